@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from mafalda.contract.model import Model
 
 
@@ -146,7 +148,7 @@ class ErrorInfo(Model):
 
     code: str
     message: str
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, error: MafaldaError) -> ErrorInfo:

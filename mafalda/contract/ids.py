@@ -1,0 +1,44 @@
+"""Ids: the one alphabet that may stand in a subject.
+
+What does not belong here: making random ids (the shells do, with their own source of randomness).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from mafalda.contract.errors import IllegalId
+
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+
+
+def check_id(what: str, value: str) -> str:
+    """``value`` itself, if it is legal.
+
+    Args:
+        what: What the id names ("room", "peer" …), for the error.
+        value: The id.
+
+    Raises:
+        IllegalId: It is not 1 to 64 of ``A-Z a-z 0-9 _ -``.
+    """
+    if not _ID.fullmatch(value):
+        raise IllegalId(f"illegal {what} id: 1 to 64 of A-Z a-z 0-9 _ - are allowed", what=what, value=value[:80])
+    return value
+
+
+def derived_id(*parts: str | int) -> str:
+    """The same id for the same parts, always: 32 hexadecimal digits.
+
+    Whoever does a thing twice (a redelivery, two allocators at once) publishes it under the same
+    id, so that NATS stores it once.
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

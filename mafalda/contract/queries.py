@@ -1,0 +1,220 @@
+"""Queries and requests: questions that change no room and are never stored.
+
+A peer asks its agent on ``…peer.{peer}.query.{action}``; agents (about relays) and operators ask
+an agent on ``mafalda.server.{server}.request.{action}``. Answers go to the asker's inbox, as the
+answer payload or as ``Rejected``. Secrets may travel here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mafalda.contract.ids import Id
+from mafalda.contract.model import Model
+from mafalda.contract.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.contract.rtp import MediaKind, ProducerType, RtpParameters
+from mafalda.contract.transport_parameters import SctpStreamParameters, SrtpParameters
+
+
+class Query(Payload):
+    kind: ClassVar[Kind] = "query"
+
+
+class Request(Payload):
+    kind: ClassVar[Kind] = "request"
+
+
+class Answer(Payload):
+    kind: ClassVar[Kind] = "answer"
+
+
+# --- a peer asks its agent -----------------------------------------------------------------------
+
+
+class QueryRoom(Query):
+    """Who is here and what can be consumed?"""
+
+    action = "room"
+
+
+class QueryTransport(Query):
+    """A transport's parameters again, with its ICE password; answered by ``TransportResult``."""
+
+    action = "transport"
+    transport: Id
+
+
+class QueryStats(Query):
+    """mediasoup's own statistics of one object of the asker's."""
+
+    action = "stats"
+    target: Literal["transport", "producer", "consumer", "data-producer", "data-consumer"]
+    id: Id
+
+
+class PeerInfo(Model):
+    peer: Id
+    app_data: AppData = app_data()
+
+
+class ProducerInfo(Model):
+    producer: Id
+    peer: Id
+    media_kind: MediaKind
+    paused: bool
+    app_data: AppData = app_data()
+
+
+class DataProducerInfo(Model):
+    data_producer: Id
+    peer: Id
+    label: str
+    protocol: str
+    app_data: AppData = app_data()
+
+
+class RoomSnapshot(Answer):
+    """A room as of a log sequence: events with a greater one come on top."""
+
+    action = "room"
+    seq: int
+    peers: list[PeerInfo]
+    producers: list[ProducerInfo]
+    data_producers: list[DataProducerInfo]
+
+
+class Stats(Answer):
+    """mediasoup's statistics: one object each, in mediasoup's own shape."""
+
+    action = "stats"
+    stats: list[dict[str, Any]]
+
+
+# --- agents ask agents ---------------------------------------------------------------------------
+
+
+class PipeEnd(Model):
+    """Where one end of a pipe listens, and how to speak to it."""
+
+    ip: str
+    port: int = Field(ge=1, le=65535)
+    srtp_parameters: SrtpParameters | None = Field(None, repr=False)
+
+
+class ConnectPipe(Request):
+    """Join our new pipe end with one of yours, for this room, between these two workers."""
+
+    action = "connect-pipe"
+    room: Id
+    source: Place
+    target: Place
+    end: PipeEnd
+    enable_rtx: bool = False
+
+
+class PipeConnected(Answer):
+    action = "pipe-connected"
+    end: PipeEnd
+
+
+class CarryProducer(Request):
+    """Send this producer over the pipe that we share."""
+
+    action = "carry-producer"
+    room: Id
+    producer: Id
+    data: bool
+    source: Place
+    target: Place
+
+
+class ProducerCarried(Answer):
+    """What the target must produce on its end, under the same id."""
+
+    action = "producer-carried"
+    media_kind: MediaKind | None = None
+    type: ProducerType | None = None
+    rtp_parameters: RtpParameters | None = None
+    paused: bool = False
+    sctp_stream_parameters: SctpStreamParameters | None = None
+    label: str = ""
+    protocol: str = ""
+
+
+class SetCarried(Request):
+    """Nobody here wants this producer now (``paused``), somebody does again, or never more (``closed``)."""
+
+    action = "set-carried"
+    room: Id
+    producer: Id
+    source: Place
+    target: Place
+    wanted: Literal["paused", "flowing", "closed"]
+
+
+class ClosePipe(Request):
+    """The other end of this pipe is gone."""
+
+    action = "close-pipe"
+    room: Id
+    source: Place
+    target: Place
+
+
+class Ok(Answer):
+    action = "ok"
+
+
+# --- operators ask agents ------------------------------------------------------------------------
+
+
+class QueryServer(Request):
+    """What do you really have? Asked of the workers, not of the log."""
+
+    action = "inventory"
+
+
+class PeerInventory(Model):
+    room: Id
+    peer: Id
+    worker: Id
+    generation: int
+    transports: list[Id]
+    producers: list[Id]
+    consumers: list[Id]
+    data_producers: list[Id]
+    data_consumers: list[Id]
+
+
+class RelayInventory(Model):
+    room: Id
+    producer: Id
+    data: bool
+    source: Place
+    target: Place
+
+
+class ServerInventory(Answer):
+    """What a server's workers hold, as of a log sequence that the agent has acted on."""
+
+    action = "inventory"
+    server: Id
+    incarnation: Id
+    seq: int
+    workers: list[Id]
+    peers: list[PeerInventory]
+    relays: list[RelayInventory]
+
+
+QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QueryStats)
+REQUESTS: tuple[type[Payload], ...] = (ConnectPipe, CarryProducer, SetCarried, ClosePipe, QueryServer)
+ANSWERS: tuple[type[Payload], ...] = (
+    RoomSnapshot,
+    Stats,
+    PipeConnected,
+    ProducerCarried,
+    Ok,
+    ServerInventory,
+)
