@@ -1,0 +1,183 @@
+"""From what an endpoint sends to what a router's consumers can be offered.
+
+Each endpoint numbers its payload types, streams and header extensions as it likes. Within a router they have one
+numbering: the router's. The mapping tells the worker how to rewrite packets, and the *consumable* parameters
+describe the producer in the router's numbering.
+
+What does not belong here: an individual consumer (``consumer_parameters``).
+"""
+
+from __future__ import annotations
+
+from mafalda.contract.errors import InvalidParameters, UnsupportedError
+from mafalda.contract.rtp import (
+    CodecMapping,
+    EncodingMapping,
+    MediaKind,
+    RtcpParameters,
+    RtpCapabilities,
+    RtpCodecCapability,
+    RtpCodecParameters,
+    RtpHeaderExtensionParameters,
+    RtpHeaderExtensionUri,
+    RtpMapping,
+    RtpParameters,
+)
+from mafalda.mediasoup.ortc.match import answer_parameters, find_match, is_rtx
+from mafalda.mediasoup.ortc.ssrc import SsrcSource, random_ssrc
+
+
+def get_producer_rtp_parameters_mapping(
+    params: RtpParameters, caps: RtpCapabilities, new_ssrc: SsrcSource = random_ssrc
+) -> RtpMapping:
+    """How a producer's payload types and encodings become the router's.
+
+    Args:
+        params: validated parameters of the producer.
+        caps: the router's.
+        new_ssrc: gives the mapped SSRC of the first encoding; the others follow it.
+
+    Raises:
+        UnsupportedError: the router does not have a codec, or has no RTX for one.
+        InvalidParameters: an RTX codec belongs to no codec.
+    """
+    matches = _match_codecs(params, caps)
+    first_ssrc = new_ssrc()
+    return RtpMapping(
+        codecs=tuple(
+            CodecMapping(payload_type=payload_type, mapped_payload_type=cap_codec.preferred_payload_type)
+            for payload_type, cap_codec in matches.items()
+        ),
+        encodings=tuple(
+            EncodingMapping(ssrc=encoding.ssrc, rid=encoding.rid, mapped_ssrc=first_ssrc + index)
+            for index, encoding in enumerate(params.encodings)
+        ),
+    )
+
+
+def answer_producer_rtp_parameters(params: RtpParameters, caps: RtpCapabilities) -> RtpParameters:
+    """The producer's parameters as the router answers them: H264 with the negotiated ``profile-level-id``.
+
+    mediasoup writes it into the producer's own parameters while it makes the mapping, so these are the ones that
+    a producer shows and that its worker is given.
+
+    Raises:
+        UnsupportedError: the router does not have a codec.
+    """
+    codecs = []
+    for codec in params.codecs:
+        if not is_rtx(codec):
+            cap_codec = _find_media_codec(codec, caps)
+            codec = codec.model_copy(update={"parameters": answer_parameters(codec, cap_codec)})
+        codecs.append(codec)
+    return params.model_copy(update={"codecs": tuple(codecs)})
+
+
+def get_consumable_rtp_parameters(
+    kind: MediaKind, params: RtpParameters, caps: RtpCapabilities, mapping: RtpMapping
+) -> RtpParameters:
+    """A producer in the router's numbering, from which each consumer's parameters are made.
+
+    Args:
+        kind: of the producer.
+        params: validated parameters of the producer.
+        caps: the router's.
+        mapping: of the same parameters and capabilities.
+    """
+    encodings = tuple(
+        encoding.model_copy(update={"ssrc": mapped.mapped_ssrc, "rid": None, "rtx": None, "codec_payload_type": None})
+        for encoding, mapped in zip(params.encodings, mapping.encodings, strict=True)
+    )
+    return RtpParameters(
+        codecs=_consumable_codecs(params, caps, mapping),
+        header_extensions=_consumable_header_extensions(kind, params, caps),
+        encodings=encodings,
+        rtcp=RtcpParameters(cname=params.rtcp.cname, reduced_size=True),
+        msid=params.msid,
+    )
+
+
+def _match_codecs(params: RtpParameters, caps: RtpCapabilities) -> dict[int, RtpCodecCapability]:
+    """The router's codec for each payload type of the producer: media codecs first, then RTX."""
+    media = {codec.payload_type: _find_media_codec(codec, caps) for codec in params.codecs if not is_rtx(codec)}
+    rtx: dict[int, RtpCodecCapability] = {}
+    for codec in filter(is_rtx, params.codecs):
+        apt = codec.parameters.get("apt")
+        cap_media = media.get(apt) if isinstance(apt, int) else None
+        if cap_media is None:
+            raise InvalidParameters("RTX codec without its media codec", payload_type=codec.payload_type, apt=apt)
+        cap_rtx = _find_rtx(caps, cap_media.preferred_payload_type)
+        if cap_rtx is None:
+            raise UnsupportedError(
+                "no RTX codec in the router for this codec",
+                mime_type=cap_media.mime_type,
+                payload_type=cap_media.preferred_payload_type,
+            )
+        rtx[codec.payload_type] = cap_rtx
+    return media | rtx
+
+
+def _find_media_codec(codec: RtpCodecParameters, caps: RtpCapabilities) -> RtpCodecCapability:
+    cap_codec = find_match(codec, caps.codecs, strict=True)
+    if cap_codec is None:
+        raise UnsupportedError("unsupported codec", mime_type=codec.mime_type, payload_type=codec.payload_type)
+    return cap_codec
+
+
+def _find_rtx(caps: RtpCapabilities, payload_type: int | None) -> RtpCodecCapability | None:
+    return next(
+        (codec for codec in caps.codecs if is_rtx(codec) and codec.parameters.get("apt") == payload_type),
+        None,
+    )
+
+
+def _consumable_codecs(
+    params: RtpParameters, caps: RtpCapabilities, mapping: RtpMapping
+) -> tuple[RtpCodecParameters, ...]:
+    mapped = {entry.payload_type: entry.mapped_payload_type for entry in mapping.codecs}
+    by_payload_type = {codec.preferred_payload_type: codec for codec in caps.codecs}
+    codecs: dict[int, RtpCodecParameters] = {}
+    for codec in params.codecs:
+        # Two codecs of an endpoint may be one for the router (H264 at two levels). mediasoup then lists it
+        # twice, and the worker refuses every consumer for its duplicate payload type; once is enough.
+        if is_rtx(codec) or mapped[codec.payload_type] in codecs:
+            continue
+        cap_codec = by_payload_type[mapped[codec.payload_type]]
+        _add(codecs, cap_codec, answer_parameters(codec, cap_codec))
+        cap_rtx = _find_rtx(caps, cap_codec.preferred_payload_type)
+        if cap_rtx is not None:
+            _add(codecs, cap_rtx, cap_rtx.parameters)
+    return tuple(codecs.values())
+
+
+def _add(codecs: dict[int, RtpCodecParameters], cap_codec: RtpCodecCapability, parameters: object) -> None:
+    codec = RtpCodecParameters.model_validate(
+        {
+            "mime_type": cap_codec.mime_type,
+            "payload_type": cap_codec.preferred_payload_type,
+            "clock_rate": cap_codec.clock_rate,
+            "channels": cap_codec.channels,
+            "parameters": parameters,
+            "rtcp_feedback": cap_codec.rtcp_feedback,
+        }
+    )
+    codecs[codec.payload_type] = codec
+
+
+def _consumable_header_extensions(
+    kind: MediaKind, params: RtpParameters, caps: RtpCapabilities
+) -> tuple[RtpHeaderExtensionParameters, ...]:
+    sent = {extension.uri for extension in params.header_extensions}
+    return tuple(
+        RtpHeaderExtensionParameters(
+            uri=RtpHeaderExtensionUri(extension.uri),
+            id=extension.preferred_id,
+            encrypt=extension.preferred_encrypt,
+        )
+        for extension in caps.header_extensions
+        if extension.kind == kind
+        and extension.direction in ("sendrecv", "sendonly")
+        # The worker only forwards capture times. Announced but never sent, behind a pipe, they would be
+        # waited for without end.
+        and (extension.uri != RtpHeaderExtensionUri.ABS_CAPTURE_TIME or extension.uri in sent)
+    )

@@ -1,0 +1,84 @@
+"""The RTP capabilities of a router, from the codecs that it was asked to have.
+
+What does not belong here: what mediasoup supports at all (``mafalda.mediasoup.supported_rtp_capabilities``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mafalda.contract.errors import InvalidParameters, UnsupportedError
+from mafalda.contract.rtp import RtpCapabilities, RtpCodecCapability
+from mafalda.mediasoup.ortc.match import find_match
+from mafalda.mediasoup.ortc.validate import validate_codec_capability
+from mafalda.mediasoup.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
+
+DYNAMIC_PAYLOAD_TYPES = (*range(100, 128), *range(96, 100))
+"""In the order in which they are given out; mediasoup's order, so that routers agree across the fleet."""
+
+
+def generate_router_rtp_capabilities(
+    media_codecs: Iterable[RtpCodecCapability | Mapping[str, Any]] = (),
+) -> RtpCapabilities:
+    """What a router with these codecs can receive. The same codecs always give the same capabilities.
+
+    A video codec brings its RTX codec along. Feedback is the supported codec's, whatever was asked.
+
+    Args:
+        media_codecs: wanted codecs; ``preferred_payload_type`` is kept where given.
+
+    Raises:
+        InvalidParameters: a codec is malformed, or a payload type is wanted twice.
+        UnsupportedError: mediasoup does not support a codec, or there are more than there are payload types.
+    """
+    free = list(DYNAMIC_PAYLOAD_TYPES)
+    codecs: list[RtpCodecCapability] = []
+    for wanted in media_codecs:
+        codec = _supported(validate_codec_capability(wanted), free)
+        if any(codec.preferred_payload_type == other.preferred_payload_type for other in codecs):
+            raise InvalidParameters("duplicate preferred payload type", payload_type=codec.preferred_payload_type)
+        codecs.append(codec)
+        if codec.kind == "video":
+            codecs.append(_rtx_for(codec, free))
+    return RtpCapabilities(codecs=tuple(codecs), header_extensions=SUPPORTED_RTP_CAPABILITIES.header_extensions)
+
+
+def _supported(wanted: RtpCodecCapability, free: list[int]) -> RtpCodecCapability:
+    supported = find_match(wanted, SUPPORTED_RTP_CAPABILITIES.codecs, strict=False)
+    if supported is None:
+        raise UnsupportedError(
+            "media codec not supported",
+            mime_type=wanted.mime_type,
+            clock_rate=wanted.clock_rate,
+            channels=wanted.channels,
+        )
+    payload_type = wanted.preferred_payload_type
+    if payload_type in free:
+        free.remove(payload_type)
+    if payload_type is None:
+        payload_type = supported.preferred_payload_type  # a static one, such as PCMU's 0
+    if payload_type is None:
+        payload_type = _take(free)
+    return supported.model_copy(
+        update={
+            "preferred_payload_type": payload_type,
+            "parameters": {**supported.parameters, **wanted.parameters},
+        }
+    )
+
+
+def _rtx_for(codec: RtpCodecCapability, free: list[int]) -> RtpCodecCapability:
+    return RtpCodecCapability(
+        kind=codec.kind,
+        mime_type=f"{codec.kind}/rtx",
+        preferred_payload_type=_take(free),
+        clock_rate=codec.clock_rate,
+        parameters={"apt": codec.preferred_payload_type},
+    )
+
+
+def _take(free: list[int]) -> int:
+    if not free:
+        raise UnsupportedError("cannot allocate more dynamic codec payload types", available=len(DYNAMIC_PAYLOAD_TYPES))
+    return free.pop(0)

@@ -1,0 +1,20 @@
+"""Where new SSRCs come from. Every function that needs one takes an ``SsrcSource``, so that tests can choose.
+
+What does not belong here: which streams get one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+SsrcSource = Callable[[], int]
+"""Gives the first SSRC of a run of consecutive ones. Leaves room above it for the largest run."""
+
+_LOWEST = 100_000_000
+_COUNT = 900_000_000 - 1
+
+
+def random_ssrc() -> int:
+    """A random SSRC of nine decimal digits, as mediasoup chooses them."""
+    return _LOWEST + secrets.randbelow(_COUNT)
