@@ -1,0 +1,2 @@
+/* Nothing: see meson.build. */
+typedef int mafalda_empty_translation_unit;
