@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh Debian 12: `make run` and `make test`.
+.PHONY: help setup run demo test check lint schemas lock bench clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## install what is missing: virtual environment, nats-server, mediasoup-worker
+	@scripts/bootstrap
+
+run: setup ## bring a fleet up, let a clip flow across two workers, show it live; Ctrl-C ends it
+	@.venv/bin/mafalda demo
+
+demo: setup ## the same for ten seconds, as one JSON object
+	@.venv/bin/mafalda demo --once --json
+
+test: setup ## all tests, on real NATS and real workers
+	.venv/bin/python -m pytest
+
+check: lint test ## everything that must hold before a change lands
+
+lint: ## style, format, types, layers, schemas
+	@scripts/bootstrap --no-worker
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/python -m mafalda.contract.schemas --check
+
+schemas: ## write schemas/ again after a change of the words
+	@scripts/bootstrap --no-worker
+	.venv/bin/python -m mafalda.contract.schemas
+
+lock: ## resolve requirements.lock again from pyproject.toml
+	.venv/bin/python -m pip install --quiet uv
+	.venv/bin/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --prerelease=if-necessary-or-explicit --quiet -o requirements.lock
+
+bench: setup ## measure against baselines of the same run
+	.venv/bin/python -m bench
+
+clean: ## remove what setup made inside the clone
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
