@@ -1,0 +1,112 @@
+"""``mafalda worker``: get a mediasoup-worker, and say where it is.
+
+Progress goes to standard error and the result to standard output, so that scripts can use it. What does not
+belong here: how a worker is got (``mafalda.mediasoup.install``).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import NoReturn
+
+import click
+
+from mafalda.mediasoup.install import (
+    WORKER_VERSION,
+    Found,
+    Installed,
+    Step,
+    WorkerInstallError,
+    find_worker,
+    install_worker,
+)
+
+_ORIGINS = {
+    "environment": "named by MEDIASOUP_WORKER_BIN",
+    "cache": "from the cache",
+    "npm": "from a mediasoup in node_modules",
+    "built": "built just now",
+}
+_COUNTER_LINES = 20
+_WIDTH = 100
+
+
+@click.group()
+def worker() -> None:
+    """The real mediasoup-worker that Mafalda runs."""
+
+
+@worker.command()
+@click.option("--force", is_flag=True, help="Build again, even if a worker is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def install(force: bool, as_json: bool, quiet: bool) -> None:
+    """Find a mediasoup-worker, or build, test and cache one.
+
+    It takes five to six minutes on two cores the first time, and next to nothing afterwards.
+    """
+    try:
+        installed = install_worker(_quiet if quiet else _Shown(sys.stderr.isatty()), force=force)
+    except WorkerInstallError as error:
+        _fail(error, as_json)
+    click.echo(json.dumps(installed.to_json()) if as_json else _sentence(installed))
+
+
+@worker.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def path(as_json: bool) -> None:
+    """Print the path of the worker that would be run; exit 1 if there is none."""
+    try:
+        found = find_worker()
+    except WorkerInstallError as error:
+        _fail(error, as_json)
+    if found is None:
+        _fail(WorkerInstallError("no mediasoup-worker yet. Run: mafalda worker install"), as_json)
+    click.echo(_described(found) if as_json else str(found.path))
+
+
+def _described(found: Found) -> str:
+    return json.dumps({"path": str(found.path), "origin": found.origin, "version": WORKER_VERSION})
+
+
+def _sentence(installed: Installed) -> str:
+    sentence = f"{installed.path}\nmediasoup-worker {installed.version}, {_ORIGINS[installed.origin]}"
+    return f"{sentence} in {installed.took_s:.0f} s" if installed.origin == "built" else sentence
+
+
+def _fail(error: WorkerInstallError, as_json: bool) -> NoReturn:
+    if as_json:
+        details = {key: value for key, value in error.details.items() if value is not None}
+        click.echo(json.dumps({"error": {"code": error.code, "message": error.reason, "details": details}}))
+    click.echo(f"mafalda worker: {error}", err=True)
+    sys.exit(1)
+
+
+def _quiet(_: Step) -> None:
+    """Show nothing."""
+
+
+class _Shown:
+    """Progress on standard error: one line that counts on a terminal, some twenty lines elsewhere."""
+
+    def __init__(self, terminal: bool) -> None:
+        self._terminal = terminal
+        self._counting = False
+        self._shown = -1
+
+    def __call__(self, step: Step) -> None:
+        if step.total is None or step.done is None:
+            self._line(str(step))
+        elif self._terminal:
+            click.echo(f"\r{str(step)[:_WIDTH]:<{_WIDTH}}", nl=False, err=True)
+            self._counting = True
+        elif (share := step.done * _COUNTER_LINES // step.total) != self._shown:
+            self._shown = share
+            self._line(str(step))
+
+    def _line(self, text: str) -> None:
+        if self._counting:
+            click.echo(err=True)
+            self._counting = False
+        click.echo(text, err=True)

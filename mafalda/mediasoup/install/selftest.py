@@ -1,0 +1,169 @@
+"""Does a worker carry media? Asked of each freshly built one before it is published.
+
+Two aiortc endpoints talk through the worker on loopback, one of them DTLS client and the other DTLS server, so
+that the worker plays both roles; a tone goes in as Opus on the first and must come out on the second. Starting,
+dumping and plain transports are not enough: a worker built against an OpenSSL with kernel TLS does all that and
+dies at its first DTLS handshake (``docs/decisions/0001-building-the-worker.md``).
+
+What does not belong here: tests of the driver or of mediasoup's features.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import aioice.ice
+from aiortc import MediaStreamTrack
+from pymediasoup import AiortcHandler, Device
+from pymediasoup.models.transport import DtlsParameters, IceCandidate, IceParameters
+from pymediasoup.rtp_parameters import RtpCapabilities, RtpParameters
+from pymediasoup.transport import Transport
+
+from mafalda.contract.errors import MafaldaError
+from mafalda.mediasoup import ListenInfo, Router, WebRtcTransport, create_worker
+from mafalda.mediasoup.install.errors import SelfTestFailed
+from mafalda.mediasoup.install.tone import RATE_HZ, Listener, Tone
+
+DEADLINE_S = 30.0
+
+_LOOPBACK = "127.0.0.1"
+_OPUS = {"kind": "audio", "mimeType": "audio/opus", "clockRate": RATE_HZ, "channels": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """What was seen.
+
+    Attributes:
+        dtls_roles: The roles that the worker played, sending endpoint's transport first.
+        frames_decoded: Audio frames that came out until the tone had been heard long enough.
+        tone_hz: The frequency that was heard.
+        took_s: Seconds of the whole test.
+    """
+
+    dtls_roles: tuple[str, ...]
+    frames_decoded: int
+    tone_hz: float
+    took_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object of all this."""
+        return asdict(self)
+
+
+def run_self_test(binary: Path, *, deadline_s: float = DEADLINE_S) -> SelfTest:
+    """Run the test in an event loop of its own.
+
+    Raises:
+        SelfTestFailed: the worker died, refused, or the tone did not come out in time.
+    """
+    return asyncio.run(self_test(binary, deadline_s=deadline_s))
+
+
+async def self_test(binary: Path, *, deadline_s: float = DEADLINE_S) -> SelfTest:
+    """As ``run_self_test``, in the caller's loop.
+
+    Raises:
+        SelfTestFailed: the worker died, refused, or the tone did not come out in time.
+    """
+    started = time.monotonic()
+    listener = Listener()
+    try:
+        async with asyncio.timeout(deadline_s):
+            roles = await _pass_tone(binary, listener)
+    except TimeoutError as error:
+        raise SelfTestFailed(
+            "the tone did not come through the worker in time",
+            frames_decoded=listener.frames,
+            heard_hz=listener.tone_hz,
+            deadline_s=deadline_s,
+        ) from error
+    except MafaldaError as error:
+        raise SelfTestFailed(f"the worker failed in the self-test: {error}", cause=error.code) from error
+    if set(roles) != {"client", "server"} or listener.tone_hz is None:
+        raise SelfTestFailed("the worker did not play both DTLS roles", dtls_roles=roles)
+    return SelfTest(roles, listener.frames, round(listener.tone_hz, 1), round(time.monotonic() - started, 3))
+
+
+async def _pass_tone(binary: Path, listener: Listener) -> tuple[str, ...]:
+    """Returns: the DTLS roles of the worker."""
+    async with create_worker(bin=binary, log_level="warn") as worker:
+        router = await worker.create_router(media_codecs=[_OPUS])
+        device = Device(handlerFactory=AiortcHandler.createFactory())
+        await device.load(RtpCapabilities(**_plain(router.rtp_capabilities)))
+        async with (
+            _loopback_candidates(),
+            _connection(device, router, "send") as (near, sending),
+            _connection(device, router, "recv") as (far, receiving),
+        ):
+            producer = await sending.produce(Tone())
+            track = await _consume(device, far, receiving, producer.id)
+            await listener.hear(track)
+            return tuple(str(_plain(end.dtls_parameters)["role"]) for end in (near, far))
+
+
+async def _consume(device: Device, far: WebRtcTransport, receiving: Transport, producer_id: str) -> MediaStreamTrack:
+    assert device.rtpCapabilities is not None
+    capabilities = device.rtpCapabilities.model_dump(exclude_none=True)
+    consumer = await far.consume(producer_id=producer_id, rtp_capabilities=capabilities)
+    mirrored = await receiving.consume(
+        id=consumer.id,
+        producerId=producer_id,
+        kind="audio",
+        rtpParameters=RtpParameters(**_plain(consumer.rtp_parameters)),
+    )
+    track: MediaStreamTrack = mirrored.track
+    return track
+
+
+@contextlib.asynccontextmanager
+async def _connection(
+    device: Device, router: Router, direction: str
+) -> AsyncIterator[tuple[WebRtcTransport, Transport]]:
+    """The worker's end and the aiortc end of one WebRTC connection; it connects when it is first used."""
+    server = await router.create_webrtc_transport(listen_infos=[ListenInfo(protocol="udp", ip=_LOOPBACK)])
+    create = device.createSendTransport if direction == "send" else device.createRecvTransport
+    client = create(
+        id=server.id,
+        iceParameters=IceParameters(**_plain(server.ice_parameters)),
+        iceCandidates=[IceCandidate(**_plain(candidate)) for candidate in server.ice_candidates],
+        dtlsParameters=DtlsParameters(**_plain(server.dtls_parameters)),
+        sctpParameters=None,
+        iceServers=[],
+    )
+
+    async def connect(parameters: DtlsParameters) -> None:
+        await server.connect(dtls_parameters=parameters.model_dump(exclude_none=True))
+
+    async def produce(kind: str, parameters: RtpParameters, _: Any) -> str:
+        rtp_parameters = parameters.model_dump(exclude_none=True)
+        return str((await server.produce(kind=kind, rtp_parameters=rtp_parameters)).id)
+
+    client.on("connect", connect)
+    client.on("produce", produce)
+    try:
+        yield server, client
+    finally:
+        await client.close()
+
+
+@contextlib.asynccontextmanager
+async def _loopback_candidates() -> AsyncIterator[None]:
+    """Let aioice use the loopback address, which it skips otherwise: a build host may have no other."""
+    original = aioice.ice.get_host_addresses
+    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [_LOOPBACK]
+    try:
+        yield
+    finally:
+        aioice.ice.get_host_addresses = original
+
+
+def _plain(parameters: Any) -> Any:
+    """The JSON shape, whether the driver gave a model or a dict."""
+    return parameters if isinstance(parameters, dict) else parameters.model_dump(by_alias=True, exclude_none=True)
