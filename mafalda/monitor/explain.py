@@ -1,0 +1,81 @@
+"""Explain: why is this where it is? The decisions that an id took part in, and their reasons.
+
+An id may be a message's, a correlation's, or that of a room, peer, server, worker, producer,
+consumer or transport. What does not belong here: deciding again (a decision carries its reasons).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mafalda.contract.commands import Explanation, OpenRelay, PlacePeer
+from mafalda.contract.errors import NotFound
+from mafalda.contract.results import Rejected
+from mafalda.monitor.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the log tells of an id, in order."""
+
+    id: str
+    entries: list[Record]
+
+    @property
+    def decisions(self) -> list[Record]:
+        """The placement commands among the entries."""
+        return [
+            entry for entry in self.entries if entry.message and isinstance(entry.message.data, PlacePeer | OpenRelay)
+        ]
+
+    @property
+    def refusals(self) -> list[Record]:
+        """What was refused among the entries."""
+        return [entry for entry in self.entries if entry.message and isinstance(entry.message.data, Rejected)]
+
+
+async def explain(entries: AsyncIterator[Record], wanted: str) -> Story:
+    """Collect what the log tells of an id.
+
+    Raises:
+        NotFound: Nothing mentions it.
+    """
+    found: list[Record] = [entry async for entry in entries if _mentions(entry, wanted)]
+    if not found:
+        raise NotFound("the log does not mention this id", id=wanted)
+    return Story(wanted, found)
+
+
+def reasons(explanation: Explanation) -> Iterator[str]:
+    """An explanation as lines for people."""
+    yield explanation.summary
+    for candidate in explanation.candidates:
+        load = f", load {candidate.load:.0%}" if candidate.load is not None else ""
+        score = f", score {candidate.score:.3f}" if candidate.score is not None else ""
+        yield f"{candidate.server}/{candidate.worker}: {candidate.outcome}{load}{score}"
+    for reason, count in sorted(explanation.passed_over.items()):
+        yield f"{count} more: {reason}"
+
+
+def _mentions(entry: Record, wanted: str) -> bool:
+    if wanted in entry.subject.split("."):
+        return True
+    message = entry.message
+    if message is None:
+        return False
+    if wanted in (message.id, message.correlationid, message.causationid):
+        return True
+    return _holds(message.data.to_json_dict(), wanted, depth=2)
+
+
+def _holds(value: Any, wanted: str, depth: int) -> bool:
+    """Is the id one of the values? Explanations are not searched: being passed over is not taking part."""
+    if isinstance(value, dict):
+        return depth > 0 and any(
+            _holds(inner, wanted, depth - 1) for key, inner in value.items() if key not in ("explanation", "appData")
+        )
+    if isinstance(value, list):
+        return depth > 0 and any(_holds(inner, wanted, depth - 1) for inner in value)
+    return bool(value == wanted)

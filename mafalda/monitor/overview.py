@@ -1,0 +1,100 @@
+"""Overview: servers, workers, rooms, peers and relays as one JSON document, with loads where they are known.
+
+What does not belong here: tables and colours (``mafalda.cli.ls``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mafalda.bus.protocol import Bus
+from mafalda.contract.envelope import decode
+from mafalda.contract.errors import BadInput
+from mafalda.contract.load import ServerLoad, WorkerLoad
+from mafalda.contract.state import RoomState, ServerState, State
+from mafalda.monitor.replay import current_state
+
+
+async def overview(bus: Bus, *, room: str | None = None) -> dict[str, Any]:
+    """Who is where, now.
+
+    Args:
+        bus: The fleet's.
+        room: Only this room (servers are always all listed).
+    """
+    state = await current_state(bus)
+    loads = await _loads(bus)
+    rooms = [known for key, known in sorted(state.rooms.items()) if room in (None, key)]
+    return {
+        "seq": state.seq,
+        "servers": [_server(state, server, loads.get(key)) for key, server in sorted(state.servers.items())],
+        "rooms": [_room(known) for known in rooms],
+    }
+
+
+async def _loads(bus: Bus) -> dict[str, ServerLoad]:
+    loads: dict[str, ServerLoad] = {}
+    for delivery in await bus.latest_loads():
+        try:
+            payload = decode(delivery.data).data
+        except BadInput:
+            continue  # a stranger's report: its server is then shown without a load
+        if isinstance(payload, ServerLoad):
+            loads[payload.server] = payload
+    return loads
+
+
+def _server(state: State, server: ServerState, load: ServerLoad | None) -> dict[str, Any]:
+    fresh = load if load and load.incarnation == server.incarnation and server.status in ("up", "draining") else None
+    of_worker = {worker.worker: worker for worker in fresh.workers} if fresh else {}
+    return {
+        "server": server.server,
+        "status": server.status,
+        "incarnation": server.incarnation,
+        "announcedAddress": server.announced_address,
+        "region": server.region,
+        "cpuRatio": fresh.cpu_ratio if fresh else None,
+        "memoryUsedRatio": fresh.memory_used_ratio if fresh else None,
+        "workers": [
+            {
+                "worker": key,
+                "pid": worker.pid,
+                "peers": len(worker.peers),
+                "load": _worker_load(of_worker.get(key)),
+            }
+            for key, worker in sorted(server.workers.items())
+        ],
+    }
+
+
+def _worker_load(load: WorkerLoad | None) -> dict[str, Any] | None:
+    return {key: value for key, value in load.to_json_dict().items() if key not in ("worker", "pid")} if load else None
+
+
+def _room(room: RoomState) -> dict[str, Any]:
+    return {
+        "room": room.room,
+        "peers": [
+            {
+                "peer": peer.peer,
+                "server": peer.place.server,
+                "worker": peer.place.worker,
+                "generation": peer.generation,
+                "status": peer.status,
+                "transports": len(peer.transports),
+                "producers": sorted(p.producer for p in room.producers.values() if p.peer == peer.peer),
+                "consumers": len(peer.consumers),
+            }
+            for _, peer in sorted(room.peers.items())
+        ],
+        "relays": [
+            {
+                "producer": relay.producer,
+                "data": relay.data,
+                "source": relay.source.to_json_dict(),
+                "target": relay.target.to_json_dict(),
+                "status": relay.status,
+            }
+            for _, relay in sorted(room.relays.items(), key=lambda item: (item[0][0], str(item[0][1])))
+        ],
+    }

@@ -1,0 +1,75 @@
+"""The log as records: decoded where it can be, kept raw where it cannot; and as JSON lines, in and out.
+
+An exported file is one JSON object a line: ``{"seq", "subject", "message"}``, where ``message`` is
+the CloudEvent as stored. What cannot be read is ``{"seq", "subject", "error", "raw"}``.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mafalda.bus.protocol import Bus, Delivery
+from mafalda.contract.envelope import Message, decode
+from mafalda.contract.errors import BadInput, MalformedMessage
+from mafalda.contract.subjects import Address, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One log entry. Either ``message`` is there, or ``error`` says why not."""
+
+    seq: int
+    subject: str
+    raw: bytes
+    message: Message | None
+    error: BadInput | None
+
+    @property
+    def address(self) -> Address | None:
+        return parse(self.subject)
+
+    def to_json_line(self) -> bytes:
+        """The record as one line of an exported file."""
+        fields: dict[str, Any] = {"seq": self.seq, "subject": self.subject}
+        if self.message is not None:
+            fields["message"] = orjson.loads(self.raw)
+        else:
+            fields["error"] = str(self.error)
+            fields["raw"] = base64.b64encode(self.raw).decode()
+        return orjson.dumps(fields)
+
+
+def record(delivery: Delivery) -> Record:
+    """Decode a delivery; poison becomes a record with an error."""
+    try:
+        return Record(delivery.seq, delivery.subject, delivery.data, decode(delivery.data), None)
+    except BadInput as error:
+        return Record(delivery.seq, delivery.subject, delivery.data, None, error)
+
+
+async def read_log(bus: Bus, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Record]:
+    """Records of the log in order."""
+    async for delivery in bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq):
+        yield record(delivery)
+
+
+def read_lines(lines: Iterable[bytes]) -> Iterator[Record]:
+    """Records of an exported file.
+
+    Raises:
+        MalformedMessage: A line is not one of ours; the error tells which.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = orjson.loads(line)
+            raw = orjson.dumps(fields["message"]) if "message" in fields else base64.b64decode(fields["raw"])
+            yield record(Delivery(subject=fields["subject"], data=raw, seq=fields["seq"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise MalformedMessage("not a line of an exported log", line=number, problem=repr(error)) from None

@@ -1,0 +1,47 @@
+"""Replay: the state as of any moment, from the log alone; and whether the fleet agrees.
+
+What does not belong here: how a message changes the state (``mafalda.contract.fold``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from mafalda.bus.protocol import Bus
+from mafalda.contract.fold import fold
+from mafalda.contract.state import State
+from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.monitor.records import Record, read_log
+
+
+def apply(state: State, entry: Record) -> None:
+    """Fold one record; what cannot be read moves the sequence only."""
+    address = entry.address
+    if entry.message is not None and address is not None:
+        fold(state, entry.seq, address, entry.message.data)
+    else:
+        state.seq = max(state.seq, entry.seq)
+
+
+async def replay(entries: AsyncIterator[Record], *, seq: int | None = None, at: datetime | None = None) -> State:
+    """The state as of a sequence, a time, or the end of the entries.
+
+    Args:
+        entries: Records in log order.
+        seq: Stop after this sequence.
+        at: Stop before the first message that is later than this.
+    """
+    state = State()
+    async for entry in entries:
+        if seq is not None and entry.seq > seq:
+            break
+        if at is not None and entry.message is not None and entry.message.time > at:
+            break
+        apply(state, entry)
+    return state
+
+
+async def current_state(bus: Bus) -> State:
+    """The state as of now."""
+    return await replay(read_log(bus, *LOG_SUBJECTS))
