@@ -7,13 +7,13 @@ Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from mafalda.contract.errors import MalformedMessage, MessageTooLarge, UnknownType, UnknownVersion
+from mafalda.contract.ids import ID_PATTERN
 from mafalda.contract.payload import Payload
 from mafalda.contract.registry import PAYLOADS
 
@@ -22,30 +22,32 @@ CONTENT_TYPE = "application/cloudevents+json"
 #: An intent with the RTP capabilities of a browser is about 10 KB; a peer has no need for more than this.
 MAX_MESSAGE_BYTES = 256 * 1024
 
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPE = re.compile(r"mafalda\.(?P<stem>[a-z]+\.[a-z-]+)\.v(?P<version>[0-9]{1,4})")
+_FIELD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _STEMS = {type_name.rsplit(".v", 1)[0] for type_name in PAYLOADS}
 
 
-class Message(BaseModel):
-    """One message: CloudEvents' attributes, our three extensions, and the payload as ``data``.
+MessageId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+TraceParent = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
 
-    ``correlationid`` is shared by all that followed from one first message; ``causationid`` is the
-    message that this one answers; ``traceparent`` is W3C Trace Context's.
-    """
+
+class Message(BaseModel):
+    """One message: CloudEvents' attributes, our three extensions, and the payload as ``data``."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     specversion: Literal["1.0"] = "1.0"
-    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    source: str = Field(min_length=1, max_length=512)
-    type: str
-    subject: str | None = Field(None, max_length=512)
-    time: datetime
+    id: MessageId = Field(description="Who says it twice says it under the same id, and it is stored once.")
+    source: str = Field(min_length=1, max_length=512, description="Who says it: a URI reference.")
+    type: str = Field(description="mafalda.{kind}.{action}.v{version}: which message this is.")
+    subject: str | None = Field(None, max_length=512, description="The NATS subject it was published on.")
+    time: AwareDatetime = Field(description="RFC 3339, with its offset.")
     datacontenttype: Literal["application/json"] = "application/json"
-    dataschema: str | None = None
-    correlationid: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    causationid: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    traceparent: str | None = Field(None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+    dataschema: str | None = Field(None, description="The $id of the data's JSON Schema.")
+    correlationid: MessageId | None = Field(None, description="Shared by all that followed from one first message.")
+    causationid: MessageId | None = Field(None, description="Id of the message that this one answers.")
+    traceparent: TraceParent | None = Field(None, description="W3C Trace Context.")
     data: Payload
 
     @property
@@ -54,15 +56,20 @@ class Message(BaseModel):
         return self.correlationid or self.id
 
 
+_ATTRIBUTES = tuple(name for name in Message.model_fields if name != "data")
+
+
 def encode(message: Message) -> bytes:
     """The JSON of a message.
 
     Raises:
         MessageTooLarge: It is over ``MAX_MESSAGE_BYTES``; nobody would read it.
     """
-    fields: dict[str, Any] = message.model_dump(mode="json", exclude_none=True, exclude={"data"})
-    fields["data"] = message.data.to_json_dict()
-    raw = orjson.dumps(fields)
+    payload = message.data
+    fields = {name: value for name in _ATTRIBUTES if (value := getattr(message, name)) is not None}
+    # The payload's JSON comes out of pydantic as it is: a dict in between costs more than both together.
+    fields["data"] = orjson.Fragment(payload.__pydantic_serializer__.to_json(payload, by_alias=True, exclude_none=True))
+    raw = orjson.dumps(fields, option=orjson.OPT_UTC_Z)
     if len(raw) > MAX_MESSAGE_BYTES:
         raise MessageTooLarge("message is too large", size_bytes=len(raw), limit_bytes=MAX_MESSAGE_BYTES)
     return raw
@@ -87,8 +94,8 @@ def decode(raw: bytes) -> Message:
         raise MalformedMessage("not a JSON object")
     payload_type = _payload_type(fields.get("type"))
     try:
-        data = payload_type.model_validate(fields.get("data"))
-        return Message.model_validate({**fields, "data": data})
+        fields["data"] = payload_type.model_validate(fields.get("data"))
+        return Message.model_validate(fields)  # takes the payload as it is, without validating it again
     except ValidationError as error:
         raise MalformedMessage(_explain(error), type=fields["type"]) from None
 
@@ -96,10 +103,11 @@ def decode(raw: bytes) -> Message:
 def peek_id(raw: bytes) -> str | None:
     """The id of a message that may be otherwise unreadable, so that its sender can be answered."""
     try:
-        found = orjson.loads(raw)["id"]
-    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", found) else None
+    found = fields.get("id") if isinstance(fields, dict) else None
+    return found if isinstance(found, str) and _MESSAGE_ID.fullmatch(found) else None
 
 
 def _payload_type(name: Any) -> type[Payload]:
@@ -114,9 +122,11 @@ def _payload_type(name: Any) -> type[Payload]:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problems, by field; never the input, which may hold a secret."""
-    problems = [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'data'}: {problem['msg']}"
-        for problem in error.errors(include_input=False, include_url=False)[:5]
-    ]
-    return "; ".join(problems)
+    """The first problems, by field; never the input, which may hold a secret or be as long as a message."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)[:5]
+    return "; ".join(f"{_where(problem['loc'])}: {problem['msg'][:200]}" for problem in problems)
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """The field's path. A key that is not one of ours (a codec parameter's name) is the sender's own text."""
+    return ".".join(str(part) if _FIELD.fullmatch(str(part)) else "?" for part in location[:12]) or "data"

@@ -31,7 +31,7 @@ class MafaldaError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, reason: str, **details: Any) -> None:
+    def __init__(self, reason: str, /, **details: Any) -> None:
         super().__init__(reason)
         self.reason = reason
         self.details = details
@@ -160,8 +160,13 @@ class ErrorInfo(Model):
         return cls(code=error.code, message=error.reason, details=details)
 
     def to_error(self) -> MafaldaError:
-        """The exception that this was, so that a client can catch the class the server raised."""
-        return _BY_CODE.get(self.code, MafaldaError)(self.message, **self.details)
+        """The exception that this was, so that a client can catch the class the server raised.
+
+        A code that this version does not know becomes a ``MafaldaError`` with the code among its details.
+        """
+        if known := _BY_CODE.get(self.code):
+            return known(self.message, **self.details)
+        return MafaldaError(self.message, **{**self.details, "code": self.code})
 
 
 def _all_errors(root: type[MafaldaError]) -> dict[str, type[MafaldaError]]:

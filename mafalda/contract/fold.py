@@ -1,7 +1,10 @@
 """How each message changes the state. Total: no well-formed message, in whatever order, can make it raise.
 
-The same log gives the same state, byte for byte. What does not belong here: reading the log
-(``mafalda.bus.log``), deciding anything (``mafalda.allocator``).
+The same log gives the same state, byte for byte. A message that contradicts what came before it (a stale
+generation, an id that is taken, a consumer where its producer is not) or its own subject changes nothing, so
+after every entry these hold: a consumer's producer is there and can be consumed on the consumer's worker; both
+ends of a relay live; a worker's peers and a producer's consumers are listed where they are looked up. What does
+not belong here: reading the log (``mafalda.bus.log``), deciding anything (``mafalda.allocator``).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mafalda.contract import commands, events, results
+from mafalda.contract.channels import fits
 from mafalda.contract.payload import Payload, Place
 from mafalda.contract.state import (
     ConsumerState,
@@ -24,22 +28,24 @@ from mafalda.contract.state import (
 from mafalda.contract.subjects import Address
 
 
-def fold(state: State, seq: int, address: Address, payload: Payload) -> None:
+def fold(state: State, seq: int, address: Address, payload: Payload | None) -> None:
     """Apply one stored message, in log order.
 
     Args:
         state: Changed in place.
         seq: The message's sequence in the log; what the state has seen already is passed over.
         address: Its subject, taken apart.
-        payload: Its data.
+        payload: Its data; ``None`` if it is unreadable, which moves the sequences and nothing else.
     """
     if seq <= state.seq:
         return
     state.seq = seq
-    if address.kind == "command" and address.room:
+    if address.kind == "command" and address.room is not None:
         _room(state, address.room).last_command_seq = seq
+    if payload is None:
+        return
     rule = _RULES.get(type(payload))
-    if rule:
+    if rule and fits(address, payload):
         rule(state, address, payload)
 
 
@@ -47,6 +53,9 @@ def fold(state: State, seq: int, address: Address, payload: Payload) -> None:
 
 
 def _server_started(state: State, _: Address, event: events.ServerStarted) -> None:
+    known = state.servers.get(event.server)
+    if known and known.incarnation == event.incarnation:
+        return  # said twice: an incarnation that ended does not come back
     _end_server(state, event.server)
     state.servers[event.server] = server = ServerState(
         event.server, event.incarnation, "up", event.announced_address, event.region
@@ -134,7 +143,7 @@ def _place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
 
 
 def _peer_settled(state: State, address: Address, event: events.PeerJoined | events.PeerMoved) -> None:
-    if (peer := _current(state, address.room, event.peer, event.generation)) and peer.status == "placing":
+    if peer := _housed(state, address.room, event.peer, event.generation):
         peer.status = "joined"
 
 
@@ -146,8 +155,7 @@ def _peer_left(state: State, address: Address, event: events.PeerLeft) -> None:
     _drop_objects(room, peer)
     _leave_worker(state, room, peer)
     del room.peers[peer.peer]
-    if not room.peers:
-        del state.rooms[room.room]
+    room.last_left_generation = max(room.last_left_generation, peer.generation)
 
 
 def _leave_worker(state: State, room: RoomState, peer: PeerState) -> None:
@@ -167,30 +175,23 @@ def _drop_objects(room: RoomState, peer: PeerState) -> None:
 
 
 def _transport_opened(state: State, address: Address, result: results.TransportResult) -> None:
-    peer = _current(state, address.room, address.peer, result.generation)
+    peer = _housed(state, address.room, address.peer, result.generation)
     if peer and address.action == "create-transport":
         peer.transports.add(result.transport)
 
 
 def _producer_opened(state: State, address: Address, event: events.ProducerOpened | events.DataProducerOpened) -> None:
-    peer = _current(state, address.room, event.peer, event.generation)
-    if peer is None or address.room is None or peer.status == "homeless":
+    peer = _housed(state, address.room, event.peer, event.generation)
+    if peer is None or peer.place != Place(server=event.server, worker=event.worker):
         return
-    data = isinstance(event, events.DataProducerOpened)
-    opened = ProducerState(
-        producer=event.data_producer if isinstance(event, events.DataProducerOpened) else event.producer,
-        peer=event.peer,
-        transport=event.transport,
-        place=Place(server=event.server, worker=event.worker),
-        generation=event.generation,
-        data=data,
-        app_data=event.app_data,
-    )
     if isinstance(event, events.DataProducerOpened):
+        opened = ProducerState(event.data_producer, event.peer, event.transport, peer.place, event.generation, True)
         opened.label, opened.protocol = event.label, event.protocol
     else:
+        opened = ProducerState(event.producer, event.peer, event.transport, peer.place, event.generation, False)
         opened.media_kind, opened.type, opened.paused = event.media_kind, event.type, event.paused
-    state.rooms[address.room].producers[opened.producer] = opened
+    opened.app_data = event.app_data
+    state.rooms[address.room or ""].producers.setdefault(opened.producer, opened)
 
 
 def _producer_paused(state: State, address: Address, event: events.ProducerPaused | events.ProducerResumed) -> None:
@@ -209,15 +210,17 @@ def _producer_closed(state: State, address: Address, event: events.ProducerClose
 
 
 def _consumer_opened(state: State, address: Address, result: results.ConsumeResult | results.ConsumeDataResult) -> None:
-    peer = _current(state, address.room, address.peer, result.generation)
-    if peer is None or address.room is None:
+    peer = _housed(state, address.room, address.peer, result.generation)
+    if peer is None:
         return
-    room = state.rooms[address.room]
+    room = state.rooms[address.room or ""]
     if isinstance(result, results.ConsumeDataResult):
         opened = ConsumerState(result.data_consumer, result.data_producer, result.transport, True, False)
     else:
         opened = ConsumerState(result.consumer, result.producer, result.transport, False, result.paused)
-    if opened.producer in room.producers:
+    if opened.consumer in peer.consumers or not room.can_consume(opened.producer, peer.place):
+        return
+    if room.producers[opened.producer].data == opened.data:
         peer.consumers[opened.consumer] = opened
         room.consumers_of.setdefault(opened.producer, set()).add((peer.peer, opened.consumer))
 
@@ -279,8 +282,11 @@ def _drop_consumer(room: RoomState, peer: PeerState, consumer: str) -> None:
 def _open_relay(state: State, _: Address, command: commands.OpenRelay) -> None:
     room = _room(state, command.room)
     producer = room.producers.get(command.producer)
-    alive = state.worker(command.source) and state.worker(command.target)
-    if producer and producer.generation == command.generation and alive:
+    if producer is None or (producer.generation, producer.data) != (command.generation, command.data):
+        return
+    if command.target in (command.source, producer.place):
+        return
+    if state.worker(command.source) and state.worker(command.target):
         room.relays.setdefault(
             (command.producer, command.target),
             RelayState(command.producer, command.data, command.source, command.target, "opening"),
@@ -299,14 +305,16 @@ def _relay_ended(state: State, address: Address, event: events.RelayClosed | eve
 
 def _drop_relay(room: RoomState, relay: RelayState) -> None:
     """Drop a relay, and what hangs on it: consumers on its target, relays that go on from there."""
-    if room.relays.pop((relay.producer, relay.target), None) is None:
-        return
-    for peer_id, consumer in sorted(room.consumers_of.get(relay.producer, set())):
-        peer = room.peers.get(peer_id)
-        if peer and peer.place == relay.target:
-            _drop_consumer(room, peer, consumer)
-    for further in [r for r in room.relays.values() if r.producer == relay.producer and r.source == relay.target]:
-        _drop_relay(room, further)
+    doomed = [relay]
+    while doomed:
+        relay = doomed.pop()
+        if room.relays.pop((relay.producer, relay.target), None) is None:
+            continue
+        for peer_id, consumer in list(room.consumers_of.get(relay.producer, ())):
+            peer = room.peers.get(peer_id)
+            if peer and peer.place == relay.target:
+                _drop_consumer(room, peer, consumer)
+        doomed += [r for r in room.relays.values() if r.producer == relay.producer and r.source == relay.target]
 
 
 def _relay(
@@ -328,6 +336,12 @@ def _current(state: State, room: str | None, peer: str | None, generation: int) 
     """The peer, if what is said of it is said of its present place."""
     found = state.rooms[room].peers.get(peer) if room in state.rooms and peer else None
     return found if found and found.generation == generation else None
+
+
+def _housed(state: State, room: str | None, peer: str | None, generation: int) -> PeerState | None:
+    """The peer, if what is said of it is said of its present place and that place still lives."""
+    found = _current(state, room, peer, generation)
+    return found if found and found.status != "homeless" else None
 
 
 _RULES: dict[type[Payload], Callable[[State, Address, Any], None]] = {

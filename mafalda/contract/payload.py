@@ -5,9 +5,10 @@ What does not belong here: particular messages (``intents``, ``commands``, ``eve
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+import orjson
+from pydantic import AfterValidator, Field
 
 from mafalda.contract.ids import Id
 from mafalda.contract.model import Model
@@ -44,9 +45,43 @@ class Place(Model):
     worker: Id
 
 
-AppData = dict[str, Any]
+#: What an application may attach to one object, as JSON. It is repeated in events, commands and snapshots, each of
+#: which must still fit into a message.
+MAX_APP_DATA_BYTES = 16 * 1024
+#: JSON writers give up on deep nesting (orjson at 254 levels), and what was read must be writable again.
+MAX_APP_DATA_DEPTH = 32
+
+
+def _is_carriable(value: dict[str, Any]) -> dict[str, Any]:
+    if not value:
+        return value
+    if _depth_exceeds(value, MAX_APP_DATA_DEPTH):
+        raise ValueError(f"nested deeper than {MAX_APP_DATA_DEPTH} levels")
+    try:
+        size_bytes = len(orjson.dumps(value))
+    except TypeError:
+        raise ValueError("not JSON") from None
+    if size_bytes > MAX_APP_DATA_BYTES:
+        raise ValueError(f"{size_bytes} bytes of JSON, at most {MAX_APP_DATA_BYTES} are carried")
+    return value
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    if not isinstance(value, dict | list | tuple):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return limit == 0 or any(_depth_exceeds(child, limit - 1) for child in children)
+
+
+AppData = Annotated[dict[str, Any], AfterValidator(_is_carriable)]
 
 
 def app_data() -> Any:
     """The application's own data: any JSON object; Mafalda carries it and never reads it."""
-    return Field(default_factory=dict, description="The application's own data; carried, never read.")
+    return Field(
+        default_factory=dict,
+        description=(
+            "The application's own data; carried, never read. "
+            f"At most {MAX_APP_DATA_BYTES} bytes of JSON, {MAX_APP_DATA_DEPTH} levels deep."
+        ),
+    )

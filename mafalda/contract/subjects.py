@@ -38,7 +38,7 @@ _INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A subject taken apart. ``kind`` is intent, result, event, command, load or query."""
+    """A subject taken apart. ``kind`` is intent, result, event, command, load, query or request."""
 
     kind: str
     action: str
@@ -53,13 +53,13 @@ def intent(room: str, peer: str, action: str) -> str:
 
 
 def result(room: str, peer: str, action: str) -> str:
-    """Where a peer hears what came of it."""
+    """Where a peer hears what came of it. Ids are not checked: an illegal id must be answered where it was said."""
     return f"mafalda.room.{room}.peer.{peer}.result.{action}"
 
 
 def peer_event(room: str, peer: str, name: str) -> str:
     """What happened to a peer's own objects, for this peer alone."""
-    return f"mafalda.room.{room}.peer.{peer}.event.{name}"
+    return f"mafalda.room.{check_id('room', room)}.peer.{check_id('peer', peer)}.event.{name}"
 
 
 def query(room: str, peer: str, name: str) -> str:
@@ -69,22 +69,27 @@ def query(room: str, peer: str, name: str) -> str:
 
 def room_event(room: str, name: str) -> str:
     """What everyone in the room may know."""
-    return f"mafalda.room.{room}.event.{name}"
+    return f"mafalda.room.{check_id('room', room)}.event.{name}"
 
 
 def command(room: str, server: str, action: str) -> str:
     """A placement command; only allocators publish here."""
-    return f"mafalda.command.{room}.{server}.{action}"
+    return f"mafalda.command.{check_id('room', room)}.{check_id('server', server)}.{action}"
 
 
 def room_commands(room: str) -> str:
     """The room's aggregate: conditional appends are over this filter."""
-    return f"mafalda.command.{room}.>"
+    return f"mafalda.command.{check_id('room', room)}.>"
+
+
+def server_commands(server: str) -> str:
+    """All commands to one server, of whatever room."""
+    return f"mafalda.command.*.{check_id('server', server)}.*"
 
 
 def server_event(server: str, name: str) -> str:
     """What happened to a server or one of its workers."""
-    return f"mafalda.server.{server}.event.{name}"
+    return f"mafalda.server.{check_id('server', server)}.event.{name}"
 
 
 def load(server: str) -> str:

@@ -1,0 +1,215 @@
+"""Channels: which message may stand on which subject, who says it and who hears it.
+
+The table from which the published documents are made, and the check that keeps a client from saying, on its own
+subject, what only a server may say. What does not belong here: building and parsing subjects (``subjects``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mafalda.contract import commands, events, load, results
+from mafalda.contract.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
+from mafalda.contract.intents import INTENTS
+from mafalda.contract.payload import Payload
+from mafalda.contract.queries import ANSWERS, QUERIES, REQUESTS
+from mafalda.contract.results import RESULTS
+from mafalda.contract.subjects import Address
+
+Role = Literal["client", "allocator", "agent", "operator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One family of subjects.
+
+    ``stored``: the log captures it and republishes it under ``live.``, which is where it is heard. ``senders`` and
+    ``receivers`` are roles; what a client may really do is decided by its NATS credential.
+    """
+
+    name: str
+    pattern: str
+    kind: str
+    about: str
+    senders: tuple[Role, ...]
+    receivers: tuple[Role, ...]
+    payloads: tuple[type[Payload], ...]
+    stored: bool
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in the pattern's braces, in order."""
+        return tuple(token[1:-1] for token in self.pattern.split(".") if token.startswith("{"))
+
+
+INTENT_CHANNEL = Channel(
+    "intents",
+    "mafalda.room.{room}.peer.{peer}.intent.{action}",
+    "intent",
+    "What a peer wants. Answered on its results; what must not rest in the log goes to the inbox that the NATS "
+    "header Mafalda-Reply-To names.",
+    ("client",),
+    ("allocator", "agent"),
+    INTENTS,
+    True,
+)
+RESULT_CHANNEL = Channel(
+    "results",
+    "mafalda.room.{room}.peer.{peer}.result.{action}",
+    "result",
+    "What came of a peer's intents, for this peer alone. {action} is the intent's, causationid is the intent's id.",
+    ("agent", "allocator"),
+    ("client", "allocator"),
+    RESULTS,
+    True,
+)
+PEER_EVENT_CHANNEL = Channel(
+    "peerEvents",
+    "mafalda.room.{room}.peer.{peer}.event.{action}",
+    "event",
+    "What happened to a peer's own objects without its asking, for this peer alone.",
+    ("agent",),
+    ("client", "allocator"),
+    PEER_EVENTS,
+    True,
+)
+ROOM_EVENT_CHANNEL = Channel(
+    "roomEvents",
+    "mafalda.room.{room}.event.{action}",
+    "event",
+    "What everyone in the room may know.",
+    ("agent", "allocator"),
+    ("client", "agent", "allocator"),
+    ROOM_EVENTS,
+    True,
+)
+COMMAND_CHANNEL = Channel(
+    "commands",
+    "mafalda.command.{room}.{server}.{action}",
+    "command",
+    "Placement commands to one server. All commands of a room are one aggregate: each is appended with the expected "
+    "last sequence of mafalda.command.{room}.>, so that two allocators never both win.",
+    ("allocator",),
+    ("agent", "allocator"),
+    commands.COMMANDS,
+    True,
+)
+SERVER_EVENT_CHANNEL = Channel(
+    "serverEvents",
+    "mafalda.server.{server}.event.{action}",
+    "event",
+    "What happened to a server or one of its workers.",
+    ("agent", "allocator"),
+    ("agent", "allocator", "operator"),
+    SERVER_EVENTS,
+    True,
+)
+LOAD_CHANNEL = Channel(
+    "loads",
+    "mafalda.server.{server}.load",
+    "load",
+    "A server's load report, each second; the last one of each server is kept in memory, none in the log.",
+    ("agent",),
+    ("allocator", "operator"),
+    load.REPORTS,
+    False,
+)
+QUERY_CHANNEL = Channel(
+    "queries",
+    "mafalda.room.{room}.peer.{peer}.query.{action}",
+    "query",
+    "A peer asks its agent (request and reply). Never stored.",
+    ("client",),
+    ("agent",),
+    QUERIES,
+    False,
+)
+REQUEST_CHANNEL = Channel(
+    "requests",
+    "mafalda.server.{server}.request.{action}",
+    "request",
+    "Agents ask an agent about relays, operators ask it about itself (request and reply). Never stored: it may hold "
+    "secrets.",
+    ("agent", "operator"),
+    ("agent",),
+    REQUESTS,
+    False,
+)
+REPLY_CHANNEL = Channel(
+    "replies",
+    "_INBOX.{inbox}",
+    "answer",
+    "The asker's own inbox: answers to queries and requests, and what must not rest in the log. Never stored.",
+    ("agent",),
+    ("client", "agent", "operator"),
+    (*ANSWERS, results.TransportResult, results.Rejected),
+    False,
+)
+
+CHANNELS = (
+    INTENT_CHANNEL,
+    RESULT_CHANNEL,
+    ROOM_EVENT_CHANNEL,
+    PEER_EVENT_CHANNEL,
+    COMMAND_CHANNEL,
+    SERVER_EVENT_CHANNEL,
+    LOAD_CHANNEL,
+    QUERY_CHANNEL,
+    REQUEST_CHANNEL,
+    REPLY_CHANNEL,
+)
+
+#: On which intents' results a specific result may stand; the others stand on the result of their own action.
+RESULT_ACTIONS: dict[type[Payload], tuple[str, ...]] = {results.TransportResult: ("create-transport", "restart-ice")}
+
+_Scope = tuple[str, bool, bool, bool]
+
+
+def _scope(kind: str, names: tuple[str, ...]) -> _Scope:
+    return kind, "room" in names, "peer" in names, "server" in names
+
+
+_TYPES: Mapping[_Scope, frozenset[type[Payload]]] = {
+    _scope(channel.kind, channel.parameters): frozenset(channel.payloads)
+    for channel in CHANNELS
+    if channel is not REPLY_CHANNEL
+}
+
+
+def fits(address: Address, payload: Payload) -> bool:
+    """Whether this payload may stand on this subject.
+
+    Its kind and action must be the subject's, its audience too, and where it names a room or a server it must be
+    the subject's. Who reads a subject must ask this before believing a message: NATS checks who publishes on a
+    subject, and nobody but the reader checks what is said there.
+    """
+    scope = (address.kind, address.room is not None, address.peer is not None, address.server is not None)
+    if type(payload) not in _TYPES.get(scope, ()):
+        return False
+    match address.kind:
+        case "result":
+            return _fits_result(address, payload)
+        case "load":
+            return isinstance(payload, load.ServerLoad) and payload.server == address.server
+    return payload.action == address.action and _names_its_place(address, payload)
+
+
+def _fits_result(address: Address, payload: Payload) -> bool:
+    if isinstance(payload, results.Done | results.Rejected):
+        return payload.intent == address.action
+    return address.action in RESULT_ACTIONS.get(type(payload), (payload.action,))
+
+
+def _names_its_place(address: Address, payload: Payload) -> bool:
+    match payload:
+        case commands.PlacePeer():
+            return (payload.room, payload.server) == (address.room, address.server)
+        case commands.OpenRelay():
+            return (payload.room, payload.target.server) == (address.room, address.server)
+        case events.LoadSampled():
+            return payload.load.server == address.server
+        case events.Event() if address.server is not None:
+            return getattr(payload, "server", None) == address.server
+    return True
