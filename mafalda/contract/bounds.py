@@ -7,18 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from mafalda.contract.model import Model
 
 
 class Value(Model):
-    """A value about media. A field that is ``null`` is a field that is not there.
-
-    What was refused is not repeated in the error's text: it may be a password or a key.
-    """
-
-    model_config = ConfigDict(hide_input_in_errors=True)
+    """A value about media. A field that is ``null`` is a field that is not there."""
 
     @model_validator(mode="before")
     @classmethod

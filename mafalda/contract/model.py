@@ -14,10 +14,17 @@ from pydantic.alias_generators import to_camel
 class Model(BaseModel):
     """A value that travels: snake_case in Python, camelCase in JSON, immutable.
 
-    Unknown fields are ignored, because inside a version schemas grow by optional fields only.
+    Unknown fields are ignored, because inside a version schemas grow by optional fields only. The text of a
+    validation error does not repeat what was refused: it may be a password or a key.
     """
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
 
     def to_json_dict(self) -> dict[str, Any]:
         """The JSON shape: camelCase keys, no absent (``None``) fields."""
