@@ -6,9 +6,9 @@ What does not belong here: what is laid over the source (``overlays``).
 from __future__ import annotations
 
 import base64
-import configparser
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -23,6 +23,7 @@ from mafalda.mediasoup.install.errors import SourceUnavailable
 from mafalda.mediasoup.install.progress import Progress, Step
 
 _WORKER_PREFIX = PurePosixPath("package/worker")
+_NPMRC_REGISTRY = re.compile(r"^\s*registry\s*=\s*(\S+)", re.MULTILINE)
 _NPM_TIMEOUT_S = 180.0
 _HTTP_TIMEOUT_S = 30.0
 _MAX_TARBALL_BYTES = 64 * 1024 * 1024
@@ -107,12 +108,12 @@ def registry_url(environ: Mapping[str, str] = os.environ, home: Path | None = No
     for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
         if environ.get(name):
             return environ[name]
-    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True, delimiters=("=",))
     try:
-        parser.read_string("[npmrc]\n" + ((home or Path.home()) / ".npmrc").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, configparser.Error):
+        npmrc = ((home or Path.home()) / ".npmrc").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return pin.DEFAULT_REGISTRY
-    return parser.get("npmrc", "registry", fallback=None) or pin.DEFAULT_REGISTRY
+    match = _NPMRC_REGISTRY.search(npmrc)
+    return match[1] if match else pin.DEFAULT_REGISTRY
 
 
 def integrity_of(path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from mafalda.mediasoup.install.errors import ToolsMissing
@@ -115,8 +114,6 @@ def _which(programs: tuple[str, ...]) -> str | None:
 
 
 def _debian_has(package: str) -> bool:
-    if not Path("/var/lib/dpkg").is_dir():
-        return False
     return _quiet(["dpkg-query", "--show", "--showformat=${db:Status-Status}", package], expect="installed")
 
 

@@ -1,0 +1,72 @@
+"""Running meson and ninja: a project of three lines stands in for the worker's source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mafalda.mediasoup.install import pin
+from mafalda.mediasoup.install.build import compile_worker
+from mafalda.mediasoup.install.errors import BuildFailed
+from mafalda.mediasoup.install.locate import starts
+from mafalda.mediasoup.install.overlays import find_flatc
+from mafalda.mediasoup.install.progress import Step
+
+MESON_BUILD = """
+project('mediasoup-worker', 'c')
+find_program('flatc')
+executable('mediasoup-worker', 'main.c', 'other.c')
+"""
+MAIN = '#include <stdlib.h>\nint other(void);\nint main(void) { return getenv("MEDIASOUP_VERSION") ? 0 : other(); }\n'
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Path:
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    (folder / "meson.build").write_text(MESON_BUILD)
+    (folder / "main.c").write_text(MAIN)
+    (folder / "other.c").write_text("int other(void) { return 41; }\n")
+    return folder
+
+
+def build(worker: Path, steps: list[Step]) -> Path:
+    with (worker.parent / "build.log").open("w") as log:
+        return compile_worker(worker, worker.parent / "build", find_flatc(), steps.append, log)
+
+
+@pytest.fixture(autouse=True)
+def no_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = tuple(option for option in pin.MESON_OPTIONS if "force-fallback" not in option)
+    monkeypatch.setattr(pin, "MESON_OPTIONS", options)
+
+
+def test_a_build_gives_a_binary_and_counts_its_steps(worker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NINJA_STATUS", "nothing to count by ")
+    monkeypatch.setenv("CFLAGS", "-flags-from-outside-are-not-in-the-key")
+    steps: list[Step] = []
+    assert starts(build(worker, steps))
+    counted = [(step.done, step.total) for step in steps if step.phase == "compile"]
+    assert counted == [(1, 3), (2, 3), (3, 3)]
+    assert steps[0].phase == "configure"
+    log = (worker.parent / "build.log").read_text()
+    assert "[3/3]" in log
+    assert "meson" in log.splitlines()[0]
+
+
+def test_a_compilers_error_comes_with_the_logs_path_and_tail(worker: Path) -> None:
+    (worker / "other.c").write_text("this is not C\n")
+    with pytest.raises(BuildFailed, match="did not compile") as caught:
+        build(worker, [])
+    assert caught.value.log_path == worker.parent / "build.log"
+    assert "other.c" in caught.value.tail
+    assert "other.c" in caught.value.log_path.read_text()
+    assert str(caught.value.log_path) in str(caught.value)
+
+
+def test_a_missing_library_fails_in_configuring(worker: Path) -> None:
+    (worker / "meson.build").write_text(MESON_BUILD + "dependency('no-such-library')\n")
+    with pytest.raises(BuildFailed, match="could not configure") as caught:
+        build(worker, [])
+    assert "no-such-library" in caught.value.tail
