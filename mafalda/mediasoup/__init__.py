@@ -1,0 +1,48 @@
+"""Server-side mediasoup for Python: a driver of real mediasoup-worker processes. ``docs/driver.md`` explains it.
+
+What does not belong here: NATS, rooms, placement. It stands alone but for the words of ``mafalda.contract``.
+"""
+
+from mafalda.mediasoup.active_speaker_observer import ActiveSpeakerObserver
+from mafalda.mediasoup.audio_level_observer import AudioLevelObserver, Volume
+from mafalda.mediasoup.consumer import Consumer
+from mafalda.mediasoup.data_consumer import DataConsumer
+from mafalda.mediasoup.data_message import DataMessage
+from mafalda.mediasoup.data_producer import DataProducer
+from mafalda.mediasoup.direct_transport import DirectTransport
+from mafalda.mediasoup.events import Event
+from mafalda.mediasoup.messages import MEDIASOUP_VERSION
+from mafalda.mediasoup.pipe_transport import PipeTransport
+from mafalda.mediasoup.plain_transport import PlainTransport
+from mafalda.mediasoup.producer import Producer
+from mafalda.mediasoup.router import Router
+from mafalda.mediasoup.rtp_observer import RtpObserver
+from mafalda.mediasoup.sctp_limits import SctpLimits
+from mafalda.mediasoup.transport import Transport
+from mafalda.mediasoup.webrtc_server import WebRtcServer
+from mafalda.mediasoup.webrtc_transport import WebRtcTransport
+from mafalda.mediasoup.worker import Worker, create_worker
+
+__all__ = [
+    "MEDIASOUP_VERSION",
+    "ActiveSpeakerObserver",
+    "AudioLevelObserver",
+    "Consumer",
+    "DataConsumer",
+    "DataMessage",
+    "DataProducer",
+    "DirectTransport",
+    "Event",
+    "PipeTransport",
+    "PlainTransport",
+    "Producer",
+    "Router",
+    "RtpObserver",
+    "SctpLimits",
+    "Transport",
+    "Volume",
+    "WebRtcServer",
+    "WebRtcTransport",
+    "Worker",
+    "create_worker",
+]

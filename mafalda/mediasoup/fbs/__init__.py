@@ -1,0 +1,1 @@
+"""Generated from mediasoup's flatbuffers schemas by ``python -m mafalda.mediasoup.generate``."""
