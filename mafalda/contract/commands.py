@@ -18,6 +18,8 @@ PlacementCause = Literal["join", "worker-died", "server-lost", "server-restarted
 
 
 class Command(Payload):
+    """An order to one server."""
+
     kind: ClassVar[Kind] = "command"
 
 

@@ -24,6 +24,8 @@ ClosedReason = Literal["closed", "transport-closed", "producer-closed", "peer-le
 
 
 class Event(Payload):
+    """A fact."""
+
     kind: ClassVar[Kind] = "event"
 
 
@@ -31,6 +33,8 @@ class Event(Payload):
 
 
 class PeerJoined(Event):
+    """A peer is in the room, on its first place."""
+
     action = "peer-joined"
     peer: Id
     server: Id
@@ -60,6 +64,8 @@ class PeerStranded(Event):
 
 
 class PeerLeft(Event):
+    """A peer is not in the room any more, and nothing of it is."""
+
     action = "peer-left"
     peer: Id
     generation: int
@@ -67,6 +73,8 @@ class PeerLeft(Event):
 
 
 class ProducerOpened(Event):
+    """A track can be consumed."""
+
     action = "producer-opened"
     peer: Id
     producer: Id
@@ -81,18 +89,24 @@ class ProducerOpened(Event):
 
 
 class ProducerPaused(Event):
+    """A producer sends nothing for a while."""
+
     action = "producer-paused"
     peer: Id
     producer: Id
 
 
 class ProducerResumed(Event):
+    """A producer sends again."""
+
     action = "producer-resumed"
     peer: Id
     producer: Id
 
 
 class ProducerClosed(Event):
+    """A producer ended, and all its consumers with it."""
+
     action = "producer-closed"
     peer: Id
     producer: Id
@@ -101,6 +115,8 @@ class ProducerClosed(Event):
 
 
 class DataProducerOpened(Event):
+    """Data messages can be consumed."""
+
     action = "data-producer-opened"
     peer: Id
     data_producer: Id
@@ -115,6 +131,8 @@ class DataProducerOpened(Event):
 
 
 class DataProducerClosed(Event):
+    """A data producer ended, and all its data consumers with it."""
+
     action = "data-producer-closed"
     peer: Id
     data_producer: Id
@@ -144,6 +162,8 @@ class RelayFailed(Event):
 
 
 class RelayClosed(Event):
+    """A producer is not carried to the target worker any more; what consumed it there ended."""
+
     action = "relay-closed"
     producer: Id
     data: bool
@@ -165,6 +185,8 @@ class TransportClosed(Event):
 
 
 class ConsumerClosed(Event):
+    """A consumer ended without its client asking."""
+
     action = "consumer-closed"
     consumer: Id
     producer: Id
@@ -173,6 +195,8 @@ class ConsumerClosed(Event):
 
 
 class DataConsumerClosed(Event):
+    """A data consumer ended without its client asking."""
+
     action = "data-consumer-closed"
     data_consumer: Id
     data_producer: Id
@@ -229,6 +253,8 @@ class ServerLost(Event):
 
 
 class WorkerStarted(Event):
+    """A worker process runs and can be given peers."""
+
     action = "worker-started"
     server: Id
     incarnation: Id

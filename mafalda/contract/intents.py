@@ -17,6 +17,8 @@ from mafalda.contract.transport_parameters import DtlsParameters, NumSctpStreams
 
 
 class Intent(Payload):
+    """What a peer wants."""
+
     kind: ClassVar[Kind] = "intent"
 
 
@@ -124,41 +126,57 @@ class ConsumeData(Intent):
 
 
 class PauseProducer(Intent):
+    """Send nothing for a while; consumers are told. Answered by ``Done``."""
+
     action = "pause-producer"
     producer: Id
 
 
 class ResumeProducer(Intent):
+    """Send again after a pause. Answered by ``Done``."""
+
     action = "resume-producer"
     producer: Id
 
 
 class CloseProducer(Intent):
+    """End a producer and all its consumers. Answered by ``Done``."""
+
     action = "close-producer"
     producer: Id
 
 
 class CloseDataProducer(Intent):
+    """End a data producer and all its data consumers. Answered by ``Done``."""
+
     action = "close-data-producer"
     data_producer: Id
 
 
 class PauseConsumer(Intent):
+    """Receive nothing of a producer for a while. Answered by ``Done``."""
+
     action = "pause-consumer"
     consumer: Id
 
 
 class ResumeConsumer(Intent):
+    """Receive a producer, at first or again. Answered by ``Done``."""
+
     action = "resume-consumer"
     consumer: Id
 
 
 class CloseConsumer(Intent):
+    """Receive a producer no more. Answered by ``Done``."""
+
     action = "close-consumer"
     consumer: Id
 
 
 class CloseDataConsumer(Intent):
+    """Receive a data producer no more. Answered by ``Done``."""
+
     action = "close-data-consumer"
     data_consumer: Id
 
@@ -181,6 +199,8 @@ class SetPriority(Intent):
 
 
 class RequestKeyFrame(Intent):
+    """Ask a video consumer's producer for a key frame. Answered by ``Done``."""
+
     action = "request-key-frame"
     consumer: Id
 

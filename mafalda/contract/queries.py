@@ -19,14 +19,20 @@ from mafalda.contract.transport_parameters import SctpStreamParameters, SrtpPara
 
 
 class Query(Payload):
+    """What a peer asks its agent."""
+
     kind: ClassVar[Kind] = "query"
 
 
 class Request(Payload):
+    """What agents and operators ask an agent."""
+
     kind: ClassVar[Kind] = "request"
 
 
 class Answer(Payload):
+    """What is answered to a query or a request."""
+
     kind: ClassVar[Kind] = "answer"
 
 
@@ -55,11 +61,15 @@ class QueryStats(Query):
 
 
 class PeerInfo(Model):
+    """A peer, as the others in its room may see it."""
+
     peer: Id
     app_data: AppData = app_data()
 
 
 class ProducerInfo(Model):
+    """A producer that can be consumed."""
+
     producer: Id
     peer: Id
     media_kind: MediaKind
@@ -68,6 +78,8 @@ class ProducerInfo(Model):
 
 
 class DataProducerInfo(Model):
+    """A data producer that can be consumed."""
+
     data_producer: Id
     peer: Id
     label: str
@@ -115,6 +127,8 @@ class ConnectPipe(Request):
 
 
 class PipeConnected(Answer):
+    """The answering agent's end of the pipe, connected to the asker's."""
+
     action = "pipe-connected"
     end: PipeEnd
 
@@ -164,6 +178,8 @@ class ClosePipe(Request):
 
 
 class Ok(Answer):
+    """Done, and there is nothing to say."""
+
     action = "ok"
 
 
@@ -177,6 +193,8 @@ class QueryServer(Request):
 
 
 class PeerInventory(Model):
+    """What a worker holds of one peer."""
+
     room: Id
     peer: Id
     worker: Id
@@ -189,6 +207,8 @@ class PeerInventory(Model):
 
 
 class RelayInventory(Model):
+    """A producer that a worker holds for another worker's."""
+
     room: Id
     producer: Id
     data: bool

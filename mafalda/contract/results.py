@@ -32,6 +32,8 @@ from mafalda.contract.transport_parameters import (
 
 
 class Result(Payload):
+    """What came of an intent."""
+
     kind: ClassVar[Kind] = "result"
 
 
@@ -79,6 +81,8 @@ class TransportResult(Result):
 
 
 class ProduceResult(Result):
+    """A producer is open."""
+
     action = "produce"
     producer: Id
     transport: Id
@@ -87,6 +91,8 @@ class ProduceResult(Result):
 
 
 class ProduceDataResult(Result):
+    """A data producer is open."""
+
     action = "produce-data"
     data_producer: Id
     transport: Id
@@ -111,6 +117,8 @@ class ConsumeResult(Result):
 
 
 class ConsumeDataResult(Result):
+    """A data consumer is open; ``relayed`` if its data producer is on another worker."""
+
     action = "consume-data"
     data_consumer: Id
     data_producer: Id
