@@ -161,6 +161,11 @@ CHANNELS = (
     REPLY_CHANNEL,
 )
 
+#: Where each message is at home; what may also come as a reply is listed where it is stored.
+CHANNEL_OF: dict[type[Payload], Channel] = {
+    payload: channel for channel in reversed(CHANNELS) for payload in channel.payloads
+}
+
 #: On which intents' results a specific result may stand; the others stand on the result of their own action.
 RESULT_ACTIONS: dict[type[Payload], tuple[str, ...]] = {results.TransportResult: ("create-transport", "restart-ice")}
 

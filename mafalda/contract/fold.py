@@ -40,6 +40,11 @@ def fold(state: State, seq: int, address: Address, payload: Payload | None) -> N
     if seq <= state.seq:
         return
     state.seq = seq
+    apply(state, seq, address, payload)
+
+
+def apply(state: State, seq: int, address: Address, payload: Payload | None) -> None:
+    """As ``fold``, for a reader that takes rooms and servers in at different paces and minds their order itself."""
     if address.kind == "command" and address.room is not None:
         _room(state, address.room).last_command_seq = seq
     if payload is None:

@@ -1,0 +1,351 @@
+"""Builders: one good example of every message, and envelopes around them. Nothing random, no clock.
+
+The examples are also those of the published documents (``docs/messages.md``). What does not belong here: sequences of
+messages (``stories``).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from mafalda.contract import commands, events, intents, load, queries, results
+from mafalda.contract.channels import CHANNEL_OF, RESULT_ACTIONS
+from mafalda.contract.envelope import Message
+from mafalda.contract.errors import ErrorInfo, NoCapacity, NotFound, RelayFailed
+from mafalda.contract.ids import derived_id
+from mafalda.contract.payload import Payload, Place
+from mafalda.testing.media import (
+    CANDIDATE,
+    DTLS,
+    ICE,
+    OPUS_PARAMETERS,
+    ROUTER_CAPABILITIES,
+    SRTP,
+    STREAM,
+    VP8_SIMULCAST_PARAMETERS,
+)
+
+AnyPayload = TypeVar("AnyPayload", bound=Payload)
+
+ROOM, PEER, SERVER = "lobby", "alice", "fra-1"
+HERE = Place(server="fra-1", worker="fra-1-0-x7Kq")
+THERE = Place(server="ams-2", worker="ams-2-1-b9Tw")
+NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+_JOIN_ID = derived_id("join", ROOM, PEER)
+_EXPLANATION = commands.Explanation(
+    policy="pack",
+    summary="fra-1-0-x7Kq has the room and is below the watermark.",
+    candidates=[
+        commands.Candidate(server="fra-1", worker="fra-1-0-x7Kq", outcome="chosen", load=0.31, score=2.31),
+        commands.Candidate(server="ams-2", worker="ams-2-1-b9Tw", outcome="above-watermark", load=0.74),
+    ],
+    passed_over={"draining": 2},
+)
+_LOAD = load.ServerLoad(
+    server="fra-1",
+    incarnation="i5",
+    as_of_seq=1204,
+    interval_s=1.0,
+    region="eu",
+    cpu_count=4,
+    cpu_ratio=0.21,
+    memory_used_ratio=0.4,
+    event_loop_lag_s=0.001,
+    ports_left=9800,
+    workers=[
+        load.WorkerLoad(
+            worker="fra-1-0-x7Kq",
+            pid=4711,
+            cpu_ratio=0.31,
+            memory_bytes=32_000_000,
+            channel_latency_s=0.0002,
+            routers=1,
+            transports=4,
+            producers=2,
+            consumers=6,
+            relays_out=1,
+            receive_bps=1_200_000,
+            send_bps=7_300_000,
+        )
+    ],
+)
+
+_INTENTS: tuple[Payload, ...] = (
+    intents.Join(app_data={"name": "Alice"}, region="eu"),
+    intents.Leave(),
+    intents.CreateTransport(transport="alice-send", direction="send"),
+    intents.ConnectTransport(transport="alice-send", dtls_parameters=DTLS),
+    intents.RestartIce(transport="alice-send"),
+    intents.CloseTransport(transport="alice-send"),
+    intents.Produce(
+        producer="alice-cam", transport="alice-send", media_kind="video", rtp_parameters=VP8_SIMULCAST_PARAMETERS
+    ),
+    intents.ProduceData(
+        data_producer="alice-chat", transport="alice-send", sctp_stream_parameters=STREAM, label="chat"
+    ),
+    intents.Consume(
+        consumer="alice-hears-bob", transport="alice-receive", producer="bob-mic", rtp_capabilities=ROUTER_CAPABILITIES
+    ),
+    intents.ConsumeData(data_consumer="alice-reads-bob", transport="alice-receive", data_producer="bob-chat"),
+    intents.PauseProducer(producer="alice-cam"),
+    intents.ResumeProducer(producer="alice-cam"),
+    intents.CloseProducer(producer="alice-cam"),
+    intents.CloseDataProducer(data_producer="alice-chat"),
+    intents.PauseConsumer(consumer="alice-hears-bob"),
+    intents.ResumeConsumer(consumer="alice-hears-bob"),
+    intents.CloseConsumer(consumer="alice-hears-bob"),
+    intents.CloseDataConsumer(data_consumer="alice-reads-bob"),
+    intents.SetPreferredLayers(consumer="alice-sees-bob", spatial_layer=1, temporal_layer=2),
+    intents.SetPriority(consumer="alice-sees-bob", priority=10),
+    intents.RequestKeyFrame(consumer="alice-sees-bob"),
+)
+_RESULTS: tuple[Payload, ...] = (
+    results.Rejected(intent="consume", error=ErrorInfo.of(NotFound("no such producer", producer="bob-mic"))),
+    results.Done(intent="pause-producer", target="alice-cam", generation=1),
+    results.JoinResult(
+        server=HERE.server, worker=HERE.worker, generation=1, router_rtp_capabilities=ROUTER_CAPABILITIES
+    ),
+    results.TransportResult(
+        transport="alice-send", generation=1, ice_parameters=ICE, ice_candidates=[CANDIDATE], dtls_parameters=DTLS
+    ),
+    results.ProduceResult(producer="alice-cam", transport="alice-send", generation=1, type="simulcast"),
+    results.ProduceDataResult(data_producer="alice-chat", transport="alice-send", generation=1),
+    results.ConsumeResult(
+        consumer="alice-hears-bob",
+        producer="bob-mic",
+        transport="alice-receive",
+        generation=1,
+        media_kind="audio",
+        type="simple",
+        rtp_parameters=OPUS_PARAMETERS,
+        paused=True,
+        producer_paused=False,
+        relayed=True,
+    ),
+    results.ConsumeDataResult(
+        data_consumer="alice-reads-bob",
+        data_producer="bob-chat",
+        transport="alice-receive",
+        generation=1,
+        sctp_stream_parameters=STREAM,
+        label="chat",
+        protocol="",
+        relayed=False,
+    ),
+)
+_COMMANDS: tuple[Payload, ...] = (
+    commands.PlacePeer(
+        room=ROOM,
+        peer=PEER,
+        server=HERE.server,
+        worker=HERE.worker,
+        generation=1,
+        join=_JOIN_ID,
+        app_data={"name": "Alice"},
+        region="eu",
+        explanation=_EXPLANATION,
+    ),
+    commands.OpenRelay(
+        room=ROOM,
+        producer="bob-mic",
+        source=THERE,
+        target=HERE,
+        generation=1,
+        explanation=commands.Explanation(policy="pack", summary="The first pipe from ams-2 into fra-1."),
+    ),
+)
+_ROOM_EVENTS: tuple[Payload, ...] = (
+    events.PeerJoined(peer=PEER, server=HERE.server, worker=HERE.worker, generation=1, app_data={"name": "Alice"}),
+    events.PeerMoved(peer=PEER, server=THERE.server, worker=THERE.worker, generation=2, cause="worker-died"),
+    events.PeerStranded(
+        peer=PEER, generation=2, error=ErrorInfo.of(NoCapacity("no worker below the watermark", candidates=8))
+    ),
+    events.PeerLeft(peer=PEER, generation=1),
+    events.ProducerOpened(
+        peer=PEER,
+        producer="alice-cam",
+        transport="alice-send",
+        server=HERE.server,
+        worker=HERE.worker,
+        generation=1,
+        media_kind="video",
+        type="simulcast",
+        app_data={"source": "webcam"},
+    ),
+    events.ProducerPaused(peer=PEER, producer="alice-cam"),
+    events.ProducerResumed(peer=PEER, producer="alice-cam"),
+    events.ProducerClosed(peer=PEER, producer="alice-cam", generation=1, reason="closed"),
+    events.DataProducerOpened(
+        peer=PEER,
+        data_producer="alice-chat",
+        transport="alice-send",
+        server=HERE.server,
+        worker=HERE.worker,
+        generation=1,
+        sctp_stream_parameters=STREAM,
+        label="chat",
+    ),
+    events.DataProducerClosed(peer=PEER, data_producer="alice-chat", generation=1, reason="transport-closed"),
+    events.RelayOpened(producer="bob-mic", data=False, source=THERE, target=HERE),
+    events.RelayFailed(
+        producer="bob-mic",
+        data=False,
+        source=THERE,
+        target=HERE,
+        error=ErrorInfo.of(RelayFailed("the source does not answer", server="ams-2")),
+    ),
+    events.RelayClosed(producer="bob-mic", data=False, source=THERE, target=HERE, reason="unused"),
+)
+_PEER_EVENTS: tuple[Payload, ...] = (
+    events.TransportClosed(transport="alice-send", generation=1, reason="ice-failed"),
+    events.ConsumerClosed(consumer="alice-hears-bob", producer="bob-mic", generation=1, reason="producer-closed"),
+    events.DataConsumerClosed(
+        data_consumer="alice-reads-bob", data_producer="bob-chat", generation=1, reason="peer-left"
+    ),
+)
+_SERVER_EVENTS: tuple[Payload, ...] = (
+    events.ServerStarted(
+        server="fra-1",
+        incarnation="i5",
+        workers=[events.WorkerInfo(worker="fra-1-0-x7Kq", pid=4711, slot=0)],
+        announced_address="192.0.2.10",
+        region="eu",
+        agent_version="0.1.0",
+    ),
+    events.ServerStopped(server="fra-1", incarnation="i5"),
+    events.ServerDraining(server="fra-1", incarnation="i5", draining=True),
+    events.ServerLost(server="fra-1", incarnation="i5"),
+    events.WorkerStarted(
+        server="fra-1", incarnation="i5", worker=events.WorkerInfo(worker="fra-1-0-p2Zm", pid=4890, slot=0)
+    ),
+    events.WorkerDied(server="fra-1", incarnation="i5", worker="fra-1-0-x7Kq", signal="SIGKILL"),
+    events.LoadSampled(load=_LOAD),
+)
+_QUERIES: tuple[Payload, ...] = (
+    queries.QueryRoom(),
+    queries.QueryTransport(transport="alice-send"),
+    queries.QueryStats(target="producer", id="alice-cam"),
+)
+_REQUESTS: tuple[Payload, ...] = (
+    queries.ConnectPipe(
+        room=ROOM,
+        source=HERE,
+        target=THERE,
+        end=queries.PipeEnd(ip="198.51.100.7", port=40012, srtp_parameters=SRTP),
+        enable_rtx=True,
+    ),
+    queries.CarryProducer(room=ROOM, producer="alice-cam", data=False, source=HERE, target=THERE),
+    queries.SetCarried(room=ROOM, producer="alice-cam", source=HERE, target=THERE, wanted="paused"),
+    queries.ClosePipe(room=ROOM, source=HERE, target=THERE),
+    queries.QueryServer(),
+)
+_ANSWERS: tuple[Payload, ...] = (
+    queries.RoomSnapshot(
+        seq=1204,
+        peers=[queries.PeerInfo(peer=PEER, app_data={"name": "Alice"})],
+        producers=[queries.ProducerInfo(producer="alice-cam", peer=PEER, media_kind="video", paused=False)],
+        data_producers=[queries.DataProducerInfo(data_producer="alice-chat", peer=PEER, label="chat", protocol="")],
+    ),
+    queries.Stats(stats=[{"type": "inbound-rtp", "ssrc": 22220001, "packetCount": 1500, "bitrate": 800_000}]),
+    queries.PipeConnected(end=queries.PipeEnd(ip="192.0.2.10", port=40018, srtp_parameters=SRTP)),
+    queries.ProducerCarried(media_kind="audio", type="simple", rtp_parameters=OPUS_PARAMETERS),
+    queries.Ok(),
+    queries.ServerInventory(
+        server="fra-1",
+        incarnation="i5",
+        seq=1204,
+        workers=["fra-1-0-x7Kq"],
+        peers=[
+            queries.PeerInventory(
+                room=ROOM,
+                peer=PEER,
+                worker="fra-1-0-x7Kq",
+                generation=1,
+                transports=["alice-send"],
+                producers=["alice-cam"],
+                consumers=["alice-hears-bob"],
+                data_producers=["alice-chat"],
+                data_consumers=[],
+            )
+        ],
+        relays=[queries.RelayInventory(room=ROOM, producer="bob-mic", data=False, source=THERE, target=HERE)],
+    ),
+)
+
+#: One good example of every message, by its class.
+EXAMPLES: dict[type[Payload], Payload] = {
+    type(payload): payload
+    for group in (
+        _INTENTS,
+        _RESULTS,
+        _COMMANDS,
+        _ROOM_EVENTS,
+        _PEER_EVENTS,
+        _SERVER_EVENTS,
+        (_LOAD,),
+        _QUERIES,
+        _REQUESTS,
+        _ANSWERS,
+    )
+    for payload in group
+}
+
+
+def example(payload_type: type[AnyPayload]) -> AnyPayload:
+    """A good payload of this type, always the same."""
+    found = EXAMPLES[payload_type]
+    assert isinstance(found, payload_type)
+    return found
+
+
+def subject_of(payload: Payload, *, room: str = ROOM, peer: str = PEER, server: str = SERVER) -> str:
+    """A subject on which this payload may stand. What the payload itself names comes before the arguments."""
+    action = payload.action
+    match payload:
+        case results.Done() | results.Rejected():
+            action = payload.intent
+        case commands.PlacePeer():
+            room, server = payload.room, payload.server
+        case commands.OpenRelay():
+            room, server = payload.room, payload.target.server
+        case events.LoadSampled():
+            server = payload.load.server
+        case _:
+            server = getattr(payload, "server", server)
+            action = RESULT_ACTIONS.get(type(payload), (action,))[0]
+    pattern = CHANNEL_OF[type(payload)].pattern
+    return pattern.format(room=room, peer=peer, server=server, action=action, inbox="alice.1")
+
+
+def message(
+    payload: Payload,
+    *,
+    id: str | None = None,
+    subject: str | None = None,
+    source: str = "/test",
+    at: datetime = NOON,
+    cause: Message | None = None,
+) -> Message:
+    """An envelope around a payload; its id follows from the payload unless given.
+
+    Args:
+        payload: The data.
+        id: The message id.
+        subject: The subject; by default ``subject_of(payload)``.
+        source: Who says it.
+        at: When.
+        cause: The message that this one answers: correlation and causation come from it.
+    """
+    return Message(
+        id=id or derived_id(payload.type_name(), payload.model_dump_json()),
+        source=source,
+        type=payload.type_name(),
+        subject=subject or subject_of(payload),
+        time=at,
+        dataschema=payload.schema_uri(),
+        correlationid=cause.correlation if cause else None,
+        causationid=cause.id if cause else None,
+        data=payload,
+    )
