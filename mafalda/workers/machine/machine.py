@@ -1,0 +1,323 @@
+"""The agent's judgement: what each entry of the log means for this server.
+
+Entries go in, instructions come out; nothing waits, nothing is asked. The machine keeps the fold of the rooms
+that have something here, the places of peers here, and the mirrors (relays that end) here. Rooms are taken in
+when they become ours, so each room, and the servers together, have their own position in the log.
+
+What does not belong here: asyncio, the bus, clocks, mediasoup objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mafalda.contract import commands, events
+from mafalda.contract.channels import fits
+from mafalda.contract.errors import MafaldaError, NotFound, StaleGeneration, WorkerDied
+from mafalda.contract.events import ClosedReason
+from mafalda.contract.fold import apply
+from mafalda.contract.intents import Intent, Join
+from mafalda.contract.payload import Place
+from mafalda.contract.state import RoomState, State
+from mafalda.workers.machine.instructions import (
+    AdoptPeer,
+    CheckWaiting,
+    CloseMirror,
+    DropPeer,
+    Entry,
+    ForgetRoom,
+    HandleIntent,
+    Instruction,
+    LoadRoom,
+    MirrorKey,
+    OpenMirror,
+    PlaceGone,
+    RefuseRelay,
+    SettleMirror,
+    StartOver,
+    StopCarrying,
+    YieldProducer,
+)
+from mafalda.workers.machine.ownership import OwnPeer
+
+#: Why mirrors and consumers go when one of these takes their producer out of the fold.
+_REASONS: dict[type[events.Event] | type[commands.Command], ClosedReason] = {
+    events.ProducerClosed: "producer-closed",
+    events.DataProducerClosed: "producer-closed",
+    events.PeerLeft: "peer-left",
+    commands.PlacePeer: "peer-moved",
+    events.RelayClosed: "closed",
+    events.RelayFailed: "closed",
+}
+
+
+@dataclass(slots=True)
+class _Line:
+    """How far a room has been taken in. ``backlog`` is there while its past is being read."""
+
+    folded_seq: int = 0
+    acted_seq: int = 0
+    backlog: list[Entry] | None = field(default_factory=list)
+
+
+class Machine:
+    """One incarnation's judgement."""
+
+    def __init__(self, server: str, incarnation: str, workers: Iterable[str]) -> None:
+        self.server = server
+        self.incarnation = incarnation
+        self.workers = set(workers)
+        self.state = State()
+        self.peers: dict[tuple[str, str], OwnPeer] = {}
+        self.mirrors: dict[MirrorKey, Place] = {}
+        self.seq = 0
+        self._servers_seq = 0
+        self._lines: dict[str, _Line] = {}
+
+    # --- reading the room -------------------------------------------------------------------------
+
+    def room(self, room: str) -> RoomState | None:
+        """The fold of a room of ours."""
+        return self.state.rooms.get(room)
+
+    def room_seq(self, room: str) -> int:
+        """The log sequence up to which everything in this room is in the fold."""
+        line = self._lines.get(room)
+        return max(self.seq, line.folded_seq) if line else 0
+
+    def is_loading(self) -> bool:
+        """Whether the past of some room is being read."""
+        return any(line.backlog is not None for line in self._lines.values())
+
+    # --- stimuli ------------------------------------------------------------------------------------
+
+    def on_entry(self, entry: Entry) -> list[Instruction]:
+        """The next entry of the log."""
+        self.seq = max(self.seq, entry.seq)
+        address = entry.address
+        if not fits(address, entry.message.data):
+            return []
+        if address.kind == "intent":
+            return self._intent(entry)
+        if address.room is None:
+            return self._server_entry(entry) if address.kind == "event" else []
+        line = self._lines.get(address.room)
+        if line is None:
+            if not self._is_mine(entry):
+                return []
+            line = self._lines[address.room] = _Line(backlog=[entry])
+            return [LoadRoom(address.room)]
+        if line.backlog is not None:
+            line.backlog.append(entry)
+            return []
+        return self._room_entry(line, entry)
+
+    def on_room_loaded(self, room: str, past: Iterable[Entry], up_to_seq: int) -> list[Instruction]:
+        """The room's past, and the servers' since we last looked, up to a sequence: go on from there."""
+        found: list[Instruction] = []
+        rooms: list[Entry] = []
+        for entry in past:
+            if entry.address.room is None:
+                found += self._server_entry(entry)
+            else:
+                rooms.append(entry)
+        line = self._lines[room]
+        for entry in rooms:
+            apply(self.state, entry.seq, entry.address, entry.message.data)
+        line.folded_seq = up_to_seq
+        backlog, line.backlog = line.backlog or [], None
+        # Commands for us may have been read with the past before the follower brings them: do them now.
+        mine = {entry.seq: entry for entry in rooms if entry.seq > backlog[0].seq and self._is_mine(entry)}
+        due = mine | {entry.seq: entry for entry in backlog}
+        for seq in sorted(due):
+            found += self._room_entry(line, due[seq])
+        return found + self._forget_if_empty(room)
+
+    def on_peer_ready(self, room: str, peer: str, generation: int, missed: list[Entry]) -> list[Instruction]:
+        """A peer has what it needs here; ``missed`` was asked before we listened to it."""
+        own = self.peers.get((room, peer))
+        if own is None or own.generation != generation:
+            return []
+        return [HandleIntent(room, peer, entry) for entry in own.settle(missed)]
+
+    def on_peer_ended(self, room: str, peer: str, generation: int) -> list[Instruction]:
+        """A peer left, or could not be given its place."""
+        own = self.peers.get((room, peer))
+        if own is None or own.generation != generation:
+            return []
+        del self.peers[room, peer]
+        return self._forget_if_empty(room)
+
+    def on_mirror_ended(self, key: MirrorKey) -> list[Instruction]:
+        """A mirror closes by our own decision, or could not be opened."""
+        self.mirrors.pop(key, None)
+        return self._forget_if_empty(key.room)
+
+    def on_worker_up(self, worker: str) -> None:
+        """A worker of ours can be used."""
+        self.workers.add(worker)
+
+    def on_worker_gone(self, worker: str) -> list[Instruction]:
+        """A worker of ours has died; the log does not say so yet."""
+        self.workers.discard(worker)
+        place = Place(server=self.server, worker=worker)
+        found: list[Instruction] = [PlaceGone(place)]
+        for key, own in list(self.peers.items()):
+            if own.worker == worker:
+                del self.peers[key]
+                found.append(DropPeer(own.room, own.peer, own.generation, "worker-died"))
+        for mirror, source in list(self.mirrors.items()):
+            if mirror.worker == worker or source == place:
+                found.append(self._close(mirror, "worker-died"))
+        return found + [item for room in list(self._lines) for item in self._forget_if_empty(room)]
+
+    # --- intents ------------------------------------------------------------------------------------
+
+    def _intent(self, entry: Entry) -> list[Instruction]:
+        room, peer = entry.address.room or "", entry.address.peer or ""
+        own = self.peers.get((room, peer))
+        data = entry.message.data
+        if own is None or not isinstance(data, Intent) or isinstance(data, Join):
+            return []  # placing, and refusing what has no place, is the allocators' business
+        if not own.ready:
+            own.early.append(entry)
+            return []
+        return [HandleIntent(room, peer, entry)] if own.take(entry) else []
+
+    # --- rooms --------------------------------------------------------------------------------------
+
+    def _is_mine(self, entry: Entry) -> bool:
+        match entry.message.data:
+            case commands.PlacePeer(server=server, worker=worker):
+                return server == self.server and worker in self.workers
+            case commands.OpenRelay(target=target):
+                return target.server == self.server and target.worker in self.workers
+        return False
+
+    def _room_entry(self, line: _Line, entry: Entry) -> list[Instruction]:
+        if entry.seq <= line.acted_seq:
+            return []
+        line.acted_seq = entry.seq
+        room = entry.address.room or ""
+        if entry.seq > line.folded_seq:
+            apply(self.state, entry.seq, entry.address, entry.message.data)
+            line.folded_seq = entry.seq
+        found: list[Instruction] = []
+        match entry.message.data:
+            case commands.PlacePeer() as place:
+                found = self._place(entry, place)
+            case commands.OpenRelay() as order if order.target.server == self.server:
+                found = self._relay(entry, order)
+            case events.ProducerPaused(producer=producer) | events.ProducerResumed(producer=producer):
+                return [SettleMirror(key) for key in self._mirrors_of(room) if key.producer == producer]
+            case events.ProducerOpened(producer=producer, peer=peer):
+                return self._yield(room, peer, producer)
+            case events.DataProducerOpened(data_producer=producer, peer=peer):
+                return self._yield(room, peer, producer)
+            case events.RelayClosed() | events.RelayFailed() as ended if ended.source.server == self.server:
+                found = [StopCarrying(room, ended.producer, ended.source.worker, ended.target)]
+        reason = _REASONS.get(type(entry.message.data))  # type: ignore[arg-type]
+        if reason is None:
+            return found
+        # What goes comes first: a peer that comes back brings the same producer ids with it.
+        return [*self._reconcile(room, reason), *found, *self._forget_if_empty(room)]
+
+    def _place(self, entry: Entry, place: commands.PlacePeer) -> list[Instruction]:
+        found: list[Instruction] = []
+        key = (place.room, place.peer)
+        own = self.peers.get(key)
+        if own and place.generation <= own.generation:
+            return []
+        if own:
+            del self.peers[key]
+            found.append(DropPeer(own.room, own.peer, own.generation, "peer-moved"))
+        room = self.room(place.room)
+        now = room.peers.get(place.peer) if room else None
+        if now is None or now.generation != place.generation or not self._is_mine(entry):
+            return found  # stale, or elsewhere, or on a worker whose death the allocators are about to learn
+        self.peers[key] = OwnPeer(place.room, place.peer, place.worker, place.generation, place.join)
+        return [*found, AdoptPeer(place, entry)]
+
+    def _relay(self, entry: Entry, order: commands.OpenRelay) -> list[Instruction]:
+        key = MirrorKey(order.room, order.producer, order.target.worker)
+        if key in self.mirrors:
+            return []
+        if error := self._why_no_relay(order):
+            return [RefuseRelay(order, entry, error)]
+        self.mirrors[key] = order.source
+        return [OpenMirror(key, order, entry)]
+
+    def _why_no_relay(self, order: commands.OpenRelay) -> MafaldaError | None:
+        room = self.room(order.room)
+        producer = room.producers.get(order.producer) if room else None
+        if order.target.worker not in self.workers:
+            return WorkerDied("the target worker is dead", worker=order.target.worker)
+        if room is None or producer is None:
+            return NotFound("no such producer", producer=order.producer)
+        if producer.generation != order.generation:
+            return StaleGeneration("the producer has moved", now=producer.generation, ordered=order.generation)
+        relay = room.relays.get((order.producer, order.target))
+        if relay is None or relay.source != order.source:
+            return WorkerDied("the source worker is dead", worker=order.source.worker)
+        return None
+
+    def _yield(self, room: str, peer: str, producer: str) -> list[Instruction]:
+        state = self.room(room)
+        holder = state.producers.get(producer) if state else None
+        lost = holder is not None and holder.peer != peer and (room, peer) in self.peers
+        return [YieldProducer(room, peer, producer)] if lost else []
+
+    def _mirrors_of(self, room: str) -> list[MirrorKey]:
+        return [key for key in self.mirrors if key.room == room]
+
+    def _reconcile(self, room: str, reason: ClosedReason) -> list[Instruction]:
+        """Close the mirrors that the fold does not know any more."""
+        state = self.room(room)
+        found: list[Instruction] = []
+        for key in self._mirrors_of(room):
+            target = Place(server=self.server, worker=key.worker)
+            relay = state.relays.get((key.producer, target)) if state else None
+            if relay is None or relay.source != self.mirrors[key]:
+                found.append(self._close(key, reason))
+        return [*found, CheckWaiting(room)]
+
+    def _close(self, key: MirrorKey, reason: ClosedReason) -> CloseMirror:
+        del self.mirrors[key]
+        return CloseMirror(key, reason)
+
+    def _forget_if_empty(self, room: str) -> list[Instruction]:
+        line = self._lines.get(room)
+        if line is None or line.backlog is not None:
+            return []
+        if any(key[0] == room for key in self.peers) or self._mirrors_of(room):
+            return []
+        del self._lines[room]
+        if state := self.state.rooms.pop(room, None):
+            for peer in state.peers.values():
+                if worker := self.state.worker(peer.place):
+                    worker.peers.discard((room, peer.peer))
+        return [ForgetRoom(room)]
+
+    # --- servers ------------------------------------------------------------------------------------
+
+    def _server_entry(self, entry: Entry) -> list[Instruction]:
+        if entry.seq <= self._servers_seq:
+            return []
+        self._servers_seq = entry.seq
+        before = self._places()
+        apply(self.state, entry.seq, entry.address, entry.message.data)
+        match entry.message.data:
+            case events.ServerLost(server=self.server, incarnation=self.incarnation):
+                return [StartOver()]
+        gone = before - self._places()
+        if not gone:
+            return []
+        found: list[Instruction] = [PlaceGone(place) for place in sorted(gone, key=str) if place.server != self.server]
+        for room, line in list(self._lines.items()):
+            if line.backlog is None:
+                found += self._reconcile(room, "worker-died")
+        return found
+
+    def _places(self) -> set[Place]:
+        return {worker.place for server in self.state.servers.values() for worker in server.workers.values()}
