@@ -19,6 +19,7 @@ from opentelemetry import trace
 
 from mafalda.mediasoup import messages
 from mafalda.mediasoup.errors import (
+    AlreadyExists,
     FramingError,
     InvalidParameters,
     MafaldaError,
@@ -33,6 +34,8 @@ from mafalda.mediasoup.tasks import Tasks
 Handler = Callable[[str, dict[str, Any]], None]
 # Notifications held for an object that is being created; far more than a worker sends in that moment.
 MAX_HELD = 1000
+# What may wait to be written, for notifications: requests are bounded by their deadline.
+MAX_UNSENT_BYTES = 16 * 1024 * 1024
 _LOG_LEVELS = {"D": "debug", "W": "warning", "E": "error", "X": "info"}
 _ERRORS: Mapping[str, type[MafaldaError]] = {"TypeError": InvalidParameters, "NotFoundError": NotFound}
 _tracer = trace.get_tracer("mafalda.mediasoup")
@@ -51,6 +54,8 @@ class Writer(Protocol):
     """Where frames go: an asyncio transport."""
 
     def write(self, data: bytes) -> None: ...
+
+    def get_write_buffer_size(self) -> int: ...
 
 
 class _Pending(NamedTuple):
@@ -115,6 +120,7 @@ class Channel:
 
         Raises:
             InvalidParameters: The body does not fit, or the worker says TypeError.
+            AlreadyExists: ``creates`` is in use.
             NotFound: The worker knows no such object.
             WorkerRequestFailed: Any other refusal.
             RequestTimeout: No answer in time.
@@ -144,6 +150,8 @@ class Channel:
         undo: Undo | None = None,
     ) -> asyncio.Future[dict[str, Any]]:
         writer = self._open_writer()
+        if creates is not None and (creates in self._handlers or creates in self._held):
+            raise AlreadyExists("the worker has an object with this id already", id=creates)
         self._next_id = self._next_id % (2**32 - 1) + 1
         id_ = self._next_id
         data = frame(messages.encode_request(id_, method, handler_id, body))
@@ -160,9 +168,14 @@ class Channel:
 
         Raises:
             InvalidParameters: The body does not fit.
+            WorkerRequestFailed: The worker does not read; this was not sent.
             WorkerClosed, WorkerDied: There is no worker any more.
         """
-        self._open_writer().write(frame(messages.encode_notification(event, handler_id, body)))
+        writer = self._open_writer()
+        unsent_bytes = writer.get_write_buffer_size()
+        if unsent_bytes > MAX_UNSENT_BYTES:
+            raise WorkerRequestFailed("the worker does not read", unsent_bytes=unsent_bytes)
+        writer.write(frame(messages.encode_notification(event, handler_id, body)))
 
     def subscribe(self, handler_id: str, handler: Handler) -> None:
         """Give the notifications for ``handler_id`` to ``handler``, those that were held first."""

@@ -2,6 +2,7 @@
 
     InvalidParameters   ours before anything is sent, or the worker's TypeError
     UnsupportedError    well-formed, but the router cannot take it
+    AlreadyExists       the worker has an object with this id
     NotFound            no such object in the worker
     WorkerRequestFailed any other "no" of the worker
     RequestTimeout      no answer within the deadline
@@ -18,6 +19,7 @@ What does not belong here: who raises them when.
 from __future__ import annotations
 
 from mafalda.contract.errors import (
+    AlreadyExists,
     Broken,
     Closed,
     DeadlineExceeded,
@@ -30,6 +32,7 @@ from mafalda.contract.errors import (
 )
 
 __all__ = [
+    "AlreadyExists",
     "Closed",
     "FramingError",
     "InvalidParameters",

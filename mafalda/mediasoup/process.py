@@ -37,15 +37,31 @@ class ExitStatus(NamedTuple):
 
 
 class WorkerProcess:
-    """A running child. ``exited`` resolves with its status once it has been reaped."""
+    """A running child.
 
-    def __init__(self, pid: int, loop: asyncio.AbstractEventLoop) -> None:
+    ``exited`` resolves with its status once it has been reaped, ``hung_up`` once its fd 4 is closed and read.
+    """
+
+    def __init__(self, pid: int, requests: socket.socket, answers: socket.socket, output: int) -> None:
+        loop = asyncio.get_running_loop()
         self.pid = pid
+        self._ends = (requests, answers, os.fdopen(output, "rb", 0))
         self.exited: asyncio.Future[ExitStatus] = loop.create_future()
         self.hung_up: asyncio.Future[None] = loop.create_future()
         self.last_words: deque[str] = deque(maxlen=_LAST_WORDS_LINES)
-        self.requests: asyncio.WriteTransport | None = None
         self._transports: list[asyncio.BaseTransport] = []
+
+    async def converse(self, on_data: Callable[[bytes], None]) -> asyncio.WriteTransport:
+        """Begin to read fd 4, giving what comes to ``on_data``; returns where to write to fd 3."""
+        loop = asyncio.get_running_loop()
+        requests, answers, output = self._ends
+        writer, _ = await loop.create_unix_connection(asyncio.Protocol, sock=requests)
+        self._transports.append(writer)
+        reader, _ = await loop.create_unix_connection(lambda: _Answers(self, on_data), sock=answers)
+        self._transports.append(reader)
+        printed, _ = await loop.connect_read_pipe(lambda: _Output(self), output)
+        self._transports.append(printed)
+        return writer
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the process, unless it was reaped already."""
@@ -74,6 +90,8 @@ class WorkerProcess:
                 transport.abort()
             else:
                 transport.close()
+        for end in self._ends[len(self._transports) :]:
+            end.close()
 
 
 class _Answers(asyncio.Protocol):
@@ -115,20 +133,16 @@ class _Output(asyncio.Protocol):
             log.warning("worker prints", action="worker_output", worker_pid=self._process.pid, line=text)
 
 
-async def spawn(
-    command: Sequence[str], environment: Mapping[str, str], on_data: Callable[[bytes], None]
-) -> WorkerProcess:
+def spawn(command: Sequence[str], environment: Mapping[str, str]) -> WorkerProcess:
     """Start a worker.
 
     Args:
         command: The program (looked up in PATH) and its arguments.
         environment: The child's whole environment.
-        on_data: Given the bytes that the worker writes on fd 4.
 
     Raises:
         WorkerStartFailed: There is no such program, or it may not be executed.
     """
-    loop = asyncio.get_running_loop()
     requests, worker_requests = socket.socketpair()
     answers, worker_answers = socket.socketpair()
     output, worker_output = os.pipe()
@@ -145,19 +159,8 @@ async def spawn(
         worker_requests.close()
         worker_answers.close()
         os.close(worker_output)
-    process = WorkerProcess(pid, loop)
-    _watch(process, loop)
-    try:
-        process.requests, _ = await loop.create_unix_connection(asyncio.Protocol, sock=requests)
-        process._transports.append(process.requests)
-        reader, _ = await loop.create_unix_connection(lambda: _Answers(process, on_data), sock=answers)
-        process._transports.append(reader)
-        printed, _ = await loop.connect_read_pipe(lambda: _Output(process), os.fdopen(output, "rb", 0))
-        process._transports.append(printed)
-    except BaseException:
-        process.send_signal(signal.SIGKILL)
-        process.release()
-        raise
+    process = WorkerProcess(pid, requests, answers, output)
+    _watch(process, asyncio.get_running_loop())
     return process
 
 

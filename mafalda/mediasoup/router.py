@@ -328,7 +328,8 @@ class Router(Entity):
     async def _create_transport(
         self, kind: type[T], method: str, id: str | None, options: JsonObject, app_data: Mapping[str, Any] | None
     ) -> T:
-        transport_id = self._fresh(id, self._transports)
+        self._check_open()
+        transport_id = new_id(id)
         undo = Undo("ROUTER_CLOSE_TRANSPORT", self._id, {"transportId": transport_id})
         answer = await self._create(method, transport_id, {"transportId": transport_id, "options": options}, undo)
         transport = kind(self._channel, transport_id, app_data, self, shapes.transport_dump(answer))
@@ -340,7 +341,8 @@ class Router(Entity):
     async def _create_observer(
         self, kind: type[O], method: str, options: JsonObject, id: str | None, app_data: Mapping[str, Any] | None
     ) -> O:
-        observer_id = self._fresh(id, self._rtp_observers)
+        self._check_open()
+        observer_id = new_id(id)
         undo = Undo("ROUTER_CLOSE_RTPOBSERVER", self._id, {"rtpObserverId": observer_id})
         await self._create(method, observer_id, {"rtpObserverId": observer_id, "options": options}, undo)
         observer = kind(self._channel, observer_id, app_data, self)
@@ -348,12 +350,6 @@ class Router(Entity):
         observer._subscribe()
         self._emit(self.NEW_RTP_OBSERVER, observer)
         return observer
-
-    def _fresh(self, id: str | None, existing: Mapping[str, Entity]) -> str:
-        self._check_open()
-        if id is not None and id in existing:
-            raise InvalidParameters("the router has one with this id already", id=id)
-        return new_id(id)
 
     async def _create(self, method: str, id: str, body: JsonObject, undo: Undo) -> JsonObject:
         answer = await self._channel.request(method, self._id, body, creates=id, undo=undo)

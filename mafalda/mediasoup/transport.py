@@ -148,14 +148,13 @@ class Transport(Entity):
             app_data: The application's own.
 
         Raises:
-            InvalidParameters: They are malformed, or the id is taken.
+            InvalidParameters: They are malformed.
+            AlreadyExists: The id is taken.
             UnsupportedError: The router cannot take them.
         """
         self._check_open()
         if kind not in ("audio", "video"):
             raise InvalidParameters("kind must be audio or video")
-        if id is not None and id in self._producers:
-            raise InvalidParameters("the transport has a producer with this id already", id=id)
         capabilities = self._router.rtp_capabilities
         parameters = self._with_cname(ortc.validate_rtp_parameters(rtp_parameters))
         mapping = ortc.get_producer_rtp_parameters_mapping(parameters, capabilities)
@@ -216,7 +215,8 @@ class Transport(Entity):
 
         Raises:
             NotFound: The router has no such producer.
-            InvalidParameters: Something is malformed, or the id is taken.
+            InvalidParameters: Something is malformed.
+            AlreadyExists: The id is taken.
             UnsupportedError: The endpoint cannot receive it.
         """
         self._check_open()
@@ -296,12 +296,11 @@ class Transport(Entity):
             app_data: The application's own.
 
         Raises:
-            InvalidParameters: They are missing or malformed, or the id is taken.
+            InvalidParameters: They are missing or malformed.
+            AlreadyExists: The id is taken.
             WorkerRequestFailed: The transport has no SCTP.
         """
         self._check_open()
-        if id is not None and id in self._data_producers:
-            raise InvalidParameters("the transport has a data producer with this id already", id=id)
         stream: SctpStreamParameters | None = None
         if self.type != "direct":
             if sctp_stream_parameters is None:
@@ -361,6 +360,7 @@ class Transport(Entity):
         Raises:
             NotFound: The router has no such data producer.
             InvalidParameters: Something is malformed.
+            AlreadyExists: The id is taken.
             WorkerRequestFailed: The transport has no SCTP, or no stream is free.
         """
         self._check_open()

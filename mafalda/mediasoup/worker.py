@@ -21,10 +21,9 @@ import structlog
 from mafalda.contract.rtp import RtpCodecCapability
 from mafalda.mediasoup import ortc
 from mafalda.mediasoup.channel import Channel, Undo
-from mafalda.mediasoup.entity import Entity, JsonObject, new_id
+from mafalda.mediasoup.entity import JsonObject, new_id
 from mafalda.mediasoup.errors import (
     FramingError,
-    InvalidParameters,
     ObjectClosed,
     RequestTimeout,
     WorkerClosed,
@@ -137,10 +136,11 @@ class Worker(Emitter):
         """Open ports that many WebRTC transports of this worker share.
 
         Raises:
-            InvalidParameters: Something is malformed, or the id is taken.
+            InvalidParameters: Something is malformed.
+            AlreadyExists: The id is taken.
             WorkerRequestFailed: It cannot listen there.
         """
-        server_id = self._fresh(id, self._webrtc_servers)
+        server_id = new_id(id)
         body = {"webRtcServerId": server_id, "listenInfos": listen_info_bodies(listen_infos)}
         undo = Undo("WORKER_WEBRTCSERVER_CLOSE", "", {"webRtcServerId": server_id})
         await self._channel.request("WORKER_CREATE_WEBRTCSERVER", body=body, creates=server_id, undo=undo)
@@ -161,11 +161,12 @@ class Worker(Emitter):
         """Make a router for these codecs.
 
         Raises:
-            InvalidParameters: Something is malformed, or the id is taken.
+            InvalidParameters: Something is malformed.
+            AlreadyExists: The id is taken.
             UnsupportedError: mediasoup does not know a codec.
         """
         capabilities = ortc.generate_router_rtp_capabilities(media_codecs)
-        router_id = self._fresh(id, self._routers)
+        router_id = new_id(id)
         undo = Undo("WORKER_CLOSE_ROUTER", "", {"routerId": router_id})
         body = {"routerId": router_id}
         await self._channel.request("WORKER_CREATE_ROUTER", body=body, creates=router_id, undo=undo)
@@ -186,11 +187,8 @@ class Worker(Emitter):
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(), name=f"mediasoup-worker {self.pid} stop")
         await _finish(self._stopping)
-
-    def _fresh(self, id: str | None, existing: Mapping[str, Entity]) -> str:
-        if id is not None and id in existing:
-            raise InvalidParameters("the worker has one with this id already", id=id)
-        return new_id(id)
+        # Here and not in that task: a callback may be what closes the worker.
+        await self._channel.tasks.finish(_CALLBACK_GRACE_S)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -214,8 +212,13 @@ class Worker(Emitter):
 
     async def _watch(self) -> None:
         """Notice when the process ends without being asked to."""
+        both: list[asyncio.Future[Any]] = [self._process.exited, self._process.hung_up]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        _, missing = await asyncio.wait(both, timeout=_LAST_BYTES_S)
+        if self._process.exited in missing and not self._closed:
+            log.error("worker hung up", action="worker_killed", worker_pid=self.pid)
+            self._process.send_signal(signal.SIGKILL)
         status = await asyncio.shield(self._process.exited)
-        await asyncio.wait([self._process.hung_up], timeout=_LAST_BYTES_S)
         if self._closed:
             return
         death = WorkerDied("the worker died", worker_pid=self.pid, exit_code=status.exit_code, signal=status.signal)
@@ -230,7 +233,6 @@ class Worker(Emitter):
         await self._process.stop(GRACEFUL_CLOSE_S, TERM_CLOSE_S)
         if self._watcher is not None:
             await self._watcher
-        await self._channel.tasks.finish(_CALLBACK_GRACE_S)
         self._process.release()
 
 
@@ -300,28 +302,23 @@ async def _start(
     start_timeout_s: float,
     app_data: Mapping[str, Any] | None,
 ) -> Worker:
-    early: list[bytes] = []
-    receive = early.append
-    process = await spawn(command, environment, lambda data: receive(data))
+    process = spawn(command, environment)
 
     def broken(_: FramingError) -> None:
         process.send_signal(signal.SIGKILL)
 
     channel = Channel(process.pid, request_timeout_s, broken)
-    running = asyncio.get_running_loop().create_future()
+    running: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    first: list[asyncio.Future[Any]] = [running, process.exited]
 
     def started(event: str, _: JsonObject) -> None:
         if event == "WORKER_RUNNING" and not running.done():
             running.set_result(None)
 
     channel.subscribe(str(process.pid), started)
-    assert process.requests is not None
-    channel.attach(process.requests)
-    receive = channel.feed
-    for data in early:
-        channel.feed(data)
     try:
-        await asyncio.wait([running, process.exited], timeout=start_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        channel.attach(await process.converse(channel.feed))
+        await asyncio.wait(first, timeout=start_timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             raise _start_error(process, command, start_timeout_s)
     except BaseException:
