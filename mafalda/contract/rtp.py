@@ -97,9 +97,7 @@ ProducerType = Literal["simple", "simulcast", "svc"]
 ConsumerType = Literal["simple", "simulcast", "svc", "pipe"]
 RtpHeaderExtensionDirection = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
-MimeType = Annotated[
-    str, StringConstraints(pattern=r"^([aA][uU][dD][iI][oO]|[vV][iI][dD][eE][oO])/.+$", max_length=64)
-]
+MimeType = Annotated[str, StringConstraints(pattern=r"^([aA][uU][dD][iI][oO]|[vV][iI][dD][eE][oO])/.+$", max_length=64)]
 Rid = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -142,9 +140,7 @@ class RtpHeaderExtensionUri(StrEnum):
     ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
     TRANSPORT_WIDE_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
     SSRC_AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-    DEPENDENCY_DESCRIPTOR = (
-        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
-    )
+    DEPENDENCY_DESCRIPTOR = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
     VIDEO_ORIENTATION = "urn:3gpp:video-orientation"
     TIME_OFFSET = "urn:ietf:params:rtp-hdrext:toffset"
     ABS_CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
@@ -162,9 +158,7 @@ class RtcpFeedback(Value):
 class _Codec(Value):
     mime_type: MimeType = Field(description="Media type and subtype, such as 'audio/opus' or 'video/VP8'.")
     clock_rate: ClockRate = Field(description="Hertz.")
-    channels: Channels | None = Field(
-        default=None, description="Audio channels; 1 when left out. Never set for video."
-    )
+    channels: Channels | None = Field(default=None, description="Audio channels; 1 when left out. Never set for video.")
     parameters: Parameters = Field(
         default_factory=dict, description="Codec specific; some decide whether two codecs match."
     )

@@ -20,9 +20,7 @@ from mafalda.contract.bounds import Flag, Port, StreamId, Uint16, Uint32, Value
 DtlsRole = Literal["auto", "client", "server"]
 FingerprintAlgorithm = Literal["sha-1", "sha-224", "sha-256", "sha-384", "sha-512"]
 TransportProtocol = Literal["udp", "tcp"]
-SrtpCryptoSuite = Literal[
-    "AEAD_AES_256_GCM", "AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"
-]
+SrtpCryptoSuite = Literal["AEAD_AES_256_GCM", "AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"]
 
 SRTP_KEY_BYTES: dict[SrtpCryptoSuite, int] = {
     "AEAD_AES_256_GCM": 44,
@@ -47,9 +45,9 @@ class DtlsFingerprint(Value):
     """The digest of a DTLS certificate (RFC 8122)."""
 
     algorithm: FingerprintAlgorithm
-    value: Annotated[
-        str, StringConstraints(pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){19,63}$", max_length=191)
-    ] = Field(description="Hexadecimal bytes joined by colons.")
+    value: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){19,63}$", max_length=191)] = (
+        Field(description="Hexadecimal bytes joined by colons.")
+    )
 
 
 class DtlsParameters(Value):

@@ -225,6 +225,20 @@ const scenarios = {
     ])),
     capabilities: { aiortc: aiortc.h264.recvRtpCapabilities, chrome },
   },
+  mixedEncodings: {
+    mediaCodecs: [opus, h264('4d0032', 1, { bar: 'lalala' })],
+    producers: {
+      ssrcAndRid: sends('video', [
+        codec('video/H264', 111, { foo: 1234, 'packetization-mode': 1, 'profile-level-id': '4d0032' }), rtx(112, 111),
+      ], [...ssrcs(2, { maxBitrate: 111111, scalabilityMode: 'L1T3' }), { rid: 'high', maxBitrate: 333333, scalabilityMode: 'L1T3' }]),
+      incompatible: sends('video', [codec('video/VP8', 120)], ssrcs(1)),
+    },
+    capabilities: {
+      custom: hears([opus, cap('video/H264', 101, { 'packetization-mode': 1, 'profile-level-id': '4d0032', baz: 'LOLOLO' }, {
+        rtcpFeedback: [{ type: 'nack' }, { type: 'nack', parameter: 'pli' }, { type: 'foo', parameter: 'FOO' }],
+      }), cap('video/rtx', 102, { apt: 101 })], MID, RID, LEVEL, CVO, TOFFSET),
+    },
+  },
   noRtx: {
     // A router with capabilities from elsewhere, that lack RTX for one codec.
     routerRtpCapabilities: hears([cap('video/VP8', 101), cap('video/VP9', 102), cap('video/rtx', 103, { apt: 102 })], TCC, CVO),

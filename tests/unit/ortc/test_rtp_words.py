@@ -133,6 +133,21 @@ def test_unknown_fields_are_ignored_and_null_is_absent() -> None:
     }
 
 
+def test_a_listen_info_travels_unchanged() -> None:
+    value = {
+        "protocol": "tcp",
+        "ip": "::1",
+        "announcedAddress": "sfu.example.org",
+        "exposeInternalIp": True,
+        "port": 0,
+        "portRange": {"min": 40000, "max": 40100},
+        "flags": {"ipv6Only": True, "udpReusePort": False},
+        "sendBufferSize": 1_000_000,
+        "recvBufferSize": 1_000_000,
+    }
+    assert rtp.ListenInfo.model_validate(value).to_json_dict() == value
+
+
 def test_json_has_one_kind_of_number() -> None:
     codec = rtp.RtpCodecParameters.model_validate_json(
         '{"mimeType": "video/VP8", "payloadType": 96.0, "clockRate": 9e4, "parameters": {"apt": 1.0, "x": 1.5}}'
