@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aioice.ice
 from aiortc import MediaStreamTrack
@@ -25,8 +25,9 @@ from pymediasoup.models.transport import DtlsParameters, IceCandidate, IceParame
 from pymediasoup.rtp_parameters import RtpCapabilities, RtpParameters
 from pymediasoup.transport import Transport
 
-from mafalda.contract.errors import MafaldaError
-from mafalda.mediasoup import ListenInfo, Router, WebRtcTransport, create_worker
+from mafalda.contract.errors import MafaldaError, WorkerDied
+from mafalda.contract.model import Model
+from mafalda.mediasoup import Router, WebRtcTransport, Worker, create_worker
 from mafalda.mediasoup.install.errors import SelfTestFailed
 from mafalda.mediasoup.install.tone import RATE_HZ, Listener, Tone
 
@@ -96,7 +97,7 @@ async def _pass_tone(binary: Path, listener: Listener) -> tuple[str, ...]:
     async with create_worker(bin=binary, log_level="warn") as worker:
         router = await worker.create_router(media_codecs=[_OPUS])
         device = Device(handlerFactory=AiortcHandler.createFactory())
-        await device.load(RtpCapabilities(**_plain(router.rtp_capabilities)))
+        await device.load(RtpCapabilities(**_json(router.rtp_capabilities)))
         async with (
             _loopback_candidates(),
             _connection(device, router, "send") as (near, sending),
@@ -104,8 +105,26 @@ async def _pass_tone(binary: Path, listener: Listener) -> tuple[str, ...]:
         ):
             producer = await sending.produce(Tone())
             track = await _consume(device, far, receiving, producer.id)
-            await listener.hear(track)
-            return tuple(str(_plain(end.dtls_parameters)["role"]) for end in (near, far))
+            await _unless_died(worker, listener.hear(track))
+            return tuple(str(end.dtls_parameters.role) for end in (near, far))
+
+
+async def _unless_died(worker: Worker, work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work``, or raise at once when the worker dies."""
+    death: asyncio.Future[WorkerDied] = asyncio.get_running_loop().create_future()
+    unsubscribe = worker.once(Worker.DIED, death.set_result)
+    if worker.died is not None:
+        death.set_result(worker.died)
+    working = asyncio.create_task(work, name="self-test listener")
+    try:
+        await asyncio.wait((working, death), return_when=asyncio.FIRST_COMPLETED)
+        if death.done():
+            raise death.result()
+        working.result()
+    finally:
+        unsubscribe()
+        working.cancel()
+        await asyncio.wait([working])
 
 
 async def _consume(device: Device, far: WebRtcTransport, receiving: Transport, producer_id: str) -> MediaStreamTrack:
@@ -116,7 +135,7 @@ async def _consume(device: Device, far: WebRtcTransport, receiving: Transport, p
         id=consumer.id,
         producerId=producer_id,
         kind="audio",
-        rtpParameters=RtpParameters(**_plain(consumer.rtp_parameters)),
+        rtpParameters=RtpParameters(**_json(consumer.rtp_parameters)),
     )
     track: MediaStreamTrack = mirrored.track
     return track
@@ -127,13 +146,13 @@ async def _connection(
     device: Device, router: Router, direction: str
 ) -> AsyncIterator[tuple[WebRtcTransport, Transport]]:
     """The worker's end and the aiortc end of one WebRTC connection; it connects when it is first used."""
-    server = await router.create_webrtc_transport(listen_infos=[ListenInfo(protocol="udp", ip=_LOOPBACK)])
+    server = await router.create_webrtc_transport(listen_infos=[{"protocol": "udp", "ip": _LOOPBACK}])
     create = device.createSendTransport if direction == "send" else device.createRecvTransport
     client = create(
         id=server.id,
-        iceParameters=IceParameters(**_plain(server.ice_parameters)),
-        iceCandidates=[IceCandidate(**_plain(candidate)) for candidate in server.ice_candidates],
-        dtlsParameters=DtlsParameters(**_plain(server.dtls_parameters)),
+        iceParameters=IceParameters(**_json(server.ice_parameters)),
+        iceCandidates=[IceCandidate(**_json(candidate)) for candidate in server.ice_candidates],
+        dtlsParameters=DtlsParameters(**_json(server.dtls_parameters)),
         sctpParameters=None,
         iceServers=[],
     )
@@ -141,7 +160,7 @@ async def _connection(
     async def connect(parameters: DtlsParameters) -> None:
         await server.connect(dtls_parameters=parameters.model_dump(exclude_none=True))
 
-    async def produce(kind: str, parameters: RtpParameters, _: Any) -> str:
+    async def produce(kind: Literal["audio", "video"], parameters: RtpParameters, _: Any) -> str:
         rtp_parameters = parameters.model_dump(exclude_none=True)
         return str((await server.produce(kind=kind, rtp_parameters=rtp_parameters)).id)
 
@@ -164,6 +183,6 @@ async def _loopback_candidates() -> AsyncIterator[None]:
         aioice.ice.get_host_addresses = original
 
 
-def _plain(parameters: Any) -> Any:
-    """The JSON shape, whether the driver gave a model or a dict."""
-    return parameters if isinstance(parameters, dict) else parameters.model_dump(by_alias=True, exclude_none=True)
+def _json(parameters: Model) -> dict[str, Any]:
+    """What pymediasoup's models take."""
+    return parameters.model_dump(by_alias=True, exclude_none=True)
