@@ -18,7 +18,6 @@ from mafalda.contract.payload import Payload, Place
 from mafalda.testing.media import (
     CANDIDATE,
     DTLS,
-    ICE,
     OPUS_PARAMETERS,
     ROUTER_CAPABILITIES,
     SRTP,
@@ -107,9 +106,7 @@ _RESULTS: tuple[Payload, ...] = (
     results.JoinResult(
         server=HERE.server, worker=HERE.worker, generation=1, router_rtp_capabilities=ROUTER_CAPABILITIES
     ),
-    results.TransportResult(
-        transport="alice-send", generation=1, ice_parameters=ICE, ice_candidates=[CANDIDATE], dtls_parameters=DTLS
-    ),
+    results.TransportResult(transport="alice-send", generation=1, ice_candidates=[CANDIDATE], dtls_parameters=DTLS),
     results.ProduceResult(producer="alice-cam", transport="alice-send", generation=1, type="simulcast"),
     results.ProduceDataResult(data_producer="alice-chat", transport="alice-send", generation=1),
     results.ConsumeResult(
