@@ -62,11 +62,11 @@ def install_worker(progress: Progress = silent, *, force: bool = False) -> Insta
         WorkerInstallError: which of its classes says why.
     """
     started = time.monotonic()
-    progress(Step("find", f"looking for mediasoup-worker {pin.WORKER_VERSION}"))
     found = None if force else find_worker()
     if found:
         return Installed(found.path, found.origin, pin.WORKER_VERSION, time.monotonic() - started)
     entry = cache.current_entry()
+    progress(Step("find", f"no mediasoup-worker {pin.WORKER_VERSION} to use yet" if not force else "building anyway"))
     if entry.state() == "damaged":
         progress(Step("find", f"{entry.binary} is not what its checksum says: building it again"))
 
