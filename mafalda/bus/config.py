@@ -1,0 +1,76 @@
+"""What a connection to the bus can be told. Built once by the command line; each component gets its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+
+
+class BusConfig(BaseModel):
+    """How to reach NATS, how long to wait for it, and what the streams must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    servers: tuple[str, ...] = Field(
+        (DEFAULT_URL,), min_length=1, description="URLs (nats, tls, ws, wss). Default: the embedded server's."
+    )
+    name: str = Field("mafalda", max_length=256, description="Shown by NATS' monitoring; who this is.")
+    user: str | None = Field(None, description="None: no user, or the one in the URL.")
+    password: SecretStr | None = Field(None, description="None: no password, or the one in the URL.")
+    token: SecretStr | None = Field(None, description="None: no token.")
+    credentials_file: Path | None = Field(None, description="A NATS .creds file (JWT and key). None: no JWT.")
+    inbox_prefix: str = Field(
+        "_INBOX",
+        pattern=r"^_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$",
+        description="Where answers come in. A credential of one's own may allow only an inbox of one's own.",
+    )
+
+    connect_timeout_s: float = Field(
+        10, gt=0, description="Seconds to the first connection, all servers together; a cluster's start takes some."
+    )
+    reconnect_wait_s: float = Field(
+        0.1, gt=0, description="Seconds between attempts. nats-py's 2 s would be the outage of a restart."
+    )
+    ping_interval_s: float = Field(
+        5, gt=0, description="Seconds between pings; two unanswered ones are a dead connection, found in 15 s."
+    )
+    append_timeout_s: float = Field(
+        15, gt=0, description="Seconds until an append gives up. Losing a stream's leader pauses it 4.5 to 9 s."
+    )
+    append_attempt_s: float = Field(
+        1, gt=0, description="Seconds to the first repetition (same id); doubled each time up to 4."
+    )
+    api_timeout_s: float = Field(5, gt=0, description="Seconds for one call of JetStream's API; then it is repeated.")
+    audit_interval_s: float = Field(
+        30, gt=0, description="Seconds between a follower's looks at the log for what its fast lane may have lost."
+    )
+    follow_buffer: int = Field(
+        65536, ge=16, description="Messages that wait for one follower before it reads the log instead: 40 MB of 600 B."
+    )
+    serve_concurrency: int = Field(256, ge=1, description="Requests that one `serve` works on at once; more wait.")
+
+    ensure_streams: bool = Field(
+        True, description="Create missing streams and mend differing ones. False: for credentials without that right."
+    )
+    replicas: int | None = Field(
+        None, ge=1, le=5, description="Copies of each stream. None: as it is; 1 where it is created (a lone server)."
+    )
+    log_max_age_s: float | None = Field(
+        None, gt=0, description="Seconds that the log remembers. None: as it is; for ever where it is created."
+    )
+    log_max_bytes: int | None = Field(
+        None, gt=0, description="Size at which the log refuses more. None: as it is; no limit where it is created."
+    )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, *, name: str = "mafalda") -> BusConfig:
+        """``MAFALDA_NATS_URL`` (several by comma) and ``MAFALDA_NATS_CREDS``; what is absent keeps its default."""
+        environ = os.environ if environ is None else environ
+        urls = tuple(url.strip() for url in environ.get("MAFALDA_NATS_URL", "").split(",") if url.strip())
+        creds = environ.get("MAFALDA_NATS_CREDS")
+        return cls(servers=urls or (DEFAULT_URL,), name=name, credentials_file=Path(creds) if creds else None)
