@@ -211,9 +211,13 @@ class Channel:
             self._log.error("lost the framing of a worker", action="framing_lost", reason=str(error))
             self._on_broken(error)
 
-    def _open_writer(self) -> Writer:
+    def check_open(self) -> None:
+        """Raise what ended the conversation, if something did."""
         if self._ended is not None:
             raise _copy(self._ended, None)
+
+    def _open_writer(self) -> Writer:
+        self.check_open()
         if self._writer is None:
             raise WorkerClosed("the worker is not running yet")
         return self._writer

@@ -124,11 +124,14 @@ class Entity(Emitter):
 
         Raises:
             ObjectClosed: It is closed.
+            WorkerClosed: Its worker is closed.
+            WorkerDied: Its worker died.
         """
         self._check_open()
         return await self._channel.request(method, self._id, body)
 
     def _check_open(self) -> None:
+        self._channel.check_open()
         if self._closed:
             raise ObjectClosed("already closed", kind=type(self).__name__, object_id=self._id)
 
@@ -146,7 +149,9 @@ def check_trace_types(types: Iterable[str], known: frozenset[str]) -> list[str]:
     Raises:
         InvalidParameters: One is unknown.
     """
-    wanted = list(dict.fromkeys(types)) if not isinstance(types, str) else [types]
+    if isinstance(types, str):
+        raise InvalidParameters("trace event types are a list")
+    wanted = list(dict.fromkeys(types))
     unknown = [str(item) for item in wanted if item not in known]
     if unknown:
         raise InvalidParameters("unknown trace event type", unknown=unknown, known=sorted(known))

@@ -1,0 +1,59 @@
+"""Real workers for the driver's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driver_samples import MEDIA_CODECS
+
+from mafalda.mediasoup import Router, Worker, create_worker
+from mafalda.mediasoup.events import Emitter
+from mafalda.mediasoup.install import find_worker_bin
+
+Recorder = Callable[..., list[tuple[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def worker_bin() -> Path:
+    """The real worker. These tests have no meaning without one, so its absence is a failure."""
+    found = find_worker_bin()
+    if found is None:
+        pytest.fail("there is no mediasoup-worker: run `mafalda worker install` (or `make setup`)")
+    return found
+
+
+@pytest.fixture
+async def worker(worker_bin: Path) -> AsyncIterator[Worker]:
+    async with create_worker(bin=worker_bin, log_level="warn") as worker:
+        yield worker
+
+
+@pytest.fixture
+async def other_worker(worker_bin: Path) -> AsyncIterator[Worker]:
+    async with create_worker(bin=worker_bin, log_level="warn") as worker:
+        yield worker
+
+
+@pytest.fixture
+async def router(worker: Worker) -> Router:
+    return await worker.create_router(media_codecs=MEDIA_CODECS)
+
+
+@pytest.fixture
+def record() -> Recorder:
+    """``record(emitter, *events)``: a list that grows by ``(event, payload)``."""
+
+    def start(emitter: Emitter, *events: str) -> list[tuple[str, Any]]:
+        seen: list[tuple[str, Any]] = []
+
+        def note(event: str) -> Callable[[Any], None]:
+            return lambda payload: seen.append((event, payload))
+
+        for event in events:
+            emitter.on(event, note(event))
+        return seen
+
+    return start
