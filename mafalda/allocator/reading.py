@@ -1,0 +1,87 @@
+"""Reads of a log entry just what an allocator needs, so that a new allocator catches up quickly. Pure.
+
+Commands and events change the state and are decoded in full. Of a result it matters whom it answers
+and whether something was opened. An intent is kept raw: most are answered by somebody else before
+this allocator has to look at them. What does not belong here: what follows from an entry (``view``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mafalda.contract.envelope import Message, decode, peek_id
+from mafalda.contract.errors import BadInput, MalformedMessage
+from mafalda.contract.intents import Intent
+from mafalda.contract.results import Rejected
+from mafalda.contract.subjects import Address, parse
+
+_REJECTED = Rejected.type_name()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One log entry. ``error`` is why it cannot be read, if it should have been."""
+
+    seq: int
+    address: Address
+    raw: bytes
+    id: str | None
+    cause: str | None = None
+    rejected: bool = False
+    generation: int = 0
+    message: Message | None = None
+    error: BadInput | None = None
+
+
+def read(seq: int, subject: str, raw: bytes) -> Entry | None:
+    """Read an entry as far as its subject calls for; ``None`` if the subject is none of ours."""
+    address = parse(subject)
+    if address is None:
+        return None
+    if address.kind == "intent":
+        return Entry(seq, address, raw, peek_id(raw))
+    if address.kind == "result":
+        return _read_result(seq, address, raw)
+    try:
+        message = decode(raw)
+    except BadInput as error:
+        return Entry(seq, address, raw, peek_id(raw), error=error)
+    return Entry(seq, address, raw, message.id, message.causationid, message=message)
+
+
+def read_intent(address: Address, raw: bytes) -> Message:
+    """The whole of an intent.
+
+    Raises:
+        BadInput: It is not a message, or not the intent that its subject says it is.
+    """
+    message = decode(raw)
+    if not isinstance(message.data, Intent):
+        raise MalformedMessage("not an intent", type=message.type)
+    if message.data.action != address.action:
+        raise MalformedMessage("the subject is another intent's", type=message.type, action=address.action[:64])
+    return message
+
+
+def _read_result(seq: int, address: Address, raw: bytes) -> Entry:
+    try:
+        fields: Any = orjson.loads(raw)
+        data = fields["data"]
+        return Entry(
+            seq,
+            address,
+            raw,
+            _text(fields.get("id")),
+            _text(fields.get("causationid")),
+            rejected=fields["type"] == _REJECTED,
+            generation=data.get("generation") if isinstance(data.get("generation"), int) else 0,
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return Entry(seq, address, raw, None, error=MalformedMessage("a result that cannot be read"))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
