@@ -24,11 +24,11 @@ lint: ## style, format, types, layers, schemas
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
-	.venv/bin/python -m mafalda.contract.schemas --check
+	.venv/bin/python tools/generate_schemas.py --check
 
 schemas: ## write schemas/ again after a change of the words
 	@scripts/bootstrap --no-worker
-	.venv/bin/python -m mafalda.contract.schemas
+	.venv/bin/python tools/generate_schemas.py
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	.venv/bin/python -m pip install --quiet uv

@@ -27,7 +27,7 @@ stream MAFALDA_LOG and then republished under live. followed by the same subject
 only what was stored appears there (the plain subject also carries what the stream refused). Republished messages carry
 Nats-Sequence and Nats-Last-Sequence. Inside a version, messages only grow by optional fields; unknown fields are to be
 ignored.
-"""
+""".replace("\n", " ").strip()
 
 _PARAMETERS: dict[str, str] = {
     "room": "Id of the room.",

@@ -35,7 +35,7 @@ def fold(state: State, seq: int, address: Address, payload: Payload | None) -> N
         state: Changed in place.
         seq: The message's sequence in the log; what the state has seen already is passed over.
         address: Its subject, taken apart.
-        payload: Its data; ``None`` if it is unreadable, which moves the sequences and nothing else.
+        payload: Its data; ``None`` if it is unreadable, which moves the sequence and nothing else.
     """
     if seq <= state.seq:
         return
@@ -45,8 +45,6 @@ def fold(state: State, seq: int, address: Address, payload: Payload | None) -> N
 
 def apply(state: State, seq: int, address: Address, payload: Payload | None) -> None:
     """As ``fold``, for a reader that takes rooms and servers in at different paces and minds their order itself."""
-    if address.kind == "command" and address.room is not None:
-        _room(state, address.room).last_command_seq = seq
     if payload is None:
         return
     rule = _RULES.get(type(payload))
@@ -125,7 +123,7 @@ def _end_worker(state: State, place: Place) -> None:
 
 
 def _place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
-    room = _room(state, command.room)
+    room = state.rooms.setdefault(command.room, RoomState(command.room))
     place = Place(server=command.server, worker=command.worker)
     old = room.peers.get(command.peer)
     if old and old.generation >= command.generation:
@@ -160,7 +158,8 @@ def _peer_left(state: State, address: Address, event: events.PeerLeft) -> None:
     _drop_objects(room, peer)
     _leave_worker(state, room, peer)
     del room.peers[peer.peer]
-    room.last_left_generation = max(room.last_left_generation, peer.generation)
+    if not room.peers:
+        del state.rooms[room.room]
 
 
 def _leave_worker(state: State, room: RoomState, peer: PeerState) -> None:
@@ -285,9 +284,9 @@ def _drop_consumer(room: RoomState, peer: PeerState, consumer: str) -> None:
 
 
 def _open_relay(state: State, _: Address, command: commands.OpenRelay) -> None:
-    room = _room(state, command.room)
-    producer = room.producers.get(command.producer)
-    if producer is None or (producer.generation, producer.data) != (command.generation, command.data):
+    room = state.rooms.get(command.room)
+    producer = room.producers.get(command.producer) if room else None
+    if room is None or producer is None or (producer.generation, producer.data) != (command.generation, command.data):
         return
     if command.target in (command.source, producer.place):
         return
@@ -331,10 +330,6 @@ def _relay(
 
 
 # --- looking up ----------------------------------------------------------------------------------
-
-
-def _room(state: State, room: str) -> RoomState:
-    return state.rooms.setdefault(room, RoomState(room))
 
 
 def _current(state: State, room: str | None, peer: str | None, generation: int) -> PeerState | None:

@@ -96,24 +96,17 @@ class PeerState:
 
 @dataclass(slots=True)
 class RoomState:
-    """A room. Relays are keyed by producer and target: there is one for each pair.
+    """A room with at least one peer. Relays are keyed by producer and target: there is one for each pair.
 
-    A room whose last peer left stays, empty: the next command for it is appended with the sequence of the last
-    one, and a peer that comes again must not get a generation that it had before.
+    A room is gone when its last peer is. Who appends commands must remember longer than that what the room's last
+    one was, and which generations its peers had.
     """
 
     room: str
-    last_command_seq: int = 0
-    last_left_generation: int = 0  # the greatest generation of any peer that left
     peers: dict[str, PeerState] = field(default_factory=dict)
     producers: dict[str, ProducerState] = field(default_factory=dict)
     relays: dict[tuple[str, Place], RelayState] = field(default_factory=dict)
     consumers_of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # producer: (peer, consumer)
-
-    def next_generation(self, peer: str) -> int:
-        """The generation of the peer's next placement: greater than any that it ever had in this room."""
-        known = self.peers.get(peer)
-        return 1 + max(known.generation if known else 0, self.last_left_generation)
 
     def places_of(self, producer: str) -> Iterator[Place]:
         """Every worker on which a producer can be consumed now: its origin, then its open relays' targets."""
@@ -146,11 +139,11 @@ class State:
         return server.workers.get(place.worker) if server else None
 
     def to_json_dict(self) -> dict[str, Any]:
-        """The same JSON for the same state, whatever order it came in. Rooms without peers do not show."""
+        """The same JSON for the same state, whatever order it came in."""
         return {
             "seq": self.seq,
             "servers": {key: _server_json(self.servers[key]) for key in sorted(self.servers)},
-            "rooms": {key: _room_json(self.rooms[key]) for key in sorted(self.rooms) if self.rooms[key].peers},
+            "rooms": {key: _room_json(self.rooms[key]) for key in sorted(self.rooms)},
         }
 
 
