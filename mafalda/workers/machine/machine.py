@@ -61,6 +61,14 @@ class _Line:
     backlog: list[Entry] | None = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A mirror of ours: where it comes from, and the sequence of the command that ordered it."""
+
+    source: Place
+    seq: int
+
+
 class Machine:
     """One incarnation's judgement."""
 
@@ -70,7 +78,7 @@ class Machine:
         self.workers = set(workers)
         self.state = State()
         self.peers: dict[tuple[str, str], OwnPeer] = {}
-        self.mirrors: dict[MirrorKey, Place] = {}
+        self.mirrors: dict[MirrorKey, _Held] = {}
         self.seq = 0
         self._servers_seq = 0
         self._lines: dict[str, _Line] = {}
@@ -149,9 +157,12 @@ class Machine:
         del self.peers[room, peer]
         return self._forget_if_empty(room)
 
-    def on_mirror_ended(self, key: MirrorKey) -> list[Instruction]:
-        """A mirror closes by our own decision, or could not be opened."""
-        self.mirrors.pop(key, None)
+    def on_mirror_ended(self, key: MirrorKey, seq: int) -> list[Instruction]:
+        """The mirror that the command ``seq`` ordered closes by our own decision, or could not be opened."""
+        held = self.mirrors.get(key)
+        if held is None or held.seq != seq:
+            return []
+        del self.mirrors[key]
         return self._forget_if_empty(key.room)
 
     def on_worker_up(self, worker: str) -> None:
@@ -167,8 +178,8 @@ class Machine:
             if own.worker == worker:
                 del self.peers[key]
                 found.append(DropPeer(own.room, own.peer, own.generation, "worker-died"))
-        for mirror, source in list(self.mirrors.items()):
-            if mirror.worker == worker or source == place:
+        for mirror, held in list(self.mirrors.items()):
+            if mirror.worker == worker or held.source == place:
                 found.append(self._close(mirror, "worker-died"))
         return found + [item for room in list(self._lines) for item in self._forget_if_empty(room)]
 
@@ -245,7 +256,7 @@ class Machine:
             return []
         if error := self._why_no_relay(order):
             return [RefuseRelay(order, entry, error)]
-        self.mirrors[key] = order.source
+        self.mirrors[key] = _Held(order.source, entry.seq)
         return [OpenMirror(key, order, entry)]
 
     def _why_no_relay(self, order: commands.OpenRelay) -> MafaldaError | None:
@@ -278,7 +289,7 @@ class Machine:
         for key in self._mirrors_of(room):
             target = Place(server=self.server, worker=key.worker)
             relay = state.relays.get((key.producer, target)) if state else None
-            if relay is None or relay.source != self.mirrors[key]:
+            if relay is None or relay.source != self.mirrors[key].source:
                 found.append(self._close(key, reason))
         return [*found, CheckWaiting(room)]
 

@@ -1,0 +1,259 @@
+"""The source side of relays: pipes out of our workers, and the producers that are carried over them.
+
+Serves the targets' requests, from this server or another. What does not belong here: the target side (``mirrors``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from mafalda.contract.errors import NotFound
+from mafalda.contract.payload import Place
+from mafalda.contract.queries import (
+    CarryProducer,
+    ClosePipe,
+    ConnectPipe,
+    Ok,
+    PipeConnected,
+    ProducerCarried,
+    SetCarried,
+)
+from mafalda.mediasoup import Consumer, DataConsumer, PipeTransport
+from mafalda.workers.config import AgentConfig
+from mafalda.workers.machine.instructions import MirrorKey
+from mafalda.workers.pipes import Locks, PipeKey, describe, join, make_end
+from mafalda.workers.routers import Routers
+from mafalda.workers.supervisor import Supervisor
+from mafalda.workers.tasks import Tasks
+
+log = structlog.get_logger("mafalda.workers")
+
+
+class Upstream(Protocol):
+    """The mirrors, for a carried producer that is itself one: a tree's inner node."""
+
+    def want(self, key: MirrorKey, who: Hashable, *, paused: bool) -> None:
+        """Somebody further on takes it.
+
+        Raises:
+            NotFound: The mirror is closing.
+        """
+
+    def drop(self, key: MirrorKey, who: Hashable) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Carry:
+    consuming: asyncio.Task[Consumer | DataConsumer]
+
+    @property
+    def consumer(self) -> Consumer | DataConsumer | None:
+        """The pipe consumer, once it is there."""
+        done = self.consuming.done() and not self.consuming.cancelled() and self.consuming.exception() is None
+        return self.consuming.result() if done else None
+
+
+@dataclass(slots=True, eq=False)
+class _Pipe:
+    end: PipeTransport
+    carries: dict[str, _Carry] = field(default_factory=dict)
+
+
+class Sources:
+    """All pipes out of this server's workers."""
+
+    def __init__(
+        self, config: AgentConfig, tasks: Tasks, supervisor: Supervisor, routers: Routers, upstream: Upstream
+    ) -> None:
+        self._config = config
+        self._tasks = tasks
+        self._supervisor = supervisor
+        self._routers = routers
+        self._upstream = upstream
+        self._pipes: dict[PipeKey, _Pipe] = {}
+        self._locks = Locks()
+
+    def carried(self, worker: str) -> int:
+        """How many producers leave a worker over pipes."""
+        return sum(len(pipe.carries) for key, pipe in self._pipes.items() if key.source.worker == worker)
+
+    def transports(self) -> list[tuple[str, PipeTransport]]:
+        """Every end, by its worker."""
+        return [(key.source.worker, pipe.end) for key, pipe in self._pipes.items()]
+
+    # --- what targets ask ---------------------------------------------------------------------------
+
+    async def connect_pipe(self, request: ConnectPipe) -> PipeConnected:
+        """Make our end of a pipe. An older pipe between the same two is replaced: its target has forgotten it.
+
+        Raises:
+            NotFound: We have nothing of this room on that worker.
+        """
+        key = PipeKey(request.room, request.source, request.target)
+        live = self._supervisor.require(key.source.worker)
+        if self._routers.existing(key.room, live.id) is None:
+            raise NotFound("nothing of the room is on this worker", room=key.room, worker=live.id)
+        lock = self._locks.of(key)
+        async with lock:
+            await self._close(key)
+            router = await self._routers.acquire(key.room, live, key)
+            try:
+                end = await make_end(router, self._config, key, srtp=request.end.srtp_parameters is not None)
+                await join(end, request.end)
+            except BaseException:
+                self._routers.release(key.room, live.id, key)
+                raise
+            self._pipes[key] = _Pipe(end)
+            return PipeConnected(end=describe(end))
+
+    async def carry(self, request: CarryProducer) -> ProducerCarried:
+        """Send a producer over a pipe; the same answer however often and however soon it is asked again.
+
+        Raises:
+            NotFound: There is no such producer on that worker (any more), or no such pipe.
+        """
+        key = PipeKey(request.room, request.source, request.target)
+        pipe = self._pipes.get(key)
+        if pipe is None or pipe.end.closed:
+            raise NotFound("no such pipe", room=request.room)
+        carry = pipe.carries.get(request.producer)
+        if carry is None:
+            work = self._consume(key, pipe, request)
+            carry = _Carry(asyncio.create_task(work, name=f"carry {request.producer}"))
+            pipe.carries[request.producer] = carry
+        try:
+            consumer = await asyncio.shield(carry.consuming)
+        except BaseException:
+            if carry.consuming.done():  # it failed; a caller who only gives up leaves it in flight
+                self._evict(key, pipe, request.producer, carry)
+            raise
+        return self._describe(key, consumer)
+
+    async def set_carried(self, request: SetCarried) -> Ok:
+        """Pause, resume or end what crosses."""
+        key = PipeKey(request.room, request.source, request.target)
+        pipe = self._pipes.get(key)
+        carry = pipe.carries.get(request.producer) if pipe else None
+        consumer = carry.consumer if carry else None
+        if pipe is None or carry is None or consumer is None:
+            if request.wanted == "closed":
+                return Ok()
+            raise NotFound("this producer is not carried", producer=request.producer)
+        match request.wanted:
+            case "closed":
+                self._evict(key, pipe, request.producer, carry)
+                await consumer.close()
+            case "paused":
+                self._tell_upstream(key, request.producer, paused=True)
+                await consumer.pause()
+            case "flowing":
+                self._tell_upstream(key, request.producer, paused=False)
+                await consumer.resume()
+        return Ok()
+
+    async def close_pipe(self, request: ClosePipe) -> Ok:
+        """The target's end is gone."""
+        key = PipeKey(request.room, request.source, request.target)
+        lock = self._locks.of(key)
+        async with lock:
+            await self._close(key)
+        return Ok()
+
+    # --- what the machine tells ---------------------------------------------------------------------
+
+    def stop(self, room: str, producer: str, worker: str, target: Place) -> None:
+        """The relay has ended at its target, which could not tell us."""
+        key = PipeKey(room, Place(server=self._config.server, worker=worker), target)
+        pipe = self._pipes.get(key)
+        carry = pipe.carries.get(producer) if pipe else None
+        if pipe and carry:
+            consumer = carry.consumer
+            self._evict(key, pipe, producer, carry)
+            if consumer:
+                self._tasks.spawn(consumer.close(), f"stop carrying {producer}")
+
+    def place_gone(self, place: Place) -> None:
+        """A worker is dead: close the pipes to it, forget those from it."""
+        self._close_all(lambda key: place in (key.source, key.target))
+
+    def room_gone(self, room: str) -> None:
+        """Nothing of the room is here any more."""
+        self._close_all(lambda key: key.room == room)
+
+    # --- inside -------------------------------------------------------------------------------------
+
+    async def _consume(self, key: PipeKey, pipe: _Pipe, request: CarryProducer) -> Consumer | DataConsumer:
+        self._tell_upstream(key, request.producer, paused=False)
+        consumer: Consumer | DataConsumer
+        if request.data:
+            consumer = await pipe.end.consume_data(data_producer_id=request.producer)
+        else:
+            consumer = await pipe.end.consume(producer_id=request.producer)
+        consumer.on(consumer.CLOSE, lambda _: self._ended(key, pipe, request.producer, consumer))
+        log.info(
+            "producer carried",
+            action="producer_carried",
+            room_id=key.room,
+            producer_id=request.producer,
+            worker_id=key.source.worker,
+            target=f"{key.target.server}/{key.target.worker}",
+        )
+        return consumer
+
+    def _describe(self, key: PipeKey, consumer: Consumer | DataConsumer) -> ProducerCarried:
+        if isinstance(consumer, DataConsumer):
+            return ProducerCarried(
+                sctp_stream_parameters=consumer.sctp_stream_parameters,
+                label=consumer.label,
+                protocol=consumer.protocol,
+                paused=consumer.data_producer_paused,
+            )
+        router = self._routers.existing(key.room, key.source.worker)
+        producer = router.get_producer(consumer.producer_id) if router else None
+        if producer is None:
+            raise NotFound("the producer has closed", producer=consumer.producer_id)
+        return ProducerCarried(
+            media_kind=consumer.kind,
+            type=producer.type,
+            rtp_parameters=consumer.rtp_parameters,
+            paused=consumer.producer_paused,
+        )
+
+    def _tell_upstream(self, key: PipeKey, producer: str, *, paused: bool) -> None:
+        self._upstream.want(MirrorKey(key.room, producer, key.source.worker), key, paused=paused)
+
+    def _ended(self, key: PipeKey, pipe: _Pipe, producer: str, consumer: Consumer | DataConsumer) -> None:
+        carry = pipe.carries.get(producer)
+        if carry and carry.consumer is consumer:
+            self._evict(key, pipe, producer, carry)
+
+    def _evict(self, key: PipeKey, pipe: _Pipe, producer: str, carry: _Carry) -> None:
+        if pipe.carries.get(producer) is carry:
+            del pipe.carries[producer]
+            self._upstream.drop(MirrorKey(key.room, producer, key.source.worker), key)
+
+    async def _close(self, key: PipeKey) -> None:
+        pipe = self._pipes.pop(key, None)
+        if pipe is None:
+            return
+        for producer, carry in list(pipe.carries.items()):
+            self._evict(key, pipe, producer, carry)
+        try:
+            await pipe.end.close()
+        finally:
+            self._routers.release(key.room, key.source.worker, key)
+
+    def _close_all(self, is_meant: KeyTest) -> None:
+        for key in [key for key in self._pipes if is_meant(key)]:
+            self._tasks.spawn(self._close(key), f"pipe from {key.source.worker} close")
+
+
+class KeyTest(Protocol):
+    """Which pipes are meant."""
+
+    def __call__(self, key: PipeKey, /) -> bool: ...

@@ -1,0 +1,159 @@
+"""The target's ends of pipes: one for each room, source and target, while mirrors use it.
+
+What does not belong here: what is produced on them (``mirrors``), the source's side (``sources``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import structlog
+
+from mafalda.contract.errors import MafaldaError, WorkerDied
+from mafalda.contract.payload import Place
+from mafalda.contract.queries import (
+    CarryProducer,
+    ClosePipe,
+    ConnectPipe,
+    Ok,
+    PipeConnected,
+    ProducerCarried,
+    SetCarried,
+)
+from mafalda.mediasoup import PipeTransport
+from mafalda.workers.config import AgentConfig
+from mafalda.workers.pipes import Locks, PipeKey, SourcePort, describe, join, make_end, wants_srtp
+from mafalda.workers.routers import Routers
+from mafalda.workers.supervisor import Supervisor
+from mafalda.workers.voice import Voice
+
+log = structlog.get_logger("mafalda.workers")
+
+
+class RemoteSource:
+    """The source's side on another server."""
+
+    def __init__(self, voice: Voice, server: str, timeout_s: float) -> None:
+        self._voice = voice
+        self._server = server
+        self._timeout_s = timeout_s
+
+    async def connect_pipe(self, request: ConnectPipe) -> PipeConnected:
+        return await self._voice.ask(self._server, request, PipeConnected, timeout_s=self._timeout_s)
+
+    async def carry(self, request: CarryProducer) -> ProducerCarried:
+        return await self._voice.ask(self._server, request, ProducerCarried, timeout_s=self._timeout_s)
+
+    async def set_carried(self, request: SetCarried) -> Ok:
+        return await self._voice.ask(self._server, request, Ok, timeout_s=self._timeout_s)
+
+    async def close_pipe(self, request: ClosePipe) -> Ok:
+        return await self._voice.ask(self._server, request, Ok, timeout_s=self._timeout_s)
+
+
+@dataclass(slots=True, eq=False)
+class _Pipe:
+    end: PipeTransport | None = None
+    users: set[Hashable] = field(default_factory=set)
+
+
+class TargetPipes:
+    """All pipes into this server's workers.
+
+    Args:
+        config: Ports, encryption.
+        supervisor: The workers.
+        routers: Their routers.
+        port_of: The source's side on a server.
+        lives: Whether a worker, here or elsewhere, is alive as far as is known.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        supervisor: Supervisor,
+        routers: Routers,
+        *,
+        port_of: Callable[[str], SourcePort],
+        lives: Callable[[Place], bool],
+    ) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._routers = routers
+        self._port_of = port_of
+        self._lives = lives
+        self._pipes: dict[PipeKey, _Pipe] = {}
+        self._locks = Locks()
+
+    def transports(self) -> list[tuple[str, PipeTransport]]:
+        """Every end, by its worker."""
+        return [(key.target.worker, pipe.end) for key, pipe in self._pipes.items() if pipe.end]
+
+    async def acquire(self, key: PipeKey, user: Hashable) -> PipeTransport:
+        """Our end of a pipe, connected. ``user`` has to release it afterwards, whether this succeeds or not.
+
+        Raises:
+            MafaldaError: The source refuses or does not answer, or a worker does not make its end.
+        """
+        pipe = self._pipes.setdefault(key, _Pipe())
+        pipe.users.add(user)
+        lock = self._locks.of(key)
+        async with lock:
+            if pipe.end is None or pipe.end.closed:
+                pipe.end = await self._connect(key)
+            return pipe.end
+
+    async def release(self, key: PipeKey, user: Hashable) -> None:
+        """``user`` needs the pipe no more; after the last one it is closed on both ends."""
+        pipe = self._pipes.get(key)
+        if pipe is None or user not in pipe.users:
+            return
+        pipe.users.discard(user)
+        lock = self._locks.of(key)
+        async with lock:
+            if pipe.users or self._pipes.get(key) is not pipe:
+                return
+            del self._pipes[key]
+            if pipe.end is None:
+                return
+            try:
+                await pipe.end.close()
+            finally:
+                self._routers.release(key.room, key.target.worker, key)
+            await self._tell(key)
+
+    async def _connect(self, key: PipeKey) -> PipeTransport:
+        live = self._supervisor.require(key.target.worker)
+        if not self._lives(key.source):
+            raise WorkerDied("the source worker is dead", worker=key.source.worker)
+        router = await self._routers.acquire(key.room, live, key)
+        end: PipeTransport | None = None
+        try:
+            end = await make_end(router, self._config, key, srtp=wants_srtp(self._config, key))
+            request = ConnectPipe(
+                room=key.room,
+                source=key.source,
+                target=key.target,
+                end=describe(end),
+                enable_rtx=not key.is_local,
+            )
+            answer = await self._port_of(key.source.server).connect_pipe(request)
+            await join(end, answer.end)
+        except BaseException:
+            if end is not None:
+                await end.close()
+            self._routers.release(key.room, live.id, key)
+            raise
+        return end
+
+    async def _tell(self, key: PipeKey) -> None:
+        if not self._lives(key.source):
+            return
+        request = ClosePipe(room=key.room, source=key.source, target=key.target)
+        try:
+            await self._port_of(key.source.server).close_pipe(request)
+        except MafaldaError as error:  # the source closes it when the room or the place is gone
+            log.warning(
+                "source not told of a closed pipe", action="close_pipe_failed", room_id=key.room, reason=str(error)
+            )
