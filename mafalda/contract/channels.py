@@ -13,6 +13,7 @@ from typing import Literal
 from mafalda.contract import commands, events, load, results
 from mafalda.contract.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
 from mafalda.contract.intents import INTENTS
+from mafalda.contract.notices import NOTICES
 from mafalda.contract.payload import Payload
 from mafalda.contract.queries import ANSWERS, QUERIES, REQUESTS
 from mafalda.contract.results import RESULTS
@@ -126,6 +127,16 @@ QUERY_CHANNEL = Channel(
     QUERIES,
     False,
 )
+NOTICE_CHANNEL = Channel(
+    "notices",
+    "mafalda.room.{room}.peer.{peer}.notice.{action}",
+    "notice",
+    "What a peer tells its agent without an answer, such as media that it sends through the control plane. Never stored.",
+    ("client",),
+    ("agent",),
+    NOTICES,
+    False,
+)
 REQUEST_CHANNEL = Channel(
     "requests",
     "mafalda.server.{server}.request.{action}",
@@ -144,7 +155,7 @@ REPLY_CHANNEL = Channel(
     "The asker's own inbox: answers to queries and requests, and what must not rest in the log. Never stored.",
     ("agent",),
     ("client", "agent", "operator"),
-    (*ANSWERS, results.TransportResult, results.Rejected),
+    (*ANSWERS, *NOTICES, results.TransportResult, results.ChannelAnswer, results.Rejected),
     False,
 )
 
@@ -157,6 +168,7 @@ CHANNELS = (
     SERVER_EVENT_CHANNEL,
     LOAD_CHANNEL,
     QUERY_CHANNEL,
+    NOTICE_CHANNEL,
     REQUEST_CHANNEL,
     REPLY_CHANNEL,
 )
@@ -167,7 +179,10 @@ CHANNEL_OF: dict[type[Payload], Channel] = {
 }
 
 #: On which intents' results a specific result may stand; the others stand on the result of their own action.
-RESULT_ACTIONS: dict[type[Payload], tuple[str, ...]] = {results.TransportResult: ("create-transport", "restart-ice")}
+RESULT_ACTIONS: dict[type[Payload], tuple[str, ...]] = {
+    results.TransportResult: ("create-transport", "restart-ice"),
+    results.ChannelAnswer: ("channel", "create-transport"),
+}
 
 _Scope = tuple[str, bool, bool, bool]
 

@@ -184,6 +184,12 @@ def _transport_opened(state: State, address: Address, result: results.TransportR
         peer.transports.add(result.transport)
 
 
+def _channel_answered(state: State, address: Address, answer: results.ChannelAnswer) -> None:
+    peer = _housed(state, address.room, address.peer, answer.generation)
+    if peer and answer.accepted and answer.target is not None and address.action == "create-transport":
+        peer.transports.add(answer.target)
+
+
 def _producer_opened(state: State, address: Address, event: events.ProducerOpened | events.DataProducerOpened) -> None:
     peer = _housed(state, address.room, event.peer, event.generation)
     if peer is None or peer.place != Place(server=event.server, worker=event.worker):
@@ -356,6 +362,7 @@ _RULES: dict[type[Payload], Callable[[State, Address, Any], None]] = {
     events.PeerMoved: _peer_settled,
     events.PeerLeft: _peer_left,
     results.TransportResult: _transport_opened,
+    results.ChannelAnswer: _channel_answered,
     events.TransportClosed: _transport_closed,
     events.ProducerOpened: _producer_opened,
     events.ProducerPaused: _producer_paused,

@@ -6,10 +6,11 @@ asking once. What does not belong here: answers (``results``) and reads (``queri
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from mafalda.contract.channel_calls import ChannelCall
 from mafalda.contract.ids import Id
 from mafalda.contract.payload import AppData, Kind, Payload, app_data
 from mafalda.contract.rtp import ConsumerLayers, MediaKind, RtpCapabilities, RtpParameters
@@ -20,6 +21,15 @@ class Intent(Payload):
     """What a peer wants."""
 
     kind: ClassVar[Kind] = "intent"
+
+
+def channel() -> Any:
+    """The same, as an application that speaks the worker's channel put it: then this is what the worker is asked."""
+    return Field(
+        None,
+        repr=False,
+        description="What the application's mediasoup library asked its worker; the worker is asked exactly this.",
+    )
 
 
 class Join(Intent):
@@ -34,6 +44,7 @@ class Leave(Intent):
     """Stop being a peer; everything the peer owns is closed."""
 
     action = "leave"
+    channel: ChannelCall | None = channel()
 
 
 class CreateTransport(Intent):
@@ -53,6 +64,7 @@ class CreateTransport(Intent):
     max_sctp_message_size: int = Field(262144, ge=1, le=1 << 30, description="Bytes.")
     initial_available_outgoing_bitrate: int = Field(600_000, ge=1, le=4_294_967_295, description="Bits per second.")
     app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
 
 
 class ConnectTransport(Intent):
@@ -88,6 +100,7 @@ class Produce(Intent):
     paused: bool = False
     key_frame_request_delay_ms: int | None = Field(None, ge=0, le=60_000, description="Milliseconds; None: at once.")
     app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
 
 
 class ProduceData(Intent):
@@ -100,6 +113,7 @@ class ProduceData(Intent):
     label: str = Field("", max_length=256)
     protocol: str = Field("", max_length=256)
     app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
 
 
 class Consume(Intent):
@@ -113,6 +127,7 @@ class Consume(Intent):
     paused: bool = Field(True, description="mediasoup's advice: start paused, resume when the client is ready.")
     preferred_layers: ConsumerLayers | None = None
     app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
 
 
 class ConsumeData(Intent):
@@ -123,6 +138,7 @@ class ConsumeData(Intent):
     transport: Id
     data_producer: Id
     app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
 
 
 class PauseProducer(Intent):
@@ -130,6 +146,7 @@ class PauseProducer(Intent):
 
     action = "pause-producer"
     producer: Id
+    channel: ChannelCall | None = channel()
 
 
 class ResumeProducer(Intent):
@@ -137,6 +154,7 @@ class ResumeProducer(Intent):
 
     action = "resume-producer"
     producer: Id
+    channel: ChannelCall | None = channel()
 
 
 class CloseProducer(Intent):
@@ -144,6 +162,7 @@ class CloseProducer(Intent):
 
     action = "close-producer"
     producer: Id
+    channel: ChannelCall | None = channel()
 
 
 class CloseDataProducer(Intent):
@@ -151,6 +170,7 @@ class CloseDataProducer(Intent):
 
     action = "close-data-producer"
     data_producer: Id
+    channel: ChannelCall | None = channel()
 
 
 class PauseConsumer(Intent):
@@ -158,6 +178,7 @@ class PauseConsumer(Intent):
 
     action = "pause-consumer"
     consumer: Id
+    channel: ChannelCall | None = channel()
 
 
 class ResumeConsumer(Intent):
@@ -165,6 +186,7 @@ class ResumeConsumer(Intent):
 
     action = "resume-consumer"
     consumer: Id
+    channel: ChannelCall | None = channel()
 
 
 class CloseConsumer(Intent):
@@ -172,6 +194,7 @@ class CloseConsumer(Intent):
 
     action = "close-consumer"
     consumer: Id
+    channel: ChannelCall | None = channel()
 
 
 class CloseDataConsumer(Intent):
@@ -179,6 +202,7 @@ class CloseDataConsumer(Intent):
 
     action = "close-data-consumer"
     data_consumer: Id
+    channel: ChannelCall | None = channel()
 
 
 class SetPreferredLayers(Intent):
@@ -205,6 +229,13 @@ class RequestKeyFrame(Intent):
     consumer: Id
 
 
+class RequestChannel(Intent):
+    """Whatever else an application that speaks the worker's channel asks of its peer's objects."""
+
+    action = "channel"
+    call: ChannelCall
+
+
 INTENTS: tuple[type[Intent], ...] = (
     Join,
     Leave,
@@ -227,4 +258,5 @@ INTENTS: tuple[type[Intent], ...] = (
     SetPreferredLayers,
     SetPriority,
     RequestKeyFrame,
+    RequestChannel,
 )

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from mafalda.contract.ids import Id
 from mafalda.contract.model import Model
 
-Kind = Literal["intent", "result", "event", "command", "report", "query", "request", "answer"]
+Kind = Literal["intent", "result", "event", "command", "report", "query", "request", "answer", "notice"]
 
 
 class Payload(Model):

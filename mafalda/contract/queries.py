@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from mafalda.contract.channel_calls import ChannelCall
 from mafalda.contract.ids import Id
 from mafalda.contract.model import Model
 from mafalda.contract.payload import AppData, Kind, Payload, Place, app_data
@@ -58,6 +59,16 @@ class QueryStats(Query):
     action = "stats"
     target: Literal["transport", "producer", "consumer", "data-producer", "data-consumer"]
     id: Id
+
+
+class QueryChannel(Query):
+    """A request to the worker that changes nothing, as an application that speaks its channel put it.
+
+    Answered by ``ChannelAnswer``.
+    """
+
+    action = "channel"
+    call: ChannelCall
 
 
 class PeerInfo(Model):
@@ -228,7 +239,7 @@ class ServerInventory(Answer):
     relays: list[RelayInventory]
 
 
-QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QueryStats)
+QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QueryStats, QueryChannel)
 REQUESTS: tuple[type[Payload], ...] = (ConnectPipe, CarryProducer, SetCarried, ClosePipe, QueryServer)
 ANSWERS: tuple[type[Payload], ...] = (
     RoomSnapshot,

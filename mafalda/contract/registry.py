@@ -6,6 +6,7 @@ from mafalda.contract.commands import COMMANDS
 from mafalda.contract.events import EVENTS
 from mafalda.contract.intents import INTENTS
 from mafalda.contract.load import REPORTS
+from mafalda.contract.notices import NOTICES
 from mafalda.contract.payload import Payload
 from mafalda.contract.queries import ANSWERS, QUERIES, REQUESTS
 from mafalda.contract.results import RESULTS
@@ -13,5 +14,5 @@ from mafalda.contract.results import RESULTS
 #: Type name to class, in the order in which the documents list them.
 PAYLOADS: dict[str, type[Payload]] = {
     payload.type_name(): payload
-    for payload in (*INTENTS, *RESULTS, *COMMANDS, *EVENTS, *REPORTS, *QUERIES, *REQUESTS, *ANSWERS)
+    for payload in (*INTENTS, *RESULTS, *COMMANDS, *EVENTS, *REPORTS, *QUERIES, *REQUESTS, *ANSWERS, *NOTICES)
 }

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from mafalda.contract.channel_calls import Body
 from mafalda.contract.errors import ErrorInfo
 from mafalda.contract.ids import Id
 from mafalda.contract.payload import Kind, Payload
@@ -130,6 +131,27 @@ class ConsumeDataResult(Result):
     relayed: bool
 
 
+class ChannelAnswer(Result):
+    """What the worker answered to an application that speaks its channel.
+
+    It goes whole to the application's inbox. The log has it without the body where no other result tells what came
+    of the intent.
+    """
+
+    action = "channel"
+    intent: str
+    target: Id | None = Field(None, description="The transport that was made.")
+    generation: int
+    accepted: bool
+    error: str | None = Field(None, description="TypeError, NotFoundError or Error, as the worker says.")
+    reason: str | None = None
+    body: Body | None = Field(None, repr=False, description="Absent from the log: it may hold secrets.")
+
+    def without_secrets(self) -> ChannelAnswer:
+        """What may rest in the log."""
+        return self.model_copy(update={"body": None})
+
+
 RESULTS: tuple[type[Result], ...] = (
     Rejected,
     Done,
@@ -139,4 +161,5 @@ RESULTS: tuple[type[Result], ...] = (
     ProduceDataResult,
     ConsumeResult,
     ConsumeDataResult,
+    ChannelAnswer,
 )

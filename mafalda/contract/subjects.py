@@ -38,7 +38,7 @@ _INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A subject taken apart. ``kind`` is intent, result, event, command, load, query or request."""
+    """A subject taken apart. ``kind`` is intent, result, event, command, load, query, notice or request."""
 
     kind: str
     action: str
@@ -65,6 +65,11 @@ def peer_event(room: str, peer: str, name: str) -> str:
 def query(room: str, peer: str, name: str) -> str:
     """Where a peer asks its agent something that changes nothing; never stored."""
     return f"mafalda.room.{check_id('room', room)}.peer.{check_id('peer', peer)}.query.{name}"
+
+
+def notice(room: str, peer: str, name: str) -> str:
+    """Where a peer tells its agent what is not answered and never stored."""
+    return f"mafalda.room.{check_id('room', room)}.peer.{check_id('peer', peer)}.notice.{name}"
 
 
 def room_event(room: str, name: str) -> str:
@@ -128,7 +133,7 @@ def parse(subject: str) -> Address | None:
             room,
             "peer",
             peer,
-            ("intent" | "result" | "query" | "event") as kind,
+            ("intent" | "result" | "query" | "event" | "notice") as kind,
             action,
         ]:
             return Address(kind, action, room=room, peer=peer)

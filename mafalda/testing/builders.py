@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from mafalda.contract import commands, events, intents, load, queries, results
+from mafalda.contract import commands, events, intents, load, notices, queries, results
+from mafalda.contract.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.channels import CHANNEL_OF, RESULT_ACTIONS
 from mafalda.contract.envelope import Message
 from mafalda.contract.errors import ErrorInfo, NoCapacity, NotFound, RelayFailed
@@ -99,6 +100,11 @@ _INTENTS: tuple[Payload, ...] = (
     intents.SetPreferredLayers(consumer="alice-sees-bob", spatial_layer=1, temporal_layer=2),
     intents.SetPriority(consumer="alice-sees-bob", priority=10),
     intents.RequestKeyFrame(consumer="alice-sees-bob"),
+    intents.RequestChannel(
+        call=ChannelCall(
+            method="TRANSPORT_SET_MAX_INCOMING_BITRATE", handler="alice-send", body={"maxIncomingBitrate": 1_500_000}
+        )
+    ),
 )
 _RESULTS: tuple[Payload, ...] = (
     results.Rejected(intent="consume", error=ErrorInfo.of(NotFound("no such producer", producer="bob-mic"))),
@@ -131,6 +137,7 @@ _RESULTS: tuple[Payload, ...] = (
         protocol="",
         relayed=False,
     ),
+    results.ChannelAnswer(intent="channel", generation=1, accepted=True),
 )
 _COMMANDS: tuple[Payload, ...] = (
     commands.PlacePeer(
@@ -224,6 +231,7 @@ _QUERIES: tuple[Payload, ...] = (
     queries.QueryRoom(),
     queries.QueryTransport(transport="alice-send"),
     queries.QueryStats(target="producer", id="alice-cam"),
+    queries.QueryChannel(call=ChannelCall(method="TRANSPORT_DUMP", handler="alice-send")),
 )
 _REQUESTS: tuple[Payload, ...] = (
     queries.ConnectPipe(
@@ -270,6 +278,15 @@ _ANSWERS: tuple[Payload, ...] = (
         relays=[queries.RelayInventory(room=ROOM, producer="bob-mic", data=False, source=THERE, target=HERE)],
     ),
 )
+_NOTICES: tuple[Payload, ...] = (
+    notices.ChannelNotices(
+        items=[
+            ChannelNotice(
+                event="DATAPRODUCER_SEND", handler="alice-chat", body={"ppid": 51, "data": {"$bytes": "aGVsbG8="}}
+            )
+        ]
+    ),
+)
 
 #: One good example of every message, by its class.
 EXAMPLES: dict[type[Payload], Payload] = {
@@ -285,6 +302,7 @@ EXAMPLES: dict[type[Payload], Payload] = {
         _QUERIES,
         _REQUESTS,
         _ANSWERS,
+        _NOTICES,
     )
     for payload in group
 }
