@@ -1,0 +1,124 @@
+"""The command line and environment that a mediasoup library starts its worker with, read as the worker reads them.
+
+Loaded before anything else, so that wrong settings are answered at once. What does not belong here: where the fleet is
+(``fleet``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+EXIT_VERSION, EXIT_SETTINGS = 41, 42
+LOG_LEVELS = {"debug": 3, "warn": 2, "error": 1, "none": 0}
+_OPTIONS = (
+    "logLevel",
+    "logTags",
+    "rtcMinPort",
+    "rtcMaxPort",
+    "dtlsCertificateFile",
+    "dtlsPrivateKeyFile",
+    "libwebrtcFieldTrials",
+)
+_DEFAULT_PORTS = (10000, 59999)
+
+
+class WrongSettings(Exception):
+    """The worker would exit with 42."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a worker is told at its start. Ports are None where the library did not name any."""
+
+    log_level: str = "error"
+    log_tags: tuple[str, ...] = ()
+    rtc_min_port: int | None = None
+    rtc_max_port: int | None = None
+
+    @property
+    def port_range(self) -> dict[str, int] | None:
+        """The ports that the application wants for what names no port; None: whatever the servers have."""
+        if self.rtc_min_port is None and self.rtc_max_port is None:
+            return None
+        low, high = _DEFAULT_PORTS
+        return {
+            "min": low if self.rtc_min_port is None else self.rtc_min_port,
+            "max": high if self.rtc_max_port is None else self.rtc_max_port,
+        }
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """The settings in a command line (without the program).
+
+    Raises:
+        WrongSettings: The real worker would refuse them.
+    """
+    settings = Settings()
+    tags: list[str] = []
+    files: dict[str, str] = {}
+    for argument in arguments:
+        if not argument.startswith("-"):
+            continue
+        name, value = _option(argument)
+        match name:
+            case "logLevel":
+                settings.log_level = check_log_level(value)
+            case "logTags":
+                tags.append(value)
+            case "rtcMinPort":
+                settings.rtc_min_port = _port(value)
+            case "rtcMaxPort":
+                settings.rtc_max_port = _port(value)
+            case "dtlsCertificateFile" | "dtlsPrivateKeyFile":
+                files[name] = value
+    settings.log_tags = tuple(tags)
+    ports = settings.port_range
+    if ports and ports["max"] < ports["min"]:
+        raise WrongSettings("rtcMaxPort cannot be less than rtcMinPort")
+    _check_files(files)
+    return settings
+
+
+def check_log_level(level: str) -> str:
+    """The level in lower case.
+
+    Raises:
+        WrongSettings: There is no such level.
+    """
+    level = level.lower()
+    if level not in LOG_LEVELS:
+        raise WrongSettings(f"invalid value '{level}' for logLevel")
+    return level
+
+
+def _option(argument: str) -> tuple[str, str]:
+    given, equals, value = argument.lstrip("-").partition("=")
+    # As getopt_long_only does: any beginning that only one option has ("--logTag").
+    found = [option for option in _OPTIONS if option == given] or [o for o in _OPTIONS if given and o.startswith(given)]
+    if len(found) != 1:
+        raise WrongSettings("unknown long option given as argument")
+    if not equals:
+        raise WrongSettings(f"missing value in command line argument in option '{found[0]}'")
+    return found[0], value
+
+
+def _port(text: str) -> int:
+    try:
+        return int(text) & 0xFFFF  # the worker's own conversion: 65536 is 0
+    except ValueError:
+        raise WrongSettings(f"not a port: {text[:40]}") from None
+
+
+def _check_files(files: dict[str, str]) -> None:
+    """Both or none, and readable. The servers have certificates of their own."""
+    certificate, key = files.get("dtlsCertificateFile"), files.get("dtlsPrivateKeyFile")
+    for name, path in files.items():
+        try:
+            with Path(path).open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            raise WrongSettings(f"{name}: {error.strerror}") from None
+    if (certificate is None) != (key is None):
+        raise WrongSettings("dtlsCertificateFile and dtlsPrivateKeyFile go together")
