@@ -13,10 +13,10 @@ from mafalda.allocator import relays
 from mafalda.allocator.candidates import ServerView, WorkerView
 from mafalda.allocator.examined import Choice, Wanted
 from mafalda.allocator.filters import NO_REPORT_YET
-from mafalda.allocator.open_intents import OpenIntent, Peer
+from mafalda.allocator.open_intents import Homeless, OpenIntent, Peer
 from mafalda.allocator.policy import POLICIES, Dice
 from mafalda.allocator.reading import read_intent
-from mafalda.allocator.view import Homeless, View
+from mafalda.allocator.view import View
 from mafalda.contract import commands, events, intents, results, subjects
 from mafalda.contract.errors import (
     AlreadyExists,
@@ -138,9 +138,8 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, dice: 
     if peer and peer.status != "homeless":
         error = AlreadyExists("the peer has joined already", room=intent.peer[0], peer=peer.peer)
         return _reject(intent, error)
-    correlation = intent.message.correlation if intent.message else intent.id
     wanted = _Placement(
-        intent.peer, "join", intent.id or "", join.app_data, join.region, correlation, causation=intent.id
+        intent.peer, "join", intent.id or "", join.app_data, join.region, intent.correlation, causation=intent.id
     )
     choice = _choose(view, wanted, view.config.watermark, dice)
     if choice.worker:
@@ -160,14 +159,14 @@ def _leave(view: View, intent: OpenIntent) -> Decision:
         derived_id("peer-left", room, peer.peer, peer.generation),
         subjects.room_event(room, events.PeerLeft.action),
         events.PeerLeft(peer=peer.peer, generation=peer.generation),
-        correlation=intent.id,
+        correlation=intent.correlation,
         causation=intent.id,
     )
     done = Say(
         derived_id("result", intent.id or "", peer.generation),
         subjects.result(*intent.peer, intent.address.action),
         results.Done(intent=intent.address.action, generation=peer.generation),
-        correlation=intent.id,
+        correlation=intent.correlation,
         causation=intent.id,
     )
     return Decision("left-without-a-place", events=(left,), results=(done,))
@@ -212,7 +211,7 @@ def _consume(view: View, intent: OpenIntent, producer_id: str, *, data: bool) ->
         command,
         room.room,
         kept.command_seq,
-        correlation=intent.message.correlation if intent.message else intent.id,
+        correlation=intent.correlation,
         causation=intent.id,
         holds=((planned.source, cost), (target, cost)),
     )
@@ -228,7 +227,7 @@ def _reject(intent: OpenIntent, error: MafaldaError) -> Decision:
         intent.rejection_id,
         subjects.result(room, peer, intent.address.action),
         results.Rejected(intent=intent.address.action, error=ErrorInfo.of(error)),
-        correlation=intent.message.correlation if intent.message else intent.id,
+        correlation=intent.correlation,
         causation=intent.id,
     )
     return Decision(f"rejected-{error.code}", results=(say,))
@@ -247,9 +246,8 @@ def _homeless(view: View, homeless: Homeless, now: float, dice: Dice) -> Decisio
     peer = view.peer(who)
     if peer is None or peer.status != "homeless":
         return Decision("has-a-place", settled=True)
-    wanted = _Placement(
-        who, homeless.cause, peer.join, peer.app_data, peer.region, view.correlations.get(who), homeless.event
-    )
+    event = homeless.event.id if homeless.event else None
+    wanted = _Placement(who, homeless.cause, peer.join, peer.app_data, peer.region, view.correlations.get(who), event)
     choice = _choose(view, wanted, view.config.watermark, dice)
     if choice.worker is None and view.config.ceiling > view.config.watermark:
         choice = _choose(view, wanted, view.config.ceiling, dice)
@@ -262,7 +260,7 @@ def _homeless(view: View, homeless: Homeless, now: float, dice: Dice) -> Decisio
         subjects.room_event(homeless.room, events.PeerStranded.action),
         events.PeerStranded(peer=homeless.peer, generation=peer.generation, error=ErrorInfo.of(_no_capacity(choice))),
         correlation=wanted.correlation,
-        causation=homeless.event,
+        causation=event,
     )
     return Decision("stranded", events=(say,))
 

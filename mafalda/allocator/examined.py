@@ -105,7 +105,8 @@ class Examined:
 
     def _summary(self, rule: str) -> str:
         limit, cost = self.wanted.limit / 10_000, self.wanted.cost / 10_000
-        of = f"of {len(self.fleet.workers)} workers, {rule}; {cost:.3g} % of a core is expected, the limit is {limit:.3g} %"
+        terms = f"{cost:.3g} % of a core is expected, the limit is {limit:.3g} %"
+        of = f"of {len(self.fleet.workers)} workers, {rule}; {terms}"
         if self.taken is None:
             return f"none {of}"
         place, load = self.taken.place, self.taken.load / 10_000

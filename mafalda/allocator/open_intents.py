@@ -1,4 +1,4 @@
-"""Intents that nobody has answered yet, as far as an allocator must care. Pure.
+"""What waits for a decision: intents that nobody has answered yet, peers without a place. Pure.
 
 What does not belong here: whether one is this allocator's to answer (``runner``), and how (``decide``).
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mafalda.contract.errors import BadInput
+from mafalda.contract.commands import PlacementCause
 from mafalda.contract.envelope import Message
 from mafalda.contract.ids import derived_id
 from mafalda.contract.subjects import Address
@@ -22,7 +22,8 @@ Standing = Literal["absent", "homeless", "placed"]
 class OpenIntent:
     """An unanswered intent. ``standing`` is that of its peer at the moment the intent was stored.
 
-    ``message`` and ``error`` are filled when somebody first has to look inside.
+    ``message`` is filled when somebody first has to look inside. ``since_s`` is when it was last looked
+    at, ``first_s`` when it came.
     """
 
     seq: int
@@ -33,16 +34,33 @@ class OpenIntent:
     standing: Standing
     first_s: float = 0.0
     message: Message | None = None
-    error: BadInput | None = None
 
     @property
     def peer(self) -> Peer:
         return self.address.room or "", self.address.peer or ""
 
     @property
+    def correlation(self) -> str | None:
+        """The correlation id of whatever follows from it."""
+        return self.message.correlation if self.message else self.id
+
+    @property
     def rejection_id(self) -> str:
         """The id of an allocator's rejection: the same from every allocator, so it is stored once."""
         return derived_id("rejected", self.id) if self.id else derived_id("rejected", "seq", self.seq)
+
+
+@dataclass(slots=True, eq=False)
+class Homeless:
+    """A peer without a place. ``seq`` is the log entry that made it so, ``event`` what it said."""
+
+    room: str
+    peer: str
+    seq: int
+    since_s: float
+    cause: PlacementCause
+    event: Message | None
+    stranded: bool = False
 
 
 @dataclass(slots=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 import orjson
 
+from mafalda.contract.channels import fits
 from mafalda.contract.envelope import Message, decode, peek_id
 from mafalda.contract.errors import BadInput, MalformedMessage
-from mafalda.contract.intents import Intent
+from mafalda.contract.load import ServerLoad
 from mafalda.contract.results import Rejected
 from mafalda.contract.subjects import Address, parse
 
@@ -46,7 +47,7 @@ def read(seq: int, subject: str, raw: bytes) -> Entry | None:
     if address.kind == "result":
         return _read_result(seq, address, raw)
     try:
-        message = decode(raw)
+        message = _decode(address, raw)
     except BadInput as error:
         return Entry(seq, address, raw, peek_id(raw), error=error)
     return Entry(seq, address, raw, message.id, message.causationid, message=message)
@@ -58,11 +59,28 @@ def read_intent(address: Address, raw: bytes) -> Message:
     Raises:
         BadInput: It is not a message, or not the intent that its subject says it is.
     """
+    return _decode(address, raw)
+
+
+def read_load(subject: str, raw: bytes) -> ServerLoad:
+    """A load report.
+
+    Raises:
+        BadInput: It is none, or it is another server's.
+    """
+    address = parse(subject)
+    if address is None:
+        raise MalformedMessage("no load report's subject", subject=subject[:128])
+    data = _decode(address, raw).data
+    if not isinstance(data, ServerLoad):
+        raise MalformedMessage("not a load report", type=data.type_name())
+    return data
+
+
+def _decode(address: Address, raw: bytes) -> Message:
     message = decode(raw)
-    if not isinstance(message.data, Intent):
-        raise MalformedMessage("not an intent", type=message.type)
-    if message.data.action != address.action:
-        raise MalformedMessage("the subject is another intent's", type=message.type, action=address.action[:64])
+    if not fits(address, message.data):
+        raise MalformedMessage("the subject is another message's", type=message.type)
     return message
 
 

@@ -19,7 +19,7 @@ _REMEMBERED = 1_000
 class RoomView:
     """One room. ``command_seq`` is the last sequence of its commands, also when the room is empty.
 
-    ``places`` counts peers by worker, the newest worker last.
+    ``places`` counts peers by worker, the newest worker last. ``placed_s`` is when a peer was last placed.
     """
 
     command_seq: int = 0
@@ -27,6 +27,7 @@ class RoomView:
     targets: dict[str, set[Place]] = field(default_factory=dict)  # by producer; may hold some that are gone
     left: dict[str, int] = field(default_factory=dict)
     floor: int = 0
+    placed_s: float = float("-inf")
 
     def attach(self, key: WorkerKey) -> None:
         """A peer is on this worker."""

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from mafalda.allocator.candidates import ServerView, WorkerView
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.fleet import Fleet
-from mafalda.allocator.open_intents import OpenIntent, OpenIntents, Peer, Standing
+from mafalda.allocator.open_intents import Homeless, OpenIntent, OpenIntents, Peer, Standing
 from mafalda.allocator.reading import Entry
 from mafalda.allocator.rooms import RoomView
 from mafalda.contract import commands, events
-from mafalda.contract.fold import fold
+from mafalda.contract.fold import apply
 from mafalda.contract.load import ServerLoad
 from mafalda.contract.payload import Payload
 from mafalda.contract.state import PeerState, State
@@ -43,19 +43,6 @@ ServerEvent = (
 
 #: Parked intents are looked through for closed ones when there are more than this.
 _MANY_PARKED = 1_000
-
-
-@dataclass(slots=True, eq=False)
-class Homeless:
-    """A peer without a place. ``seq`` is the log entry that made it so, ``event`` that entry's id."""
-
-    room: str
-    peer: str
-    seq: int
-    since_s: float
-    cause: commands.PlacementCause
-    event: str | None
-    stranded: bool = False
 
 
 @dataclass(slots=True)
@@ -106,11 +93,12 @@ class View:
     def begin(self, now: float) -> None:
         """The log's past is in; from now on everything is news."""
         self.begun = True
-        for intent in self.open:
-            intent.since_s = now - self.config.overdue_s
-        for homeless in self.homeless.values():
-            homeless.since_s = now - self.config.overdue_s
+        self._look_at_all_again(now)
         self.hear_again(now)
+
+    def go_deaf(self) -> None:
+        """We cannot hear ourselves: until ``hear_again``, silence says nothing of others."""
+        self.grace_until_s = float("inf")
 
     def hear_again(self, now: float) -> None:
         """We were deaf until now (just started, cut off, suspended): nobody is lost for that."""
@@ -128,7 +116,19 @@ class View:
 
     def report(self, load: ServerLoad, now: float) -> bool:
         """A live load report; ``False`` if it is of an incarnation that the log does not know (any more)."""
-        return self.fleet.report(load, now)
+        server = self.fleet.servers.get(load.server)
+        first = server is not None and not server.reported
+        counted = self.fleet.report(load, now)
+        if counted and first:
+            self._look_at_all_again(now)
+        return counted
+
+    def _look_at_all_again(self, now: float) -> None:
+        """What waits may have become possible: all of it is due."""
+        for intent in self.open:
+            intent.since_s = now - self.config.overdue_s
+        for homeless in self.homeless.values():
+            homeless.since_s = now - self.config.overdue_s
 
     # --- open work -------------------------------------------------------------------------------
 
@@ -148,15 +148,17 @@ class View:
     # --- the log ---------------------------------------------------------------------------------
 
     def fold(self, entry: Entry, now: float) -> None:
-        """Take in one log entry; what is in already is passed over."""
-        if entry.seq <= self.seq:
-            return
-        self.seq = entry.seq
+        """Take in one log entry.
+
+        Each is given once, in log order; one that a hole in the fast lane held up is taken in late.
+        """
+        self.seq = self.state.seq = max(entry.seq, self.seq)
         address = entry.address
         if entry.error:
             self.counters[f"unreadable-{address.kind}"] += 1
         if address.kind == "command" and address.room:
-            self._room(address.room).command_seq = entry.seq
+            room = self._room(address.room)
+            room.command_seq = max(entry.seq, room.command_seq)
             self.fleet.release(entry.id)
         if address.kind == "intent":
             self._intent(entry, now)
@@ -192,7 +194,7 @@ class View:
                 self._room_event(entry, payload, now)
 
     def _contract_fold(self, entry: Entry, payload: Payload) -> None:
-        fold(self.state, entry.seq, entry.address, payload)
+        apply(self.state, entry.seq, entry.address, payload)
 
     def _room_event(self, entry: Entry, payload: Payload, now: float) -> None:
         room = entry.address.room or ""
@@ -220,6 +222,7 @@ class View:
         self._contract_fold(entry, command)
         self._moved(who, before)
         self.open.answered(who, command.join)
+        self._room(command.room).placed_s = now
         peer = self.peer(who)
         if peer is None or peer.generation != command.generation:
             return
@@ -232,7 +235,7 @@ class View:
             self.fleet.touch(worker)
         else:
             cause: commands.PlacementCause = "worker-died" if command.cause == "join" else command.cause
-            self.homeless[who] = Homeless(*who, entry.seq, now, cause, entry.id)
+            self.homeless[who] = Homeless(*who, entry.seq, now, cause, entry.message)
 
     def _peer_left(self, entry: Entry, event: events.PeerLeft) -> None:
         who = (entry.address.room or "", event.peer)
@@ -284,7 +287,7 @@ class View:
             for who in sorted(worker.state.peers):
                 self._room(who[0]).detach(worker.key)
                 self._drop_placed(who)
-                self.homeless[who] = Homeless(*who, entry.seq, now, _CAUSES[type(event)], entry.id)
+                self.homeless[who] = Homeless(*who, entry.seq, now, _CAUSES[type(event)], entry.message)
 
     # --- relays ----------------------------------------------------------------------------------
 
@@ -312,7 +315,7 @@ class View:
 
     def _result(self, entry: Entry) -> None:
         who = (entry.address.room or "", entry.address.peer or "")
-        self.open.answered(who, entry.cause, entry.id)
+        self.open.answered(who, entry.cause, entry.message)
         costs = self.config.costs
         match entry.address.action:
             case "create-transport":

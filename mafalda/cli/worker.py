@@ -11,7 +11,6 @@ import sys
 from typing import NoReturn
 
 import click
-import structlog
 
 from mafalda.mediasoup.install import (
     WORKER_VERSION,
@@ -47,9 +46,7 @@ def install(force: bool, as_json: bool, quiet: bool) -> None:
 
     It takes five to six minutes on two cores the first time, and next to nothing afterwards.
     """
-    if not structlog.is_configured():
-        # The self-test drives a worker, which logs; standard output is for the result.
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    _log_to_stderr()
     try:
         installed = install_worker(_quiet if quiet else _Shown(sys.stderr.isatty()), force=force)
     except WorkerInstallError as error:
@@ -68,6 +65,14 @@ def path(as_json: bool) -> None:
     if found is None:
         _fail(WorkerInstallError("no mediasoup-worker yet. Run: mafalda worker install"), as_json)
     click.echo(_described(found) if as_json else str(found.path))
+
+
+def _log_to_stderr() -> None:
+    """The self-test drives a worker, which logs; standard output is for the result."""
+    import structlog
+
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 def _described(found: Found) -> str:

@@ -315,16 +315,22 @@ def _relay_ended(state: State, address: Address, event: events.RelayClosed | eve
 
 def _drop_relay(room: RoomState, relay: RelayState) -> None:
     """Drop a relay, and what hangs on it: consumers on its target, relays that go on from there."""
+    if room.relays.get((relay.producer, relay.target)) is not relay:
+        return
+    onwards: dict[Place, list[RelayState]] = {}
+    for other in room.relays.values():
+        if other.producer == relay.producer:
+            onwards.setdefault(other.source, []).append(other)
     doomed = [relay]
     while doomed:
         relay = doomed.pop()
         if room.relays.pop((relay.producer, relay.target), None) is None:
-            continue
+            continue  # a ring
         for peer_id, consumer in list(room.consumers_of.get(relay.producer, ())):
             peer = room.peers.get(peer_id)
             if peer and peer.place == relay.target:
                 _drop_consumer(room, peer, consumer)
-        doomed += [r for r in room.relays.values() if r.producer == relay.producer and r.source == relay.target]
+        doomed += onwards.get(relay.target, ())
 
 
 def _relay(

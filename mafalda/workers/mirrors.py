@@ -191,6 +191,10 @@ class Mirrors:
         except TimeoutError:
             await self._failed(mirror, RelayFailed("not open in time", timeout_s=self._config.relay_open_timeout_s))
             return
+        except Exception:
+            log.exception("relay failed", action="internal_error", producer_id=mirror.key.producer)
+            await self._failed(mirror, MafaldaError("internal error"))
+            return
         while mirror.state == "open":
             mirror.changed.clear()
             settled = await self._settle(mirror)

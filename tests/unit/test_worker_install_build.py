@@ -13,21 +13,36 @@ from mafalda.mediasoup.install.locate import starts
 from mafalda.mediasoup.install.overlays import find_flatc
 from mafalda.mediasoup.install.progress import Step
 
+# As in the worker's own build, a header is generated and nothing says that main.c needs it.
 MESON_BUILD = """
 project('mediasoup-worker', 'c')
 find_program('flatc')
-executable('mediasoup-worker', 'main.c', 'other.c')
+subdir('fbs/FBS')
+executable('mediasoup-worker', 'main.c', 'other.c', include_directories: include_directories('fbs/FBS'))
 """
-MAIN = '#include <stdlib.h>\nint other(void);\nint main(void) { return getenv("MEDIASOUP_VERSION") ? 0 : other(); }\n'
+FBS_MESON_BUILD = """
+custom_target('headers', output: ['message.h', 'x.h'], command: [find_program('generate.sh'), '@OUTDIR@'])
+"""
+# Slow enough for a compiler that does not wait to be there first.
+GENERATE = "#!/bin/sh\nsleep 0.5\ntouch $1/x.h\necho '#define NO_VERSION 41' > $1/message.h\n"
+MAIN = """
+#include <message.h>
+#include <stdlib.h>
+int other(void);
+int main(void) { return getenv("MEDIASOUP_VERSION") ? other() : NO_VERSION; }
+"""
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Path:
     folder = tmp_path / "worker"
-    folder.mkdir()
+    (folder / "fbs" / "FBS").mkdir(parents=True)
     (folder / "meson.build").write_text(MESON_BUILD)
+    (folder / "fbs" / "FBS" / "meson.build").write_text(FBS_MESON_BUILD)
+    (folder / "fbs" / "FBS" / "generate.sh").write_text(GENERATE)
+    (folder / "fbs" / "FBS" / "generate.sh").chmod(0o755)
     (folder / "main.c").write_text(MAIN)
-    (folder / "other.c").write_text("int other(void) { return 41; }\n")
+    (folder / "other.c").write_text("int other(void) { return 0; }\n")
     return folder
 
 
@@ -49,10 +64,18 @@ def test_a_build_gives_a_binary_and_counts_its_steps(worker: Path, monkeypatch: 
     assert starts(build(worker, steps))
     counted = [(step.done, step.total) for step in steps if step.phase == "compile"]
     assert counted == [(1, 3), (2, 3), (3, 3)]
-    assert steps[0].phase == "configure"
+    assert [step.message for step in steps if step.phase == "configure"] == [
+        "meson setup",
+        "flatc: the channel's headers",
+    ]
     log = (worker.parent / "build.log").read_text()
     assert "[3/3]" in log
     assert "meson" in log.splitlines()[0]
+
+
+def test_headers_are_generated_before_anything_is_compiled(worker: Path) -> None:
+    log = build(worker, []).parent.with_name("build.log").read_text()
+    assert log.index("message.h") < log.index("main.c.o")
 
 
 def test_a_compilers_error_comes_with_the_logs_path_and_tail(worker: Path) -> None:

@@ -22,6 +22,9 @@ from mafalda.mediasoup.install.errors import BuildFailed, ToolsMissing
 from mafalda.mediasoup.install.overlays import PIP_COMMAND, Flatc
 from mafalda.mediasoup.install.progress import Progress, Step
 
+# The worker's libwebrtc part includes headers that flatc generates without saying so to meson; with several jobs
+# they may be compiled before they are there. So they are made first. One output stands for all of them.
+_GENERATED_HEADER = "fbs/FBS/message.h"
 _NINJA_LINE = re.compile(r"^\[(\d+)/(\d+)\] (.*)$")
 _TAIL_LINES = 40
 # Flags from outside would change the binary without changing its key.
@@ -52,15 +55,16 @@ def compile_worker(worker: Path, build: Path, flatc: Flatc, progress: Progress, 
     progress(Step("configure", "meson setup"))
     setup = [*_meson(), "setup", str(build), str(worker), f"--native-file={native}", *pin.MESON_OPTIONS]
     _run(setup, environment, log, "meson could not configure the worker")
-    jobs = len(os.sched_getaffinity(0))
+    ninja_here = [str(ninja), "-C", str(build), f"-j{len(os.sched_getaffinity(0))}"]
+    progress(Step("configure", "flatc: the channel's headers"))
+    _run([*ninja_here, _GENERATED_HEADER], environment, log, "flatc could not generate the headers")
 
     def report(line: str) -> None:
         match = _NINJA_LINE.match(line)
         if match:
             progress(Step("compile", _short(match[3]), done=int(match[1]), total=int(match[2])))
 
-    command = [str(ninja), "-C", str(build), f"-j{jobs}", pin.BUILD_TARGET]
-    _run(command, environment, log, "the worker did not compile", report)
+    _run([*ninja_here, pin.BUILD_TARGET], environment, log, "the worker did not compile", report)
     return build / pin.BUILD_TARGET
 
 

@@ -54,10 +54,13 @@ _REASONS: dict[type[events.Event] | type[commands.Command], ClosedReason] = {
 
 @dataclass(slots=True)
 class _Line:
-    """How far a room has been taken in. ``backlog`` is there while its past is being read."""
+    """How far a room was taken in from the past. ``backlog`` is there while that is being read.
 
-    folded_seq: int = 0
-    acted_seq: int = 0
+    ``acted`` are commands from the past that were acted on already, should the follower bring them too.
+    """
+
+    loaded_seq: int = 0
+    acted: set[int] = field(default_factory=set)
     backlog: list[Entry] | None = field(default_factory=list)
 
 
@@ -80,7 +83,7 @@ class Machine:
         self.peers: dict[tuple[str, str], OwnPeer] = {}
         self.mirrors: dict[MirrorKey, _Held] = {}
         self.seq = 0
-        self._servers_seq = 0
+        self._servers_early: set[int] = set()
         self._lines: dict[str, _Line] = {}
 
     # --- reading the room -------------------------------------------------------------------------
@@ -92,7 +95,7 @@ class Machine:
     def room_seq(self, room: str) -> int:
         """The log sequence up to which everything in this room is in the fold."""
         line = self._lines.get(room)
-        return max(self.seq, line.folded_seq) if line else 0
+        return max(self.seq, line.loaded_seq) if line else 0
 
     def is_loading(self) -> bool:
         """Whether the past of some room is being read."""
@@ -109,6 +112,9 @@ class Machine:
         if address.kind == "intent":
             return self._intent(entry)
         if address.room is None:
+            if entry.seq in self._servers_early:
+                self._servers_early.discard(entry.seq)
+                return []
             return self._server_entry(entry) if address.kind == "event" else []
         line = self._lines.get(address.room)
         if line is None:
@@ -126,18 +132,19 @@ class Machine:
         found: list[Instruction] = []
         rooms: list[Entry] = []
         for entry in past:
-            if entry.address.room is None:
-                found += self._server_entry(entry)
-            else:
+            if entry.address.room is not None:
                 rooms.append(entry)
+            elif entry.seq > self.seq and entry.seq not in self._servers_early:
+                self._servers_early.add(entry.seq)
+                found += self._server_entry(entry)
         line = self._lines[room]
         for entry in rooms:
             apply(self.state, entry.seq, entry.address, entry.message.data)
-        line.folded_seq = up_to_seq
+        line.loaded_seq = up_to_seq
         backlog, line.backlog = line.backlog or [], None
         # Commands for us may have been read with the past before the follower brings them: do them now.
-        mine = {entry.seq: entry for entry in rooms if entry.seq > backlog[0].seq and self._is_mine(entry)}
-        due = mine | {entry.seq: entry for entry in backlog}
+        due = {entry.seq: entry for entry in rooms if entry.seq > backlog[0].seq and self._is_mine(entry)}
+        due |= {entry.seq: entry for entry in backlog}
         for seq in sorted(due):
             found += self._room_entry(line, due[seq])
         return found + self._forget_if_empty(room)
@@ -207,13 +214,13 @@ class Machine:
         return False
 
     def _room_entry(self, line: _Line, entry: Entry) -> list[Instruction]:
-        if entry.seq <= line.acted_seq:
-            return []
-        line.acted_seq = entry.seq
         room = entry.address.room or ""
-        if entry.seq > line.folded_seq:
+        if entry.seq > line.loaded_seq:
             apply(self.state, entry.seq, entry.address, entry.message.data)
-            line.folded_seq = entry.seq
+        elif entry.seq in line.acted or entry.address.kind != "command":
+            return []
+        else:
+            line.acted.add(entry.seq)
         found: list[Instruction] = []
         match entry.message.data:
             case commands.PlacePeer() as place:
@@ -313,9 +320,6 @@ class Machine:
     # --- servers ------------------------------------------------------------------------------------
 
     def _server_entry(self, entry: Entry) -> list[Instruction]:
-        if entry.seq <= self._servers_seq:
-            return []
-        self._servers_seq = entry.seq
         before = self._places()
         apply(self.state, entry.seq, entry.address, entry.message.data)
         match entry.message.data:

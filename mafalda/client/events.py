@@ -1,0 +1,86 @@
+"""What a room tells its application: the contract's room events, a few of the client's own, and their fan-out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from mafalda.client.mailbox import Mailbox
+from mafalda.contract.errors import Closed, MafaldaError
+from mafalda.contract.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnecting:
+    """Our place or our transports are gone; the SDK is at it. ``generation`` is the one that was left."""
+
+    generation: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """We have a place and transports again, and our producers are open under their ids."""
+
+    generation: int
+    server: str
+    worker: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """One of our producers or consumers could not be opened again; it is closed."""
+
+    id: str
+    error: MafaldaError
+
+
+RoomEvent = Event | Reconnecting | Reconnected | GaveUp
+
+
+class EventStream(AsyncIterator[RoomEvent]):
+    """Room events in log order, none missed since ``room.events()`` was called.
+
+    Ends when the room is left; raises if the room ended by an error, or if it was read too slowly.
+    """
+
+    def __init__(self, max_queued: int) -> None:
+        self.mailbox: Mailbox[RoomEvent] = Mailbox(max_queued, overflow="fail")
+
+    async def __anext__(self) -> RoomEvent:
+        try:
+            return await self.mailbox.take()
+        except Closed:
+            raise StopAsyncIteration from None
+
+
+class Fanout:
+    """Gives each event to every stream that is open."""
+
+    def __init__(self, max_queued: int) -> None:
+        self._max_queued = max_queued
+        self._streams: list[EventStream] = []
+        self._over = False
+        self._error: MafaldaError | None = None
+
+    def stream(self) -> EventStream:
+        """A new stream, from now on."""
+        made = EventStream(self._max_queued)
+        self._streams.append(made)
+        if self._over:
+            made.mailbox.end(self._error)
+        return made
+
+    def emit(self, event: RoomEvent) -> None:
+        """Tell every stream; those that have ended are forgotten."""
+        self._streams = [stream for stream in self._streams if not stream.mailbox.over]
+        for stream in self._streams:
+            stream.mailbox.put(event)
+
+    def end(self, error: MafaldaError | None) -> None:
+        """No more events: streams end, by ``error`` if there is one."""
+        self._over, self._error = True, error
+        for stream in self._streams:
+            stream.mailbox.end(error)
+        self._streams.clear()

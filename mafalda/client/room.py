@@ -1,0 +1,196 @@
+"""A room that we are in: the application's side of the SDK.
+
+What does not belong here: how it is done (``session``, ``endpoint``, ``kept``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from aiortc import MediaStreamTrack
+
+from mafalda.client.consumer import Consumer
+from mafalda.client.data import DataConsumer, DataProducer
+from mafalda.client.endpoint import new_id
+from mafalda.client.events import EventStream
+from mafalda.client.producer import Producer
+from mafalda.client.session import Session
+from mafalda.client.side import ProducerWish
+from mafalda.contract.errors import Closed
+from mafalda.contract.events import DataProducerOpened, ProducerOpened
+from mafalda.contract.ids import check_id
+from mafalda.contract.queries import DataProducerInfo, PeerInfo, ProducerInfo
+from mafalda.contract.results import JoinResult
+from mafalda.contract.rtp import ConsumerLayers
+
+
+class Room:
+    """Made by ``client.join``. Everything here goes on when we, or others, are placed anew."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # --- where and who -----------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return self._session.asker.room
+
+    @property
+    def peer(self) -> str:
+        """Our own peer id."""
+        return self._session.asker.peer
+
+    @property
+    def server(self) -> str:
+        """The server that we are on now."""
+        return self._placement.server
+
+    @property
+    def worker(self) -> str:
+        """The worker that we are on now."""
+        return self._placement.worker
+
+    @property
+    def generation(self) -> int:
+        """The number of our placement; it grows each time we are placed anew."""
+        return self._placement.generation
+
+    @property
+    def connected(self) -> bool:
+        """Whether we have a place; not while reconnecting."""
+        return self._session.has_endpoint
+
+    @property
+    def peers(self) -> Mapping[str, PeerInfo]:
+        """Who is here, by id; including us."""
+        return dict(self._session.view.peers)
+
+    @property
+    def producers(self) -> Mapping[str, ProducerInfo]:
+        """What audio and video can be consumed, by id; including our own."""
+        known = self._session.view.producers
+        return {key: info for key, info in known.items() if isinstance(info, ProducerInfo)}
+
+    @property
+    def data_producers(self) -> Mapping[str, DataProducerInfo]:
+        """What data can be consumed, by id; including our own."""
+        known = self._session.view.producers
+        return {key: info for key, info in known.items() if isinstance(info, DataProducerInfo)}
+
+    @property
+    def _placement(self) -> JoinResult:
+        if self._session.placement is None:
+            raise Closed("this room was never joined")
+        return self._session.placement
+
+    # --- what happens --------------------------------------------------------------------------------------
+
+    def events(self) -> EventStream:
+        """The room's events from this call on, none missed: what ``peers`` and ``producers`` say now is before them.
+
+        The contract's room events in log order, and the client's own ``Reconnecting``, ``Reconnected``, ``GaveUp``.
+        """
+        return self._session.fanout.stream()
+
+    async def arrivals(self) -> AsyncGenerator[ProducerInfo | DataProducerInfo, None]:
+        """Every producer of others: those that are here, then each new one.
+
+        One that comes back after its worker died is not new if we have a consumer of it, which follows it.
+        """
+        events = self.events()
+        for info in [info for info in self._session.view.producers.values() if info.peer != self.peer]:
+            yield info
+        async for event in events:
+            if not isinstance(event, ProducerOpened | DataProducerOpened) or event.peer == self.peer:
+                continue
+            key = event.producer if isinstance(event, ProducerOpened) else event.data_producer
+            opened = self._session.view.producers.get(key)
+            if opened is not None and not self._session.follows(key):
+                yield opened
+
+    async def wait_for_producer(self, *, peer: str | None = None, kind: str | None = None) -> ProducerInfo:
+        """The first audio or video producer of others that fits, now or as soon as there is one."""
+        async with aclosing(self.arrivals()) as arrivals:
+            async for info in arrivals:
+                if isinstance(info, ProducerInfo) and peer in (None, info.peer) and kind in (None, info.media_kind):
+                    return info
+        raise Closed("the room was left")
+
+    # --- sending -------------------------------------------------------------------------------------------
+
+    async def produce(
+        self,
+        track: MediaStreamTrack,
+        *,
+        id: str | None = None,
+        codec: str | None = None,
+        paused: bool = False,
+        app_data: dict[str, Any] | None = None,
+    ) -> Producer:
+        """Send a track into the room.
+
+        Args:
+            track: aiortc's. It is never stopped by the SDK: whoever made it stops it.
+            id: The producer's id; random if not given.
+            codec: Such as ``VP8``, ``H264``, ``opus``; ``None`` is the first that the router prefers.
+            paused: Begin paused.
+            app_data: For the other peers.
+
+        Raises:
+            UnsupportedError: No such codec on both sides.
+            AlreadyExists: The room has a producer of this id.
+            Broken: It did not work; a later try may.
+        """
+        wish = ProducerWish(check_id("producer", id or new_id(track.kind)), paused, app_data or {})
+        return await Producer(self._session, track, wish, codec).start()
+
+    async def produce_data(
+        self,
+        *,
+        label: str = "",
+        protocol: str = "",
+        ordered: bool = True,
+        max_packet_life_time_ms: int | None = None,
+        max_retransmits: int | None = None,
+        id: str | None = None,
+        app_data: dict[str, Any] | None = None,
+    ) -> DataProducer:
+        """Open a data channel into the room. At most one of the two limits; with one it is unordered."""
+        wish = ProducerWish(check_id("data producer", id or new_id("data")), False, app_data or {})
+        reliability = {
+            "ordered": ordered and max_packet_life_time_ms is None and max_retransmits is None,
+            "maxPacketLifeTime": max_packet_life_time_ms,
+            "maxRetransmits": max_retransmits,
+        }
+        made = DataProducer(self._session, wish, label=label, protocol=protocol, reliability=reliability)
+        return await made.start()
+
+    # --- receiving -----------------------------------------------------------------------------------------
+
+    async def consume(
+        self, producer: str, *, paused: bool = False, preferred_layers: tuple[int, int | None] | None = None
+    ) -> Consumer:
+        """Receive a producer, wherever it is; its frames come from ``consumer.track``.
+
+        Args:
+            producer: Its id.
+            paused: Begin paused.
+            preferred_layers: The highest spatial and temporal layer to get, of simulcast or SVC.
+
+        Raises:
+            NotFound: There is no such producer.
+            CannotConsume: We have no codec for it.
+            RelayFailed: It could not be brought to our worker.
+        """
+        layers = None
+        if preferred_layers is not None:
+            layers = ConsumerLayers(spatial_layer=preferred_layers[0], temporal_layer=preferred_layers[1])
+        consumer = Consumer(self._session, check_id("producer", producer), paused=paused, layers=layers)
+        return await consumer.start()
+
+    async def consume_data(self, data_producer: str) -> DataConsumer:
+        """Receive a data producer; iterate over what is returned. Messages sent before this returns are not seen."""
+        return await DataConsumer(self._session, check_id("data producer", data_producer)).start()

@@ -1,0 +1,293 @@
+"""A bus in memory: the same promises as NATS, for components' tests. One conformance suite runs on both.
+
+``MemoryBroker`` is what a NATS would be: the log, the subscriptions. Several ``MemoryBus`` may share one, as several
+processes share a NATS. What does not belong here: anything that only tests of the bus itself need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from itertools import count
+
+from mafalda.bus.appender import CAPTURED, MESSAGE_ID, check_captured, message_headers
+from mafalda.bus.patterns import PatternSet, check_pattern, matches
+from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
+from mafalda.bus.requests import answer_to, read_answer
+from mafalda.bus.tasks import background, stop
+from mafalda.contract.envelope import Message, encode
+from mafalda.contract.errors import BusUnavailable, Conflict, DeadlineExceeded
+from mafalda.contract.subjects import LOAD_SUBJECTS
+
+_LOADS = PatternSet(LOAD_SUBJECTS)
+
+
+class Mailbox:
+    """What came for one subscriber, in order."""
+
+    def __init__(self, patterns: Iterable[str], group: str = "") -> None:
+        self._patterns = PatternSet(patterns)
+        self.group = group
+        self._items: deque[Delivery] = deque()
+        self._filled = asyncio.Event()
+
+    def takes(self, subject: str) -> bool:
+        return self._patterns.takes(subject)
+
+    def put(self, delivery: Delivery) -> None:
+        self._items.append(delivery)
+        self._filled.set()
+
+    def __aiter__(self) -> AsyncIterator[Delivery]:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._items.popleft()
+
+
+class MemoryBroker:
+    """The log and who listens to what. ``entries[seq - 1]`` is entry ``seq``."""
+
+    def __init__(self) -> None:
+        self.entries: list[Delivery] = []
+        self.loads: dict[str, Delivery] = {}
+        self.is_up = True
+        self._ids: dict[str, int] = {}
+        self._mailboxes: list[Mailbox] = []
+        self._turns: defaultdict[str, count[int]] = defaultdict(count)
+        self._grown = asyncio.Event()
+
+    def store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> Appended:
+        """Store what a publisher sent, unless its id is there already. ``data`` may be anything, as with NATS."""
+        known = self._ids.get(headers.get(MESSAGE_ID, ""))
+        if known is not None:
+            return Appended(known, duplicate=True)
+        entry = Delivery(subject, data, len(self.entries) + 1, None, dict(headers))
+        self.entries.append(entry)
+        if MESSAGE_ID in headers:
+            self._ids[headers[MESSAGE_ID]] = entry.seq
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+        self._share(entry)
+        return Appended(entry.seq, duplicate=False)
+
+    def last_seq_of(self, pattern: str) -> int:
+        """The last sequence of what a pattern takes, 0 if there is none."""
+        return next((entry.seq for entry in reversed(self.entries) if matches(pattern, entry.subject)), 0)
+
+    def send(self, delivery: Delivery) -> int:
+        """Outside the log: to all who listen now. Answers how many those are."""
+        if _LOADS.takes(delivery.subject):
+            self.loads[delivery.subject] = delivery
+        listeners = [box for box in self._mailboxes if not box.group and box.takes(delivery.subject)]
+        for box in listeners:
+            box.put(delivery)
+        return len(listeners)
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Return once the log has more than ``seq`` entries, and is up."""
+        while len(self.entries) <= seq or not self.is_up:
+            await self._grown.wait()
+
+    @contextmanager
+    def open(self, mailbox: Mailbox) -> Iterator[Mailbox]:
+        """Subscribe while the block runs."""
+        self._mailboxes.append(mailbox)
+        try:
+            yield mailbox
+        finally:
+            self._mailboxes.remove(mailbox)
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Nobody reaches the broker while the block runs: appends and requests fail at once, followers see nothing."""
+        self.is_up = False
+        try:
+            yield
+        finally:
+            self.is_up = True
+            grown, self._grown = self._grown, asyncio.Event()
+            grown.set()
+
+    def _share(self, entry: Delivery) -> None:
+        groups: defaultdict[str, list[Mailbox]] = defaultdict(list)
+        for box in self._mailboxes:
+            if box.group and box.takes(entry.subject):
+                groups[box.group].append(box)
+        for group, members in groups.items():
+            members[next(self._turns[group]) % len(members)].put(entry)
+
+
+class MemoryFollower:
+    """See ``protocol.Follower``: it looks at the log itself, so it cannot miss anything."""
+
+    def __init__(self, broker: MemoryBroker, seq: int) -> None:
+        self._broker = broker
+        self._seq = seq
+        self._bases: dict[str, int] = {}
+
+    @property
+    def seq(self) -> int:
+        return self._seq
+
+    def begin(self, patterns: Iterable[str], base: int) -> None:
+        for pattern in patterns:
+            self._bases.setdefault(check_pattern(pattern), base)
+
+    async def add(self, *patterns: str) -> None:
+        await asyncio.sleep(0)
+        self.begin(patterns, len(self._broker.entries))
+
+    async def remove(self, *patterns: str) -> None:
+        await asyncio.sleep(0)
+        for pattern in patterns:
+            self._bases.pop(pattern, None)
+
+    def __aiter__(self) -> AsyncIterator[Delivery]:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        while True:
+            await self._broker.wait_beyond(self._seq)
+            entry = self._broker.entries[self._seq]
+            self._seq = entry.seq
+            if any(base < entry.seq and matches(pattern, entry.subject) for pattern, base in self._bases.items()):
+                return entry
+
+
+class MemoryInbox:
+    """See ``protocol.Inbox``."""
+
+    def __init__(self, subject: str, mailbox: Mailbox) -> None:
+        self._subject = subject
+        self._mailbox = mailbox
+
+    @property
+    def subject(self) -> str:
+        return self._subject
+
+    async def next(self, timeout_s: float) -> Delivery:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await anext(self._mailbox)
+        except TimeoutError:
+            raise DeadlineExceeded("no answer came to an inbox", timeout_s=timeout_s) from None
+
+
+class MemoryBus:
+    """A ``Bus`` over a broker; without one it makes its own. Needs no opening and no closing."""
+
+    def __init__(self, broker: MemoryBroker | None = None, *, name: str = "memory") -> None:
+        self.broker = broker or MemoryBroker()
+        self._name = name
+        self._inboxes = count(1)
+
+    async def append(
+        self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None
+    ) -> Appended:
+        check_captured(subject)
+        raw = encode(message)
+        await asyncio.sleep(0)
+        broker = self.broker
+        if not broker.is_up:
+            raise BusUnavailable("the log did not confirm a message", subject=subject)
+        if expect and (actual := broker.last_seq_of(expect.filter)) != expect.last_seq:
+            for entry in broker.entries[expect.last_seq :]:
+                if entry.headers.get(MESSAGE_ID) == message.id and matches(expect.filter, entry.subject):
+                    return Appended(entry.seq, duplicate=True)
+            raise Conflict("another writer was first", filter=expect.filter, expected=expect.last_seq, actual=actual)
+        return broker.store(subject, raw, {**(headers or {}), **message_headers(message)})
+
+    def follow(self, *patterns: str, after_seq: int | None = None) -> AbstractAsyncContextManager[Follower]:
+        return self._follow(patterns, after_seq)
+
+    @asynccontextmanager
+    async def _follow(self, patterns: tuple[str, ...], after_seq: int | None) -> AsyncIterator[Follower]:
+        start = len(self.broker.entries) if after_seq is None else after_seq
+        follower = MemoryFollower(self.broker, start)
+        follower.begin(patterns, start)
+        yield follower
+
+    def share(self, *patterns: str, group: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
+        return self._open(Mailbox(patterns, group))
+
+    def listen(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
+        return self._open(Mailbox(patterns))
+
+    @asynccontextmanager
+    async def _open(self, mailbox: Mailbox) -> AsyncIterator[AsyncIterator[Delivery]]:
+        with self.broker.open(mailbox):
+            yield mailbox
+
+    async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
+        wanted = PatternSet(patterns)
+        for entry in self.broker.entries[after_seq : len(self.broker.entries) if up_to_seq is None else up_to_seq]:
+            if wanted.takes(entry.subject):
+                await asyncio.sleep(0)
+                yield entry
+
+    async def last(self, subject: str) -> Delivery | None:
+        await asyncio.sleep(0)
+        seq = self.broker.last_seq_of(check_pattern(subject))
+        return self.broker.entries[seq - 1] if seq else None
+
+    async def last_seq(self) -> int:
+        await asyncio.sleep(0)
+        return len(self.broker.entries)
+
+    async def publish(self, subject: str, message: Message) -> None:
+        if CAPTURED.takes(subject):
+            raise ValueError(f"the log captures {subject!r}: append there")
+        delivery = Delivery(subject, encode(message), headers=message_headers(message))
+        await asyncio.sleep(0)
+        if self.broker.is_up:
+            self.broker.send(delivery)
+
+    async def latest_loads(self) -> Sequence[Delivery]:
+        await asyncio.sleep(0)
+        return list(self.broker.loads.values())
+
+    async def request(self, subject: str, message: Message, *, timeout_s: float) -> Message:
+        async with self.inbox() as inbox:
+            question = Delivery(subject, encode(message), 0, inbox.subject, message_headers(message))
+            if not (self.broker.is_up and self.broker.send(question)):
+                raise DeadlineExceeded("a request was not answered", subject=subject, reason="no-responders")
+            return read_answer((await inbox.next(timeout_s)).data)
+
+    def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
+        return self._serve(patterns, handler)
+
+    @asynccontextmanager
+    async def _serve(self, patterns: tuple[str, ...], handler: Handler) -> AsyncIterator[None]:
+        with self.broker.open(Mailbox(patterns)) as mailbox:
+            async with background(self._answer_all(mailbox, handler), name="memory-serve"):
+                yield
+
+    async def _answer_all(self, mailbox: Mailbox, handler: Handler) -> None:
+        async def answer(question: Delivery) -> None:
+            raw = await answer_to(question, handler, f"/mafalda/{self._name}")
+            if question.reply:
+                self.broker.send(Delivery(question.reply, raw))
+
+        running: set[asyncio.Task[None]] = set()
+        try:
+            async for question in mailbox:
+                task = asyncio.create_task(answer(question), name=f"memory-answer {question.subject}")
+                running.add(task)
+                task.add_done_callback(running.discard)
+        finally:
+            await stop(*running)
+
+    def inbox(self) -> AbstractAsyncContextManager[Inbox]:
+        return self._inbox()
+
+    @asynccontextmanager
+    async def _inbox(self) -> AsyncIterator[Inbox]:
+        subject = f"_INBOX.memory{id(self):x}.{next(self._inboxes)}"
+        with self.broker.open(Mailbox([subject])) as mailbox:
+            yield MemoryInbox(subject, mailbox)

@@ -1,0 +1,104 @@
+"""What a placed peer may ask, and what it is told. Nothing here changes anything.
+
+What does not belong here: what operators ask (``inventory``).
+"""
+
+from __future__ import annotations
+
+from mafalda.bus.protocol import Delivery
+from mafalda.bus.tracing import handling
+from mafalda.contract import subjects
+from mafalda.contract.channels import fits
+from mafalda.contract.envelope import Message, decode
+from mafalda.contract.errors import MalformedMessage, NotFound, NotJoined
+from mafalda.contract.payload import Payload
+from mafalda.contract.queries import (
+    DataProducerInfo,
+    PeerInfo,
+    ProducerInfo,
+    QueryRoom,
+    QueryStats,
+    QueryTransport,
+    RoomSnapshot,
+    Stats,
+)
+from mafalda.contract.state import RoomState
+from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
+from mafalda.workers.intents import transport_result
+from mafalda.workers.peers import PeerActor
+
+
+async def answer_query(actor: PeerActor, delivery: Delivery) -> Message:
+    """Answer one query of a peer.
+
+    Raises:
+        MafaldaError: Why not; the bus answers with it.
+    """
+    message = decode(delivery.data)
+    address = subjects.parse(delivery.subject)
+    if address is None or not fits(address, message.data):
+        raise MalformedMessage("this is no query", type=message.type)
+    with handling(message, f"agent.query-{message.data.action}", {"mafalda.room": actor.room}):
+        if actor.is_over:
+            raise NotJoined("the peer has no place here any more", peer=actor.peer)
+        answer = await _answer(actor, message.data)
+        return actor.services.voice.answer(answer, delivery.reply or delivery.subject, message)
+
+
+async def _answer(actor: PeerActor, query: Payload) -> Payload:
+    match query:
+        case QueryRoom():
+            machine = actor.services.machine
+            return snapshot(machine.room(actor.room), machine.room_seq(actor.room))
+        case QueryTransport(transport=transport):
+            return transport_result(actor, transport, actor.transport(transport))
+        case QueryStats():
+            return Stats(stats=await _stats(actor, query))
+    raise MalformedMessage("unknown query", action=query.action)
+
+
+def snapshot(room: RoomState | None, seq: int) -> RoomSnapshot:
+    """Who is in a room and what can be consumed, as of a log sequence."""
+    if room is None:
+        return RoomSnapshot(seq=seq, peers=[], producers=[], data_producers=[])
+    return RoomSnapshot(
+        seq=seq,
+        peers=[PeerInfo(peer=peer.peer, app_data=peer.app_data) for peer in room.peers.values()],
+        producers=[
+            ProducerInfo(
+                producer=it.producer,
+                peer=it.peer,
+                media_kind="audio" if it.media_kind == "audio" else "video",
+                paused=it.paused,
+                app_data=it.app_data,
+            )
+            for it in room.producers.values()
+            if not it.data
+        ],
+        data_producers=[
+            DataProducerInfo(
+                data_producer=it.producer, peer=it.peer, label=it.label, protocol=it.protocol, app_data=it.app_data
+            )
+            for it in room.producers.values()
+            if it.data
+        ],
+    )
+
+
+async def _stats(actor: PeerActor, query: QueryStats) -> list[dict[str, object]]:
+    heard = actor.consumers.get(query.id)
+    found: Transport | Producer | Consumer | DataProducer | DataConsumer | None = None
+    match query.target:
+        case "transport":
+            found = actor.transports.get(query.id)
+        case "producer":
+            found = actor.producers.get(query.id)
+        case "data-producer":
+            found = actor.data_producers.get(query.id)
+        case "consumer" if heard and isinstance(heard.consumer, Consumer):
+            found = heard.consumer
+        case "data-consumer" if heard and not isinstance(heard.consumer, Consumer):
+            found = heard.consumer
+    if found is None:
+        raise NotFound(f"the peer has no such {query.target}", id=query.id)
+    return await found.get_stats()
