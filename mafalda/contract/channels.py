@@ -131,7 +131,7 @@ NOTICE_CHANNEL = Channel(
     "notices",
     "mafalda.room.{room}.peer.{peer}.notice.{action}",
     "notice",
-    "What a peer tells its agent without an answer, such as media that it sends through the control plane. Never stored.",
+    "What a peer tells its agent without an answer, such as media that it sends this way. Never stored.",
     ("client",),
     ("agent",),
     NOTICES,

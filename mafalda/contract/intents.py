@@ -44,7 +44,6 @@ class Leave(Intent):
     """Stop being a peer; everything the peer owns is closed."""
 
     action = "leave"
-    channel: ChannelCall | None = channel()
 
 
 class CreateTransport(Intent):
@@ -146,7 +145,6 @@ class PauseProducer(Intent):
 
     action = "pause-producer"
     producer: Id
-    channel: ChannelCall | None = channel()
 
 
 class ResumeProducer(Intent):
@@ -154,7 +152,6 @@ class ResumeProducer(Intent):
 
     action = "resume-producer"
     producer: Id
-    channel: ChannelCall | None = channel()
 
 
 class CloseProducer(Intent):
@@ -162,7 +159,6 @@ class CloseProducer(Intent):
 
     action = "close-producer"
     producer: Id
-    channel: ChannelCall | None = channel()
 
 
 class CloseDataProducer(Intent):
@@ -170,7 +166,6 @@ class CloseDataProducer(Intent):
 
     action = "close-data-producer"
     data_producer: Id
-    channel: ChannelCall | None = channel()
 
 
 class PauseConsumer(Intent):
@@ -178,7 +173,6 @@ class PauseConsumer(Intent):
 
     action = "pause-consumer"
     consumer: Id
-    channel: ChannelCall | None = channel()
 
 
 class ResumeConsumer(Intent):
@@ -186,7 +180,6 @@ class ResumeConsumer(Intent):
 
     action = "resume-consumer"
     consumer: Id
-    channel: ChannelCall | None = channel()
 
 
 class CloseConsumer(Intent):
@@ -194,7 +187,6 @@ class CloseConsumer(Intent):
 
     action = "close-consumer"
     consumer: Id
-    channel: ChannelCall | None = channel()
 
 
 class CloseDataConsumer(Intent):
@@ -202,7 +194,6 @@ class CloseDataConsumer(Intent):
 
     action = "close-data-consumer"
     data_consumer: Id
-    channel: ChannelCall | None = channel()
 
 
 class SetPreferredLayers(Intent):

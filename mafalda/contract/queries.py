@@ -15,7 +15,7 @@ from mafalda.contract.channel_calls import ChannelCall
 from mafalda.contract.ids import Id
 from mafalda.contract.model import Model
 from mafalda.contract.payload import AppData, Kind, Payload, Place, app_data
-from mafalda.contract.rtp import MediaKind, ProducerType, RtpParameters
+from mafalda.contract.rtp import MediaKind, ProducerType, RtpMapping, RtpParameters
 from mafalda.contract.transport_parameters import SctpStreamParameters, SrtpParameters
 
 
@@ -162,6 +162,9 @@ class ProducerCarried(Answer):
     media_kind: MediaKind | None = None
     type: ProducerType | None = None
     rtp_parameters: RtpParameters | None = None
+    rtp_mapping: RtpMapping | None = Field(
+        None, description="How the target must map it, if consumers count on the SSRCs that it has at its origin."
+    )
     paused: bool = False
     sctp_stream_parameters: SctpStreamParameters | None = None
     label: str = ""

@@ -37,8 +37,9 @@ class DataProducer(Entity):
         label: str,
         protocol: str,
         paused: bool,
+        public_id: str | None = None,
     ) -> None:
-        super().__init__(channel, id, app_data, forget)
+        super().__init__(channel, id, app_data, forget, public_id)
         self._transport_id = transport_id
         self.type: DataType = type
         self.sctp_stream_parameters = sctp_stream_parameters

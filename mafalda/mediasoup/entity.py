@@ -57,10 +57,12 @@ class Entity(Emitter):
         id: str,
         app_data: Mapping[str, Any] | None,
         forget: Callable[[Any], None],
+        public_id: str | None = None,
     ) -> None:
         super().__init__(channel.tasks)
         self._channel = channel
         self._id = id
+        self._public_id = id if public_id is None else public_id
         self._closed = False
         self._forget = forget
         self.app_data: AppData = dict(app_data or {})
@@ -70,7 +72,12 @@ class Entity(Emitter):
 
     @property
     def id(self) -> str:
-        """The id, in the worker and here."""
+        """The id, in the worker and here; within a router that has a scope, without the scope."""
+        return self._public_id
+
+    @property
+    def channel_id(self) -> str:
+        """The id that the worker knows it by."""
         return self._id
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from mafalda.contract.rtp import MediaKind, ProducerScore, ProducerType, RtpParameters
+from mafalda.contract.rtp import MediaKind, ProducerScore, ProducerType, RtpMapping, RtpParameters
 from mafalda.mediasoup import shapes
 from mafalda.mediasoup.channel import Channel
 from mafalda.mediasoup.entity import Entity, JsonObject, check_trace_types
@@ -40,14 +40,18 @@ class Producer(Entity):
         rtp_parameters: RtpParameters,
         consumable_rtp_parameters: RtpParameters,
         paused: bool,
+        given_mapping: RtpMapping | None = None,
+        public_id: str | None = None,
     ) -> None:
-        super().__init__(channel, id, app_data, forget)
+        super().__init__(channel, id, app_data, forget, public_id)
         self._transport_id = transport_id
         self.kind: MediaKind = kind
         self.type: ProducerType = type
         self.rtp_parameters = rtp_parameters
         # What consumers are negotiated from: the router's payload types and the mapped SSRCs.
         self.consumable_rtp_parameters = consumable_rtp_parameters
+        # Where somebody else made the mapping, who counts on its SSRCs; None: we did.
+        self.given_mapping = given_mapping
         self._paused = paused
         self._score: tuple[ProducerScore, ...] = ()
 

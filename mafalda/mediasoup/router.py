@@ -23,6 +23,7 @@ from mafalda.mediasoup.pipe_transport import PipeTransport
 from mafalda.mediasoup.plain_transport import PlainTransport
 from mafalda.mediasoup.producer import Producer
 from mafalda.mediasoup.rtp_observer import RtpObserver
+from mafalda.mediasoup.scopes import unscoped
 from mafalda.mediasoup.sctp_limits import SctpLimits
 from mafalda.mediasoup.transport import Transport
 from mafalda.mediasoup.webrtc_server import WebRtcServer
@@ -51,8 +52,10 @@ class Router(Entity):
         app_data: Mapping[str, Any] | None,
         forget: Callable[[Any], None],
         rtp_capabilities: RtpCapabilities,
+        scope: str = "",
     ) -> None:
         super().__init__(channel, id, app_data, forget)
+        self.scope = scope
         self._rtp_capabilities = rtp_capabilities
         self._transports: dict[str, Transport] = {}
         self._rtp_observers: dict[str, RtpObserver] = {}
@@ -63,6 +66,10 @@ class Router(Entity):
     def rtp_capabilities(self) -> RtpCapabilities:
         """What it can receive, for endpoints to choose from."""
         return self._rtp_capabilities
+
+    def scoped(self, id: str) -> str:
+        """The worker's id for a producer of this router: a worker has one name space for all of its routers."""
+        return id + self.scope
 
     @property
     def transports(self) -> Mapping[str, Transport]:
@@ -124,7 +131,8 @@ class Router(Entity):
 
     async def dump(self) -> JsonObject:
         """Its state in the worker, in mediasoup's shape."""
-        return await self._request("ROUTER_DUMP")
+        dump: JsonObject = unscoped(await self._request("ROUTER_DUMP"), self.scope)
+        return dump
 
     async def create_webrtc_transport(
         self,

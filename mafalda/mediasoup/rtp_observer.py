@@ -59,7 +59,7 @@ class RtpObserver(Entity):
             NotFound: The router has no such producer.
         """
         producer = self._router.require_producer(producer_id)
-        await self._request("RTPOBSERVER_ADD_PRODUCER", {"producerId": producer_id})
+        await self._request("RTPOBSERVER_ADD_PRODUCER", {"producerId": producer.channel_id})
         self._emit(self.ADD_PRODUCER, producer)
 
     async def remove_producer(self, *, producer_id: str) -> None:
@@ -69,7 +69,7 @@ class RtpObserver(Entity):
             NotFound: The router has no such producer.
         """
         producer = self._router.require_producer(producer_id)
-        await self._request("RTPOBSERVER_REMOVE_PRODUCER", {"producerId": producer_id})
+        await self._request("RTPOBSERVER_REMOVE_PRODUCER", {"producerId": producer.channel_id})
         self._emit(self.REMOVE_PRODUCER, producer)
 
     def _close_request(self) -> tuple[str, str, JsonObject]:

@@ -16,6 +16,7 @@ from mafalda.contract.rtp import (
     RtcpParameters,
     RtpCapabilities,
     RtpEncodingParameters,
+    RtpMapping,
     RtpParameters,
     SctpParameters,
     SctpStreamParameters,
@@ -134,6 +135,7 @@ class Transport(Entity):
         paused: bool = False,
         key_frame_request_delay: int | None = None,
         enable_mediasoup_packet_id_header_extension: bool = False,
+        rtp_mapping: RtpMapping | None = None,
         app_data: Mapping[str, Any] | None = None,
     ) -> Producer:
         """Let media into the router.
@@ -145,6 +147,7 @@ class Transport(Entity):
             paused: Whether it starts paused.
             key_frame_request_delay: After a key frame was asked for, do not ask again for this long, in ms.
             enable_mediasoup_packet_id_header_extension: Number the packets for mediasoup's own use.
+            rtp_mapping: How it is to be mapped, whatever the router's capabilities are; None: as they say.
             app_data: The application's own.
 
         Raises:
@@ -155,11 +158,16 @@ class Transport(Entity):
         self._check_open()
         if kind not in ("audio", "video"):
             raise InvalidParameters("kind must be audio or video")
-        capabilities = self._router.rtp_capabilities
         parameters = self._with_cname(ortc.validate_rtp_parameters(rtp_parameters))
-        mapping = ortc.get_producer_rtp_parameters_mapping(parameters, capabilities)
+        if rtp_mapping is None:
+            capabilities = self._router.rtp_capabilities
+            mapping = ortc.get_producer_rtp_parameters_mapping(parameters, capabilities)
+        else:
+            mapping = rtp_mapping
+            capabilities = ortc.capabilities_of_mapping(kind, parameters, mapping)
         consumable = ortc.get_consumable_rtp_parameters(kind, parameters, capabilities, mapping)
-        producer_id = new_id(id)
+        public_id = new_id(id)
+        producer_id = self._router.scoped(public_id)
         body = {
             "producerId": producer_id,
             "kind": kind,
@@ -181,6 +189,8 @@ class Transport(Entity):
             rtp_parameters=parameters,
             consumable_rtp_parameters=consumable,
             paused=paused,
+            given_mapping=rtp_mapping,
+            public_id=public_id,
         )
         self._adopt(producer, self._producers, "newproducer")
         return producer
@@ -246,7 +256,7 @@ class Transport(Entity):
         encodings = producer.consumable_rtp_parameters.encodings
         body = {
             "consumerId": consumer_id,
-            "producerId": producer.id,
+            "producerId": producer.channel_id,
             "kind": producer.kind,
             "rtpParameters": parameters.model_dump(by_alias=True, exclude_none=True),
             "type": "pipe" if pipe else producer.type,
@@ -306,7 +316,8 @@ class Transport(Entity):
             if sctp_stream_parameters is None:
                 raise InvalidParameters("sctp_stream_parameters are required on this transport")
             stream = ortc.validate_sctp_stream_parameters(sctp_stream_parameters)
-        data_producer_id = new_id(id)
+        public_id = new_id(id)
+        data_producer_id = self._router.scoped(public_id)
         body = {
             "dataProducerId": data_producer_id,
             "type": self._data_type,
@@ -329,6 +340,7 @@ class Transport(Entity):
             label=answer["label"],
             protocol=answer["protocol"],
             paused=paused,
+            public_id=public_id,
         )
         self._adopt(data_producer, self._data_producers, "newdataproducer")
         return data_producer
@@ -373,7 +385,7 @@ class Transport(Entity):
             stream = _reliability(data_producer, stream_id, ordered, max_packet_life_time, max_retransmits)
         body = {
             "dataConsumerId": data_consumer_id,
-            "dataProducerId": data_producer.id,
+            "dataProducerId": data_producer.channel_id,
             "type": self._data_type,
             "sctpStreamParameters": stream,
             "label": data_producer.label,
@@ -395,7 +407,7 @@ class Transport(Entity):
             app_data,
             self._forget_data_consumer,
             transport_id=self._id,
-            data_producer_id=answer["dataProducerId"],
+            data_producer_id=data_producer.id,
             type=answer["type"],
             sctp_stream_parameters=_stream(answer),
             label=answer["label"],

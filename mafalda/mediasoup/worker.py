@@ -156,9 +156,17 @@ class Worker(Emitter):
         *,
         media_codecs: Sequence[RtpCodecCapability | Mapping[str, Any]] = (),
         id: str | None = None,
+        scope: str = "",
         app_data: Mapping[str, Any] | None = None,
     ) -> Router:
         """Make a router for these codecs.
+
+        Args:
+            media_codecs: What producers may send.
+            id: None is a fresh UUID4.
+            scope: What is put behind the ids of its producers inside the worker, where an id may be used only once
+                over all routers; empty: nothing.
+            app_data: The application's own.
 
         Raises:
             InvalidParameters: Something is malformed.
@@ -171,7 +179,7 @@ class Worker(Emitter):
         body = {"routerId": router_id}
         await self._channel.request("WORKER_CREATE_ROUTER", body=body, creates=router_id, undo=undo)
         self._check_open()
-        router = Router(self._channel, router_id, app_data, self._forget_router, capabilities)
+        router = Router(self._channel, router_id, app_data, self._forget_router, capabilities, scope)
         self._routers[router_id] = router
         router._subscribe()
         self._emit(self.NEW_ROUTER, router)

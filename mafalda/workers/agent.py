@@ -26,7 +26,9 @@ from mafalda.contract.queries import CarryProducer, ClosePipe, ConnectPipe, Quer
 from mafalda.mediasoup.errors import WorkerDied as WorkerDeath
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.following import Following
-from mafalda.workers.intents import handle_intent, yield_producer
+from mafalda.workers.guests import Guests, answer_any_query, handle_any_intent
+from mafalda.workers.guests.guest import Guest
+from mafalda.workers.intents import yield_producer
 from mafalda.workers.inventory import take_inventory
 from mafalda.workers.load import LoadReporter
 from mafalda.workers.machine import Machine
@@ -34,7 +36,6 @@ from mafalda.workers.machine import instructions as told
 from mafalda.workers.mirrors import Mirror, Mirrors
 from mafalda.workers.peers import PeerActor
 from mafalda.workers.pipes import SourcePort
-from mafalda.workers.queries import answer_query
 from mafalda.workers.routers import Routers
 from mafalda.workers.services import Services
 from mafalda.workers.sources import Sources
@@ -127,6 +128,7 @@ class Agent:
             on_ended=self._mirror_ended,
         )
         self.sources = Sources(config, tasks, self.supervisor, self.routers, self.mirrors)
+        self.guests = Guests(bus, config, tasks, self.supervisor)
         self.actors: dict[tuple[str, str], PeerActor] = {}
         self._services: Services | None = None
         self._peer_tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -167,11 +169,15 @@ class Agent:
             supervisor=self.supervisor,
             routers=self.routers,
             mirrors=self.mirrors,
+            guests=self.guests,
             execute=self.execute,
         )
         reporter = LoadReporter(self.config, self._voice, self.machine, self.supervisor, self._relays)
         self._tasks.spawn(reporter.run(), "load reports")
         self._tasks.spawn(self._look_after_peers(), "peers' signs of life")
+        self._tasks.spawn(
+            self.guests.look_after(lambda: list(self.actors.values()), _inbox_of), "applications' signs of life"
+        )
         self._announced.set()
         log.info(
             "agent started",
@@ -277,7 +283,9 @@ class Agent:
             self.execute(self.machine.on_peer_ended(command.room, command.peer, command.generation))
             return
         key = (command.room, command.peer)
-        actor = PeerActor(self.services, live, order.entry, command, handle=handle_intent, answer_query=answer_query)
+        actor = PeerActor(
+            self.services, live, order.entry, command, handle=handle_any_intent, answer_query=answer_any_query
+        )
         self.actors[key] = actor
         previous = self._peer_tasks.get(key)
         task = self._tasks.spawn(actor.run(previous), f"peer {command.room} {command.peer}")
@@ -354,7 +362,7 @@ class Agent:
                 gone = actor.liveness.is_gone(
                     loop.time(), ice_grace_s=self.config.ice_grace_s, idle_grace_s=self.config.idle_grace_s
                 )
-                if gone and not actor.is_over:
+                if gone and not actor.is_over and actor.guest is None:
                     actor.liveness.hear(loop.time())
                     actor.leave("no sign of life")
 
@@ -408,6 +416,10 @@ class Agent:
 
     def _relays(self, worker: str) -> tuple[int, int]:
         return sum(key.worker == worker for key in self.mirrors.by_key), self.sources.carried(worker)
+
+
+def _inbox_of(actor: PeerActor) -> str | None:
+    return actor.guest.inbox if isinstance(actor.guest, Guest) else None
 
 
 def _room_patterns(room: str) -> tuple[str, str]:

@@ -23,28 +23,28 @@ _Open = Callable[[Mirror | None], Awaitable[Outcome]]
 
 async def consume(actor: PeerActor, intent: intents.Consume, entry: Entry) -> Outcome | None:
     """Receive a producer; None while it waits for a relay."""
-    _check_free(actor, intent.consumer)
+    check_free(actor, intent.consumer)
     actor.transport(intent.transport)
-    producer = _find(actor, intent.producer, data=False)
-    return await _when_here(actor, entry, producer, intent.consumer, lambda mirror: _consume(actor, intent, mirror))
+    producer = find_producer(actor, intent.producer, data=False)
+    return await when_here(actor, entry, producer, intent.consumer, lambda mirror: _consume(actor, intent, mirror))
 
 
 async def consume_data(actor: PeerActor, intent: intents.ConsumeData, entry: Entry) -> Outcome | None:
     """Receive a data producer; None while it waits for a relay."""
-    _check_free(actor, intent.data_consumer)
+    check_free(actor, intent.data_consumer)
     actor.transport(intent.transport)
-    producer = _find(actor, intent.data_producer, data=True)
-    return await _when_here(
+    producer = find_producer(actor, intent.data_producer, data=True)
+    return await when_here(
         actor, entry, producer, intent.data_consumer, lambda mirror: _consume_data(actor, intent, mirror)
     )
 
 
-def _check_free(actor: PeerActor, consumer: str) -> None:
+def check_free(actor: PeerActor, consumer: str) -> None:
     if consumer in actor.consumers or consumer in actor.reserved:
         raise AlreadyExists("the peer has a consumer with this id", consumer=consumer)
 
 
-def _find(actor: PeerActor, producer: str, *, data: bool) -> ProducerState:
+def find_producer(actor: PeerActor, producer: str, *, data: bool) -> ProducerState:
     room = actor.services.machine.room(actor.room)
     found = room.producers.get(producer) if room else None
     if found is None or found.data != data:
@@ -55,7 +55,7 @@ def _find(actor: PeerActor, producer: str, *, data: bool) -> ProducerState:
 # --- waiting for a relay --------------------------------------------------------------------------
 
 
-async def _when_here(
+async def when_here(
     actor: PeerActor, entry: Entry, producer: ProducerState, consumer: str, open_: _Open
 ) -> Outcome | None:
     if producer.place == actor.place:
@@ -119,7 +119,7 @@ async def _consume(actor: PeerActor, intent: intents.Consume, mirror: Mirror | N
     why_not = ortc.why_cannot_consume(producer.consumable_rtp_parameters, intent.rtp_capabilities)
     if why_not is not None:
         raise CannotConsume(why_not, producer=intent.producer)
-    with _Wanted(actor, intent.producer, intent.consumer, mirror, paused=intent.paused) as wanted:
+    with Wanted(actor, intent.producer, intent.consumer, mirror, paused=intent.paused) as wanted:
         consumer = await transport.consume(
             producer_id=intent.producer,
             rtp_capabilities=intent.rtp_capabilities,
@@ -150,7 +150,7 @@ def _consume_result(actor: PeerActor, intent: intents.Consume, consumer: Consume
 
 async def _consume_data(actor: PeerActor, intent: intents.ConsumeData, mirror: Mirror | None) -> Outcome:
     transport = actor.transport(intent.transport)
-    with _Wanted(actor, intent.data_producer, intent.data_consumer, mirror, paused=False) as wanted:
+    with Wanted(actor, intent.data_producer, intent.data_consumer, mirror, paused=False) as wanted:
         consumer = await transport.consume_data(
             data_producer_id=intent.data_producer,
             app_data={"room": actor.room, "peer": actor.peer, "consumer": intent.data_consumer},
@@ -172,7 +172,7 @@ async def _consume_data(actor: PeerActor, intent: intents.ConsumeData, mirror: M
     return Outcome(result)
 
 
-class _Wanted:
+class Wanted:
     """Keeps a relay from closing while a consumer of it is being made; given back if that fails."""
 
     def __init__(self, actor: PeerActor, producer: str, consumer: str, mirror: Mirror | None, *, paused: bool) -> None:
@@ -183,7 +183,7 @@ class _Wanted:
         self._paused = paused
         self._kept = False
 
-    def __enter__(self) -> _Wanted:
+    def __enter__(self) -> Wanted:
         if self._mirror is not None:
             self._mirrors.want(self._key, self._who, paused=self._paused)
         return self

@@ -141,7 +141,7 @@ async def _close_transport(actor: PeerActor, intent: intents.CloseTransport, _: 
 # --- producers ------------------------------------------------------------------------------------
 
 
-def _claim(actor: PeerActor, producer: str) -> None:
+def claim(actor: PeerActor, producer: str) -> None:
     """Take a producer id for this room, which the fold shows a moment later.
 
     Raises:
@@ -154,7 +154,7 @@ def _claim(actor: PeerActor, producer: str) -> None:
     actor.services.claimed.add(key)
 
 
-def _hold(actor: PeerActor, held: dict[str, Any], id: str, producer: Producer | DataProducer) -> None:
+def hold(actor: PeerActor, held: dict[str, Any], id: str, producer: Producer | DataProducer) -> None:
     held[id] = producer
 
     def ended(_: str) -> None:
@@ -167,7 +167,7 @@ def _hold(actor: PeerActor, held: dict[str, Any], id: str, producer: Producer | 
 
 async def _produce(actor: PeerActor, intent: intents.Produce, _: Entry) -> Outcome:
     transport = actor.transport(intent.transport)
-    _claim(actor, intent.producer)
+    claim(actor, intent.producer)
     try:
         producer = await transport.produce(
             id=intent.producer,
@@ -179,7 +179,7 @@ async def _produce(actor: PeerActor, intent: intents.Produce, _: Entry) -> Outco
     except BaseException:
         actor.services.claimed.discard((actor.room, intent.producer))
         raise
-    _hold(actor, actor.producers, intent.producer, producer)
+    hold(actor, actor.producers, intent.producer, producer)
     opened = ProducerOpened(
         peer=actor.peer,
         producer=intent.producer,
@@ -200,7 +200,7 @@ async def _produce(actor: PeerActor, intent: intents.Produce, _: Entry) -> Outco
 
 async def _produce_data(actor: PeerActor, intent: intents.ProduceData, _: Entry) -> Outcome:
     transport = actor.transport(intent.transport)
-    _claim(actor, intent.data_producer)
+    claim(actor, intent.data_producer)
     try:
         producer = await transport.produce_data(
             id=intent.data_producer,
@@ -211,7 +211,7 @@ async def _produce_data(actor: PeerActor, intent: intents.ProduceData, _: Entry)
     except BaseException:
         actor.services.claimed.discard((actor.room, intent.data_producer))
         raise
-    _hold(actor, actor.data_producers, intent.data_producer, producer)
+    hold(actor, actor.data_producers, intent.data_producer, producer)
     opened = DataProducerOpened(
         peer=actor.peer,
         data_producer=intent.data_producer,
@@ -230,8 +230,8 @@ async def _produce_data(actor: PeerActor, intent: intents.ProduceData, _: Entry)
     return Outcome(result, [opened])
 
 
-def _producer(actor: PeerActor, producer: str) -> Producer:
-    if found := actor.producers.get(producer):
+def _producer(actor: PeerActor, producer: str) -> Producer | DataProducer:
+    if found := actor.producers.get(producer) or actor.data_producers.get(producer):
         return found
     raise NotFound("the peer has no such producer", producer=producer)
 
@@ -255,7 +255,10 @@ async def _resume_producer(actor: PeerActor, intent: intents.ResumeProducer, _: 
 
 
 async def _close_producer(actor: PeerActor, intent: intents.CloseProducer, _: Entry) -> Outcome:
-    await _producer(actor, intent.producer).close()
+    producer = actor.producers.get(intent.producer)
+    if producer is None:
+        raise NotFound("the peer has no such producer", producer=intent.producer)
+    await producer.close()
     outcome = _done(actor, intent, intent.producer)
     outcome.events.append(_producer_closed(actor, intent.producer, "closed"))
     return outcome

@@ -244,6 +244,7 @@ class Mirrors:
             id=mirror.key.producer,
             kind=carried.media_kind,
             rtp_parameters=carried.rtp_parameters,
+            rtp_mapping=carried.rtp_mapping,
             paused=carried.paused,
             key_frame_request_delay=self._config.relay_key_frame_request_delay_ms or None,
         )
@@ -263,7 +264,7 @@ class Mirrors:
         room = self._machine.room(mirror.key.room)
         origin = room.producers.get(mirror.key.producer) if room else None
         producer = mirror.producer
-        if origin is None or not isinstance(producer, Producer) or producer.paused == origin.paused:
+        if origin is None or producer is None or producer.paused == origin.paused:
             return
         await (producer.pause() if origin.paused else producer.resume())
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -31,7 +32,7 @@ from mafalda.contract.events import (
 from mafalda.contract.ids import derived_id
 from mafalda.contract.payload import Payload, Place
 from mafalda.contract.results import JoinResult, Rejected, Result
-from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Router, WebRtcTransport
+from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Router, Transport, WebRtcTransport
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.machine import Liveness
 from mafalda.workers.machine.instructions import Entry, MirrorKey
@@ -62,10 +63,17 @@ class Outcome:
     result: Result
     events: list[Event] = field(default_factory=list)
     secret: Result | None = None
+    secret_last: bool = False  # the asker may act only when the room knows
 
 
 Handler = Callable[["PeerActor", Entry], Awaitable[Outcome | None]]
 QueryHandler = Callable[["PeerActor", Delivery], Awaitable[Message]]
+
+
+class Guest(Protocol):
+    """What a peer has for an application that speaks the worker's channel (``guests``)."""
+
+    async def close(self) -> None: ...
 
 
 class PeerActor:
@@ -98,7 +106,8 @@ class PeerActor:
         self._answer_query = answer_query
         self.room, self.peer, self.generation = command.room, command.peer, command.generation
         self.place = Place(server=command.server, worker=command.worker)
-        self.transports: dict[str, WebRtcTransport] = {}
+        self.transports: dict[str, Transport] = {}
+        self.guest: Guest | None = None  # what an application that speaks the worker's channel has beyond that
         self.producers: dict[str, Producer] = {}
         self.data_producers: dict[str, DataProducer] = {}
         self.consumers: dict[str, Heard] = {}
@@ -125,7 +134,8 @@ class PeerActor:
         Raises:
             NotFound: It has no such one.
         """
-        if found := self.transports.get(transport):
+        found = self.transports.get(transport)
+        if isinstance(found, WebRtcTransport):
             return found
         raise NotFound("no such transport", transport=transport)
 
@@ -228,12 +238,18 @@ class PeerActor:
             return []
         return await self.services.following.past(intents, after_seq=self._entry.seq, up_to_seq=last.seq)
 
-    async def _close(self) -> None:
+    async def close_objects(self) -> None:
+        """Close everything that the peer has on its worker."""
         for transport in list(self.transports.values()):
             try:
                 await transport.close()
             except MafaldaError as error:
                 log.warning("transport not closed", action="close_failed", **self._ids(), reason=str(error))
+        if self.guest is not None:
+            await self.guest.close()
+
+    async def _close(self) -> None:
+        await self.close_objects()
         self.services.routers.release(self.room, self.place.worker, self)
 
     # --- intents and their answers --------------------------------------------------------------------
@@ -271,13 +287,19 @@ class PeerActor:
     async def answer(self, entry: Entry, outcome: Outcome) -> None:
         """Say what came of an intent: to the room, to the log, to the asker's inbox."""
         message = entry.message
-        if outcome.secret is not None and entry.reply is not None:
-            await self.services.voice.whisper(outcome.secret, entry.reply, cause=message)
+        if not outcome.secret_last:
+            await self._whisper(entry, outcome)
         said = [
             self.tell_room(event, message, derived_id(event.action, message.id, self.generation, number))
             for number, event in enumerate(outcome.events)
         ]
         await asyncio.gather(*said, self._answer(entry, outcome.result))
+        if outcome.secret_last:
+            await self._whisper(entry, outcome)
+
+    async def _whisper(self, entry: Entry, outcome: Outcome) -> None:
+        if outcome.secret is not None and entry.reply is not None:
+            await self.services.voice.whisper(outcome.secret, entry.reply, cause=entry.message)
 
     async def reject(self, entry: Entry, error: MafaldaError) -> None:
         """Say no."""
@@ -344,7 +366,10 @@ class PeerActor:
 
     def note_connectedness(self) -> None:
         """A transport's ICE state may have changed."""
-        connected = sum(t.ice_state in ("connected", "completed") for t in self.transports.values())
+        connected = sum(
+            isinstance(it, WebRtcTransport) and it.ice_state in ("connected", "completed")
+            for it in self.transports.values()
+        )
         self.liveness.connectedness(connected, _now())
 
     def _ids(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ What does not belong here: transports in them.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -68,7 +69,10 @@ class Routers:
             self._leave(key, shared, user)
 
     async def _make(self, room: str, live: LiveWorker) -> Router:
-        return await live.worker.create_router(media_codecs=self._config.media_codecs, app_data={"room": room})
+        # Producer ids are unique in a room; a worker, which has many rooms, wants them unique in itself.
+        return await live.worker.create_router(
+            media_codecs=self._config.media_codecs, scope=f"~{secrets.token_hex(4)}", app_data={"room": room}
+        )
 
     def _leave(self, key: _Key, shared: _Shared, user: Hashable) -> None:
         shared.users.discard(user)

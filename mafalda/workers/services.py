@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mafalda.bus.protocol import Bus
 from mafalda.workers.config import AgentConfig
@@ -18,6 +19,9 @@ from mafalda.workers.routers import Routers
 from mafalda.workers.supervisor import Supervisor
 from mafalda.workers.tasks import Tasks
 from mafalda.workers.voice import Voice
+
+if TYPE_CHECKING:
+    from mafalda.workers.guests.house import Guests
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +37,7 @@ class Services:
     supervisor: Supervisor
     routers: Routers
     mirrors: Mirrors
+    guests: Guests
     execute: Callable[[Iterable[Instruction]], None]
     #: Producers that were opened here, by room and id: the fold learns of them a moment later.
     claimed: set[tuple[str, str]] = field(default_factory=set)

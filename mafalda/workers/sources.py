@@ -23,7 +23,8 @@ from mafalda.contract.queries import (
     ProducerCarried,
     SetCarried,
 )
-from mafalda.mediasoup import Consumer, DataConsumer, PipeTransport
+from mafalda.contract.rtp import CodecMapping, EncodingMapping, RtpMapping
+from mafalda.mediasoup import Consumer, DataConsumer, PipeTransport, Producer
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.machine.instructions import MirrorKey
 from mafalda.workers.pipes import Locks, PipeKey, describe, join, make_end
@@ -221,6 +222,7 @@ class Sources:
             media_kind=consumer.kind,
             type=producer.type,
             rtp_parameters=consumer.rtp_parameters,
+            rtp_mapping=_mapping(producer, consumer) if producer.given_mapping is not None else None,
             paused=consumer.producer_paused,
         )
 
@@ -251,6 +253,23 @@ class Sources:
     def _close_all(self, is_meant: KeyTest) -> None:
         for key in [key for key in self._pipes if is_meant(key)]:
             self._tasks.spawn(self._close(key), f"pipe from {key.source.worker} close")
+
+
+def _mapping(producer: Producer, consumer: Consumer) -> RtpMapping:
+    """Back to what the producer is to its router: the pipe has its payload types, and SSRCs of its own."""
+    parameters = consumer.rtp_parameters
+    origin = producer.consumable_rtp_parameters.encodings
+    return RtpMapping(
+        codecs=tuple(
+            CodecMapping(payload_type=codec.payload_type, mapped_payload_type=codec.payload_type)
+            for codec in parameters.codecs
+        ),
+        encodings=tuple(
+            EncodingMapping(ssrc=sent.ssrc, mapped_ssrc=known.ssrc)
+            for sent, known in zip(parameters.encodings, origin, strict=True)
+            if known.ssrc is not None
+        ),
+    )
 
 
 class KeyTest(Protocol):

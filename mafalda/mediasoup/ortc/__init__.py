@@ -8,6 +8,7 @@ from mafalda.mediasoup.ortc.consumer_parameters import (
 )
 from mafalda.mediasoup.ortc.producer_mapping import (
     answer_producer_rtp_parameters,
+    capabilities_of_mapping,
     get_consumable_rtp_parameters,
     get_producer_rtp_parameters_mapping,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "SsrcSource",
     "answer_producer_rtp_parameters",
     "can_consume",
+    "capabilities_of_mapping",
     "generate_router_rtp_capabilities",
     "get_consumable_rtp_parameters",
     "get_consumer_rtp_parameters",

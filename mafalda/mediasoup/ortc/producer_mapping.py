@@ -25,6 +25,7 @@ from mafalda.contract.rtp import (
 )
 from mafalda.mediasoup.ortc.match import answer_parameters, find_match, is_rtx
 from mafalda.mediasoup.ortc.ssrc import SsrcSource, random_ssrc
+from mafalda.mediasoup.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 
 
 def get_producer_rtp_parameters_mapping(
@@ -95,6 +96,63 @@ def get_consumable_rtp_parameters(
         rtcp=RtcpParameters(cname=params.rtcp.cname, reduced_size=True),
         msid=params.msid,
     )
+
+
+def capabilities_of_mapping(kind: MediaKind, params: RtpParameters, mapping: RtpMapping) -> RtpCapabilities:
+    """As much of a router's capabilities as a mapping that was made with them tells.
+
+    For producers whose router is somewhere else. A media codec that came without RTX gets one of its own, on a payload
+    type that is not used, so that what is lost on a pipe can be sent again.
+
+    Raises:
+        InvalidParameters: a codec has no mapping.
+    """
+    mapped = {entry.payload_type: entry.mapped_payload_type for entry in mapping.codecs}
+    supported = SUPPORTED_RTP_CAPABILITIES
+    codecs: list[RtpCodecCapability] = []
+    for codec in params.codecs:
+        if codec.payload_type not in mapped:
+            raise InvalidParameters("codec without a mapping", payload_type=codec.payload_type)
+        apt = codec.parameters.get("apt")
+        parameters = codec.parameters
+        if is_rtx(codec):
+            if not isinstance(apt, int) or apt not in mapped:
+                raise InvalidParameters("RTX codec without its media codec", payload_type=codec.payload_type)
+            parameters = {**parameters, "apt": mapped[apt]}
+        known = None if is_rtx(codec) else find_match(codec, supported.codecs, strict=False)
+        codecs.append(
+            RtpCodecCapability.model_validate(
+                {
+                    "kind": kind,
+                    "mime_type": codec.mime_type,
+                    "clock_rate": codec.clock_rate,
+                    "channels": codec.channels,
+                    "preferred_payload_type": mapped[codec.payload_type],
+                    "parameters": parameters,
+                    "rtcp_feedback": known.rtcp_feedback if known else codec.rtcp_feedback,
+                }
+            )
+        )
+    if kind == "video":
+        codecs += _missing_rtx(codecs)
+    return RtpCapabilities(codecs=tuple(codecs), header_extensions=supported.header_extensions)
+
+
+def _missing_rtx(codecs: list[RtpCodecCapability]) -> list[RtpCodecCapability]:
+    used = {codec.preferred_payload_type for codec in codecs}
+    free = (number for number in range(127, 95, -1) if number not in used)
+    covered = {codec.parameters.get("apt") for codec in codecs if is_rtx(codec)}
+    missing = [codec for codec in codecs if not is_rtx(codec) and codec.preferred_payload_type not in covered]
+    return [
+        RtpCodecCapability(
+            kind="video",
+            mime_type="video/rtx",
+            clock_rate=codec.clock_rate,
+            preferred_payload_type=number,
+            parameters={"apt": codec.preferred_payload_type},
+        )
+        for codec, number in zip(missing, free, strict=False)
+    ]
 
 
 def _match_codecs(params: RtpParameters, caps: RtpCapabilities) -> dict[int, RtpCodecCapability]:

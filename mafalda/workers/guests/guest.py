@@ -1,0 +1,135 @@
+"""What one peer has for its application: its inbox, its observers, the producers that they observe.
+
+What does not belong here: doing what is asked (``calls``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from mafalda.bus.protocol import Delivery
+from mafalda.contract import subjects
+from mafalda.contract.channels import fits
+from mafalda.contract.envelope import decode
+from mafalda.contract.errors import BadInput, MafaldaError
+from mafalda.contract.notices import ChannelNotices
+from mafalda.mediasoup import DataProducer, Producer, RtpObserver, raw
+from mafalda.mediasoup.channel_json import from_json
+from mafalda.mediasoup.direct_transport import DirectTransport
+from mafalda.mediasoup.entity import Entity
+from mafalda.mediasoup.scopes import unscoped
+from mafalda.workers.guests.house import Guests
+from mafalda.workers.machine.instructions import MirrorKey
+from mafalda.workers.peers import PeerActor
+
+#: What an application may tell its objects, and of which kind those are.
+_TELLABLE = {"TRANSPORT_SEND_RTCP": DirectTransport, "PRODUCER_SEND": Producer, "DATAPRODUCER_SEND": DataProducer}
+log = structlog.get_logger("mafalda.workers")
+
+
+class Guest:
+    """Of one actor. ``observed`` are the producers of its observers, by the id of the consumer that stands for each."""
+
+    def __init__(self, house: Guests, actor: PeerActor) -> None:
+        self.house = house
+        self.actor = actor
+        self.inbox: str | None = None
+        self.observers: dict[str, RtpObserver] = {}
+        self.observed: dict[str, tuple[str, str]] = {}  # consumer: observer, producer
+        self.listener: str | None = None  # of which the peer is the home
+        self.leases: dict[str, str] = {}  # transport: listener
+        self._listening: asyncio.Task[None] | None = None
+
+    def watch(self, entity: Entity) -> None:
+        """Tell the application everything that the worker says of this object."""
+
+        def told(event: str, body: dict[str, Any]) -> None:
+            if self.inbox is not None:
+                self.house.tell(self.inbox, event, entity.id, unscoped(body, self.actor.router.scope))
+
+        raw.tap(entity, told)
+
+    async def listen(self) -> None:
+        """Hear what the application tells its objects, from now on."""
+        if self._listening is not None:
+            return
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._listening = self.house.tasks.spawn(self._listen(ready), f"guest {self.actor.peer} is heard")
+        await ready
+
+    async def _listen(self, ready: asyncio.Future[None]) -> None:
+        subject = subjects.notice(self.actor.room, self.actor.peer, ChannelNotices.action)
+        async with self.house.bus.listen(subject) as deliveries:
+            ready.set_result(None)
+            async for delivery in deliveries:
+                self._hear(delivery)
+
+    def _hear(self, delivery: Delivery) -> None:
+        try:
+            message = decode(delivery.data)
+            address = subjects.parse(delivery.subject)
+            if address is None or not fits(address, message.data) or not isinstance(message.data, ChannelNotices):
+                return
+            for notice in message.data.items:
+                entity = self.find(notice.handler)
+                if entity is not None and isinstance(entity, _TELLABLE.get(notice.event, ())):
+                    raw.notify(self.actor.live.worker, notice.event, entity.channel_id, from_json(notice.body))
+        except (BadInput, MafaldaError) as error:
+            log.warning("notice refused", action="notice_refused", peer_id=self.actor.peer, reason=str(error))
+
+    def find(self, handler: str) -> Entity | None:
+        """The peer's own object with this id."""
+        actor = self.actor
+        heard = actor.consumers.get(handler)
+        return (
+            actor.transports.get(handler)
+            or actor.producers.get(handler)
+            or actor.data_producers.get(handler)
+            or (heard.consumer if heard else None)
+            or self.observers.get(handler)
+        )
+
+    def observe(self, consumer: str, observer: str, producer: str) -> None:
+        """An observer of the peer observes a producer."""
+        self.observed[consumer] = (observer, producer)
+
+    def unobserve(self, consumer: str) -> None:
+        """It does no more."""
+        if found := self.observed.pop(consumer, None):
+            key = MirrorKey(self.actor.room, found[1], self.actor.place.worker)
+            self.actor.services.mirrors.drop(key, (self.actor.peer, consumer))
+
+    async def close(self) -> None:
+        """The peer's place is over."""
+        for consumer in list(self.observed):
+            self.unobserve(consumer)
+        for observer in list(self.observers.values()):
+            await _quietly(observer)
+        self.observers.clear()
+        for transport, listener in list(self.leases.items()):
+            del self.leases[transport]
+            await self.house.listeners.release(listener, self.actor.place.worker, transport)
+        if self.listener is not None:
+            listener, self.listener = self.listener, None
+            await self.house.listeners.close(listener)
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+
+
+async def _quietly(entity: Entity) -> None:
+    try:
+        await entity.close()
+    except MafaldaError as error:
+        log.warning("not closed", action="close_failed", reason=str(error))
+
+
+def guest_of(actor: PeerActor, house: Guests) -> Guest:
+    """The actor's guest; made at first use."""
+    if actor.guest is None:
+        actor.guest = Guest(house, actor)
+    assert isinstance(actor.guest, Guest)
+    return actor.guest
