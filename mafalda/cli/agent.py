@@ -8,7 +8,6 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from mafalda.bus.logs import configure_logging
 from mafalda.bus.nats_bus import connect
 from mafalda.bus.tracing import tracing
 from mafalda.cli.connecting import bus_config
@@ -33,13 +32,12 @@ from mafalda.workers.config import AgentConfig
 @click.option("--worker-bin", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="mediasoup-worker.")
 def agent(nats_url: str | None, stop_with_stdin: bool, **given: Any) -> None:
     """Run this server's agent and its mediasoup workers."""
-    configure_logging()
     try:
         config = AgentConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise click.UsageError("; ".join(problem["msg"] for problem in error.errors())) from None
     with tracing("mafalda-agent", instance=config.server):
-        run(_agent(nats_url, config, stop_with_stdin))
+        run(_agent(nats_url, config, stop_with_stdin), log_level=None)
 
 
 async def _agent(nats_url: str | None, config: AgentConfig, stop_with_stdin: bool) -> None:

@@ -7,7 +7,6 @@ import click
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.policy import POLICIES
 from mafalda.allocator.runner import run_allocator
-from mafalda.bus.logs import configure_logging
 from mafalda.bus.nats_bus import connect
 from mafalda.bus.tracing import tracing
 from mafalda.cli.connecting import bus_config
@@ -24,9 +23,8 @@ from mafalda.cli.running import run, serve_until_told
 @click.option("--name", default="allocator", show_default=True, help="In logs and traces.")
 def allocator(nats_url: str | None, policy: str, name: str, stop_with_stdin: bool) -> None:
     """Run an allocator. It keeps nothing: run as many as you like, stop any at any time."""
-    configure_logging()
     with tracing("mafalda-allocator", instance=name):
-        run(_allocator(nats_url, AllocatorConfig(name=name, policy=policy), stop_with_stdin))
+        run(_allocator(nats_url, AllocatorConfig(name=name, policy=policy), stop_with_stdin), log_level=None)
 
 
 async def _allocator(nats_url: str | None, config: AllocatorConfig, stop_with_stdin: bool) -> None:

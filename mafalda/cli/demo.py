@@ -15,7 +15,6 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from mafalda.bus.logs import configure_logging
 from mafalda.bus.nats_bus import connect
 from mafalda.bus.tracing import tracing
 from mafalda.cli.connecting import bus_config
@@ -103,9 +102,8 @@ def demo(
         log_file=state_dir() / "demo.log",
     )
     config = DemoConfig(fleet_config, attach, viewers, (duration or 10.0) if once else None, as_json)
-    configure_logging(level="error")
     with tracing("mafalda-demo"):
-        run(_demo(config))
+        run(_demo(config), log_level="error")
 
 
 async def _demo(config: DemoConfig) -> int:

@@ -20,6 +20,7 @@ def nats_option(command: F) -> F:
         "--nats-url",
         envvar="MAFALDA_NATS_URL",
         metavar="URL",
+        callback=lambda _context, _option, value: value or None,
         help="The NATS of the fleet; several, separated by commas. [env: MAFALDA_NATS_URL]",
     )(command)
 

@@ -14,14 +14,20 @@ from typing import Any
 import click
 import uvloop
 
+from mafalda.bus.logs import configure_logging
 from mafalda.contract.errors import MafaldaError
 
 
-def run(main: Coroutine[Any, Any, int | None]) -> None:
+def run(main: Coroutine[Any, Any, int | None], *, log_level: str | None = "warning") -> None:
     """Run a command to its end and exit with what it returns (``None``: 0).
+
+    Args:
+        main: The command.
+        log_level: Of this process; ``None`` is what the environment says, as is right for what runs for long.
 
     SIGINT and SIGTERM cancel it once, so that it cleans up; that ends with 0, since it was asked for.
     """
+    configure_logging(log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_cancelled_by_signals(main))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from mafalda.bus.logs import configure_logging
 from mafalda.cli.fleet import FleetConfig, fleet
 from mafalda.cli.options import json_option, nats_option, print_json
 from mafalda.cli.running import run
@@ -40,7 +39,6 @@ def up(
 
     Without a NATS URL an embedded nats-server is started. Ctrl-C or SIGTERM stops everything.
     """
-    configure_logging()
     config = FleetConfig(
         workers=workers,
         servers=servers,
@@ -51,7 +49,7 @@ def up(
         nats_port=nats_port,
         store_dir=store,
     )
-    run(_up(config, as_json))
+    run(_up(config, as_json), log_level=None)
 
 
 async def _up(config: FleetConfig, as_json: bool) -> None:
