@@ -49,10 +49,10 @@ def generated() -> dict[str, str]:
     return files
 
 
-def drifted(files: dict[str, str]) -> list[str]:
+def drifted(root: Path, files: dict[str, str]) -> list[str]:
     """What on the disk differs from what is generated: changed, missing, or generated no more."""
-    present = {str(path.relative_to(ROOT)) for path in (ROOT / "schemas").glob("*.json")}
-    changed = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text() != text]
+    present = {path.relative_to(root).as_posix() for path in (root / "schemas").glob("*.json")}
+    changed = [name for name, text in files.items() if not (root / name).exists() or (root / name).read_text() != text]
     return sorted({*changed, *(present - files.keys())})
 
 
@@ -61,20 +61,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="exit 1 if a generated file has drifted")
     parser.add_argument("--release", metavar="VERSION", help="copy the schemas to schemas/released/VERSION")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where schemas/ and docs/ are (this repository)")
     arguments = parser.parse_args()
-    files = generated()
-    drift = drifted(files)
+    root, files = arguments.root, generated()
+    drift = drifted(root, files)
     if arguments.check:
         print("\n".join(f"drifted: {name} (run: make schemas)" for name in drift) or "schemas are up to date")
         return 1 if drift else 0
     for name in drift:
-        _write(ROOT / name, files.get(name))
+        _write(root / name, files.get(name))
         print(f"{'wrote' if name in files else 'removed'} {name}")
     if arguments.release:
-        folder = ROOT / "schemas" / "released" / arguments.release
+        folder = root / "schemas" / "released" / arguments.release
         for name, schema in schemas().items():
             _write(folder / name, json.dumps(schema, indent=2) + "\n")
-        print(f"kept {folder.relative_to(ROOT)}")
+        print(f"kept {folder.relative_to(root)}")
     return 0
 
 

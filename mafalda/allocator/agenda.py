@@ -6,7 +6,7 @@ finds what it left (``due``), in every other. What does not belong here: the dec
 
 from __future__ import annotations
 
-from itertools import islice
+from heapq import nsmallest
 
 from mafalda.allocator.candidates import ServerView
 from mafalda.allocator.decide import Stimulus
@@ -38,7 +38,7 @@ def due(view: View, now: float) -> list[Stimulus]:
     late: list[Stimulus] = [intent for intent in view.open if _is_due(view, intent.peer[0], intent.since_s, now)]
     homeless = [peer for peer in view.homeless.values() if _is_due(view, peer.room, peer.since_s, now)]
     late += [peer for peer in homeless if not peer.stranded]
-    late += islice((peer for peer in homeless if peer.stranded), _STRANDED_AT_A_TIME)
+    late += nsmallest(_STRANDED_AT_A_TIME, (peer for peer in homeless if peer.stranded), key=lambda peer: peer.since_s)
     late += view.lost_servers(now)
     return late
 

@@ -29,7 +29,8 @@ class ServerView:
     region: str | None
     heard_s: float
     up: bool = True
-    draining: bool = False
+    draining: bool = False  # says the log
+    says_draining: bool = False  # says its report
     seen_starting: bool = False
     reported: bool = False
     silent: bool = False

@@ -86,7 +86,10 @@ class AllocatorConfig(BaseModel):
     )
     tick_s: float = Field(0.25, gt=0, description="How often timers are looked at.")
     max_fan_out: int = Field(
-        16, ge=1, description="Relays of one producer from one worker; then the tree goes one level deeper."
+        16,
+        ge=2,
+        description="Relays of one producer from one worker, one of them kept for its own server; then the tree goes "
+        "one level deeper.",
     )
     room_candidates: int = Field(
         64, ge=1, description="Of a room's workers, so many newest are tried; the rest are full."

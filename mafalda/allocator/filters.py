@@ -57,7 +57,7 @@ def _ports_short(worker: WorkerView, config: AllocatorConfig) -> bool:
 #: In this order; the first that holds is the reason.
 OBSTACLES: tuple[tuple[str, Filter], ...] = (
     (SERVER_NOT_UP, lambda worker, _: not worker.server.up),
-    (SERVER_DRAINING, lambda worker, _: worker.server.draining),
+    (SERVER_DRAINING, lambda worker, _: worker.server.draining or worker.server.says_draining),
     (SERVER_SILENT, lambda worker, _: worker.server.silent),
     (NO_REPORT_YET, _no_report_yet),
     (CHANNEL_SLOW, lambda worker, config: worker.channel_latency_s > config.max_channel_latency_s),

@@ -67,7 +67,9 @@ class Fleet:
             server = ServerView(state.server, state.incarnation, state.region, heard_s=now, seen_starting=watched)
             self.servers[state.server] = server
         server.up = state.status in ("up", "draining")
-        server.draining = state.status == "draining"
+        draining = state.status == "draining"
+        if draining != server.draining:
+            server.draining = server.says_draining = draining
         for name, worker_state in state.workers.items():
             if name not in server.workers:
                 worker = WorkerView(worker_state.place, server, worker_state)
@@ -106,6 +108,7 @@ class Fleet:
         before = _figures(server)
         server.cpu_ratio, server.memory_ratio = load.cpu_ratio, load.memory_used_ratio
         server.event_loop_lag_s, server.ports_left = load.event_loop_lag_s, load.ports_left
+        server.says_draining = load.draining
         changed = before != _figures(server)
         for figures in load.workers:
             if worker := server.workers.get(figures.worker):
@@ -198,4 +201,10 @@ class Fleet:
 
 
 def _figures(server: ServerView) -> tuple[object, ...]:
-    return server.reported, server.cpu_ratio, server.memory_ratio, server.event_loop_lag_s, server.ports_left
+    return (
+        server.says_draining,
+        server.cpu_ratio,
+        server.memory_ratio,
+        server.event_loop_lag_s,
+        server.ports_left,
+    )

@@ -104,18 +104,25 @@ def _in_room(examined: Examined, places: Sequence[WorkerView]) -> bool:
 
 
 def _packed(examined: Examined, order: Order, parts: Sequence[Hashable]) -> bool:
-    """Take the busiest fit worker of the first part that has one."""
+    """Take the busiest fit worker in use, or the quietest fresh one, of the first part that has a fit one."""
     workers = examined.fleet.workers
     for part in parts:
         end = order.count_up_to(part, examined.limit)
         for key in order.up(part, end, _NEAR_MISSES):
             examined.pass_over(workers[key], filters.ABOVE_WATERMARK)
-        if end:
+        if end and _is_used(part):
             examined.take(workers[order.at(part, end - 1)])
             for key in order.down(part, end - 1, examined.room_left):
                 examined.pass_over(workers[key], filters.LESS_BUSY)
             return True
+        if end:
+            examined.take(workers[order.at(part, 0)])
+            return True
     return False
+
+
+def _is_used(part: Hashable) -> bool:
+    return scores.USED in (part if isinstance(part, tuple) else (part,))
 
 
 def _why_not(examined: Examined, worker: WorkerView, otherwise: str) -> str:

@@ -20,12 +20,18 @@ POLICY = "relay-tree"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A worker that has the producer: its ``depth`` in the tree and how many it feeds already."""
+    """A worker that has the producer: its ``depth`` in the tree, how many it feeds, and of those how many outside."""
 
     place: Place
     depth: int
     fan_out: int
+    outside: int
     region: str | None
+
+    def can_feed(self, target: Place, max_fan_out: int) -> bool:
+        """One slot of each is for its own server, so that nobody there must go and ask outside."""
+        inside = self.place.server == target.server
+        return self.fan_out < max_fan_out and (inside or self.outside < max_fan_out - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +70,9 @@ def plan(
     if inside and not any(place == origin or relays[place].status == "open" for place in inside):
         return Plan(None)
     sources = _sources(origin, relays, regions)
-    fit = [source for source in sources if source.fan_out < max_fan_out]
+    fit = [source for source in sources if source.can_feed(target, max_fan_out)]
     if inside:
-        fit = [source for source in fit if source.place.server == target.server] or fit
+        fit = [source for source in fit if source.place.server == target.server]
     if not fit:
         return Plan(None)
     wanted_region = regions.get(target.server)
@@ -82,14 +88,18 @@ def plan(
         )
 
     chosen = min(fit, key=nearness)
-    return Plan(chosen.place, _explain(chosen, sources, relays, max_fan_out, explained))
+    return Plan(chosen.place, _explain(chosen, sources, relays, target, max_fan_out, explained))
 
 
 def _sources(origin: Place, relays: Mapping[Place, RelayState], regions: Mapping[str, str | None]) -> list[Source]:
     """Everyone who has the producer now: the origin, and the targets of open relays."""
     fan_out = Counter(relay.source for relay in relays.values())
+    outside = Counter(relay.source for relay in relays.values() if relay.source.server != relay.target.server)
     places = [origin, *(place for place, relay in relays.items() if relay.status == "open")]
-    return [Source(place, _depth(place, relays), fan_out[place], regions.get(place.server)) for place in places]
+    return [
+        Source(place, _depth(place, relays), fan_out[place], outside[place], regions.get(place.server))
+        for place in places
+    ]
 
 
 def _depth(place: Place, relays: Mapping[Place, RelayState]) -> int:
@@ -100,13 +110,18 @@ def _depth(place: Place, relays: Mapping[Place, RelayState]) -> int:
 
 
 def _explain(
-    chosen: Source, sources: list[Source], relays: Mapping[Place, RelayState], max_fan_out: int, explained: int
+    chosen: Source,
+    sources: list[Source],
+    relays: Mapping[Place, RelayState],
+    target: Place,
+    max_fan_out: int,
+    explained: int,
 ) -> Explanation:
     outcomes = [(chosen.place, filters.CHOSEN)]
     for source in sources:
         if source is not chosen:
-            full = source.fan_out >= max_fan_out
-            outcomes.append((source.place, filters.FAN_OUT_FULL if full else filters.FARTHER))
+            fit = source.can_feed(target, max_fan_out)
+            outcomes.append((source.place, filters.FARTHER if fit else filters.FAN_OUT_FULL))
     outcomes += [(place, filters.STILL_OPENING) for place, relay in relays.items() if relay.status == "opening"]
     counts = Counter(outcome for _, outcome in outcomes[1:])
     return Explanation(

@@ -315,7 +315,7 @@ class View:
 
     def _result(self, entry: Entry) -> None:
         who = (entry.address.room or "", entry.address.peer or "")
-        self.open.answered(who, entry.cause, entry.message)
+        self.open.answered(who, entry.cause, entry.id)
         costs = self.config.costs
         match entry.address.action:
             case "create-transport":

@@ -207,6 +207,17 @@ class Connection:
         finally:
             self._pending.pop(token, None)
 
+    async def reconnect(self) -> None:
+        """Break the connection and return when it is whole again.
+
+        Raises:
+            TimeoutError: It does not come back within ``connect_timeout_s``.
+        """
+        await self._client.force_reconnect()
+        self._on_interrupted(self._client)
+        async with asyncio.timeout(self.config.connect_timeout_s):
+            await self._up.wait()
+
     # --- Sink of the answers ---------------------------------------------------------------------
 
     def deliver(self, message: Msg, pattern: str) -> None:

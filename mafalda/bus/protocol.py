@@ -65,6 +65,8 @@ class Follower(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Delivery]: ...
 
+    async def __anext__(self) -> Delivery: ...
+
 
 class Inbox(Protocol):
     """A subject of one's own, for answers that must not rest in the log."""

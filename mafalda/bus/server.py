@@ -135,19 +135,19 @@ class NatsServer:
             if self._process is None or self._process.returncode is not None:
                 code = self._process.returncode if self._process else None
                 raise ServerFailed("nats-server did not start", exit_code=code, last_words=self._last_words())
-            if self._port == 0:
-                self._port = self._chosen_port()
-            if self._port:
+            if port := self._listening_port():
+                self._port = port
                 with suppress(OSError):
-                    reader, writer = await asyncio.open_connection(self._config.host, self._port)
+                    reader, writer = await asyncio.open_connection(self._config.host, port)
                     try:
-                        if (await reader.readline()).startswith(b"INFO ") and self._process.returncode is None:
+                        if (await reader.readline()).startswith(b"INFO "):
                             return
                     finally:
                         writer.close()
             await asyncio.sleep(0.02)
 
-    def _chosen_port(self) -> int:
+    def _listening_port(self) -> int:
+        """The port as this very process says it, 0 until it does: on a taken port somebody else would answer."""
         for file in self._directory.glob(f"*_{self.pid}.ports"):
             with suppress(orjson.JSONDecodeError, KeyError, IndexError):  # half written: look again
                 url: str = orjson.loads(file.read_bytes())["nats"][0]

@@ -131,7 +131,7 @@ class Consumer(KeptConsumer):
     async def _drop_here(self) -> None:
         await self._stop_pump()
         if self._side is not None:
-            await self._side.stop(self._local, sender=False)
+            await self._side.stop_consumer(self._local)
 
     async def _stop_pump(self) -> None:
         if self._pump is not None:

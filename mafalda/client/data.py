@@ -86,7 +86,7 @@ class DataProducer(KeptProducer):
 
     async def _drop_here(self) -> None:
         if self._side is not None:
-            await self._side.stop(self._local, sender=False)
+            await self._side.stop_data(self._local)
 
     def _closing(self) -> CloseDataProducer:
         return CloseDataProducer(data_producer=self.id)
@@ -150,7 +150,7 @@ class DataConsumer(KeptConsumer, AsyncIterator[Data]):
 
     async def _drop_here(self) -> None:
         if self._side is not None:
-            await self._side.stop(self._local, sender=False)
+            await self._side.stop_data(self._local)
 
     def _closing(self) -> CloseDataConsumer:
         return CloseDataConsumer(data_consumer=self._id)

@@ -15,6 +15,7 @@ from aiortc import MediaStreamTrack
 from pymediasoup import AiortcHandler, Device
 from pymediasoup.rtp_parameters import RtpCapabilities as PyRtpCapabilities
 
+from mafalda.client import quirks
 from mafalda.client.asking import Asker
 from mafalda.client.config import ClientConfig
 from mafalda.client.side import Direction, ProducerWish, Side
@@ -22,7 +23,7 @@ from mafalda.client.tasks import Tasks
 from mafalda.contract.errors import MafaldaError, UnsupportedError
 from mafalda.contract.intents import CloseTransport, Consume, ConsumeData, ResumeConsumer
 from mafalda.contract.results import ConsumeDataResult, ConsumeResult, Done, JoinResult
-from mafalda.contract.rtp import ConsumerLayers, RtpCapabilities
+from mafalda.contract.rtp import ConsumerLayers
 
 _log = structlog.get_logger(__name__)
 
@@ -85,12 +86,11 @@ class Endpoint:
     ) -> tuple[Side, Any, ConsumeResult]:
         """Receive a producer: asked for paused, resumed when we are ready, as mediasoup advises."""
         side = await self._side("receive")
-        capabilities = self._device.recvRtpCapabilities.model_dump(exclude_none=True)
         intent = Consume(
             consumer=consumer,
             transport=side.id,
             producer=producer,
-            rtp_capabilities=RtpCapabilities.model_validate(capabilities),
+            rtp_capabilities=quirks.receivable(self._device),
             paused=True,
             preferred_layers=layers,
         )

@@ -73,7 +73,7 @@ class Producer(KeptProducer):
 
     async def _drop_here(self) -> None:
         if self._side is not None:
-            await self._side.stop(self._local, sender=True)
+            await self._side.stop_producer(self._local)
 
     def _closing(self) -> CloseProducer:
         return CloseProducer(producer=self.id)

@@ -7,6 +7,11 @@
   the client (``side`` makes the intent a task of its own, which later steps wait for).
 - pymediasoup runs no queue of its own: two negotiations at once on one transport break each other (``side`` locks).
 - ``stopSending`` does nothing: a closed producer's sender goes on (``stop_sender``).
+- ``stopReceiving`` closes the SDP section and the next consumer recycles it, which aiortc cannot do: that consumer
+  would never decode anything. So sections are left as they are and only the receiver is stopped (``stop_receiver``).
+- A first video consumer opens a "probator", whose packets aiortc then tries to decode (``prepare``).
+- aiortc sends REMB, but worker 3.27.1 heeds transport-cc alone: it would stay at its first estimate for ever, and log
+  an error for each report. Without REMB it does not estimate, and sends what is asked for (``receivable``).
 - A data producer or consumer that is closed after its transport raises ``KeyError`` in a task of nobody
   (``close_transport`` closes them first).
 - ``producer.pause()`` is synchronous and needs a track with ``enabled``, which aiortc's have not (``tracks``).
@@ -26,6 +31,7 @@ from typing import Any
 import aioice.ice
 import structlog
 
+from mafalda.contract.rtp import RtpCapabilities, RtpHeaderExtensionUri
 from mafalda.contract.transport_parameters import IceCandidate
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +73,32 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False  # a host name
+
+
+def prepare(transport: Any) -> None:
+    """Set a new pymediasoup transport up."""
+    transport._probatorConsumerCreated = True
+
+
+def receivable(device: Any) -> RtpCapabilities:
+    """What to say that we can receive."""
+    capabilities = RtpCapabilities.model_validate(device.recvRtpCapabilities.model_dump(exclude_none=True))
+    codecs = [
+        codec.model_copy(
+            update={"rtcp_feedback": tuple(each for each in codec.rtcp_feedback if each.type != "goog-remb")}
+        )
+        for codec in capabilities.codecs
+    ]
+    extensions = [each for each in capabilities.header_extensions if each.uri != RtpHeaderExtensionUri.ABS_SEND_TIME]
+    return RtpCapabilities(codecs=tuple(codecs), header_extensions=tuple(extensions))
+
+
+async def stop_receiver(transport: Any, consumer: Any) -> None:
+    """Close a pymediasoup consumer, and the receiver and decoder thread behind it, without renegotiating."""
+    transport._consumers.pop(consumer.id, None)
+    consumer.transportClosed()
+    transceiver = transport.handler._mapMidTransceiver[consumer.localId]
+    await transceiver.receiver.stop()
 
 
 async def stop_sender(producer: Any) -> None:

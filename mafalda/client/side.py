@@ -100,6 +100,7 @@ class Side:
             sctpParameters=PySctpParameters(**sctp.to_json_dict()) if sctp else None,
             iceServers=[],
         )
+        quirks.prepare(self._transport)
         self._transport.on("connect", self._on_connect)
         self._transport.on("produce", self._on_produce)
         self._transport.on("producedata", self._on_produce_data)
@@ -149,11 +150,23 @@ class Side:
         await self._until_told()
         return consumer
 
-    async def stop(self, thing: Any, *, sender: bool) -> None:
-        """Close one producer or consumer of pymediasoup's, while the transport lives on."""
+    async def stop_producer(self, producer: Any) -> None:
+        """Stop sending, while the transport lives on."""
         async with self._lock:
             if not self._closed:
-                await (quirks.stop_sender(thing) if sender else thing.close())
+                await quirks.stop_sender(producer)
+
+    async def stop_consumer(self, consumer: Any) -> None:
+        """Stop receiving, while the transport lives on."""
+        async with self._lock:
+            if not self._closed:
+                await quirks.stop_receiver(self._transport, consumer)
+
+    async def stop_data(self, channel: Any) -> None:
+        """Close a data producer or consumer, while the transport lives on."""
+        async with self._lock:
+            if not self._closed:
+                await channel.close()
 
     async def close(self) -> None:
         """Close what is here; the worker's side is not told."""

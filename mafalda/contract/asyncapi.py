@@ -6,6 +6,7 @@ as YAML (``tools/generate_schemas.py``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,7 +96,7 @@ def _message(payload: type[Payload], example: Mapping[str, Any]) -> Document:
     return {
         "name": payload.type_name(),
         "title": payload.__name__,
-        "summary": about.split(". ")[0].rstrip(".") + ".",
+        "summary": re.split(r"(?<=[.?:]) ", about)[0],
         "description": about,
         "contentType": CONTENT_TYPE,
         "traits": [{"$ref": "#/components/messageTraits/headers"}],

@@ -114,8 +114,7 @@ def _end_worker(state: State, place: Place) -> None:
         _drop_objects(room, peer)
         peer.status = "homeless"
     for room in state.rooms.values():
-        for relay in [relay for relay in room.relays.values() if place in (relay.source, relay.target)]:
-            _drop_relay(room, relay)
+        _drop_relays(room, [relay for relay in room.relays.values() if place in (relay.source, relay.target)])
     del state.servers[place.server].workers[place.worker]
 
 
@@ -310,27 +309,25 @@ def _relay_opened(state: State, address: Address, event: events.RelayOpened) -> 
 
 def _relay_ended(state: State, address: Address, event: events.RelayClosed | events.RelayFailed) -> None:
     if relay := _relay(state, address, event):
-        _drop_relay(state.rooms[address.room or ""], relay)
+        _drop_relays(state.rooms[address.room or ""], [relay])
 
 
-def _drop_relay(room: RoomState, relay: RelayState) -> None:
-    """Drop a relay, and what hangs on it: consumers on its target, relays that go on from there."""
-    if room.relays.get((relay.producer, relay.target)) is not relay:
+def _drop_relays(room: RoomState, doomed: list[RelayState]) -> None:
+    """Drop relays, and what hangs on them: consumers on their targets, relays that go on from there."""
+    if not doomed:
         return
-    onwards: dict[Place, list[RelayState]] = {}
-    for other in room.relays.values():
-        if other.producer == relay.producer:
-            onwards.setdefault(other.source, []).append(other)
-    doomed = [relay]
+    onwards: dict[tuple[str, Place], list[RelayState]] = {}
+    for relay in room.relays.values():
+        onwards.setdefault((relay.producer, relay.source), []).append(relay)
     while doomed:
         relay = doomed.pop()
         if room.relays.pop((relay.producer, relay.target), None) is None:
-            continue  # a ring
+            continue  # dropped from another side
         for peer_id, consumer in list(room.consumers_of.get(relay.producer, ())):
             peer = room.peers.get(peer_id)
             if peer and peer.place == relay.target:
                 _drop_consumer(room, peer, consumer)
-        doomed += onwards.get(relay.target, ())
+        doomed += onwards.get((relay.producer, relay.target), ())
 
 
 def _relay(

@@ -141,7 +141,7 @@ class Router(Entity):
         webrtc_server: WebRtcServer | None = None,
         id: str | None = None,
         enable_udp: bool = True,
-        enable_tcp: bool | None = None,
+        enable_tcp: bool = True,
         prefer_udp: bool = False,
         prefer_tcp: bool = False,
         ice_consent_timeout: int = ICE_CONSENT_TIMEOUT,
@@ -156,10 +156,10 @@ class Router(Entity):
             listen_infos: Where it listens, best first.
             webrtc_server: Instead of ``listen_infos``.
             id: None is a fresh UUID4.
-            enable_udp: Offer UDP candidates.
-            enable_tcp: Offer TCP candidates; None: only on a WebRTC server.
-            prefer_udp: Give UDP candidates the higher priority.
-            prefer_tcp: Give TCP candidates the higher priority.
+            enable_udp: Offer the WebRTC server's UDP candidates (``listen_infos`` say it themselves).
+            enable_tcp: Offer the WebRTC server's TCP candidates.
+            prefer_udp: Give the WebRTC server's UDP candidates the higher priority.
+            prefer_tcp: Give the WebRTC server's TCP candidates the higher priority.
             ice_consent_timeout: Seconds of silence after which ICE is disconnected; 0: never.
             initial_available_outgoing_bitrate: What bandwidth estimation starts from, in bits per second.
             enable_sctp: Take data channels.
@@ -185,7 +185,7 @@ class Router(Entity):
             "base": base,
             "listen": listen,
             "enableUdp": enable_udp,
-            "enableTcp": webrtc_server is not None if enable_tcp is None else enable_tcp,
+            "enableTcp": enable_tcp,
             "preferUdp": prefer_udp,
             "preferTcp": prefer_tcp,
             "iceConsentTimeout": ice_consent_timeout,

@@ -247,6 +247,7 @@ class Agent:
                 self._room_task(room, self._load_room)
             case told.ForgetRoom(room):
                 self.sources.room_gone(room)
+                self.mirrors.room_gone(room)
                 self._room_task(room, self._forget_room)
             case told.AdoptPeer():
                 self._adopt(instruction)
@@ -260,7 +261,7 @@ class Agent:
             case told.SettleMirror(key):
                 self.mirrors.settle(key)
             case told.RefuseRelay(command, entry, error):
-                self.mirrors.refuse(command, error)
+                self.mirrors.refuse(command, entry.seq, error)
                 self._tasks.spawn(
                     self.mirrors.say_failed(command, entry.message, entry.seq, error), f"refuse {command.producer}"
                 )

@@ -97,6 +97,8 @@ class Mirrors:
         self.by_key: dict[MirrorKey, Mirror] = {}
         self._ending: dict[MirrorKey, asyncio.Task[None]] = {}
         self._waiting: dict[MirrorKey, set[asyncio.Future[None]]] = {}
+        #: The last refusal of a relay and the sequence of its order, for consumes from before that wait only now.
+        self._refused: dict[MirrorKey, tuple[int, MafaldaError]] = {}
 
     # --- consumers ----------------------------------------------------------------------------------
 
@@ -105,8 +107,13 @@ class Mirrors:
         mirror = self.by_key.get(key)
         return mirror if mirror and mirror.state == "open" else None
 
-    async def wait(self, key: MirrorKey, deadline: float) -> None:
-        """Wait until the mirror can be consumed; ``deadline`` is the loop's time.
+    async def wait(self, key: MirrorKey, deadline: float, *, since_seq: int) -> None:
+        """Wait until the mirror can be consumed.
+
+        Args:
+            key: Which one.
+            deadline: The loop's time.
+            since_seq: The log sequence of the wish: a relay that was ordered later and failed already was for it.
 
         Raises:
             RelayFailed: It could not be opened.
@@ -115,6 +122,9 @@ class Mirrors:
         """
         if self.usable(key):
             return
+        refused_seq, error = self._refused.get(key, (0, None))
+        if error is not None and refused_seq > since_seq:
+            raise error
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiters = self._waiting.setdefault(key, set())
         waiters.add(waiter)
@@ -153,6 +163,7 @@ class Mirrors:
         demand = Demand(quiet_since=_now(), empty_since=_now())
         mirror = Mirror(told.key, told.command, told.entry.message, told.entry.seq, demand)
         self.by_key[told.key] = mirror
+        self._refused.pop(told.key, None)
         previous = self._ending.get(told.key)
         mirror.keeper = self._tasks.spawn(self._keep(mirror, previous), f"mirror {told.key.producer}")
 
@@ -335,7 +346,7 @@ class Mirrors:
         await self._release(mirror)
         self._on_ended(mirror)
         await self.say_failed(mirror.order, mirror.cause, mirror.seq, error)
-        self._fail(mirror.key, RelayFailed("the relay could not be opened", code=error.code, reason=error.reason))
+        self.refuse(mirror.order, mirror.seq, error)
 
     async def say_failed(self, order: OpenRelay, cause: Message, seq: int, error: MafaldaError) -> None:
         """Tell that an ordered relay is not there, and those who wait for it."""
@@ -356,10 +367,16 @@ class Mirrors:
             "relay failed", action="relay_failed", room_id=order.room, producer_id=order.producer, reason=str(error)
         )
 
-    def refuse(self, order: OpenRelay, error: MafaldaError) -> None:
+    def refuse(self, order: OpenRelay, seq: int, error: MafaldaError) -> None:
         """An ordered relay cannot be: reject those who wait for it."""
         key = MirrorKey(order.room, order.producer, order.target.worker)
-        self._fail(key, RelayFailed("the relay could not be opened", code=error.code, reason=error.reason))
+        refusal = RelayFailed("the relay could not be opened", code=error.code, reason=error.reason)
+        self._refused[key] = (seq, refusal)
+        self._fail(key, refusal)
+
+    def room_gone(self, room: str) -> None:
+        """Nothing of the room is here any more."""
+        self._refused = {key: refused for key, refused in self._refused.items() if key.room != room}
 
     def _end(self, mirror: Mirror) -> None:
         """Cancel the keeper, then close what it made."""

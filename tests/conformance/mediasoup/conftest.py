@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver_samples import MEDIA_CODECS
 
 from mafalda.mediasoup import Router, Worker, create_worker
 from mafalda.mediasoup.events import Emitter
 from mafalda.mediasoup.install import find_worker_bin
+from tests.conformance.mediasoup.driver_samples import MEDIA_CODECS
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driver_samples import (
+
+from mafalda.contract.errors import InvalidParameters, NotFound, UnsupportedError, WorkerRequestFailed
+from mafalda.contract.rtp import ConsumerLayers
+from mafalda.mediasoup import Consumer, DirectTransport, Producer, Router, WebRtcTransport
+from mafalda.mediasoup.errors import ObjectClosed
+from tests.conformance.mediasoup.driver_samples import (
     AUDIO_LEVEL,
     H264,
     LOOPBACK,
@@ -19,11 +24,6 @@ from driver_samples import (
     vp8_packet,
     vp9_svc,
 )
-
-from mafalda.contract.errors import InvalidParameters, NotFound, UnsupportedError, WorkerRequestFailed
-from mafalda.contract.rtp import ConsumerLayers
-from mafalda.mediasoup import Consumer, DirectTransport, Producer, Router, WebRtcTransport
-from mafalda.mediasoup.errors import ObjectClosed
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 NACK, PLI, FIR = {"type": "nack"}, {"type": "nack", "parameter": "pli"}, {"type": "ccm", "parameter": "fir"}

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driver_samples import LOOPBACK, until
 
 from mafalda.contract.errors import AlreadyExists, InvalidParameters, MafaldaError, NotFound, WorkerRequestFailed
 from mafalda.mediasoup import (
@@ -20,6 +19,7 @@ from mafalda.mediasoup import (
     WebRtcTransport,
 )
 from mafalda.mediasoup.errors import ObjectClosed
+from tests.conformance.mediasoup.driver_samples import LOOPBACK, until
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 STREAM = {"streamId": 12345, "ordered": False, "maxPacketLifeTime": 5000}

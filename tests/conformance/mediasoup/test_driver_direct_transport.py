@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driver_samples import until, vp8, vp8_packet
 
 from mafalda.contract.errors import InvalidParameters, UnsupportedError
 from mafalda.mediasoup import Router, SctpLimits
 from mafalda.mediasoup.errors import ObjectClosed
+from tests.conformance.mediasoup.driver_samples import until, vp8, vp8_packet
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 

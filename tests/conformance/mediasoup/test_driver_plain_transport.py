@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from driver_samples import LOOPBACK, audio, opus_packet, until
 
 from mafalda.contract.errors import InvalidParameters, WorkerRequestFailed
 from mafalda.contract.rtp import TransportTuple
 from mafalda.mediasoup import PlainTransport, Router, SctpLimits, Worker
 from mafalda.mediasoup.errors import ObjectClosed, WorkerClosed
+from tests.conformance.mediasoup.driver_samples import LOOPBACK, audio, opus_packet, until
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 

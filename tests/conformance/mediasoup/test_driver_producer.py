@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driver_samples import LOOPBACK, audio, h264_simulcast, opus_packet, until, vp8, vp8_packet, vp9_svc
 
 from mafalda.contract.errors import (
     AlreadyExists,
@@ -17,6 +16,16 @@ from mafalda.contract.errors import (
 )
 from mafalda.mediasoup import DirectTransport, Producer, Router, WebRtcTransport
 from mafalda.mediasoup.errors import ObjectClosed
+from tests.conformance.mediasoup.driver_samples import (
+    LOOPBACK,
+    audio,
+    h264_simulcast,
+    opus_packet,
+    until,
+    vp8,
+    vp8_packet,
+    vp9_svc,
+)
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driver_samples import LOOPBACK, MEDIA_CODECS, audio, vp8
 
 from mafalda.contract.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError
 from mafalda.mediasoup import Router, Worker
 from mafalda.mediasoup.errors import ObjectClosed
+from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, vp8
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driver_samples import audio, opus_packet, until
 
 from mafalda.contract.errors import InvalidParameters, NotFound
 from mafalda.mediasoup import AudioLevelObserver, DirectTransport, Producer, Router, RtpObserver
 from mafalda.mediasoup.errors import ObjectClosed
+from tests.conformance.mediasoup.driver_samples import audio, opus_packet, until
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 Maker = Callable[[Router], Any]

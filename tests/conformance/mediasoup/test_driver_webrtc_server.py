@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driver_samples import LOOPBACK, MEDIA_CODECS
 
 from mafalda.contract.errors import InvalidParameters, WorkerRequestFailed
 from mafalda.mediasoup import Router, Worker
 from mafalda.mediasoup.errors import ObjectClosed
+from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 

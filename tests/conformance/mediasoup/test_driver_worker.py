@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-from driver_samples import LOOPBACK, MEDIA_CODECS, audio, until
 
 from mafalda.contract.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError, WorkerDied
 from mafalda.mediasoup import MEDIASOUP_VERSION, Worker, create_worker
@@ -25,6 +24,7 @@ from mafalda.mediasoup.errors import (
     WorkerStartFailed,
     WorkerVersionMismatch,
 )
+from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, until
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 

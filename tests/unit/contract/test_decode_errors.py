@@ -169,7 +169,7 @@ def test_what_was_refused_is_not_repeated(raw: bytes) -> None:
 
 
 def test_an_error_is_short_whatever_was_sent() -> None:
-    parameters = {f"{'k' * 200}{number}": [] for number in range(50)}
+    parameters: dict[str, list[str]] = {f"{'k' * 200}{number}": [] for number in range(50)}
     codec = {"mimeType": "audio/opus", "clockRate": 48000, "payloadType": 1, "parameters": parameters}
     data = {"producer": "p", "transport": "t", "mediaKind": "audio", "rtpParameters": {"codecs": [codec] * 10}}
     with pytest.raises(MalformedMessage) as refused:

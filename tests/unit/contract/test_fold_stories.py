@@ -10,6 +10,7 @@ import pytest
 
 from mafalda.contract import results
 from mafalda.contract.commands import OpenRelay
+from mafalda.contract.events import ProducerPaused, ProducerResumed, ServerDraining
 from mafalda.contract.fold import fold
 from mafalda.contract.state import State
 from mafalda.contract.subjects import Address, parse
@@ -388,14 +389,42 @@ def test_story(case: Case) -> None:
 
 def test_pauses() -> None:
     story = pair(Story())
-    ear = story.room.peers["bob"].consumers["ear"]
-    assert ear.paused, "consumers start paused"
+
+    def is_paused() -> bool:
+        return story.room.peers["bob"].consumers["ear"].paused
+
+    assert is_paused(), "consumers start paused"
     story.is_done("bob", "resume-consumer", "ear")
-    assert not ear.paused
+    assert not is_paused()
     story.is_done("bob", "pause-consumer", "ear", generation=2)
-    assert not ear.paused, "of another generation"
+    assert not is_paused(), "of another generation"
     story.is_done("bob", "pause-consumer", "ear")
-    assert ear.paused
+    assert is_paused()
+
+
+def test_producer_pauses() -> None:
+    story = pair(Story())
+
+    def is_paused() -> bool:
+        return story.room.producers["mic"].paused
+
+    assert not is_paused()
+    story.say(ProducerPaused(peer="bob", producer="mic"))
+    assert not is_paused(), "not his"
+    story.say(ProducerPaused(peer="alice", producer="mic"))
+    assert is_paused()
+    story.say(ProducerResumed(peer="alice", producer="mic"))
+    assert not is_paused()
+
+
+def test_draining() -> None:
+    story = fleet(Story())
+    for draining, status in [(True, "draining"), (False, "up"), (True, "draining")]:
+        story.say(ServerDraining(server="a", incarnation="i1", draining=draining))
+        assert story.state.servers["a"].status == status
+    story.say(ServerDraining(server="a", incarnation="i0", draining=False))
+    assert story.state.servers["a"].status == "draining"
+    assert sorted(story.state.servers["a"].workers) == ["a-0", "a-1"]
 
 
 def test_servers() -> None:

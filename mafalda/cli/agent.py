@@ -1,0 +1,45 @@
+"""``mafalda agent``: this server's agent and its workers, until told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from mafalda.bus.nats_bus import connect
+from mafalda.bus.tracing import tracing
+from mafalda.cli.connecting import bus_config
+from mafalda.cli.options import nats_option, stop_with_stdin_option
+from mafalda.cli.running import run, serve_until_told
+from mafalda.workers.agent import run_agent
+from mafalda.workers.config import AgentConfig
+
+
+@click.command()
+@nats_option
+@stop_with_stdin_option
+@click.option("--server", help="This server's id, unique in the fleet. [default: from the host name]")
+@click.option("--workers", type=click.IntRange(1, 1024), help="mediasoup-workers. [default: one a core]")
+@click.option("--listen-ip", help="Where media is received. [default: 127.0.0.1]")
+@click.option("--announced-address", help="How others reach it. [default: the listen IP]")
+@click.option("--rtc-min-port", type=click.IntRange(1, 65535), help="Lowest RTC port.")
+@click.option("--rtc-max-port", type=click.IntRange(1, 65535), help="Highest RTC port.")
+@click.option("--webrtc", type=click.Choice(["server", "ports"]), help="One port a worker, or one a transport.")
+@click.option("--webrtc-server-port", type=click.IntRange(1, 65535), help="Port of the first worker; others follow.")
+@click.option("--region", help="Where this server is.")
+@click.option("--worker-bin", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="mediasoup-worker.")
+def agent(nats_url: str | None, stop_with_stdin: bool, **given: Any) -> None:
+    """Run this server's agent and its mediasoup workers."""
+    try:
+        config = AgentConfig(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise click.UsageError("; ".join(problem["msg"] for problem in error.errors())) from None
+    with tracing("mafalda-agent", instance=config.server):
+        run(_agent(nats_url, config, stop_with_stdin), log_level=None)
+
+
+async def _agent(nats_url: str | None, config: AgentConfig, stop_with_stdin: bool) -> None:
+    async with connect(bus_config(nats_url, name=f"agent {config.server}")) as bus:
+        await serve_until_told(lambda ready: run_agent(bus, config, ready=ready), stop_with_stdin=stop_with_stdin)

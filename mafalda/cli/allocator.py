@@ -1,0 +1,32 @@
+"""``mafalda allocator``: one allocator, until told to stop."""
+
+from __future__ import annotations
+
+import click
+
+from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.policy import POLICIES
+from mafalda.allocator.runner import run_allocator
+from mafalda.bus.nats_bus import connect
+from mafalda.bus.tracing import tracing
+from mafalda.cli.connecting import bus_config
+from mafalda.cli.options import nats_option, stop_with_stdin_option
+from mafalda.cli.running import run, serve_until_told
+
+
+@click.command()
+@nats_option
+@stop_with_stdin_option
+@click.option(
+    "--policy", default="pack", show_default=True, type=click.Choice(sorted(POLICIES)), help="How workers are chosen."
+)
+@click.option("--name", default="allocator", show_default=True, help="In logs and traces.")
+def allocator(nats_url: str | None, policy: str, name: str, stop_with_stdin: bool) -> None:
+    """Run an allocator. It keeps nothing: run as many as you like, stop any at any time."""
+    with tracing("mafalda-allocator", instance=name):
+        run(_allocator(nats_url, AllocatorConfig(name=name, policy=policy), stop_with_stdin), log_level=None)
+
+
+async def _allocator(nats_url: str | None, config: AllocatorConfig, stop_with_stdin: bool) -> None:
+    async with connect(bus_config(nats_url, name=config.name)) as bus:
+        await serve_until_told(lambda ready: run_allocator(bus, config, ready=ready), stop_with_stdin=stop_with_stdin)

@@ -1,0 +1,56 @@
+"""How a command reaches the log: a running NATS, or what the last run of the embedded one left behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import click
+
+from mafalda.bus.config import BusConfig
+from mafalda.bus.nats_bus import NatsBus, connect
+from mafalda.bus.server import ServerConfig, run_server
+from mafalda.cli.options import DEFAULT_NATS_URL
+from mafalda.cli.paths import default_store_dir
+from mafalda.contract.errors import BusUnavailable
+
+#: A local server that is there answers in milliseconds.
+LOCAL_CONNECT_TIMEOUT_S = 1.0
+
+
+def bus_config(nats_url: str | None, *, name: str = "mafalda") -> BusConfig:
+    """The bus of a command: ``nats_url`` (option or environment, several by comma), else the embedded server's."""
+    config = BusConfig.from_environment(name=name)
+    return config.model_copy(update={"servers": tuple(nats_url.split(","))}) if nats_url else config
+
+
+@asynccontextmanager
+async def open_bus(nats_url: str | None, *, stored: bool = True) -> AsyncIterator[NatsBus]:
+    """Connect a command that reads.
+
+    Without a URL, and with nobody on the default port, the log that the last embedded nats-server
+    left is opened by one of our own, on a free port, for as long as the command runs.
+
+    Args:
+        nats_url: Where NATS is.
+        stored: Whether a log that was left behind is good enough.
+
+    Raises:
+        BusUnavailable: There is neither.
+    """
+    config = bus_config(nats_url, name="mafalda cli")
+    async with AsyncExitStack() as stack:
+        if nats_url:
+            yield await stack.enter_async_context(connect(config))
+            return
+        try:
+            quick = config.model_copy(update={"connect_timeout_s": LOCAL_CONNECT_TIMEOUT_S})
+            bus = await stack.enter_async_context(connect(quick))
+        except BusUnavailable:
+            store = default_store_dir()
+            if not stored or not store.exists():
+                raise
+            click.echo(f"nobody listens on {DEFAULT_NATS_URL}; this is the log of the last run, in {store}", err=True)
+            server = await stack.enter_async_context(run_server(ServerConfig(port=0, store_dir=store)))
+            bus = await stack.enter_async_context(connect(config.model_copy(update={"servers": (server.url,)})))
+        yield bus

@@ -1,0 +1,54 @@
+"""``mafalda explain``: why something is where it is."""
+
+from __future__ import annotations
+
+import click
+
+from mafalda.cli.connecting import open_bus
+from mafalda.cli.log import line
+from mafalda.cli.options import json_option, nats_option, print_json
+from mafalda.cli.running import run
+from mafalda.contract.commands import OpenRelay, PlacePeer
+from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.monitor.explain import Story, reasons
+from mafalda.monitor.explain import explain as tell
+from mafalda.monitor.records import read_log
+
+
+@click.command()
+@click.argument("wanted", metavar="ID")
+@nats_option
+@json_option
+def explain(wanted: str, nats_url: str | None, as_json: bool) -> None:
+    """Why is this where it is? ID is that of a message, peer, producer, consumer, worker …"""
+    run(_explain(wanted, nats_url, as_json))
+
+
+async def _explain(wanted: str, nats_url: str | None, as_json: bool) -> None:
+    async with open_bus(nats_url) as bus:
+        story = await tell(read_log(bus, *LOG_SUBJECTS), wanted)
+    if as_json:
+        print_json(_json(story), indent=True)
+        return
+    for entry in story.entries:
+        click.echo(line(entry))
+        if entry.message and isinstance(entry.message.data, PlacePeer | OpenRelay):
+            for reason in reasons(entry.message.data.explanation):
+                click.echo(f"{'':>22}{reason}")
+
+
+def _json(story: Story) -> dict[str, object]:
+    return {
+        "id": story.id,
+        "decisions": [
+            {"seq": entry.seq, "id": entry.message.id, "command": entry.message.data.to_json_dict()}
+            for entry in story.decisions
+            if entry.message
+        ],
+        "refusals": [
+            {"seq": entry.seq, "id": entry.message.id, "result": entry.message.data.to_json_dict()}
+            for entry in story.refusals
+            if entry.message
+        ],
+        "entries": [entry.seq for entry in story.entries],
+    }

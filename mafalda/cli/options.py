@@ -1,0 +1,58 @@
+"""Options that several commands share, and how their results are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+import orjson
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
+
+
+def nats_option(command: F) -> F:
+    """``--nats-url``, or ``MAFALDA_NATS_URL``, or nothing."""
+    return click.option(
+        "--nats-url",
+        envvar="MAFALDA_NATS_URL",
+        metavar="URL",
+        callback=lambda _context, _option, value: value or None,
+        help="The NATS of the fleet; several, separated by commas. [env: MAFALDA_NATS_URL]",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """``--json``: for programs instead of people."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def stop_with_stdin_option(command: F) -> F:
+    """For components that a supervisor started: end when the supervisor is gone, whatever became of it."""
+    return click.option("--stop-with-stdin", is_flag=True, hidden=True)(command)
+
+
+def print_json(value: Any, *, indent: bool = False) -> None:
+    """Print one JSON document."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0))
+
+
+class Moment(click.ParamType[datetime]):
+    """A time: RFC 3339, or a span before now such as ``90s``, ``15m``, ``2h``, ``1d``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(value[-1:])
+        if unit and value[:-1].replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(datetime.now(UTC).timestamp() - float(value[:-1]) * unit, UTC)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither an RFC 3339 time nor a span such as 15m", param, ctx)
+        return moment if moment.tzinfo else moment.astimezone()

@@ -1,0 +1,17 @@
+"""Where the command line keeps things between runs, by the XDG base directory specification."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def state_dir() -> Path:
+    """``$XDG_STATE_HOME/mafalda``: the log of the embedded nats-server, the components' logs, the demo's clip."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "mafalda"
+
+
+def default_store_dir() -> Path:
+    """Where the embedded nats-server keeps the log, unless told otherwise."""
+    return state_dir() / "nats"

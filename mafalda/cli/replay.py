@@ -1,0 +1,94 @@
+"""``mafalda replay``: the state as of any moment, and whether the fleet agrees with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from mafalda.cli.connecting import open_bus
+from mafalda.cli.options import Moment, json_option, nats_option, print_json
+from mafalda.cli.running import run
+from mafalda.contract.state import State
+from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.monitor.records import Record, read_lines, read_log
+from mafalda.monitor.replay import current_state
+from mafalda.monitor.replay import replay as rebuild
+from mafalda.monitor.verify import differences
+
+VERIFY_TRIES = 5
+VERIFY_PAUSE_S = 0.5
+
+
+@click.command()
+@nats_option
+@click.option("--at", type=Moment(), help="As of this time: RFC 3339, or a span such as 15m.")
+@click.option("--seq", type=click.IntRange(0), help="As of this sequence of the log.")
+@click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An exported log instead.")
+@click.option("--verify", is_flag=True, help="Compare with what the workers really have; exit 1 if they differ.")
+@json_option
+def replay(
+    nats_url: str | None, at: datetime | None, seq: int | None, file: Path | None, verify: bool, as_json: bool
+) -> None:
+    """Rebuild the state from the log, from NATS or from a file that ``mafalda log --json`` wrote."""
+    if verify and (at or seq is not None or file):
+        raise click.UsageError("--verify compares with now; it goes with no --at, --seq or --file")
+    run(_verify(nats_url, as_json) if verify else _replay(nats_url, at, seq, file, as_json))
+
+
+async def _replay(nats_url: str | None, at: datetime | None, seq: int | None, file: Path | None, as_json: bool) -> None:
+    if file:
+        with file.open("rb") as lines:
+            state = await rebuild(_entries(read_lines(lines)), seq=seq, at=at)
+    else:
+        async with open_bus(nats_url) as bus:
+            state = await rebuild(read_log(bus, *LOG_SUBJECTS, up_to_seq=seq), seq=seq, at=at)
+    _print(state, as_json)
+
+
+async def _entries(records: Iterator[Record]) -> AsyncIterator[Record]:
+    for entry in records:
+        yield entry
+
+
+async def _verify(nats_url: str | None, as_json: bool) -> int:
+    """Objects in flight differ for a moment, so only a difference that stays is one."""
+    async with open_bus(nats_url) as bus:
+        for attempt in range(VERIFY_TRIES):
+            if attempt:
+                await asyncio.sleep(VERIFY_PAUSE_S)
+            state = await current_state(bus)
+            found = await differences(bus, state)
+            if not found:
+                break
+    if as_json:
+        print_json({"ok": not found, "seq": state.seq, "differences": found})
+    else:
+        for difference in found:
+            click.echo(difference)
+        servers = sum(server.status in ("up", "draining") for server in state.servers.values())
+        verdict = f"{len(found)} differences" if found else "equal to what the workers have"
+        click.echo(f"as of {state.seq}: {len(state.rooms)} rooms, {servers} servers up: {verdict}")
+    return 1 if found else 0
+
+
+def _print(state: State, as_json: bool) -> None:
+    if as_json:
+        print_json(state.to_json_dict(), indent=True)
+        return
+    click.echo(f"as of sequence {state.seq}")
+    for key, server in sorted(state.servers.items()):
+        click.echo(f"server {key}: {server.status}, workers {', '.join(sorted(server.workers)) or 'none'}")
+    for key, room in sorted(state.rooms.items()):
+        click.echo(f"room {key}:")
+        for _, peer in sorted(room.peers.items()):
+            produced = sorted(p.producer for p in room.producers.values() if p.peer == peer.peer)
+            click.echo(
+                f"  peer {peer.peer} on {peer.place.worker} (generation {peer.generation}, {peer.status}):"
+                f" produces {', '.join(produced) or 'nothing'}, consumes {len(peer.consumers)}"
+            )
+        for relay in room.relays.values():
+            click.echo(f"  relay {relay.producer}: {relay.source.worker} -> {relay.target.worker} ({relay.status})")

@@ -1,0 +1,111 @@
+"""How a command runs: one event loop, signals that end it cleanly, errors as sentences and exit codes.
+
+What does not belong here: options (``options``), configuration of components (each builds its own).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import click
+import uvloop
+
+from mafalda.bus.logs import configure_logging
+from mafalda.contract.errors import MafaldaError
+
+
+def run(main: Coroutine[Any, Any, int | None], *, log_level: str | None = "warning") -> None:
+    """Run a command to its end and exit with what it returns (``None``: 0).
+
+    Args:
+        main: The command.
+        log_level: Of this process; ``None`` is what the environment says, as is right for what runs for long.
+
+    SIGINT and SIGTERM cancel it once, so that it cleans up; that ends with 0, since it was asked for.
+    """
+    configure_logging(log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(_cancelled_by_signals(main))
+    except* MafaldaError as group:
+        for error in _leaves(group):
+            click.echo(f"{error.code}: {error}", err=True)
+        code = 1
+    sys.exit(code or 0)
+
+
+def _leaves(group: BaseExceptionGroup[MafaldaError]) -> Iterator[MafaldaError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+async def _cancelled_by_signals(main: Coroutine[Any, Any, int | None]) -> int | None:
+    task = asyncio.create_task(main, name="command")
+    asked: list[int] = []
+
+    def stop(number: int) -> None:
+        if not asked:
+            task.cancel()
+        asked.append(number)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if asked:
+            return 0
+        raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def until_stdin_closes() -> None:
+    """Return when standard input ends: whoever holds its other end has gone."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        while await reader.read(1024):
+            pass
+    finally:
+        transport.close()
+
+
+Component = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+async def serve_until_told(component: Component, *, stop_with_stdin: bool) -> None:
+    """Run a component until it is cancelled or, if asked, until standard input closes.
+
+    Args:
+        component: Called with an event that it sets when it does its work; then ``ready`` is printed,
+            for a supervisor.
+        stop_with_stdin: Whether standard input is a supervisor's leash.
+    """
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        served = group.create_task(component(ready), name="component")
+        helpers = [group.create_task(_say_ready(ready), name="ready")]
+        if stop_with_stdin:
+            helpers.append(group.create_task(until_stdin_closes(), name="stdin"))
+            await asyncio.wait((served, helpers[-1]), return_when=asyncio.FIRST_COMPLETED)
+            served.cancel()
+        else:
+            await asyncio.wait((served,))
+        for helper in helpers:
+            helper.cancel()
+
+
+async def _say_ready(ready: asyncio.Event) -> None:
+    await ready.wait()
+    click.echo("ready")

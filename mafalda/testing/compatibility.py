@@ -1,0 +1,96 @@
+"""What of a schema's change would break whoever speaks an earlier release. Inside a version, optional fields may come.
+
+Nothing else may change but words for people: a reader of the earlier release must read what is written now, and what
+it writes must be read. What does not belong here: where the released schemas are kept (``schemas/released``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+#: Words for people; they may change.
+_ANNOTATIONS = frozenset({"title", "description", "examples", "$comment", "deprecated"})
+#: Looked into one by one; everything else must be equal.
+_STRUCTURE = frozenset({"properties", "required", "items", "additionalProperties", "anyOf", "allOf", "oneOf"})
+
+
+def breaking_changes(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
+    """What of a whole release's schemas, by file name, was broken. New messages break nothing."""
+    found = []
+    for name, schema in sorted(old.items()):
+        if name in new:
+            found += [f"{name}: {change}" for change in schema_changes(schema, new[name])]
+        else:
+            found.append(f"{name}: is gone")
+    return found
+
+
+def schema_changes(old: Schema, new: Schema) -> list[str]:
+    """What of one schema was broken, by place; nothing if only optional fields came."""
+    return list(_changes("data", _Part(old, old), _Part(new, new)))
+
+
+class _Part:
+    """A piece of a schema and the whole that its references point into."""
+
+    def __init__(self, schema: Any, root: Schema) -> None:
+        self.root = root
+        while isinstance(schema, Mapping) and "$ref" in schema:
+            beside = {name: value for name, value in schema.items() if name not in ("$ref", *_ANNOTATIONS)}
+            schema = {**self._look_up(schema["$ref"]), **beside}
+        self.schema = schema
+
+    def _look_up(self, reference: str) -> Schema:
+        prefix = "#/$defs/"
+        if not reference.startswith(prefix):
+            raise ValueError(f"a reference out of the schema: {reference}")
+        found: Schema = self.root["$defs"][reference.removeprefix(prefix)]
+        return found
+
+    def of(self, schema: Any) -> _Part:
+        return _Part(schema, self.root)
+
+
+def _changes(where: str, old: _Part, new: _Part) -> Iterator[str]:
+    if not isinstance(old.schema, Mapping) or not isinstance(new.schema, Mapping):
+        if old.schema != new.schema:
+            yield f"{where}: {old.schema!r} became {new.schema!r}"
+        return
+    yield from _keyword_changes(where, old.schema, new.schema)
+    yield from _field_changes(where, old, new)
+    for keyword in ("items", "additionalProperties"):
+        if keyword in old.schema and keyword in new.schema:
+            yield from _changes(f"{where}[]", old.of(old.schema[keyword]), new.of(new.schema[keyword]))
+        elif keyword in old.schema or keyword in new.schema:
+            yield f"{where}: {keyword} came or went"
+    for keyword in ("anyOf", "allOf", "oneOf"):
+        before, after = old.schema.get(keyword, ()), new.schema.get(keyword, ())
+        if len(before) != len(after):
+            yield f"{where}: {keyword} had {len(before)} choices, has {len(after)}"
+            continue
+        for number, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _changes(f"{where}<{number}>", old.of(one), new.of(other))
+
+
+def _keyword_changes(where: str, old: Schema, new: Schema) -> Iterator[str]:
+    names = (old.keys() | new.keys()) - _ANNOTATIONS - _STRUCTURE - {"$defs"}
+    for name in sorted(names):
+        before, after = old.get(name), new.get(name)
+        if before != after:
+            yield f"{where}: {name} was {before!r}, is {after!r}"
+
+
+def _field_changes(where: str, old: _Part, new: _Part) -> Iterator[str]:
+    before, after = old.schema.get("properties", {}), new.schema.get("properties", {})
+    had_to, has_to = set(old.schema.get("required", ())), set(new.schema.get("required", ()))
+    for name in sorted(before.keys() - after.keys()):
+        yield f"{where}.{name}: is gone"
+    for name in sorted(has_to - had_to):
+        yield f"{where}.{name}: must be there now"
+    for name in sorted((had_to - has_to) & after.keys()):
+        yield f"{where}.{name}: may be absent now"
+    for name in sorted(before.keys() & after.keys()):
+        yield from _changes(f"{where}.{name}", old.of(before[name]), new.of(after[name]))

@@ -1,0 +1,35 @@
+"""Recorded logs, folded again. What does not belong here: reading a log from NATS (``mafalda.monitor``)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from mafalda.contract.envelope import Message, decode
+from mafalda.contract.errors import BadInput
+from mafalda.contract.fold import fold
+from mafalda.contract.state import State
+from mafalda.contract.subjects import parse
+
+
+def entries(path: Path) -> Iterator[tuple[int, str, Message | None]]:
+    """Sequence, subject and message of each entry of an exported log; ``None`` for what cannot be read."""
+    for line in path.read_bytes().splitlines():
+        fields = orjson.loads(line)
+        raw = orjson.dumps(fields["message"]) if "message" in fields else base64.b64decode(fields["raw"])
+        try:
+            yield fields["seq"], fields["subject"], decode(raw)
+        except BadInput:
+            yield fields["seq"], fields["subject"], None
+
+
+def replay(path: Path) -> State:
+    """The state that an exported log describes."""
+    state = State()
+    for seq, subject, message in entries(path):
+        if address := parse(subject):
+            fold(state, seq, address, message.data if message else None)
+    return state

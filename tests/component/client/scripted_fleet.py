@@ -1,0 +1,256 @@
+"""A fleet that only talks: it answers a client's intents as an allocator and an agent would, without any worker.
+
+Its transports are real to the client up to the ICE checks, which a silent socket leaves open. What does not
+belong here: whether media flows (``tests/e2e``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from mafalda.bus.messages import compose
+from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery
+from mafalda.contract import events, intents, queries, results, subjects
+from mafalda.contract.envelope import Message, decode
+from mafalda.contract.errors import ErrorInfo, MafaldaError, NotFound
+from mafalda.contract.ids import derived_id
+from mafalda.contract.payload import Payload
+from mafalda.contract.rtp import RtpCodecParameters, RtpEncodingParameters, RtpParameters
+from mafalda.contract.transport_parameters import IceCandidate, SctpParameters, SctpStreamParameters
+from mafalda.testing.media import DTLS, ICE, ROUTER_CAPABILITIES
+
+SOURCE = "/mafalda/test/scripted-fleet"
+
+
+def sent_parameters(kind: str, mid: str) -> RtpParameters:
+    """What a consumer of audio or video is sent."""
+    codecs = {
+        "audio": (RtpCodecParameters(mime_type="audio/opus", clock_rate=48000, channels=2, payload_type=100),),
+        "video": (RtpCodecParameters(mime_type="video/VP8", clock_rate=90000, payload_type=101),),
+    }
+    return RtpParameters(mid=mid, codecs=codecs[kind], encodings=(RtpEncodingParameters(ssrc=5000 + int(mid)),))
+
+
+class ScriptedFleet:
+    """Knows its peers and producers, and what the test told it to do otherwise."""
+
+    def __init__(self, bus: Bus, port: int) -> None:
+        self.bus = bus
+        self.asked: list[intents.Intent] = []
+        self.refusing: dict[str, MafaldaError] = {}
+        self.ignoring: set[str] = set()
+        self.silent_inbox = False
+        self.generations: dict[tuple[str, str], int] = {}
+        self.producers: dict[str, events.ProducerOpened | events.DataProducerOpened] = {}
+        self.app_data: dict[tuple[str, str], dict[str, object]] = {}
+        self._port = port
+        self._progress = asyncio.Condition()
+        self._consumers = 0
+
+    async def seen(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Wait until what was asked for satisfies a condition."""
+        async with asyncio.timeout(timeout_s), self._progress:
+            await self._progress.wait_for(condition)
+
+    def asked_for(self, kind: type[intents.Intent]) -> list[intents.Intent]:
+        return [intent for intent in self.asked if isinstance(intent, kind)]
+
+    # --- what happens in the fleet -----------------------------------------------------------------
+
+    async def say(self, room: str, event: events.Event) -> None:
+        await self._append(subjects.room_event(room, event.action), event)
+
+    async def say_to(self, room: str, peer: str, event: events.Event) -> None:
+        await self._append(subjects.peer_event(room, peer, event.action), event)
+
+    async def move(self, room: str, peer: str) -> int:
+        """Place a peer anew, as after its worker's death."""
+        generation = self.generations[room, peer] = self.generations[room, peer] + 1
+        gone = [key for key, opened in self.producers.items() if opened.peer == peer]
+        for key in gone:
+            del self.producers[key]
+        place = {"server": "s1", "worker": f"s1-0-w{generation}"}
+        await self.say(room, events.PeerMoved(peer=peer, generation=generation, cause="worker-died", **place))
+        await self._append(subjects.result(room, peer, "join"), self._placement(generation))
+        return generation
+
+    async def open_elsewhere(self, room: str, opened: events.ProducerOpened | events.DataProducerOpened) -> None:
+        """Another peer opens a producer."""
+        key = opened.data_producer if isinstance(opened, events.DataProducerOpened) else opened.producer
+        self.producers[key] = opened
+        await self.say(room, opened)
+
+    # --- answering -----------------------------------------------------------------------------------
+
+    async def run(self, ready: asyncio.Event) -> None:
+        patterns = ("mafalda.room.*.peer.*.query.room", "mafalda.room.*.peer.*.query.transport")
+        async with self.bus.follow(subjects.ALL_INTENTS) as intents_log, self.bus.serve(*patterns, handler=self._query):
+            ready.set()
+            async for delivery in intents_log:
+                await self._answer(delivery)
+                async with self._progress:
+                    self._progress.notify_all()
+
+    async def _answer(self, delivery: Delivery) -> None:
+        address, message = subjects.parse(delivery.subject), decode(delivery.data)
+        intent = message.data
+        assert address is not None
+        assert address.room is not None
+        assert address.peer is not None
+        assert isinstance(intent, intents.Intent)
+        self.asked.append(intent)
+        if intent.action in self.ignoring:
+            return
+        room, peer = address.room, address.peer
+        try:
+            if intent.action in self.refusing:
+                raise self.refusing[intent.action]
+            result = await self._do(room, peer, intent)
+        except MafaldaError as error:
+            result = results.Rejected(intent=intent.action, error=ErrorInfo.of(error))
+        if isinstance(result, results.TransportResult):
+            if not self.silent_inbox:
+                inbox = delivery.headers[REPLY_HEADER]
+                await self.bus.publish(inbox, compose(result, subject=inbox, source=SOURCE, cause=message))
+            result = result.without_secrets()
+        await self._append(subjects.result(room, peer, intent.action), result, cause=message)
+
+    async def _do(self, room: str, peer: str, intent: intents.Intent) -> results.Result:
+        generation = self.generations.get((room, peer), 0)
+        place = {"server": "s1", "worker": f"s1-0-w{generation}"}
+        match intent:
+            case intents.Join():
+                self.generations[room, peer] = generation = generation + 1
+                self.app_data[room, peer] = intent.app_data
+                joined = events.PeerJoined(
+                    peer=peer, server="s1", worker="s1-0-w1", generation=generation, app_data=intent.app_data
+                )
+                await self.say(room, joined)
+                return self._placement(generation)
+            case intents.CreateTransport():
+                return self._transport(intent.transport, generation)
+            case intents.Produce():
+                opened = events.ProducerOpened(
+                    peer=peer,
+                    producer=intent.producer,
+                    transport=intent.transport,
+                    generation=generation,
+                    media_kind=intent.media_kind,
+                    type="simple",
+                    paused=intent.paused,
+                    app_data=intent.app_data,
+                    **place,
+                )
+                await self.open_elsewhere(room, opened)
+                return results.ProduceResult(
+                    producer=intent.producer, transport=intent.transport, generation=generation, type="simple"
+                )
+            case intents.ProduceData():
+                return results.ProduceDataResult(
+                    data_producer=intent.data_producer, transport=intent.transport, generation=generation
+                )
+            case intents.Consume():
+                return self._consume(intent, generation)
+            case intents.ConsumeData():
+                stream = SctpStreamParameters(stream_id=0, ordered=True)
+                return results.ConsumeDataResult(
+                    data_consumer=intent.data_consumer,
+                    data_producer=intent.data_producer,
+                    transport=intent.transport,
+                    generation=generation,
+                    sctp_stream_parameters=stream,
+                    label="chat",
+                    protocol="",
+                    relayed=False,
+                )
+            case _:
+                return results.Done(intent=intent.action, target=None, generation=generation)
+
+    def _consume(self, intent: intents.Consume, generation: int) -> results.ConsumeResult:
+        opened = self.producers.get(intent.producer)
+        if not isinstance(opened, events.ProducerOpened):
+            raise NotFound("no such producer", producer=intent.producer)
+        self._consumers += 1
+        return results.ConsumeResult(
+            consumer=intent.consumer,
+            producer=intent.producer,
+            transport=intent.transport,
+            generation=generation,
+            media_kind=opened.media_kind,
+            type="simple",
+            rtp_parameters=sent_parameters(opened.media_kind, str(self._consumers)),
+            paused=intent.paused,
+            producer_paused=opened.paused,
+            relayed=True,
+        )
+
+    async def _query(self, delivery: Delivery) -> Message:
+        address, message = subjects.parse(delivery.subject), decode(delivery.data)
+        assert address is not None
+        room, peer = address.room or "", address.peer or ""
+        answer: Payload
+        if isinstance(message.data, queries.QueryTransport):
+            answer = self._transport(message.data.transport, self.generations[room, peer])
+        else:
+            answer = queries.RoomSnapshot(
+                seq=await self.bus.last_seq(),
+                peers=[
+                    queries.PeerInfo(peer=p, app_data=self.app_data[r, p]) for r, p in self.generations if r == room
+                ],
+                producers=[
+                    queries.ProducerInfo(
+                        producer=opened.producer, peer=opened.peer, media_kind=opened.media_kind, paused=opened.paused
+                    )
+                    for opened in self.producers.values()
+                    if isinstance(opened, events.ProducerOpened)
+                ],
+                data_producers=[],
+            )
+        return compose(answer, subject=delivery.reply or "answer", source=SOURCE, cause=message)
+
+    def _placement(self, generation: int) -> results.JoinResult:
+        return results.JoinResult(
+            server="s1",
+            worker=f"s1-0-w{generation}",
+            generation=generation,
+            router_rtp_capabilities=ROUTER_CAPABILITIES,
+        )
+
+    def _transport(self, transport: str, generation: int) -> results.TransportResult:
+        candidate = IceCandidate(
+            foundation="udpcandidate", priority=1076302079, ip="127.0.0.1", protocol="udp", port=self._port, type="host"
+        )
+        return results.TransportResult(
+            transport=transport,
+            generation=generation,
+            ice_parameters=ICE,
+            ice_candidates=[candidate],
+            dtls_parameters=DTLS,
+            sctp_parameters=SctpParameters(port=5000, os=1024, mis=1024, max_message_size=262144),
+        )
+
+    async def _append(self, subject: str, payload: Payload, cause: Message | None = None) -> None:
+        result_id = derived_id("result", cause.id) if cause else None
+        await self.bus.append(subject, compose(payload, subject=subject, source=SOURCE, cause=cause, id=result_id))
+
+
+@asynccontextmanager
+async def run_scripted_fleet(bus: Bus) -> AsyncIterator[ScriptedFleet]:
+    """Answer until the block ends."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        fleet = ScriptedFleet(bus, deaf.getsockname()[1])
+        ready = asyncio.Event()
+        running = asyncio.create_task(fleet.run(ready), name="scripted-fleet")
+        try:
+            async with asyncio.timeout(10):
+                await ready.wait()
+            yield fleet
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            if not running.cancelled() and (error := running.exception()):
+                raise error

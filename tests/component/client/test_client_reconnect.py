@@ -1,0 +1,267 @@
+"""What the SDK does by itself when places, transports and producers go away."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiortc import AudioStreamTrack
+from aiortc.mediastreams import MediaStreamError
+from scripted_fleet import ScriptedFleet
+from test_client_rooms import data_opened_by, next_of, opened_by
+
+from mafalda.bus.protocol import Bus
+from mafalda.client import Client, ClientConfig, GaveUp, Reconnected, Reconnecting, connect
+from mafalda.contract import events, intents
+from mafalda.contract.commands import PlacementCause
+from mafalda.contract.errors import DeadlineExceeded, ErrorInfo, NoCapacity, NotFound
+
+
+async def test_a_moved_peer_opens_its_producers_again_under_their_ids(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        track = AudioStreamTrack()
+        microphone = await room.produce(track, app_data={"what": "voice"})
+        chat = await room.produce_data(label="chat")
+        assert await fleet.move("lobby", "alice") == 2
+        lost = await next_of(stream, Reconnecting)
+        back = await next_of(stream, Reconnected)
+        assert lost == Reconnecting(1, "moved: worker-died")
+        assert isinstance(back, Reconnected)
+        assert (back.generation, back.worker, room.generation, room.worker) == (2, "s1-0-w2", 2, "s1-0-w2")
+        first, second = fleet.asked_for(intents.Produce)
+        assert isinstance(first, intents.Produce)
+        assert isinstance(second, intents.Produce)
+        assert first.producer == second.producer == microphone.id
+        assert second.app_data == {"what": "voice"}
+        assert first.transport != second.transport
+        assert [intent.data_producer for intent in fleet.asked_for(intents.ProduceData)] == [chat.id] * 2  # type: ignore[attr-defined]
+        assert microphone.is_open
+        assert track.readyState == "live"
+        assert fleet.asked_for(intents.CloseTransport) == []
+    track.stop()
+
+
+async def test_pause_is_kept_over_a_move(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        microphone = await room.produce(AudioStreamTrack())
+        await microphone.pause()
+        await fleet.move("lobby", "alice")
+        await next_of(stream, Reconnected)
+        assert [intent.paused for intent in fleet.asked_for(intents.Produce)] == [False, True]  # type: ignore[attr-defined]
+        await microphone.resume()
+        assert len(fleet.asked_for(intents.ResumeProducer)) == 1
+
+
+async def test_an_older_placement_changes_nothing(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        await fleet.move("lobby", "alice")
+        await next_of(stream, Reconnected)
+        fleet.generations["lobby", "alice"] = 0
+        await fleet.move("lobby", "alice")
+        fleet.generations["lobby", "alice"] = 2
+        await room.produce_data(label="still here")
+        assert room.generation == 2
+        assert room.connected
+
+
+async def test_moved_twice_in_a_row_ends_at_the_last_place(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        microphone = await room.produce(AudioStreamTrack())
+        for _ in range(3):
+            await fleet.move("lobby", "alice")
+        back = await next_of(stream, Reconnected)
+        assert isinstance(back, Reconnected)
+        while back.generation < 4:
+            back = await next_of(stream, Reconnected)
+            assert isinstance(back, Reconnected)
+        assert microphone.is_open
+        last = fleet.asked_for(intents.Produce)[-1]
+        assert isinstance(last, intents.Produce)
+        assert last.producer == microphone.id
+
+
+async def test_a_produce_in_the_middle_of_a_move_is_done_at_the_new_place(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        fleet.ignoring.add("create-transport")
+        producing = asyncio.create_task(room.produce(AudioStreamTrack(), id="mic"))
+        await fleet.seen(lambda: bool(fleet.asked_for(intents.CreateTransport)))
+        fleet.ignoring.clear()
+        await fleet.move("lobby", "alice")
+        async with asyncio.timeout(5):
+            microphone = await producing
+        assert microphone.is_open
+        assert len(fleet.asked_for(intents.Produce)) == 1
+
+
+async def test_a_stranded_peer_waits_for_its_place(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        error = ErrorInfo.of(NoCapacity("every worker is full"))
+        await fleet.say("lobby", events.PeerStranded(peer="alice", generation=1, error=error))
+        assert await next_of(stream, Reconnecting) == Reconnecting(1, "stranded: no-capacity")
+        assert not room.connected
+        await fleet.move("lobby", "alice")
+        await next_of(stream, Reconnected)
+        assert room.connected
+
+
+async def test_a_room_without_a_place_is_given_up(bus: Bus, fleet: ScriptedFleet) -> None:
+    async with (
+        connect(bus=bus, config=ClientConfig(reconnect_timeout_s=0.3)) as client,
+        client.join("lobby", "alice") as room,
+    ):
+        stream = room.events()
+        channel = await room.produce_data()
+        cause: PlacementCause = "server-lost"
+        moved = events.PeerMoved(peer="alice", server="s2", worker="w", generation=2, cause=cause)
+        await fleet.say("lobby", moved)
+        with pytest.raises(DeadlineExceeded):
+            await next_of(stream, GaveUp)
+        assert channel.closed
+        with pytest.raises(DeadlineExceeded):
+            channel.send(b"anybody?")
+
+
+async def test_a_lost_transport_is_replaced_at_the_same_place(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        channel = await room.produce_data(id="chat")
+        first = fleet.asked_for(intents.CreateTransport)[0]
+        assert isinstance(first, intents.CreateTransport)
+        closed = events.TransportClosed(transport=first.transport, generation=1, reason="ice-failed")
+        await fleet.say_to("lobby", "alice", closed)
+        assert await next_of(stream, Reconnecting) == Reconnecting(1, "transport closed: ice-failed")
+        back = await next_of(stream, Reconnected)
+        assert isinstance(back, Reconnected)
+        assert back.generation == 1
+        assert channel.is_open
+        await fleet.seen(
+            lambda: fleet.asked_for(intents.CloseTransport) == [intents.CloseTransport(transport=first.transport)]
+        )
+
+
+async def test_a_transport_that_never_connects_is_replaced(bus: Bus, fleet: ScriptedFleet) -> None:
+    async with (
+        connect(bus=bus, config=ClientConfig(ice_timeout_s=0.3)) as client,
+        client.join("lobby", "alice") as room,
+    ):
+        stream = room.events()
+        await room.produce(AudioStreamTrack())
+        assert await next_of(stream, Reconnecting) == Reconnecting(1, "send transport not connected in time")
+        await next_of(stream, Reconnected)
+        assert len(fleet.asked_for(intents.Produce)) == 2
+
+
+async def test_ice_parameters_that_were_missed_are_asked_for(client: Client, fleet: ScriptedFleet) -> None:
+    fleet.silent_inbox = True
+    async with client.join("lobby", "alice") as room:
+        assert (await room.produce(AudioStreamTrack())).is_open
+
+
+# --- consumers -----------------------------------------------------------------------------------------
+
+
+async def test_a_consumer_follows_its_producer_to_a_new_place(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        consumer = await room.consume("voice")
+        track, first_id = consumer.track, consumer.id
+        fleet.producers.clear()
+        await fleet.say(
+            "lobby", events.PeerMoved(peer="bob", server="s", worker="w", generation=2, cause="worker-died")
+        )
+        async with asyncio.timeout(5):
+            while consumer.is_open:
+                await asyncio.sleep(0.01)
+        assert consumer.producer_paused
+        assert "voice" not in room.producers
+        await fleet.open_elsewhere("lobby", opened_by("bob", "voice", generation=2))
+        async with asyncio.timeout(5):
+            await consumer.wait_open()
+        assert consumer.is_open
+        assert consumer.track is track
+        assert consumer.id != first_id
+        assert track.readyState == "live"
+        assert len(fleet.asked_for(intents.Consume)) == len(fleet.asked_for(intents.ResumeConsumer)) == 2
+
+
+async def test_a_closed_producer_ends_its_consumers(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        consumer = await room.consume("voice")
+        await fleet.say("lobby", events.ProducerClosed(peer="bob", producer="voice", generation=1, reason="closed"))
+        async with asyncio.timeout(5):
+            await consumer.wait_closed()
+        with pytest.raises(MediaStreamError):
+            await consumer.track.recv()
+
+
+async def test_a_producer_that_stays_away_ends_its_consumers(bus: Bus, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with (
+        connect(bus=bus, config=ClientConfig(producer_wait_s=0.3)) as client,
+        client.join("lobby", "alice") as room,
+    ):
+        consumer, stream = await room.consume("voice"), room.events()
+        fleet.producers.clear()
+        await fleet.say(
+            "lobby", events.PeerMoved(peer="bob", server="s", worker="w", generation=2, cause="server-lost")
+        )
+        gave_up = await next_of(stream, GaveUp)
+        assert isinstance(gave_up, GaveUp)
+        assert isinstance(gave_up.error, NotFound)
+        assert consumer.closed
+
+
+async def test_a_consumer_closed_by_the_worker_is_opened_again(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        consumer = await room.consume("voice", paused=True)
+        first_id = consumer.id
+        closed = events.ConsumerClosed(consumer=first_id, producer="voice", generation=1, reason="worker-died")
+        await fleet.say_to("lobby", "alice", closed)
+        await fleet.seen(lambda: len(fleet.asked_for(intents.Consume)) == 2)
+        async with asyncio.timeout(5):
+            await consumer.wait_open()
+        assert consumer.id != first_id
+        assert fleet.asked_for(intents.ResumeConsumer) == []
+
+
+async def test_both_ends_moved_at_once(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        consumer, stream = await room.consume("voice"), room.events()
+        fleet.producers.clear()
+        await fleet.move("lobby", "alice")
+        await fleet.say(
+            "lobby", events.PeerMoved(peer="bob", server="s", worker="w", generation=2, cause="worker-died")
+        )
+        await next_of(stream, Reconnected)
+        await fleet.open_elsewhere("lobby", opened_by("bob", "voice", generation=2))
+        await fleet.seen(lambda: len(fleet.asked_for(intents.ResumeConsumer)) == 2)
+        async with asyncio.timeout(5):
+            await consumer.wait_open()
+        assert consumer.is_open
+
+
+async def test_what_does_not_exist_cannot_be_consumed(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        with pytest.raises(NotFound):
+            await room.consume("nothing")
+        await fleet.say("lobby", data_opened_by("bob", "chat"))
+
+
+async def test_closing_is_told_once(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        consumer, producer = await room.consume("voice"), await room.produce(AudioStreamTrack())
+        for _ in range(2):
+            await consumer.close()
+            await producer.close()
+        assert len(fleet.asked_for(intents.CloseConsumer)) == len(fleet.asked_for(intents.CloseProducer)) == 1
+        with pytest.raises(MediaStreamError):
+            await consumer.track.recv()

@@ -1,0 +1,189 @@
+"""Joining, what a room shows, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from scripted_fleet import ScriptedFleet
+
+from mafalda.client import Client, Room, RoomEvent
+from mafalda.contract import events, intents
+from mafalda.contract.errors import AlreadyExists, DeadlineExceeded, IllegalId, NoCapacity, NotJoined
+from mafalda.contract.queries import DataProducerInfo, ProducerInfo
+
+
+def opened_by(peer: str, producer: str, generation: int = 1, kind: str = "audio") -> events.ProducerOpened:
+    return events.ProducerOpened.model_validate(
+        {
+            "peer": peer,
+            "producer": producer,
+            "transport": "t",
+            "server": "s1",
+            "worker": "w1",
+            "generation": generation,
+            "mediaKind": kind,
+            "type": "simple",
+        }
+    )
+
+
+async def next_of(stream: object, kind: type[RoomEvent]) -> RoomEvent:
+    async with asyncio.timeout(10):
+        async for event in stream:  # type: ignore[attr-defined]
+            if isinstance(event, kind):
+                return event  # type: ignore[no-any-return]
+    raise AssertionError("the events ended")
+
+
+async def test_join_shows_the_room_and_leave_says_goodbye(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice", app_data={"name": "Alice"}) as room:
+        assert (room.id, room.peer, room.server, room.worker, room.generation) == (
+            "lobby", "alice", "s1", "s1-0-w1", 1,
+        )  # fmt: skip
+        assert room.peers["alice"].app_data == {"name": "Alice"}
+        async with client.join("lobby", "bob") as other:
+            assert set(other.peers) == {"alice", "bob"}
+    assert len(fleet.asked_for(intents.Leave)) == 2
+
+
+async def test_events_are_on_top_of_what_is_known_none_missed(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "early"))
+    async with client.join("lobby", "alice") as room:
+        assert set(room.producers) == {"early"}
+        stream = room.events()
+        await fleet.open_elsewhere("lobby", opened_by("bob", "late"))
+        await fleet.say("lobby", events.ProducerPaused(peer="bob", producer="late"))
+        closed = events.ProducerClosed(peer="bob", producer="early", generation=1, reason="closed")
+        await fleet.say("lobby", closed)
+        seen = [await next_of(stream, events.Event) for _ in range(3)]
+        assert [type(event).__name__ for event in seen] == ["ProducerOpened", "ProducerPaused", "ProducerClosed"]
+        assert set(room.producers) == {"late"}
+        assert room.producers["late"].paused
+    assert [event async for event in stream] == []
+
+
+async def test_arrivals_are_those_here_and_those_to_come_but_not_ours(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "early"))
+    async with client.join("lobby", "alice") as room, asyncio.timeout(10):
+        arrivals = room.arrivals()
+        assert await anext(arrivals) == room.producers["early"]
+        channel = await room.produce_data(label="ours")
+        await fleet.say("lobby", data_opened_by("alice", channel.id))
+        await fleet.open_elsewhere("lobby", opened_by("carol", "late"))
+        found = await anext(arrivals)
+        assert isinstance(found, ProducerInfo)
+        assert found.producer == "late"
+        await fleet.say("lobby", data_opened_by("carol", "chat"))
+        assert isinstance(await anext(arrivals), DataProducerInfo)
+        await arrivals.aclose()
+
+
+def data_opened_by(peer: str, producer: str) -> events.DataProducerOpened:
+    return events.DataProducerOpened.model_validate(
+        {
+            "peer": peer,
+            "dataProducer": producer,
+            "transport": "t",
+            "server": "s1",
+            "worker": "w1",
+            "generation": 1,
+            "sctpStreamParameters": {"streamId": 0},
+            "label": "ours",
+        }
+    )
+
+
+async def test_an_event_before_the_snapshot_counts_once(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        for name in ("one", "two"):
+            await fleet.open_elsewhere("lobby", opened_by("bob", name))
+        async with client.join("lobby", "carol") as other:
+            assert set(other.producers) == {"one", "two"}
+        assert set(room.peers) == {"alice", "carol"} or set(room.peers) == {"alice"}
+
+
+@pytest.mark.parametrize(("room", "peer"), [("a.b", "alice"), ("lobby", ""), ("lobby", "x" * 65), ("*", "alice")])
+async def test_illegal_ids_are_refused_before_they_are_sent(
+    client: Client, fleet: ScriptedFleet, room: str, peer: str
+) -> None:
+    with pytest.raises(IllegalId):
+        async with client.join(room, peer or "."):
+            pass
+    assert fleet.asked == []
+
+
+async def test_a_refused_join_raises_the_class_that_was_answered(client: Client, fleet: ScriptedFleet) -> None:
+    fleet.refusing["join"] = NoCapacity("every worker is full", servers=3)
+    with pytest.raises(NoCapacity) as caught:
+        async with client.join("lobby", "alice"):
+            pass
+    assert caught.value.details == {"servers": 3}
+
+
+async def test_a_silent_fleet_is_asked_again_with_the_same_id_until_the_deadline(
+    bus: object, fleet: ScriptedFleet
+) -> None:
+    from mafalda.client import ClientConfig, connect
+
+    fleet.ignoring.add("join")
+    config = ClientConfig(join_timeout_s=0.5, retry_interval_s=0.1)
+    async with connect(bus=bus, config=config) as client:  # type: ignore[arg-type]
+        with pytest.raises(DeadlineExceeded):
+            async with client.join("lobby", "alice"):
+                pass
+    assert len(fleet.asked) == 1
+
+
+async def test_being_let_go_ends_the_room(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        await fleet.say("lobby", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
+        with pytest.raises(NotJoined) as caught:
+            await next_of(stream, intents.Join)  # type: ignore[arg-type]
+        assert caught.value.details == {"reason": "evicted"}
+        with pytest.raises(NotJoined):
+            await room.produce_data()
+    assert fleet.asked_for(intents.Leave) == []
+
+
+async def test_an_unreadable_message_on_our_subjects_disturbs_nobody(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        connection = fleet.bus.connection  # type: ignore[attr-defined]
+        await connection.publish("mafalda.room.lobby.event.peer-joined", b"{not json", headers={})
+        await fleet.open_elsewhere("lobby", opened_by("bob", "fine"))
+        await next_of(stream, events.ProducerOpened)
+        assert "fine" in room.producers
+
+
+async def test_an_event_reader_that_sleeps_gets_an_error_not_a_hole(bus: object, fleet: ScriptedFleet) -> None:
+    from mafalda.client import ClientConfig, connect
+    from mafalda.contract.errors import Broken
+
+    async with (
+        connect(bus=bus, config=ClientConfig(max_queued_events=3)) as client,  # type: ignore[arg-type]
+        client.join("lobby", "alice") as room,
+    ):
+        sleepy, awake = room.events(), room.events()
+        for number in range(5):
+            await fleet.open_elsewhere("lobby", opened_by("bob", f"p{number}"))
+            await next_of(awake, events.ProducerOpened)
+        got = []
+        with pytest.raises(Broken):
+            async for event in sleepy:
+                got.append(event)
+        assert len(got) == 3
+
+
+async def produce_refused(room: Room) -> None:
+    await room.produce_data(id="taken")
+
+
+async def test_a_refused_produce_raises_and_leaves_nothing(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        fleet.refusing["produce-data"] = AlreadyExists("the room has one", producer="taken")
+        with pytest.raises(AlreadyExists):
+            await produce_refused(room)
+        del fleet.refusing["produce-data"]
+        assert (await room.produce_data(id="taken")).is_open

@@ -1,0 +1,166 @@
+"""Shared work, load reports, requests, inboxes: what is delivered at most once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mafalda.bus.messages import compose
+from mafalda.bus.protocol import Bus, Delivery
+from mafalda.contract import subjects
+from mafalda.contract.envelope import Message, decode, peek_id
+from mafalda.contract.errors import (
+    DeadlineExceeded,
+    MafaldaError,
+    MalformedMessage,
+    NotFound,
+    UnknownType,
+)
+from mafalda.contract.results import Done
+
+INTENT = subjects.intent("r", "p", "join")
+REQUEST = subjects.agent_request("s1", "inventory")
+
+
+def message(subject: str, target: str | None = None) -> Message:
+    return compose(Done(intent="test", generation=1, target=target), subject=subject, source="/agent")
+
+
+async def test_each_entry_goes_to_one_member_of_a_group(backend: Any, h: Any) -> None:
+    async with (
+        backend.open() as one,
+        backend.open() as two,
+        backend.open() as other,
+        one.share(subjects.ALL_INTENTS, group="allocator") as first,
+        two.share(subjects.ALL_INTENTS, group="allocator") as second,
+        other.share(subjects.ALL_INTENTS, group="audit") as alone,
+    ):
+        seen: Counter[int] = Counter()
+        enough = asyncio.Event()
+
+        async def drain(deliveries: Any) -> None:
+            async for delivery in deliveries:
+                assert delivery.subject == INTENT
+                seen[delivery.seq] += 1
+                if len(seen) == 60:
+                    enough.set()
+
+        drains = [asyncio.create_task(drain(deliveries)) for deliveries in (first, second)]
+        await asyncio.gather(*(one.append(INTENT, h.message(INTENT)) for _ in range(60)))
+        await h.append(one, subjects.room_event("r", "x"))
+        async with asyncio.timeout(10):
+            await enough.wait()
+        assert [d.seq for d in await h.take(alone, 60)] == list(range(1, 61))
+        for task in drains:
+            task.cancel()
+        await asyncio.gather(*drains, return_exceptions=True)
+        assert set(seen.values()) == {1}
+
+
+async def test_load_reports_are_heard_and_the_last_ones_kept(backend: Any, h: Any) -> None:
+    async with backend.open() as agent, backend.open() as allocator:
+        assert await allocator.latest_loads() == []
+        async with allocator.listen(subjects.ALL_LOADS) as loads:
+            sent = [(subjects.load(server), h.message(subjects.load(server))) for server in ("a", "b", "a")]
+            for subject, message in sent:
+                await agent.publish(subject, message)
+            heard = await h.take(loads, 3)
+        assert [(d.subject, decode(d.data), d.seq) for d in heard] == [(s, m, 0) for s, m in sent]
+        assert {(d.subject, decode(d.data).id) for d in await allocator.latest_loads()} == {
+            (subject, message.id) for subject, message in sent[1:]
+        }
+        assert await allocator.last_seq() == 0
+
+
+async def test_what_the_log_captures_cannot_go_around_it(bus: Bus, h: Any) -> None:
+    with pytest.raises(ValueError, match="append there"):
+        await bus.publish(INTENT, h.message(INTENT))
+
+
+async def test_a_request_is_answered(backend: Any, h: Any) -> None:
+    async with backend.open() as agent, backend.open() as asker:
+        asked: list[Delivery] = []
+
+        async def handler(delivery: Delivery) -> Message:
+            asked.append(delivery)
+            return message(delivery.subject, target="found")
+
+        async with agent.serve("mafalda.server.s1.request.*", handler=handler):
+            question = h.message(REQUEST)
+            answer = await asker.request(REQUEST, question, timeout_s=5)
+        assert isinstance(answer.data, Done)
+        assert answer.data.target == "found"
+        assert [(d.subject, decode(d.data), d.seq) for d in asked] == [(REQUEST, question, 0)]
+        assert asked[0].reply
+
+
+async def test_a_refusal_arrives_as_its_own_class(backend: Any, bus: Bus, h: Any) -> None:
+    async def handler(delivery: Delivery) -> Message:
+        raise NotFound("no such transport", transport="t1")
+
+    async with bus.serve(REQUEST, handler=handler):
+        with pytest.raises(NotFound) as caught:
+            await bus.request(REQUEST, h.message(REQUEST), timeout_s=5)
+    assert (caught.value.reason, caught.value.details) == ("no such transport", {"transport": "t1"})
+
+
+async def test_a_bug_in_a_handler_is_an_answer_too_and_tells_no_secrets(bus: Bus, h: Any) -> None:
+    async def handler(delivery: Delivery) -> Message:
+        raise RuntimeError("the password is swordfish")
+
+    async with bus.serve(REQUEST, handler=handler):
+        for _ in range(2):  # and the server lives on
+            with pytest.raises(MafaldaError) as caught:
+                await bus.request(REQUEST, h.message(REQUEST), timeout_s=5)
+            assert "swordfish" not in str(caught.value)
+
+
+async def test_a_request_to_nobody_fails_at_once(bus: Bus, h: Any) -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(DeadlineExceeded):
+            await bus.request(REQUEST, h.message(REQUEST), timeout_s=60)
+
+
+async def test_a_request_has_a_deadline_and_a_slow_one_blocks_no_other(bus: Bus, h: Any) -> None:
+    hang = asyncio.Event()
+
+    async def handler(delivery: Delivery) -> Message:
+        if b'"target":"hang"' in delivery.data:
+            await hang.wait()
+        return message(delivery.subject)
+
+    async with bus.serve(REQUEST, handler=handler):
+        slow = asyncio.create_task(bus.request(REQUEST, h.message(REQUEST, target="hang"), timeout_s=0.5))
+        assert (await bus.request(REQUEST, h.message(REQUEST), timeout_s=5)).subject == REQUEST
+        with pytest.raises(DeadlineExceeded):
+            await slow
+    # what still hangs was cancelled with the server: ``no_leaked_tasks`` looks
+
+
+async def test_bad_requests_are_told_why(backend: Any, bus: Bus, h: Any) -> None:
+    async def handler(delivery: Delivery) -> Message:
+        return decode(delivery.data)
+
+    unknown = h.message(REQUEST).model_copy(update={"type": "mafalda.intent.dance.v1"})
+    async with bus.serve(REQUEST, handler=handler):
+        with pytest.raises(UnknownType):
+            await bus.request(REQUEST, unknown, timeout_s=5)
+        with pytest.raises(MalformedMessage):
+            await bus.request(REQUEST, h.message(REQUEST).model_copy(update={"specversion": "0.3"}), timeout_s=5)
+
+
+async def test_an_inbox_gets_what_is_sent_to_it(backend: Any, h: Any) -> None:
+    async with backend.open() as client, backend.open() as agent:
+        async with client.inbox() as inbox, client.inbox() as other:
+            assert inbox.subject != other.subject
+            assert subjects.check_reply(inbox.subject) == inbox.subject
+            sent = [h.message(inbox.subject) for _ in range(3)]
+            for message in sent:
+                await agent.publish(inbox.subject, message)
+            assert [peek_id((await inbox.next(5)).data) for _ in sent] == [message.id for message in sent]
+            with pytest.raises(DeadlineExceeded):
+                await other.next(0.05)
+        assert await client.last_seq() == 0

@@ -1,0 +1,57 @@
+"""Fixtures that all kinds of tests share: a real nats-server, and a fresh bus on it for each test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+import pytest
+
+from mafalda.bus.config import BusConfig
+from mafalda.bus.connection import open_connection
+from mafalda.bus.jetstream import ApiRefused, call
+from mafalda.bus.nats_bus import NatsBus, connect
+from mafalda.bus.server import NatsServer, ServerConfig, run_server
+from mafalda.bus.streams import LOAD_STREAM, LOG_STREAM
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """One nats-server for the session, on a free loopback port, its store in a directory that goes away."""
+    with asyncio.Runner() as runner:  # a loop of its own: tests come and go on theirs
+        running = run_server(ServerConfig(port=0))
+        server = runner.run(running.__aenter__())
+        try:
+            yield server
+        finally:
+            runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def nats_url(nats_server: NatsServer) -> str:
+    """The session's server, without any stream of ours."""
+    config = BusConfig(servers=(nats_server.url,), name="fresh")
+    async with open_connection(config) as connection:
+        for stream in (LOG_STREAM, LOAD_STREAM):
+            with suppress(ApiRefused):  # there is none
+                await call(connection, f"STREAM.DELETE.{stream}")
+    return nats_server.url
+
+
+@pytest.fixture
+async def nats_bus(nats_url: str) -> AsyncIterator[NatsBus]:
+    """A bus on the session's server, with an empty log."""
+    async with connect(BusConfig(servers=(nats_url,), name="test")) as bus:
+        yield bus
+
+
+@pytest.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """Fail a test that leaves tasks behind. Name it first, so that it looks last."""
+    before = asyncio.all_tasks()
+    yield
+    deadline = asyncio.get_running_loop().time() + 2  # nats-py cancels its tasks without awaiting them
+    while leaked := [task for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()]:
+        assert asyncio.get_running_loop().time() < deadline, f"tasks left behind: {leaked}"
+        await asyncio.wait(leaked, timeout=0.05)

@@ -1,0 +1,101 @@
+"""Whole fleets, as ``mafalda up`` makes them: real processes, real NATS, real workers, on free loopback ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A running ``mafalda up``."""
+
+    process: subprocess.Popen[bytes]
+    nats_url: str
+    pids: dict[str, int]
+    environment: dict[str, str]
+
+    def mafalda(self, *arguments: str, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command against this fleet."""
+        return subprocess.run(
+            [sys.executable, "-m", "mafalda", *arguments],
+            env={**self.environment, "MAFALDA_NATS_URL": self.nats_url},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=check,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """What a command prints with ``--json``."""
+        return json.loads(self.mafalda(*arguments, "--json").stdout)
+
+    def family(self) -> list[psutil.Process]:
+        """The supervisor and everything that it started, however deep."""
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+
+def environment(state: Path) -> dict[str, str]:
+    """An environment in which nothing of a developer's own fleet is seen or touched."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAFALDA_NATS", "OTEL_"))}
+    return {**own, "XDG_STATE_HOME": str(state)}
+
+
+@contextmanager
+def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
+    """``mafalda up`` on a free port, stopped with SIGTERM if it still runs."""
+    own = {**environment(state), **extra}
+    with (state / "up.log").open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mafalda", "up", "--json", "--nats-port", "0", *arguments],
+            env=own,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+    try:
+        line = _first_line(process)
+        assert line, f"mafalda up did not start: {(state / 'up.log').read_text()[-3000:]}"
+        ready = json.loads(line)
+        yield Up(process, ready["nats_url"], ready["pids"], own)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_TIMEOUT_S)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        return process.stdout.readline() if selector.select(START_TIMEOUT_S) else b""
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One fleet for all tests that only need one: two workers, the policy that spreads."""
+    with up(tmp_path_factory.mktemp("fleet"), "--workers", "2", "--policy", "spread") as running:
+        yield running
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Where a fleet of this test's own keeps its log."""
+    return tmp_path

@@ -1,0 +1,315 @@
+"""Peers that lost their place, servers that fell silent, and what happens to what was asked meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+from allocator_world import World, placed, rejection
+
+from mafalda.allocator import agenda
+from mafalda.allocator.config import AllocatorConfig
+from mafalda.contract import commands, events, intents, results
+from mafalda.contract.ids import derived_id
+from mafalda.contract.payload import Place
+
+
+def at(server: str, slot: int = 0, incarnation: str = "i1") -> Place:
+    return Place(server=server, worker=f"{server}-{slot}-{incarnation}")
+
+
+def place_command(decision: object) -> commands.PlacePeer:
+    (say,) = decision.commands  # type: ignore[attr-defined]
+    assert isinstance(say.payload, commands.PlacePeer)
+    return say.payload
+
+
+# --- the place is gone ---------------------------------------------------------------------------
+
+
+def test_a_dead_worker_s_peers_are_placed_again() -> None:
+    world = World()
+    world.server("s1", 2)
+    world.join("lobby", "alice", id="join-1", region="eu")
+    place = world.view.peer(("lobby", "alice")).place  # type: ignore[union-attr]
+    seq = world.kill_worker(place)
+    (stimulus,) = agenda.of_entry(world.view, seq)
+    decision = world.commit(world.decide(stimulus))
+    command = place_command(decision)
+    assert (command.generation, command.cause, command.join, command.region) == (2, "worker-died", "join-1", "eu")
+    assert placed(decision) == at("s1", 1)
+    (say,) = decision.commands
+    assert say.correlation == "c-join-1", "it still stems from the join"
+    assert say.causation == f"m{seq}"
+    assert world.view.homeless == {}
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        (events.ServerLost(server="s1", incarnation="i1"), "server-lost"),
+        (events.ServerStopped(server="s1", incarnation="i1"), "drain"),
+    ],
+)
+def test_an_ended_server_s_peers_are_placed_elsewhere(event: events.Event, cause: str) -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    world.server("s2", 1)
+    world.server_event(event, "s1")
+    decision = world.decide(world.homeless("lobby", "alice"))
+    assert (placed(decision), place_command(decision).cause) == (at("s2"), cause)
+
+
+def test_a_restarted_server_s_peers_are_placed_again_even_there() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    world.server("s1", 1, incarnation="i2", report=False)
+    decision = world.decide(world.homeless("lobby", "alice"))
+    assert (placed(decision), place_command(decision).cause) == (at("s1", 0, "i2"), "server-restarted")
+
+
+def test_an_event_of_an_earlier_incarnation_moves_nobody() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.server("s1", 1, incarnation="i2", report=False)
+    world.joined("lobby", "alice")
+    world.server_event(events.ServerLost(server="s1", incarnation="i1"), "s1")
+    assert world.view.homeless == {}
+
+
+def test_peers_stay_on_a_draining_server() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.server("s2", 1)
+    place = world.joined("lobby", "alice")
+    world.server_event(events.ServerDraining(server=place.server, incarnation="i1", draining=True), place.server)
+    assert world.view.homeless == {}
+    assert placed(world.join("lobby", "bob")) != place
+
+
+def test_a_command_to_a_worker_that_died_meanwhile_is_decided_again() -> None:
+    world = World()
+    world.server("s1", 2)
+    decision = world.decide(world.intent("lobby", "alice", intents.Join()))
+    world.kill_worker(placed(decision))
+    world.commit(decision)
+    (stimulus,) = agenda.of_entry(world.view, world.seq)
+    again = place_command(world.commit(world.decide(stimulus)))
+    assert (again.generation, again.cause) == (2, "worker-died")
+    assert world.view.homeless == {}
+
+
+def test_generations_only_grow() -> None:
+    world = World()
+    world.server("s1", 3)
+    world.server("s2", 3)
+    world.joined("lobby", "alice")
+    seen = [1]
+    for _ in range(5):
+        world.kill_worker(world.view.peer(("lobby", "alice")).place)  # type: ignore[union-attr]
+        seen.append(place_command(world.commit(world.decide(world.homeless("lobby", "alice")))).generation)
+    assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_who_runs_already_may_go_above_the_watermark_up_to_the_ceiling() -> None:
+    world = World()
+    world.server("s1", 2)
+    place = world.joined("lobby", "alice")
+    other = at("s1", 1) if place == at("s1", 0) else at("s1", 0)
+    world.load("s1", {other.worker: 0.7})
+    world.kill_worker(place)
+    assert rejection(world.join("lobby", "bob")).error.code == "no-capacity"
+    assert placed(world.decide(world.homeless("lobby", "alice"))) == other
+
+
+# --- stranded ------------------------------------------------------------------------------------
+
+
+def test_a_peer_is_stranded_once_and_placed_when_there_is_room() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    world.kill_worker(at("s1"))
+    stranded = world.homeless("lobby", "alice")
+    decision = world.commit(world.decide(stranded))
+    (say,) = decision.events
+    assert isinstance(say.payload, events.PeerStranded)
+    assert say.payload.error.code == "no-capacity"
+    assert say.subject == "mafalda.room.lobby.event.peer-stranded"
+    assert say.id == derived_id("peer-stranded", "lobby", "alice", 1)
+    assert world.decide(stranded).says == (), "said once"
+
+    world.server("s2", 1)
+    world.now += 2
+    assert stranded in agenda.due(world.view, world.now)
+    assert placed(world.commit(world.decide(stranded))) == at("s2")
+
+
+def test_many_stranded_peers_are_tried_a_few_at_a_time_and_all_in_turn() -> None:
+    world = World(AllocatorConfig(watermark=0.95, ceiling=0.95))
+    world.server("s1", 10)
+    for index in range(150):
+        world.joined(f"room-{index}", "x")
+    world.server_event(events.ServerLost(server="s1", incarnation="i1"), "s1")
+    for homeless in list(world.view.homeless.values()):
+        world.commit(world.decide(homeless))
+    tried = set()
+    for _ in range(3):
+        world.now += 2
+        due = agenda.due(world.view, world.now)
+        assert len(due) <= 64
+        for stimulus in due:
+            agenda.looked_at(world.view, stimulus, world.now)
+        tried |= set(due)
+        world.now -= 1.5  # the others' turn comes before the first are due again
+    assert len(tried) == 150
+
+
+# --- asked meanwhile -----------------------------------------------------------------------------
+
+
+def test_an_intent_without_a_place_is_answered_with_what_happened() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    world.kill_worker(at("s1"))
+    intent = world.intent("lobby", "alice", intents.PauseProducer(producer="mic"))
+    decision = world.commit(world.decide(intent))
+    assert rejection(decision).error.code == "worker-died"
+    assert world.view.open.get(intent.seq) is None
+
+
+def test_a_peer_without_a_place_can_leave() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    world.kill_worker(at("s1"))
+    decision = world.commit(world.decide(world.intent("lobby", "alice", intents.Leave(), id="leave-1")))
+    left, done = decision.says
+    assert isinstance(left.payload, events.PeerLeft)
+    assert isinstance(done.payload, results.Done)
+    assert (done.subject, done.causation) == ("mafalda.room.lobby.peer.alice.result.leave", "leave-1")
+    assert world.view.peer(("lobby", "alice")) is None
+    assert world.view.homeless == {}
+    assert len(world.view.open) == 0
+
+
+def test_what_was_asked_of_the_former_place_is_dropped() -> None:
+    world = World(AllocatorConfig(policy="spread"))
+    world.server("s1", 3)
+    world.joined("lobby", "alice")
+    place = world.joined("lobby", "bob")
+    world.produce("lobby", "alice", "mic")
+    intent = world.consume("lobby", "bob", "mic")
+    world.kill_worker(place)
+    assert world.view.open.get(intent.seq) is None
+
+
+# --- silence -------------------------------------------------------------------------------------
+
+
+def test_a_silent_server_is_lost_after_three_intervals() -> None:
+    world = World(AllocatorConfig(grace_s=0))
+    world.server("s1", 1)
+    world.server("s2", 1)
+    world.now += 2
+    world.load("s2")
+    world.now += 1.5
+    (server,) = world.view.lost_servers(world.now)
+    decision = world.commit(world.decide(server))
+    (say,) = decision.events
+    assert say.payload == events.ServerLost(server="s1", incarnation="i1")
+    assert say.id == derived_id("server-lost", "s1", "i1")
+    assert say.subject == "mafalda.server.s1.event.server-lost"
+    assert not agenda.is_open(world.view, server)
+    assert world.view.lost_servers(world.now) == []
+
+
+def test_a_fresh_allocator_holds_nobody_for_lost_before_its_grace_is_over() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.view.begin(world.now)
+    world.now += 4.9
+    assert world.view.lost_servers(world.now) == []
+    world.now += 0.2
+    assert [server.server for server in world.view.lost_servers(world.now)] == ["s1"]
+
+
+def test_who_is_deaf_holds_nobody_for_lost() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.view.go_deaf()
+    world.now += 3600
+    assert world.view.lost_servers(world.now) == []
+    world.view.hear_again(world.now)
+    world.now += 4
+    assert world.view.lost_servers(world.now) == []
+    world.now += 2
+    assert len(world.view.lost_servers(world.now)) == 1
+
+
+@pytest.mark.parametrize("event", [events.ServerStopped, events.ServerLost])
+def test_who_stopped_is_not_lost_again(event: type[events.ServerStopped] | type[events.ServerLost]) -> None:
+    world = World(AllocatorConfig(grace_s=0))
+    world.server("s1", 1)
+    world.server_event(event(server="s1", incarnation="i1"), "s1")
+    world.now += 60
+    assert world.view.lost_servers(world.now) == []
+
+
+def test_a_server_of_the_log_s_past_is_no_candidate_before_it_reports() -> None:
+    world = World()
+    world.view.begun = False
+    world.server("s1", 1, report=False)
+    world.view.begin(world.now)
+    waiting = world.intent("lobby", "alice", intents.Join())
+    assert world.decide(waiting).says == (), "a report may come any moment"
+    agenda.looked_at(world.view, waiting, world.now)
+    assert agenda.due(world.view, world.now) == []
+    world.load("s1")
+    assert agenda.due(world.view, world.now) == [waiting]
+    assert placed(world.decide(waiting)) == at("s1")
+
+
+def test_who_waits_for_reports_that_do_not_come_is_told_so() -> None:
+    world = World()
+    world.view.begun = False
+    world.server("s1", 1, report=False)
+    world.view.begin(world.now)
+    waiting = world.intent("lobby", "alice", intents.Join())
+    world.now += 5.1
+    assert rejection(world.decide(waiting)).error.details == {"no-report-yet": 1}
+
+
+# --- what another allocator left -----------------------------------------------------------------
+
+
+def test_what_nobody_did_is_due_after_a_while() -> None:
+    world = World()
+    world.server("s1", 1)
+    intent = world.intent("lobby", "alice", intents.Join())
+    assert agenda.due(world.view, world.now + 0.9) == []
+    assert agenda.due(world.view, world.now + 1.0) == [intent]
+
+
+def test_a_room_in_which_another_is_at_work_is_left_to_it_for_a_while() -> None:
+    world = World()
+    world.server("s1", 1)
+    intent = world.intent("lobby", "alice", intents.Join())
+    world.now += 0.8
+    world.join("lobby", "bob")
+    world.now += 0.4
+    assert agenda.due(world.view, world.now) == []
+    world.now += 0.7
+    assert agenda.due(world.view, world.now) == [intent]
+
+
+def test_an_unanswered_consume_is_forgotten_in_the_end() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    intent = world.consume("lobby", "alice", "nothing")
+    agenda.looked_at(world.view, intent, world.now + 29)
+    assert world.view.open.get(intent.seq) is intent
+    agenda.looked_at(world.view, intent, world.now + 31)
+    assert world.view.open.get(intent.seq) is None

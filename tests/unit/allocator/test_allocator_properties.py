@@ -1,0 +1,264 @@
+"""Whatever happens, in whatever order: what every decision keeps to, and that the same log decides the same."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from allocator_world import World, placed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mafalda.allocator import agenda
+from mafalda.allocator.candidates import WorkerView
+from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.policy import POLICIES
+from mafalda.allocator.reading import read
+from mafalda.allocator.view import View
+from mafalda.contract import commands, events, intents
+from mafalda.contract.payload import Place
+
+POLICY = st.sampled_from(sorted(POLICIES))
+REGIONS = (None, "eu", "us")
+
+#: One step: what happens, and two numbers that say to whom and how much.
+ACTIONS = (
+    "join join join load load kill lose drain restart leave produce consume relay worker time homeless".split()  # noqa: SIM905
+)
+STEP = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 11), st.integers(0, 100))
+STEPS = st.lists(STEP, max_size=60)
+
+
+class Storm:
+    """Plays steps on a world, and checks each placement when it is made."""
+
+    def __init__(self, policy: str) -> None:
+        self.world = World(AllocatorConfig(policy=policy, grace_s=0))
+        self.generations: dict[tuple[str, str], int] = {}
+        self.incarnations = dict.fromkeys(("s0", "s1", "s2"), 1)
+        self.decisions: list[Any] = []
+        for index, server in enumerate(self.incarnations):
+            self.world.server(server, 3, region=REGIONS[index])
+
+    def play(self, steps: list[tuple[str, int, int]]) -> None:
+        for action, who, much in steps:
+            getattr(self, action)(who, much)
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def join(self, who: int, much: int) -> None:
+        intent = self.world.intent(f"r{who % 3}", f"p{who}", intents.Join(region=REGIONS[much % 3]))
+        self._decide(intent, 0.60)
+
+    def homeless(self, _: int, __: int) -> None:
+        for stimulus in list(self.world.view.homeless.values()):
+            self._decide(stimulus, 0.85)
+
+    def load(self, who: int, much: int) -> None:
+        server = f"s{who % 3}"
+        if workers := self.world.view.state.servers[server].workers:
+            cpu = {worker: (much * (index + 1) % 100) / 100 for index, worker in enumerate(sorted(workers))}
+            latency = 2.0 if much > 95 else 0.0
+            self.world.load(server, cpu, incarnation=f"i{self.incarnations[server]}", latency_s=latency)
+
+    def kill(self, who: int, much: int) -> None:
+        server = f"s{who % 3}"
+        if workers := sorted(self.world.view.state.servers[server].workers):
+            place = Place(server=server, worker=workers[much % len(workers)])
+            self.world.kill_worker(place, f"i{self.incarnations[server]}")
+
+    def lose(self, who: int, _: int) -> None:
+        server = f"s{who % 3}"
+        lost = events.ServerLost(server=server, incarnation=f"i{self.incarnations[server]}")
+        self.world.server_event(lost, server)
+
+    def drain(self, who: int, much: int) -> None:
+        server = f"s{who % 3}"
+        incarnation = f"i{self.incarnations[server]}"
+        self.world.server_event(
+            events.ServerDraining(server=server, incarnation=incarnation, draining=much % 2 == 0), server
+        )
+
+    def restart(self, who: int, _: int) -> None:
+        server = f"s{who % 3}"
+        self.incarnations[server] += 1
+        self.world.server(server, 3, region=REGIONS[who % 3], incarnation=f"i{self.incarnations[server]}", report=False)
+
+    def worker(self, who: int, _: int) -> None:
+        server = f"s{who % 3}"
+        info = events.WorkerInfo(worker=f"{server}-n{self.world.seq}", pid=9, slot=0)
+        incarnation = f"i{self.incarnations[server]}"
+        self.world.server_event(events.WorkerStarted(server=server, incarnation=incarnation, worker=info), server)
+
+    def leave(self, who: int, _: int) -> None:
+        if self.world.view.peer((f"r{who % 3}", f"p{who}")):
+            self.world.leave(f"r{who % 3}", f"p{who}")
+
+    def produce(self, who: int, _: int) -> None:
+        if self.world.view.peer((f"r{who % 3}", f"p{who}")):
+            self.world.produce(f"r{who % 3}", f"p{who}", f"x{who}")
+
+    def consume(self, who: int, much: int) -> None:
+        room = f"r{who % 3}"
+        intent = self.world.consume(room, f"p{who}", f"x{who % 3 + 3 * (much % 4)}")
+        decision = self._decide(intent, 0)
+        for say in decision.commands:
+            assert isinstance(say.payload, commands.OpenRelay)
+            for place in (say.payload.source, say.payload.target):
+                assert self.world.view.fleet.at(place), "both ends live"
+
+    def relay(self, who: int, much: int) -> None:
+        room = self.world.view.state.rooms.get(f"r{who % 3}")
+        for (producer, target), relay in list(room.relays.items())[:1] if room else ():
+            kind = events.RelayOpened if much % 2 else events.RelayFailed
+            command = commands.OpenRelay.model_validate(
+                {"room": f"r{who % 3}", "producer": producer, "data": relay.data, "source": relay.source,
+                 "target": target, "generation": 1, "explanation": {"policy": "x", "summary": "x"}}
+            )  # fmt: skip
+            self.world.relay_event(command, kind)
+
+    def time(self, _: int, much: int) -> None:
+        self.world.now += much / 20
+        self.world.view.tick(self.world.now)
+
+    # --- what each decision keeps to -------------------------------------------------------------
+
+    def _decide(self, stimulus: Any, limit: float) -> Any:
+        if not agenda.is_open(self.world.view, stimulus):
+            return None
+        before = fit_workers(self.world, 0.60)
+        decision = self.world.decide(stimulus)
+        assert self.world.decide(stimulus) == decision, "the same input, the same output"
+        self.decisions.append(decision)
+        for say in decision.commands:
+            if isinstance(say.payload, commands.PlacePeer):
+                self._check_placement(say.payload, placed(decision), before, limit)
+        if decision.settled:
+            self.world.view.open.close(stimulus.seq)
+        self.world.commit(decision)
+        for say in decision.commands:
+            if isinstance(say.payload, commands.PlacePeer):
+                worker = self.world.view.fleet.at(placed(decision))
+                assert worker is not None
+                assert worker.load <= limit * 1_000_000, "never above the limit"
+        return decision
+
+    def _check_placement(
+        self, command: commands.PlacePeer, place: Place, fit: dict[Place, WorkerView], limit: float
+    ) -> None:
+        server = self.world.view.fleet.servers[command.server]
+        assert server.up
+        assert not server.draining
+        assert not server.silent
+        assert self.world.view.fleet.at(place) is not None, "it lives"
+        assert place in fit or (not fit and limit > 0.60), "below the watermark if anything is"
+        who = (command.room, command.peer)
+        assert command.generation > self.generations.get(who, 0), "generations grow, over memberships too"
+        self.generations[who] = command.generation
+
+
+def fit_workers(world: World, limit: float) -> dict[Place, WorkerView]:
+    """By looking at all of them, what the orders must know without looking."""
+    costs = world.config.costs
+    cost = world.config.micro(costs.peer + costs.silent_peer)
+    fit = {}
+    for worker in world.view.fleet.workers.values():
+        server = worker.server
+        lame = not server.up or server.draining or server.silent or worker.channel_latency_s > 1
+        unknown = not server.reported and not server.seen_starting
+        if not lame and not unknown and -(-worker.load // 1000) <= (limit * 1_000_000 - cost) // 1000:
+            fit[worker.place] = worker
+    return fit
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(POLICY, STEPS)
+def test_what_every_placement_keeps_to(policy: str, steps: list[tuple[str, int, int]]) -> None:
+    storm = Storm(policy)
+    storm.play(steps)
+    storm.homeless(0, 0)
+    check_books(storm.world)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(POLICY, STEPS)
+def test_a_capable_fleet_refuses_nobody(policy: str, steps: list[tuple[str, int, int]]) -> None:
+    storm = Storm(policy)
+    storm.play(steps)
+    fit = fit_workers(storm.world, 0.60)
+    decision = storm.world.decide(storm.world.intent("new", "new", intents.Join()))
+    assert bool(decision.commands) == bool(fit)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(POLICY, STEPS)
+def test_the_same_log_decides_the_same_byte_for_byte(policy: str, steps: list[tuple[str, int, int]]) -> None:
+    first, second = Storm(policy), Storm(policy)
+    first.play(steps)
+    second.play(steps)
+    assert written(first) == written(second)
+    assert first.world.log == second.world.log
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(POLICY, STEPS, st.integers(0, 2**32))
+def test_an_allocator_that_starts_late_knows_the_same(
+    policy: str, steps: list[tuple[str, int, int]], seed: int
+) -> None:
+    """Folding the finished log gives the rooms, peers, commands and open work that watching it gave."""
+    storm = Storm(policy)
+    storm.play(steps)
+    late = View(storm.world.config)
+    for seq, subject, raw in storm.world.log:
+        if entry := read(seq, subject, raw):
+            late.fold(entry, random.Random(seed).random())
+    watched = storm.world.view
+    assert late.state.to_json_dict() == watched.state.to_json_dict()
+    assert set(late.homeless) == set(watched.homeless)
+    assert {room: view.places for room, view in late.rooms.items()} == {
+        room: view.places for room, view in watched.rooms.items()
+    }
+    for room in ("r0", "r1", "r2"):
+        assert late.room(room).command_seq == watched.room(room).command_seq
+        for peer in range(12):
+            assert late.room(room).next_generation(f"p{peer}", None) == watched.room(room).next_generation(
+                f"p{peer}", None
+            )
+    assert {intent.seq for intent in watched.open} <= {intent.seq for intent in late.open}
+
+
+def check_books(world: World) -> None:
+    """What is kept by increments is what counting from scratch gives."""
+    fleet, state = world.view.fleet, world.view.state
+    living = {(s.server, w) for s in state.servers.values() for w in s.workers}
+    assert set(fleet.workers) == living
+    for worker in fleet.workers.values():
+        assert worker.used == bool(worker.state.peers)
+        ledger = worker.ledger
+        assert ledger.total == sum(entry.cost for entry in ledger._entries)
+    for server in fleet.servers.values():
+        assert server.used == sum(worker.used for worker in server.workers.values())
+    obstacles = [worker.obstacle for worker in fleet.workers.values() if worker.obstacle]
+    assert +fleet.obstacles == {reason: obstacles.count(reason) for reason in obstacles}
+    for order in fleet._orders.values():
+        assert sum(order.size(part) for part in order.parts()) == len(fleet.workers) - len(obstacles)
+    for room_id, room in state.rooms.items():
+        homes = [peer.place for peer in room.peers.values() if peer.status != "homeless"]
+        counted = {(place.server, place.worker): homes.count(place) for place in homes}
+        assert world.view.rooms[room_id].places == counted
+        for (producer, target), relay in room.relays.items():
+            assert world.view.room(room_id).relays_of(room, producer)[target] is relay
+    homeless = {
+        (room.room, peer.peer)
+        for room in state.rooms.values()
+        for peer in room.peers.values()
+        if peer.status == "homeless"
+    }
+    assert set(world.view.homeless) == homeless
+
+
+def written(storm: Storm) -> list[Any]:
+    return [
+        (decision.reason, [(say.id, say.subject, say.last_seq, say.payload.model_dump_json()) for say in decision.says])
+        for decision in storm.decisions
+    ]

@@ -1,0 +1,158 @@
+"""What was placed or opened since the last report counts: livekit#3784 is what happens otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from allocator_world import World, placed, relay
+
+from mafalda.allocator.config import AllocatorConfig, Costs
+from mafalda.allocator.reservations import Ledger
+from mafalda.contract import events
+from mafalda.contract.payload import Place
+
+S1 = Place(server="s1", worker="s1-0-i1")
+
+
+@pytest.mark.parametrize("policy", ["pack", "spread", "two-choices", "region"])
+def test_a_burst_between_two_reports_stays_below_the_watermark(policy: str) -> None:
+    """200 joins to rooms of their own, not one report: each worker gets what it can take, no more."""
+    world = World(AllocatorConfig(policy=policy))
+    world.server("s1", 8)
+    for index in range(200):
+        place = placed(world.join(f"room-{index}", "x"))
+        assert world.load_of(place) <= 0.60
+    assert sum(len(worker.state.peers) for worker in world.view.fleet.workers.values()) == 200
+
+
+def test_a_burst_into_one_room_spills_over_too() -> None:
+    world = World()
+    world.server("s1", 8)
+    places = [placed(world.join("lobby", f"p{index}")) for index in range(100)]
+    assert len(set(places)) == 4  # 0.02 each and 0.6 at most: 29 to a worker, at 0.58
+    assert all(world.load_of(place) <= 0.60 for place in places)
+
+
+def test_a_report_from_before_the_placements_does_not_wipe_them_out() -> None:
+    world = World()
+    world.server("s1", 1)
+    before = world.seq
+    for index in range(10):
+        world.join("lobby", f"p{index}")
+    world.load("s1", 0.0, as_of_seq=before)
+    assert world.load_of(S1) == pytest.approx(0.22)
+    world.load("s1", 0.0)
+    assert world.load_of(S1) == pytest.approx(0.22)
+
+
+def test_reservations_settle_after_as_many_seconds_of_reports() -> None:
+    world = World(AllocatorConfig(settle_s=3))
+    world.server("s1", 1)
+    world.join("lobby", "alice")
+    for _ in range(2):
+        world.load("s1", 0.1)
+        assert world.load_of(S1) == pytest.approx(0.12)
+    world.load("s1", 0.1)
+    assert world.load_of(S1) == pytest.approx(0.1)
+
+
+def test_an_agent_that_never_says_how_far_it_is_does_not_hold_reservations_for_ever() -> None:
+    world = World(AllocatorConfig(settle_s=3))
+    world.server("s1", 1)
+    world.join("lobby", "alice")
+    for _ in range(12):
+        world.load("s1", 0.1, as_of_seq=0)
+    assert world.load_of(S1) == pytest.approx(0.1)
+
+
+def test_silent_peers_count_though_nothing_is_measured() -> None:
+    world = World(AllocatorConfig(settle_s=0, costs=Costs(silent_peer=0.01)))
+    world.server("s1", 1)
+    for index in range(5):
+        world.join("lobby", f"p{index}")
+    world.load("s1", 0.0)
+    assert world.load_of(S1) == pytest.approx(0.05)
+
+
+def test_what_a_peer_opens_is_drawn_from_its_advance_and_then_adds() -> None:
+    world = World(AllocatorConfig(costs=Costs(peer=0.004, producer=0.003, transport=0.001, silent_peer=0)))
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    assert world.load_of(S1) == pytest.approx(0.004)
+    world.transport_result("lobby", "alice", "t1")
+    world.produce("lobby", "alice", "mic")
+    assert world.load_of(S1) == pytest.approx(0.004)
+    world.produce("lobby", "alice", "cam")
+    assert world.load_of(S1) == pytest.approx(0.007)
+    world.produce("lobby", "alice", "chat", data=True)
+    assert world.load_of(S1) == pytest.approx(0.0075)
+
+
+def test_consumers_count_when_their_result_is_in_the_log() -> None:
+    world = World(AllocatorConfig(costs=Costs(peer=0, consumer=0.1, silent_peer=0)))
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    raw = b'{"id":"r1","causationid":"c1","type":"mafalda.result.consume.v1","data":{"generation":%d}}'
+    world.append_raw("mafalda.room.lobby.peer.alice.result.consume", raw % 1)
+    assert world.load_of(S1) == pytest.approx(0.1)
+    world.append_raw("mafalda.room.lobby.peer.alice.result.consume", raw % 7)
+    assert world.load_of(S1) == pytest.approx(0.1), "of another generation"
+    rejected = raw.replace(b"result.consume.", b"result.rejected.") % 1
+    world.append_raw("mafalda.room.lobby.peer.alice.result.consume", rejected)
+    assert world.load_of(S1) == pytest.approx(0.1), "a rejection opened nothing"
+
+
+def test_both_ends_of_a_relay_count() -> None:
+    world = World(AllocatorConfig(policy="spread", costs=Costs(peer=0, relay=0.05, silent_peer=0, producer=0)))
+    world.server("s1", 2)
+    here, there = world.joined("lobby", "alice"), world.joined("lobby", "bob")
+    world.produce("lobby", "alice", "mic")
+    decision = world.decide(world.consume("lobby", "bob", "mic"))
+    relay(decision)
+    world.commit(decision)
+    assert (world.load_of(here), world.load_of(there)) == (pytest.approx(0.05), pytest.approx(0.05))
+
+
+def test_who_left_is_not_waited_for() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    world.produce("lobby", "alice", "mic")
+    world.leave("lobby", "alice")
+    assert world.load_of(S1) == 0.0
+
+
+def test_who_moved_counts_at_the_new_place_only() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.server("s2", 1)
+    place = world.joined("lobby", "alice")
+    assert place == S1
+    world.server_event(events.ServerStopped(server="s1", incarnation="i1"), "s1")
+    world.commit(world.decide(world.homeless("lobby", "alice")))
+    assert world.load_of(Place(server="s2", worker="s2-0-i1")) == pytest.approx(0.022)
+
+
+# --- the ledger ----------------------------------------------------------------------------------
+
+
+def test_a_hold_counts_once_and_ends_once() -> None:
+    ledger = Ledger()
+    ledger.hold("a", 10)
+    ledger.hold("a", 15)
+    ledger.hold("b", 1)
+    assert (ledger.total, ledger.held) == (16, 2)
+    assert ledger.release("a")
+    assert not ledger.release("a")
+    assert (ledger.total, ledger.held) == (1, 1)
+
+
+def test_forgetting_one_leaves_the_others() -> None:
+    ledger = Ledger()
+    ledger.advance(1, ("r", "a"), 100)
+    ledger.advance(2, ("r", "b"), 100)
+    ledger.reserve(3, ("r", "a"), 30)
+    assert ledger.total == 200
+    ledger.forget(("r", "a"))
+    assert ledger.total == 100
+    ledger.reserve(4, ("r", "a"), 30)
+    assert ledger.total == 130, "there is no advance any more to draw from"
