@@ -113,12 +113,15 @@ def _port(text: str) -> int:
 
 def _check_files(files: dict[str, str]) -> None:
     """Both or none, and readable. The servers have certificates of their own."""
-    certificate, key = files.get("dtlsCertificateFile"), files.get("dtlsPrivateKeyFile")
+    if not files:
+        return
+    if len(files) == 1:
+        raise WrongSettings(
+            "missing dtlsPrivateKeyFile" if "dtlsCertificateFile" in files else "missing dtlsCertificateFile"
+        )
     for name, path in files.items():
         try:
             with Path(path).open("rb") as file:
                 file.read(1)
         except OSError as error:
             raise WrongSettings(f"{name}: {error.strerror}") from None
-    if (certificate is None) != (key is None):
-        raise WrongSettings("dtlsCertificateFile and dtlsPrivateKeyFile go together")

@@ -1,0 +1,192 @@
+"""Homes: each transport, observer and WebRtcServer of the application is a peer of the fleet with a place of its own.
+
+A home does what is asked of it in the order in which the application asked. What does not belong here: what a request
+means (``virtual_worker``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from mafalda.contract.channel_calls import ChannelCall, ChannelNotice
+from mafalda.contract.errors import MafaldaError
+from mafalda.contract.intents import Intent
+from mafalda.contract.payload import Place
+from mafalda.dropin.errors import failed, refusal_of
+from mafalda.dropin.fleet import Answer, Fleet, OnAnswer
+
+log = structlog.get_logger("mafalda.dropin")
+Job = Callable[[], Awaitable[None]]
+
+
+class Home:
+    """One peer.
+
+    Args:
+        fleet: Where it lives.
+        room: The router's id.
+        peer: The id of the transport, observer or WebRtcServer.
+        what: Which of them, for people who look at the fleet.
+    """
+
+    def __init__(self, fleet: Fleet, room: str, peer: str, what: str) -> None:
+        self._fleet = fleet
+        self.room, self.peer, self.what = room, peer, what
+        self.place: Place | None = None
+        self.generation = 0
+        self.is_lost = False
+        self.has_left = False
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._unanswered = 0
+        self._answered = asyncio.Event()
+        self._answered.set()
+        self._untold: list[ChannelNotice] = []
+        self._task = asyncio.create_task(self._run(), name=f"home {peer}")
+
+    # --- asking ---------------------------------------------------------------------------------------
+
+    def join(self, then: Callable[[Answer], None]) -> None:
+        """Become a peer, before anything else; ``then`` is told whether that worked."""
+
+        async def join() -> None:
+            try:
+                joined = await self._fleet.join(self.room, self.peer, self.what)
+            except MafaldaError as error:
+                self.is_lost = True
+                then(Answer({}, refusal_of(error)))
+                return
+            self.place = Place(server=joined.server, worker=joined.worker)
+            self.generation = joined.generation
+            then(Answer({}))
+
+        self._jobs.put_nowait(join)
+
+    def first(self, job: Job) -> None:
+        """Do something before the peer joins."""
+        self._jobs.put_nowait(job)
+
+    def last(self, done: asyncio.Future[None]) -> None:
+        """Tell when everything before is in the log."""
+
+        async def tell() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self._jobs.put_nowait(tell)
+
+    def want(self, intent: Intent, on_answer: OnAnswer) -> None:
+        """Publish an intent after those before it; answers may come in any order."""
+
+        async def want() -> None:
+            if self.is_lost:
+                on_answer(Answer({}, failed("the worker that had this transport is gone")))
+                return
+            self._await_one()
+            try:
+                await self._fleet.intend(self.room, self.peer, intent, self._counted(on_answer))
+            except MafaldaError as error:
+                self._counted(on_answer)(Answer({}, refusal_of(error)))
+
+        self._jobs.put_nowait(want)
+
+    def ask(self, call: ChannelCall, on_answer: OnAnswer) -> None:
+        """Ask something when everything before it is answered."""
+
+        async def ask() -> None:
+            await self._answered.wait()
+            if self.is_lost:
+                on_answer(Answer({}, failed("the worker that had this transport is gone")))
+                return
+            try:
+                on_answer(Answer(await self._fleet.ask(self.room, self.peer, call)))
+            except MafaldaError as error:
+                on_answer(Answer({}, refusal_of(error)))
+
+        self._jobs.put_nowait(ask)
+
+    def tell(self, notice: ChannelNotice) -> None:
+        """Tell one of its objects something, after everything before it is in the log."""
+        self._untold.append(notice)
+        if len(self._untold) > 1:
+            return
+
+        async def tell() -> None:
+            batch, self._untold = self._untold, []
+            while batch and not self.is_lost:
+                try:
+                    await self._fleet.tell(self.room, self.peer, batch[:32])
+                except MafaldaError as error:
+                    log.warning("not told", action="notice_lost", reason=str(error))
+                del batch[:32]
+
+        self._jobs.put_nowait(tell)
+
+    def leave(self, on_answer: OnAnswer) -> None:
+        """Stop being a peer, after everything before it."""
+
+        async def leave() -> None:
+            if self.has_left:
+                on_answer(Answer({}))
+                return
+            self.has_left = True
+            if self.place is None:
+                on_answer(Answer({}))
+                return
+            self._await_one()
+            try:
+                await self._fleet.leave(self.room, self.peer, self._counted(on_answer))
+            except MafaldaError as error:
+                self._counted(on_answer)(Answer({}, refusal_of(error)))
+
+        self._jobs.put_nowait(leave)
+
+    async def settled(self) -> None:
+        """Return when everything that was asked before is answered."""
+        reached = asyncio.Event()
+
+        async def reach() -> None:
+            reached.set()
+
+        self._jobs.put_nowait(reach)
+        await reached.wait()
+        await self._answered.wait()
+
+    def close(self) -> None:
+        """Do nothing more."""
+        self._task.cancel()
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            try:
+                await job()
+            except Exception:
+                log.exception("internal error", action="internal_error", peer_id=self.peer)
+
+    def _await_one(self) -> None:
+        self._unanswered += 1
+        self._answered.clear()
+
+    def _counted(self, on_answer: OnAnswer) -> OnAnswer:
+        def answered(answer: Answer) -> None:
+            self._unanswered -= 1
+            if self._unanswered == 0:
+                self._answered.set()
+            on_answer(answer)
+
+        return answered
+
+    def lose(self) -> None:
+        """Its place is gone; whoever waits for an answer hears that there is none."""
+        self.is_lost = True
+        self._answered.set()
+
+
+def ignore(_: Any) -> None:
+    """An answer that nobody waits for."""

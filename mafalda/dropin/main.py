@@ -1,0 +1,69 @@
+"""``mafalda-worker``: what a mediasoup library spawns as its worker.
+
+Settings are read, the fleet is looked for and the library is told that its worker runs before the rest is loaded. What
+does not belong here: what the worker does (``virtual_worker``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from mafalda.dropin.early import READ_FD, WRITE_FD, fleet_urls, is_reachable, log_frame, running_frame, say
+from mafalda.dropin.settings import EXIT_SETTINGS, EXIT_VERSION, WrongSettings, read_settings
+
+EXIT_NO_FLEET = 1
+_IGNORED = (signal.SIGPIPE, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main() -> None:
+    """The console script."""
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run() -> int:
+    """Run until the end; the exit code."""
+    if "MEDIASOUP_VERSION" not in os.environ:
+        print("you don't seem to be my real father!", file=sys.stderr)
+        return EXIT_VERSION
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))  # nothing is there yet that could be closed
+    try:
+        settings = read_settings(sys.argv[1:])
+    except WrongSettings as error:
+        print(f"settings error: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    urls = fleet_urls(os.environ)
+    try:
+        if not is_reachable(urls):
+            print(f"no fleet at {_without_secrets(urls)}", file=sys.stderr)
+            say(log_frame(f"Emafalda-worker: no fleet at {_without_secrets(urls)} (MAFALDA_NATS_URL)"))
+            return EXIT_NO_FLEET
+        say(running_frame(os.getpid()))
+    except OSError as error:
+        print(f"the channel is broken: {error}", file=sys.stderr)
+        return EXIT_NO_FLEET
+    if os.environ.get("MAFALDA_WORKER_NURSERY", "1") != "0":
+        from mafalda.dropin import nursery
+
+        control = nursery.hand_over(sys.argv[1:], (READ_FD, WRITE_FD, 2))
+        if control is not None:
+            os.close(READ_FD)
+            os.close(WRITE_FD)
+            return nursery.await_child(control)
+        nursery.start()
+    # structlog would load rich for tracebacks on terminals, which costs as much as everything else together.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    from mafalda.dropin.process import serve
+
+    return serve(settings)
+
+
+def _without_secrets(urls: list[str]) -> str:
+    return ", ".join(url.rpartition("@")[2] for url in urls)
