@@ -6,6 +6,7 @@ Application to agent on ``…peer.{peer}.notice.channel``, agent to the applicat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from mafalda.contract.channel_calls import ChannelNotice
@@ -23,6 +24,20 @@ class ChannelNotices(Notice):
 
     action = "channel"
     items: list[ChannelNotice]
+
+
+#: Notifications in one message, and their bytes of JSON, roughly: a message has a greatest size.
+MAX_BATCH, MAX_BATCH_BYTES = 64, 96 * 1024
+
+
+def first_batch(items: Sequence[ChannelNotice]) -> list[ChannelNotice]:
+    """As many of these, from the first, as one message should hold; at least one, if there is one."""
+    size_bytes = 0
+    for number, notice in enumerate(items[:MAX_BATCH]):
+        size_bytes += len(repr(notice.body)) if notice.body else 0
+        if size_bytes > MAX_BATCH_BYTES and number:
+            return list(items[:number])
+    return list(items[:MAX_BATCH])
 
 
 NOTICES: tuple[type[Notice], ...] = (ChannelNotices,)

@@ -15,6 +15,7 @@ import structlog
 from mafalda.contract.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.errors import MafaldaError
 from mafalda.contract.intents import Intent
+from mafalda.contract.notices import first_batch
 from mafalda.contract.payload import Place
 from mafalda.dropin.errors import failed, refusal_of
 from mafalda.dropin.fleet import Answer, Fleet, OnAnswer
@@ -44,7 +45,7 @@ class Home:
         self._unanswered = 0
         self._answered = asyncio.Event()
         self._answered.set()
-        self._untold: list[ChannelNotice] = []
+        self._batch: list[ChannelNotice] | None = None  # told together, if nothing else is asked in between
         self._task = asyncio.create_task(self._run(), name=f"home {peer}")
 
     # --- asking ---------------------------------------------------------------------------------------
@@ -63,11 +64,11 @@ class Home:
             self.generation = joined.generation
             then(Answer({}))
 
-        self._jobs.put_nowait(join)
+        self._post(join)
 
     def first(self, job: Job) -> None:
         """Do something before the peer joins."""
-        self._jobs.put_nowait(job)
+        self._post(job)
 
     def last(self, done: asyncio.Future[None]) -> None:
         """Tell when everything before is in the log."""
@@ -76,7 +77,7 @@ class Home:
             if not done.done():
                 done.set_result(None)
 
-        self._jobs.put_nowait(tell)
+        self._post(tell)
 
     def want(self, intent: Intent, on_answer: OnAnswer) -> None:
         """Publish an intent after those before it; answers may come in any order."""
@@ -91,7 +92,7 @@ class Home:
             except MafaldaError as error:
                 self._counted(on_answer)(Answer({}, refusal_of(error)))
 
-        self._jobs.put_nowait(want)
+        self._post(want)
 
     def ask(self, call: ChannelCall, on_answer: OnAnswer) -> None:
         """Ask something when everything before it is answered."""
@@ -106,22 +107,26 @@ class Home:
             except MafaldaError as error:
                 on_answer(Answer({}, refusal_of(error)))
 
-        self._jobs.put_nowait(ask)
+        self._post(ask)
 
     def tell(self, notice: ChannelNotice) -> None:
-        """Tell one of its objects something, after everything before it is in the log."""
-        self._untold.append(notice)
-        if len(self._untold) > 1:
+        """Tell one of its objects something, after everything before it is done."""
+        if self._batch is not None:
+            self._batch.append(notice)
             return
+        self._batch = batch = [notice]
 
         async def tell() -> None:
-            batch, self._untold = self._untold, []
+            await self._answered.wait()
+            if self._batch is batch:
+                self._batch = None
             while batch and not self.is_lost:
+                told = first_batch(batch)
+                del batch[: len(told)]
                 try:
-                    await self._fleet.tell(self.room, self.peer, batch[:32])
+                    await self._fleet.tell(self.room, self.peer, told)
                 except MafaldaError as error:
                     log.warning("not told", action="notice_lost", reason=str(error))
-                del batch[:32]
 
         self._jobs.put_nowait(tell)
 
@@ -142,7 +147,7 @@ class Home:
             except MafaldaError as error:
                 self._counted(on_answer)(Answer({}, refusal_of(error)))
 
-        self._jobs.put_nowait(leave)
+        self._post(leave)
 
     async def settled(self) -> None:
         """Return when everything that was asked before is answered."""
@@ -151,13 +156,17 @@ class Home:
         async def reach() -> None:
             reached.set()
 
-        self._jobs.put_nowait(reach)
+        self._post(reach)
         await reached.wait()
         await self._answered.wait()
 
     def close(self) -> None:
         """Do nothing more."""
         self._task.cancel()
+
+    def _post(self, job: Job) -> None:
+        self._batch = None
+        self._jobs.put_nowait(job)
 
     # --- inside ---------------------------------------------------------------------------------------
 

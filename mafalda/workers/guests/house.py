@@ -16,7 +16,7 @@ from mafalda.bus.messages import compose
 from mafalda.bus.protocol import Bus
 from mafalda.contract.channel_calls import ChannelNotice
 from mafalda.contract.errors import BusUnavailable, DeadlineExceeded, MafaldaError
-from mafalda.contract.notices import ChannelNotices
+from mafalda.contract.notices import ChannelNotices, first_batch
 from mafalda.mediasoup.channel_json import to_json
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.guests.listeners import Listeners
@@ -28,9 +28,6 @@ from mafalda.workers.tasks import Tasks
 ASK_EVERY_S, ANSWER_WITHIN_S = 3.0, 3.0
 #: An application that did not answer so often is gone.
 SILENCES = 4
-#: Notifications in one message; a message has a greatest size.
-MAX_BATCH = 64
-MAX_BATCH_BYTES = 128 * 1024
 log = structlog.get_logger("mafalda.workers")
 
 
@@ -64,7 +61,7 @@ class Guests:
     async def _say(self, inbox: str) -> None:
         try:
             while unsaid := self._unsaid.get(inbox):
-                batch = _first_batch(unsaid)
+                batch = first_batch(unsaid)
                 del unsaid[: len(batch)]
                 notices = ChannelNotices(items=batch)
                 try:
@@ -110,12 +107,3 @@ class Guests:
         if self._silences[inbox] >= SILENCES:
             for actor in actors:
                 actor.leave("the application is gone")
-
-
-def _first_batch(unsaid: list[ChannelNotice]) -> list[ChannelNotice]:
-    size = 0
-    for number, notice in enumerate(unsaid[:MAX_BATCH]):
-        size += len(repr(notice.body)) if notice.body else 0
-        if size > MAX_BATCH_BYTES and number:
-            return unsaid[:number]
-    return unsaid[:MAX_BATCH]
