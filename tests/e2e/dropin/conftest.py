@@ -1,0 +1,46 @@
+"""A mediasoup library, our own driver, whose worker is the drop-in in front of a fleet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from mafalda.mediasoup import Worker, create_worker
+from tests.e2e.conftest import Up
+
+COMMAND = [sys.executable, "-m", "mafalda.dropin"]
+
+
+def dropin_environment(fleet: Up, **more: str) -> Mapping[str, str]:
+    """What an application's environment holds, besides everything else."""
+    return {**os.environ, "MAFALDA_NATS_URL": fleet.nats_url, **more}
+
+
+@asynccontextmanager
+async def dropin(fleet: Up, **options: Any) -> AsyncIterator[Worker]:
+    """A virtual worker, as a library starts its workers."""
+    options.setdefault("environment", dropin_environment(fleet))
+    async with create_worker(bin=COMMAND, request_timeout_s=20, **options) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def worker(fleet: Up) -> AsyncIterator[Worker]:
+    async with dropin(fleet) as worker:
+        yield worker
+
+
+def overview(fleet: Up, room: str) -> dict[str, Any]:
+    """A virtual router as the fleet sees it: its peers and relays."""
+    rooms: list[dict[str, Any]] = fleet.json("ls")["rooms"]
+    return next(found for found in rooms if found["room"] == room)
+
+
+def places(fleet: Up, room: str) -> dict[str, str]:
+    """On which real worker each transport of a virtual router is."""
+    return {peer["peer"]: peer["worker"] for peer in overview(fleet, room)["peers"]}

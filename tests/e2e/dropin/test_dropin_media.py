@@ -1,0 +1,155 @@
+"""Media through the drop-in: a router's transports are on two real workers, and everything arrives all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from mafalda.mediasoup import Consumer, DirectTransport, Producer, Router, Worker
+from tests.conformance.mediasoup.driver_samples import (
+    LOOPBACK,
+    MEDIA_CODECS,
+    audio,
+    opus_packet,
+    until,
+    vp8,
+    vp8_packet,
+)
+from tests.e2e.conftest import Up
+from tests.e2e.dropin.conftest import overview, places
+
+PACKETS = 200
+
+
+async def _router(worker: Worker) -> Router:
+    return await worker.create_router(media_codecs=MEDIA_CODECS)
+
+
+async def _apart(fleet: Up, router: Router, first: str) -> DirectTransport:
+    """A direct transport that is not on the worker of another transport."""
+    for _ in range(4):
+        transport = await router.create_direct_transport()
+        where = await asyncio.to_thread(places, fleet, _room(router))
+        if where[transport.id] != where[first]:
+            return transport
+    raise AssertionError("everything is on one worker")
+
+
+def _room(router: Router) -> str:
+    return router.id
+
+
+def _sequences(packets: list[bytes]) -> list[int]:
+    return [int.from_bytes(packet[2:4], "big") for packet in packets]
+
+
+def _heard(consumer: Consumer) -> list[bytes]:
+    packets: list[bytes] = []
+    consumer.on(consumer.RTP, packets.append)
+    return packets
+
+
+async def test_rtp_crosses_workers_in_order(fleet: Up, worker: Worker) -> None:
+    router = await _router(worker)
+    here = await router.create_direct_transport()
+    there = await _apart(fleet, router, here.id)
+    producer = await here.produce(**audio(ssrc=77))
+    near = await here.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    far = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    relays = (await asyncio.to_thread(overview, fleet, router.id))["relays"]
+    assert [relay["producer"] for relay in relays] == [producer.id]
+    near_packets, far_packets = _heard(near), _heard(far)
+    for sequence in range(PACKETS):
+        producer.send(opus_packet(sequence, ssrc=77))
+    await until(lambda: len(near_packets) == len(far_packets) == PACKETS)
+    for packets, consumer in ((near_packets, near), (far_packets, far)):
+        sequences = _sequences(packets)
+        assert sequences == [(sequences[0] + number) & 0xFFFF for number in range(PACKETS)]
+        ssrc = consumer.rtp_parameters.encodings[0].ssrc
+        assert {int.from_bytes(packet[8:12], "big") for packet in packets} == {ssrc}
+
+
+async def test_plain_rtp_reaches_another_worker(fleet: Up, worker: Worker) -> None:
+    router = await _router(worker)
+    plain = await router.create_plain_transport(listen_info=LOOPBACK, comedia=True)
+    there = await _apart(fleet, router, plain.id)
+    producer = await plain.produce(**vp8(88))
+    consumer = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    packets = _heard(consumer)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for sequence in range(PACKETS):
+            address = (plain.tuple.local_address, plain.tuple.local_port)
+            sender.sendto(vp8_packet(sequence, 88, key_frame=sequence == 0), address)
+            await asyncio.sleep(0)
+        await until(lambda: len(packets) == PACKETS)
+    sequences = _sequences(packets)
+    assert sequences == [(sequences[0] + number) & 0xFFFF for number in range(PACKETS)]
+    (stats,) = await plain.get_stats()
+    assert stats["rtpPacketLossReceived"] == 0 if "rtpPacketLossReceived" in stats else stats["rtpBytesReceived"] > 0
+
+
+async def test_key_frame_requests_reach_the_origin(fleet: Up, worker: Worker) -> None:
+    router = await _router(worker)
+    here = await router.create_direct_transport()
+    there = await _apart(fleet, router, here.id)
+    producer = await here.produce(**vp8(99))
+    consumer = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    packets, feedback = _heard(consumer), []
+    here.on(here.RTCP, feedback.append)
+    producer.send(vp8_packet(1, 99, key_frame=True))
+    await until(lambda: packets)
+    feedback.clear()
+    await consumer.request_key_frame()
+    await until(lambda: any((it[0] & 0x1F, it[1]) == (1, 206) for it in feedback))  # a PLI (RFC 4585, 6.3.1)
+
+
+async def test_messages_cross_workers_in_order(fleet: Up, worker: Worker) -> None:
+    router = await _router(worker)
+    here = await router.create_direct_transport()
+    there = await _apart(fleet, router, here.id)
+    producer = await here.produce_data(label="chat", protocol="text")
+    consumer = await there.consume_data(data_producer_id=producer.id)
+    assert (consumer.label, consumer.protocol) == ("chat", "text")
+    heard: list[bytes | str] = []
+    consumer.on(consumer.MESSAGE, lambda message: heard.append(message.data))
+    for number in range(PACKETS):
+        producer.send(f"message {number}")
+    await until(lambda: len(heard) == PACKETS)
+    assert [it.decode() if isinstance(it, bytes) else it for it in heard] == [f"message {n}" for n in range(PACKETS)]
+
+
+async def test_pause_resume_and_close_cross_workers(fleet: Up, worker: Worker) -> None:
+    router = await _router(worker)
+    here = await router.create_direct_transport()
+    there = await _apart(fleet, router, here.id)
+    producer = await here.produce(**audio(ssrc=66))
+    consumer = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    seen: list[str] = []
+    for event in ("producerpause", "producerresume", "producerclose"):
+        consumer.on(event, lambda _, event=event: seen.append(event))
+    await producer.pause()
+    await until(lambda: seen == ["producerpause"])
+    await producer.resume()
+    await until(lambda: seen == ["producerpause", "producerresume"])
+    await producer.close()
+    await until(lambda: seen == ["producerpause", "producerresume", "producerclose"])
+
+
+async def test_observers_hear_producers_wherever_they_are(fleet: Up, worker: Worker) -> None:
+    router = await _router(worker)
+    observer = await router.create_audio_level_observer(interval=250)
+    loud: list[Producer] = []
+    observer.on(observer.VOLUMES, lambda volumes: loud.extend(volume.producer for volume in volumes))
+    first = await router.create_direct_transport()
+    transports = [first, await _apart(fleet, router, first.id)]
+    producers = [await it.produce(**audio(ssrc=500 + number)) for number, it in enumerate(transports)]
+    for producer in producers:
+        await observer.add_producer(producer_id=producer.id)
+    for number, producer in enumerate(producers):
+        loud.clear()
+        for sequence in range(20):
+            producer.send(opus_packet(sequence, ssrc=500 + number, level=20))
+        await until(lambda producer=producer: producer in loud)  # type: ignore[misc]
+    dump = await router.dump()
+    observed = {entry["key"]: entry["values"] for entry in dump["mapProducerIdObserverIds"]}
+    assert observed == {producer.id: [observer.id] for producer in producers}
