@@ -89,8 +89,8 @@ async def open_agent(bus: Bus, config: AgentConfig) -> AsyncIterator[Agent]:
     """One incarnation, from its ``ServerStarted`` to its ``ServerStopped``. Call its ``follow`` to let it act."""
     async with own_tasks() as tasks:
         agent = Agent(bus, config, tasks)
-        await agent.start()
         try:
+            await agent.start()
             async with bus.serve(subjects.agent_request(config.server, "*"), handler=agent.answer_request):
                 yield agent
         except IncarnationLost:
@@ -113,6 +113,7 @@ class Agent:
         self._voice = Voice(bus, config.server)
         self._announced = asyncio.Event()
         self._over = asyncio.Event()
+        self._is_known = False
         self.machine = Machine(config.server, self.incarnation, ())
         self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks)
@@ -153,6 +154,7 @@ class Agent:
             region=self.config.region,
             agent_version=_version(),
         )
+        self._is_known = True
         seq = await self._voice.say(started, subjects.server_event(self.config.server, started.action))
         following = Following(self._bus, [subjects.server_commands(self.config.server), *SERVER_EVENTS], seq)
         for entry in await following.past(*SERVER_EVENTS, up_to_seq=seq):
@@ -208,7 +210,9 @@ class Agent:
                 log.exception("internal error", action="internal_error", stream_seq=entry.seq)
 
     async def say_goodbye(self) -> None:
-        """Tell the fleet that this server ends on purpose, if the log can be reached soon."""
+        """Tell the fleet that this server ends on purpose, if it knows it and the log can be reached soon."""
+        if not self._is_known:
+            return
         stopped = ServerStopped(server=self.config.server, incarnation=self.incarnation)
         try:
             async with asyncio.timeout(self.config.stop_timeout_s):

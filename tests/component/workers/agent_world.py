@@ -50,8 +50,14 @@ class Fleet:
 
     async def start(self, server: str, **given: Any) -> Agent:
         """An agent that follows the log until the fleet ends."""
-        given = {"workers": 1, "report_interval_s": 0.2, "relay_unused_s": 0.3, "relay_pause_after_s": 0.05} | given
-        config = AgentConfig(server=server, worker_bin=find_worker_bin(), **given)
+        given = {
+            "workers": 1,
+            "worker_bin": find_worker_bin(),
+            "report_interval_s": 0.2,
+            "relay_unused_s": 0.3,
+            "relay_pause_after_s": 0.05,
+        } | given
+        config = AgentConfig(server=server, **given)
         agent = await self.stack.enter_async_context(open_agent(MemoryBus(self.broker, name=server), config))
         self.agents[server] = agent
         self.followers[server] = follower = asyncio.create_task(agent.follow(), name=f"follow {server}")
