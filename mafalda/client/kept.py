@@ -43,6 +43,8 @@ class Kept(ABC):
         self._name = name
         self._opened_once = False
         self._open = asyncio.Event()
+        self._not_open = asyncio.Event()
+        self._not_open.set()
         self._lost = asyncio.Event()
         self._over = asyncio.Event()
         self._error: MafaldaError | None = None
@@ -62,6 +64,14 @@ class Kept(ABC):
     def is_open(self) -> bool:
         """Whether it is open now; not while reconnecting."""
         return self._open.is_set()
+
+    async def wait_open(self) -> None:
+        """Wait until it is open, or over."""
+        await first_set(self._open, self._over)
+
+    async def wait_lost(self) -> None:
+        """Wait until it is not open for the moment, or over."""
+        await first_set(self._not_open, self._over)
 
     async def wait_closed(self) -> None:
         """Wait until it is over."""
@@ -119,14 +129,10 @@ class Kept(ABC):
         """It is over; the first call counts."""
         if not self.closed:
             self._error = error
-            self._open.clear()
+            self._set_open(False)
             self._over.set()
             self._session.kept.discard(self)
             self._ended()
-
-    async def wait_open(self) -> None:
-        """Wait until it is open, or over."""
-        await first_set(self._open, self._over)
 
     # --- for what is kept -----------------------------------------------------------------------------
 
@@ -166,9 +172,9 @@ class Kept(ABC):
                 if not await self._open_or_gone(endpoint):
                     continue
                 self._opened_once = True
-                self._open.set()
+                self._set_open(True)
                 await first_set(endpoint.gone, self._lost)
-                self._open.clear()
+                self._set_open(False)
                 if not endpoint.gone.is_set():
                     await self._drop_here()
         except MafaldaError as error:
@@ -176,6 +182,11 @@ class Kept(ABC):
             self.finish(error)
             if opened_once and not self._session.over:
                 self._session.gave_up(self.id, error)
+
+    def _set_open(self, is_open: bool) -> None:
+        now, then = (self._open, self._not_open) if is_open else (self._not_open, self._open)
+        now.set()
+        then.clear()
 
     async def _open_or_gone(self, endpoint: Endpoint) -> bool:
         """Open at this endpoint, trying again while it makes sense; false if the endpoint is gone meanwhile."""
