@@ -401,10 +401,10 @@ class Agent:
         pipes = [end.id for _, end in (*self.pipes.transports(), *self.sources.transports())]
         return await take_inventory(self.machine, self.supervisor, self.routers, self.mirrors, self.actors, pipes)
 
-    def _port_of(self, server: str) -> SourcePort:
+    def _port_of(self, server: str, cause: Message | None) -> SourcePort:
         if server == self.config.server:
             return self.sources
-        return RemoteSource(self._voice, server, self.config.agent_request_timeout_s)
+        return RemoteSource(self._voice, server, self.config.agent_request_timeout_s, cause)
 
     def _lives(self, place: Place) -> bool:
         if place.server == self.config.server:

@@ -29,8 +29,8 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.machine import Demand, Machine
 from mafalda.workers.machine.instructions import MirrorKey, OpenMirror
-from mafalda.workers.pipes import PipeKey, SourcePort
-from mafalda.workers.target_pipes import TargetPipes
+from mafalda.workers.pipes import PipeKey
+from mafalda.workers.target_pipes import PortOf, TargetPipes
 from mafalda.workers.tasks import Tasks
 from mafalda.workers.voice import Voice
 
@@ -72,7 +72,7 @@ class Mirrors:
         voice: Says what came of the orders.
         machine: Knows what is wanted.
         pipes: Our ends.
-        port_of: The source's side on a server.
+        port_of: The source's side on a server, asked because of some message.
         on_ended: Called when a mirror ends by our own decision.
     """
 
@@ -84,7 +84,7 @@ class Mirrors:
         machine: Machine,
         pipes: TargetPipes,
         *,
-        port_of: Callable[[str], SourcePort],
+        port_of: PortOf,
         on_ended: Callable[[Mirror], None],
     ) -> None:
         self._config = config
@@ -222,7 +222,7 @@ class Mirrors:
 
     async def _open(self, mirror: Mirror) -> None:
         async with asyncio.timeout(self._config.relay_open_timeout_s):
-            end = await self._pipes.acquire(mirror.pipe, mirror)
+            end = await self._pipes.acquire(mirror.pipe, mirror, cause=mirror.cause)
             mirror.producer = await self._produce(mirror, end, await self._carry(mirror))
         order = mirror.order
         opened = RelayOpened(producer=order.producer, data=order.data, source=order.source, target=order.target)
@@ -309,14 +309,14 @@ class Mirrors:
         request = CarryProducer(
             room=order.room, producer=order.producer, data=order.data, source=order.source, target=order.target
         )
-        return await self._port_of(order.source.server).carry(request)
+        return await self._port_of(order.source.server, mirror.cause).carry(request)
 
     async def _ask(self, mirror: Mirror, wanted: Literal["flowing", "paused", "closed"]) -> None:
         order = mirror.order
         request = SetCarried(
             room=order.room, producer=order.producer, source=order.source, target=order.target, wanted=wanted
         )
-        await self._port_of(order.source.server).set_carried(request)
+        await self._port_of(order.source.server, mirror.cause).set_carried(request)
 
     # --- the end --------------------------------------------------------------------------------------
 

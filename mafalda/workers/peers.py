@@ -180,7 +180,7 @@ class PeerActor:
             await services.following.serve(stack, pattern, handler=lambda delivery: self._answer_query(self, delivery))
             await self._welcome()
             missed = await self._missed(intents)
-        log.info("peer placed", action="peer_placed", **self._ids(), cause=command.cause)
+            log.info("peer placed", action="peer_placed", **self._ids(), cause=command.cause)
         services.execute(services.machine.on_peer_ready(self.room, self.peer, self.generation, missed))
 
     async def _welcome(self) -> None:
