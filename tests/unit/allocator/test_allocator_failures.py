@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from allocator_world import World, placed, rejection
 
 from mafalda.allocator import agenda
 from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.decide import Decision
 from mafalda.contract import commands, events, intents, results
 from mafalda.contract.ids import derived_id
 from mafalda.contract.payload import Place
+from tests.unit.allocator.allocator_world import World, placed, rejection
 
 
 def at(server: str, slot: int = 0, incarnation: str = "i1") -> Place:
     return Place(server=server, worker=f"{server}-{slot}-{incarnation}")
 
 
-def place_command(decision: object) -> commands.PlacePeer:
-    (say,) = decision.commands  # type: ignore[attr-defined]
+def place_command(decision: Decision) -> commands.PlacePeer:
+    (say,) = decision.commands
     assert isinstance(say.payload, commands.PlacePeer)
     return say.payload
 
