@@ -403,3 +403,26 @@ def test_a_room_is_as_of_what_was_read() -> None:
 def judged_read(judged: Judged, _: Story) -> list[Instruction]:
     """Read what the story was just told."""
     return judged.read()
+
+
+def test_an_order_that_was_read_with_the_past_is_not_obeyed_again() -> None:
+    story = two_servers().joins("alice", "a-0").produces("alice", "mic", worker="a-0")
+    judged = Judged(story, "b", "b-0", loads_at_once=False)
+    judged_read(judged, story.places("bob", "b-0"))
+    story.orders_relay("mic", "a-0", "b-0")
+    (opened,) = only(OpenMirror, judged.load("lobby"))
+    judged.machine.on_mirror_ended(opened.key, opened.entry.seq)  # it failed at once
+
+    assert not only(OpenMirror, judged.read())
+
+
+def test_a_worker_whose_death_was_read_with_a_room_does_not_rise_again() -> None:
+    story = two_servers().places("bob", "b-0")
+    judged = Judged(story, "b", "b-0", loads_at_once=False)
+    judged.read()
+    story.worker_starts("a-7").worker_dies("a-7")
+    judged.load("lobby")
+
+    judged.read(up_to=len(story.entries) - 1)
+
+    assert judged.machine.state.worker(place("a-7")) is None
