@@ -18,7 +18,7 @@ from mafalda.client.endpoint import Endpoint
 from mafalda.client.tasks import Gone, first_set, unless
 from mafalda.client.view import Fate
 from mafalda.contract import errors
-from mafalda.contract.errors import BadInput, Closed, MafaldaError, NotFound
+from mafalda.contract.errors import BadInput, Broken, Closed, MafaldaError, NotFound
 from mafalda.contract.intents import Intent
 from mafalda.contract.queries import QueryStats, Stats
 from mafalda.contract.results import Done
@@ -107,6 +107,7 @@ class Kept(ABC):
             await first_set(self._open, self._over)
         except asyncio.CancelledError:
             await self._end(None)
+            self._take_back()
             raise
         if not self.is_open:
             self._check()
@@ -163,6 +164,11 @@ class Kept(ABC):
         except MafaldaError as error:
             _log.info("not done", action=f"client.{intent.action}", reason=str(error))
 
+    def _take_back(self) -> None:
+        """Have closed on the server what may have been opened there without our knowing."""
+        if self._session.has_endpoint:
+            self._session.tasks.spawn(f"{self._name}-take-back", self._tell(self._closing()))
+
     # --- keeping --------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
@@ -180,6 +186,8 @@ class Kept(ABC):
         except MafaldaError as error:
             opened_once = self._opened_once
             self.finish(error)
+            if isinstance(error, Broken):
+                self._take_back()
             if opened_once and not self._session.over:
                 self._session.gave_up(self.id, error)
 

@@ -190,3 +190,24 @@ async def test_a_refused_produce_raises_and_leaves_nothing(client: Client, fleet
             await room.produce_data(id="taken")
         del fleet.refusing["produce-data"]
         assert (await room.produce_data(id="taken")).is_open
+
+
+async def test_a_peer_that_only_watches_shows_that_it_is_there(bus: Bus, fleet: ScriptedFleet) -> None:
+    async with (
+        connect(bus=bus, config=ClientConfig(sign_of_life_s=0.05)) as client,
+        client.join("lobby", "alice"),
+    ):
+        await fleet.seen(lambda: fleet.queries >= 3)
+
+
+async def test_what_was_asked_for_by_a_cancelled_call_is_taken_back(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        fleet.ignoring.add("produce-data")
+        producing = asyncio.create_task(room.produce_data(id="chat"))
+        await fleet.seen(lambda: bool(fleet.asked_for(intents.ProduceData)))
+        producing.cancel()
+        await asyncio.wait([producing])
+        assert producing.cancelled()
+        await fleet.seen(
+            lambda: fleet.asked_for(intents.CloseDataProducer) == [intents.CloseDataProducer(data_producer="chat")]
+        )
