@@ -35,6 +35,7 @@ from mafalda.workers.machine.instructions import (
     PlaceGone,
     RefuseRelay,
     SettleMirror,
+    StandDown,
     StartOver,
     StopCarrying,
     YieldProducer,
@@ -84,6 +85,7 @@ class Machine:
         self.workers = set(workers)
         self.state = State()
         self.seq = 0
+        self._has_started = False
         self._servers_early: set[int] = set()
         self._lines: dict[str, _Line] = {}
 
@@ -327,6 +329,10 @@ class Machine:
         match entry.message.data:
             case events.ServerLost(server=self.server, incarnation=self.incarnation):
                 return [StartOver()]
+            case events.ServerStarted(server=self.server, incarnation=incarnation):
+                if self._has_started and incarnation != self.incarnation:
+                    return [StandDown(incarnation)]
+                self._has_started = incarnation == self.incarnation
         gone = before - self._places()
         if not gone:
             return []

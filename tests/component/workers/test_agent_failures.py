@@ -224,6 +224,20 @@ async def test_an_incarnation_that_was_given_up_drops_all_and_begins_anew() -> N
     assert not psutil.Process().children()
 
 
+async def test_of_two_agents_under_one_name_the_later_stays(fleet: Fleet) -> None:
+    config = AgentConfig(server="s1", workers=1, worker_bin=find_worker_bin())
+    ready = asyncio.Event()
+    first = asyncio.create_task(run_agent(fleet.bus, config, ready=ready))
+    await asyncio.wait_for(ready.wait(), 10)
+
+    later = await fleet.start("s1")
+
+    with pytest.raises(errors.AlreadyExists):
+        await asyncio.wait_for(first, 10)
+    assert later.supervisor.alive
+    assert not fleet.said(events.ServerStopped)
+
+
 async def test_media_outlives_the_bus_and_what_was_missed_is_caught_up_with(fleet: Fleet) -> None:
     alice, bob = await across(fleet)
     source, target = fleet.agents["s1"], fleet.agents["s2"]
@@ -298,8 +312,9 @@ async def test_load_is_measured_and_sampled(fleet: Fleet) -> None:
 
 
 async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
-    """ICE passwords and SRTP keys are searched for in every stored byte."""
-    alice, _ = await across(fleet)
+    """ICE passwords and SRTP keys are searched for in every stored byte, and in the lines that agents write."""
+    with structlog.testing.capture_logs() as lines:
+        alice, _ = await across(fleet)
     secrets = []
     for room_peer, actor in ((key, it) for agent in fleet.agents.values() for key, it in agent.actors.items()):
         assert room_peer[0] == "lobby"
@@ -315,4 +330,5 @@ async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
     assert len(secrets) == 5
     stored = b"\n".join(entry.data for entry in fleet.broker.entries)
     assert b"iceCandidates" in stored
-    assert not [secret for secret in secrets if secret.encode() in stored]
+    assert not [secret for secret in secrets if secret.encode() in stored or secret in repr(lines)]
+    assert len(lines) > 5

@@ -39,11 +39,11 @@ class Judged:
         for seq, subject, payload in self.story.entries[self._read : end]:
             said = self.machine.on_entry(entry(seq, subject, payload))
             found += said
+            self.told += said
             for instruction in said:
                 if isinstance(instruction, LoadRoom) and self._loads_at_once:
                     found += self.load(instruction.room, up_to=seq)
         self._read = max(self._read, end)
-        self.told += found
         return found
 
     def load(self, room: str, *, up_to: int | None = None) -> list[Instruction]:

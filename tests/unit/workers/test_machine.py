@@ -22,6 +22,7 @@ from mafalda.workers.machine.instructions import (
     PlaceGone,
     RefuseRelay,
     SettleMirror,
+    StandDown,
     StartOver,
     StopCarrying,
     YieldProducer,
@@ -350,6 +351,14 @@ def test_our_incarnation_given_up_is_the_end_of_it() -> None:
     assert judged_read(judged, story.server_is_lost("b")) == [PlaceGone(place("b-0"))]
     assert judged_read(judged, story.server_is_lost("a", "an-earlier-one")) == []
     assert judged_read(judged, story.server_is_lost("a")) == [StartOver()]
+
+
+def test_a_second_agent_under_our_name_makes_us_stand_down() -> None:
+    story = Story().server_starts("a", "a-0", incarnation="i0").server_starts("a", "a-1", incarnation="i1")
+    judged = Judged(story, "a", "a-1")
+    assert not only(StandDown, judged.read())
+
+    assert only(StandDown, judged_read(judged, story.server_starts("a", "a-2", incarnation="i2"))) == [StandDown("i2")]
 
 
 # --- taking a room in -----------------------------------------------------------------------------
