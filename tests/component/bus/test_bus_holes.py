@@ -38,40 +38,47 @@ def lose(follower: Follower, *lost: int) -> None:
 async def test_a_server_killed_in_a_burst(h: Any) -> None:
     async with run_server(ServerConfig(port=0)) as server:
         config = BusConfig(servers=(server.url,), append_timeout_s=30)
-        async with connect(config) as bus, connect(config) as writer:
-            async with bus.follow(EVENT, OTHER) as some, bus.follow(*subjects.LOG_SUBJECTS, after_seq=0) as whole:
-                running = asyncio.Event()
+        async with (
+            connect(config) as bus,
+            connect(config) as writer,
+            bus.follow(EVENT, OTHER) as some,
+            bus.follow(*subjects.LOG_SUBJECTS, after_seq=0) as whole,
+        ):
+            running = asyncio.Event()
 
-                async def write() -> None:
-                    for number in range(300):
-                        await h.append(writer, (EVENT, OTHER, ELSEWHERE)[number % 3])
-                        if number == 50:
-                            running.set()
+            async def write() -> None:
+                for number in range(300):
+                    await h.append(writer, (EVENT, OTHER, ELSEWHERE)[number % 3])
+                    if number == 50:
+                        running.set()
 
-                async def crash() -> None:
-                    await running.wait()
-                    await server.kill()
-                    await server.start()
+            async def crash() -> None:
+                await running.wait()
+                await server.kill()
+                await server.start()
 
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(write())
-                    tasks.create_task(crash())
-                    assert await h.take(whole, 300) == list(range(1, 301))
-                    assert await h.take(some, 200) == [seq for seq in range(1, 301) if seq % 3]
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(write())
+                tasks.create_task(crash())
+                assert await h.take(whole, 300) == list(range(1, 301))
+                assert await h.take(some, 200) == [seq for seq in range(1, 301) if seq % 3]
 
 
 async def test_a_connection_cut_in_a_burst(cable: Any, nats_url: str, h: Any) -> None:
-    async with connect(BusConfig(servers=(cable.url,))) as bus, connect(BusConfig(servers=(nats_url,))) as writer:
-        async with bus.follow(EVENT, OTHER) as follower:
-            written = asyncio.create_task(h.append(writer, *(EVENT, ELSEWHERE, OTHER) * 100))
-            for _ in range(4):
-                before = bus.connection.interruptions
-                cable.cut()
-                await h.until(lambda: bus.connection.interruptions > before and bus.connection.is_up)  # noqa: B023
-            await written
-            assert await h.take(follower, 200) == [seq for seq in range(1, 301) if seq % 3 != 2]
-            assert follower.seq == 300
-            assert bus.connection.interruptions >= 4
+    async with (
+        connect(BusConfig(servers=(cable.url,))) as bus,
+        connect(BusConfig(servers=(nats_url,))) as writer,
+        bus.follow(EVENT, OTHER) as follower,
+    ):
+        written = asyncio.create_task(h.append(writer, *(EVENT, ELSEWHERE, OTHER) * 100))
+        for _ in range(4):
+            before = bus.connection.interruptions
+            cable.cut()
+            await h.until(lambda: bus.connection.interruptions > before and bus.connection.is_up)  # noqa: B023
+        await written
+        assert await h.take(follower, 200) == [seq for seq in range(1, 301) if seq % 3 != 2]
+        assert follower.seq == 300
+        assert bus.connection.interruptions >= 4
 
 
 async def test_a_follower_that_is_too_slow_reads_the_log_instead(nats_url: str, h: Any) -> None:
@@ -98,13 +105,15 @@ async def test_a_follower_of_everything_sees_any_lost_message_at_the_next(nats_b
 
 
 async def test_a_lost_last_message_is_found_by_the_timer(nats_url: str, h: Any) -> None:
-    async with connect(BusConfig(servers=(nats_url,), audit_interval_s=0.2)) as bus:
-        async with bus.follow("mafalda.room.r.>") as follower:
-            lose(follower, 2)
-            await h.append(bus, EVENT, OTHER, ELSEWHERE)
-            assert await h.take(follower, 2) == [1, 2]
-            await h.append(bus, EVENT)
-            assert await h.take(follower, 1) == [4]
+    async with (
+        connect(BusConfig(servers=(nats_url,), audit_interval_s=0.2)) as bus,
+        bus.follow("mafalda.room.r.>") as follower,
+    ):
+        lose(follower, 2)
+        await h.append(bus, EVENT, OTHER, ELSEWHERE)
+        assert await h.take(follower, 2) == [1, 2]
+        await h.append(bus, EVENT)
+        assert await h.take(follower, 1) == [4]
 
 
 async def test_an_added_pattern_is_no_hole(nats_bus: Any, h: Any) -> None:
@@ -128,18 +137,21 @@ async def test_ghosts_under_live_are_not_followed(nats_bus: Any, h: Any) -> None
 
 
 async def test_an_append_whose_answer_was_lost_is_stored_once(cable: Any, nats_url: str, h: Any) -> None:
-    async with connect(BusConfig(servers=(cable.url,))) as bus, connect(BusConfig(servers=(nats_url,))) as other:
-        async with other.follow(AGGREGATE, EVENT) as follower:
-            for subject, expect in ((EVENT, None), (COMMAND, Expect(AGGREGATE, 0))):
-                cable.deaf = True
-                appending = asyncio.create_task(bus.append(subject, h.say(subject), expect=expect))
-                [seq] = await h.take(follower, 1)
-                assert not appending.done()
-                cable.deaf = False
-                cable.cut()
-                appended = await appending
-                assert (appended.seq, appended.duplicate) == (seq, True)
-            assert await other.last_seq() == 2
+    async with (
+        connect(BusConfig(servers=(cable.url,))) as bus,
+        connect(BusConfig(servers=(nats_url,))) as other,
+        other.follow(AGGREGATE, EVENT) as follower,
+    ):
+        for subject, expect in ((EVENT, None), (COMMAND, Expect(AGGREGATE, 0))):
+            cable.deaf = True
+            appending = asyncio.create_task(bus.append(subject, h.say(subject), expect=expect))
+            [seq] = await h.take(follower, 1)
+            assert not appending.done()
+            cable.deaf = False
+            cable.cut()
+            appended = await appending
+            assert (appended.seq, appended.duplicate) == (seq, True)
+        assert await other.last_seq() == 2
 
 
 async def test_an_append_without_a_server_fails_in_time_and_recovers(h: Any) -> None:
