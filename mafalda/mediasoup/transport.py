@@ -25,7 +25,7 @@ from mafalda.mediasoup.channel import Channel, Undo
 from mafalda.mediasoup.consumer import Consumer
 from mafalda.mediasoup.data_consumer import DataConsumer
 from mafalda.mediasoup.data_producer import DataProducer, DataType
-from mafalda.mediasoup.entity import CloseCause, Entity, JsonObject, check_trace_types, new_id
+from mafalda.mediasoup.entity import CloseCause, Entity, JsonObject, check_list, check_trace_types, new_id
 from mafalda.mediasoup.errors import InvalidParameters, ObjectClosed
 from mafalda.mediasoup.events import Event
 from mafalda.mediasoup.producer import Producer
@@ -366,6 +366,7 @@ class Transport(Entity):
         self._check_open()
         data_producer = self._router.require_data_producer(data_producer_id)
         data_consumer_id = new_id(id)
+        wanted_subchannels = check_list(subchannels, "subchannels")
         stream_id: int | None = None
         stream: JsonObject | None = None
         if self.type != "direct":
@@ -379,7 +380,7 @@ class Transport(Entity):
             "label": data_producer.label,
             "protocol": data_producer.protocol,
             "paused": paused,
-            "subchannels": list(subchannels),
+            "subchannels": wanted_subchannels,
         }
         try:
             answer = await self._create(
