@@ -85,6 +85,7 @@ class _Writer:
             video.codec_context.time_base = _VIDEO_TIME_BASE
             video.bit_rate = max(300_000, frame.width * frame.height * 4)
             video.options = {"deadline": "realtime", "cpu-used": "8"}
+            video.codec_context.thread_count = 1  # libvpx' threads spin while they wait for each other
         else:
             self._audio = self._container.add_stream("libopus", rate=_SAMPLE_RATE, layout="stereo")
 
