@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from mafalda.bus import connection
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats_bus import connect
 from mafalda.bus.server import ServerConfig, run_server
@@ -71,6 +72,15 @@ async def test_a_wrong_password_is_not_tried_for_ever(conf: Conf, h: Any) -> Non
         with pytest.raises(PermissionDenied):
             async with connect(BusConfig(servers=(server.url,), user="alice", password=SecretStr("wrong"))):
                 pass
+
+
+async def test_a_server_that_would_ignore_our_conditions_is_refused(
+    nats_url: str, h: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_OLDEST_SERVER", (99, 0))
+    with pytest.raises(BusUnavailable, match="too old"):
+        async with connect(BusConfig(servers=(nats_url,))):
+            pass
 
 
 async def test_nobody_there(h: Any) -> None:
