@@ -11,11 +11,11 @@ import click
 import orjson
 import uvloop
 
-from bench import intents, log_rates
+from bench import decisions, intents, log_rates
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
-SUITES: dict[str, Suite] = {"intents": intents.measure, "log": log_rates.measure}
+SUITES: dict[str, Suite] = {"intents": intents.measure, "log": log_rates.measure, "decisions": decisions.measure}
 
 
 @click.command()

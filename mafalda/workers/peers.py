@@ -294,7 +294,7 @@ class PeerActor:
         if outcome.secret is not None and entry.reply is not None:
             await self.services.voice.whisper(outcome.secret, entry.reply, cause=message)
         said = [
-            self.tell_room(event, message, derived_id(event.action, message.id, self.generation, number))
+            self.tell_room(event, message, self._derived_id(message, event.action, number))
             for number, event in enumerate(outcome.events)
         ]
         await asyncio.gather(*said, self._answer(entry, outcome.result))
@@ -306,7 +306,11 @@ class PeerActor:
     async def _answer(self, entry: Entry, result: Result) -> None:
         message = entry.message
         subject = subjects.result(self.room, self.peer, message.data.action)
-        await self._say(result, subject, message, derived_id("result", message.id, self.generation))
+        await self._say(result, subject, message, self._derived_id(message, "result"))
+
+    def _derived_id(self, message: Message, *parts: str | int) -> str:
+        """The id of what follows from an intent of this peer, however often it is done."""
+        return derived_id(self.room, self.peer, self.generation, message.id, *parts)
 
     async def tell_room(self, event: Event, cause: Message | None = None, id: str | None = None) -> None:
         """Tell everyone in the room."""

@@ -40,6 +40,8 @@ class Fleet:
     stack: AsyncExitStack
     agents: dict[str, Agent] = field(default_factory=dict)
     followers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _entries: list[tuple[Delivery, Message]] = field(default_factory=list)
+    _decoded: int = 0
 
     @property
     def bus(self) -> MemoryBus:
@@ -73,13 +75,11 @@ class Fleet:
 
     def entries(self) -> list[tuple[Delivery, Message]]:
         """Every readable entry."""
-        found = []
-        for delivery in self.broker.entries:
-            try:
-                found.append((delivery, decode(delivery.data)))
-            except BadInput:
-                continue
-        return found
+        for delivery in self.broker.entries[self._decoded :]:
+            with suppress(BadInput):
+                self._entries.append((delivery, decode(delivery.data)))
+        self._decoded = len(self.broker.entries)
+        return self._entries
 
     def said(self, kind: type[P], *, after_seq: int = 0) -> list[P]:
         """All payloads of one type in the log."""

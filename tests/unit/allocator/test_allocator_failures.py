@@ -131,13 +131,14 @@ def test_a_peer_is_stranded_once_and_placed_when_there_is_room() -> None:
     world.server("s1", 1)
     world.joined("lobby", "alice")
     world.kill_worker(at("s1"))
+    join = world.view.state.rooms["lobby"].peers["alice"].join
     stranded = world.homeless("lobby", "alice")
     decision = world.commit(world.decide(stranded))
     (say,) = decision.events
     assert isinstance(say.payload, events.PeerStranded)
     assert say.payload.error.code == "no-capacity"
     assert say.subject == "mafalda.room.lobby.event.peer-stranded"
-    assert say.id == derived_id("peer-stranded", "lobby", "alice", 1)
+    assert say.id == derived_id("peer-stranded", "lobby", "alice", 1, join)
     assert world.decide(stranded).says == (), "said once"
 
     world.server("s2", 1)

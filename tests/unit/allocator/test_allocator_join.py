@@ -26,7 +26,7 @@ def test_join_is_placed_by_a_conditional_command() -> None:
     assert (command.app_data, command.region) == ({"name": "Alice"}, "eu")
     assert say.subject == "mafalda.command.lobby.s1.place-peer"
     assert (say.room, say.last_seq) == ("lobby", 0)
-    assert say.id == derived_id("place-peer", "lobby", "alice", 1)
+    assert say.id == derived_id("place-peer", "lobby", "alice", 1, "join-1")
     assert (say.correlation, say.causation) == ("c-join-1", "join-1")
 
 
@@ -61,7 +61,7 @@ def test_an_empty_room_keeps_its_last_command_and_its_generations() -> None:
     assert say.last_seq == last
     assert isinstance(say.payload, commands.PlacePeer)
     assert say.payload.generation == 2
-    assert say.id != derived_id("place-peer", "lobby", "alice", 1)
+    assert say.payload.join != "join-1"
 
 
 def test_a_peer_that_comes_again_continues_its_generations_though_others_stayed() -> None:
