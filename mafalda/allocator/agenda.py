@@ -6,8 +6,6 @@ finds what it left (``due``), in every other. What does not belong here: the dec
 
 from __future__ import annotations
 
-from heapq import nsmallest
-
 from mafalda.allocator.candidates import ServerView
 from mafalda.allocator.decide import Stimulus
 from mafalda.allocator.open_intents import Homeless, OpenIntent
@@ -38,9 +36,14 @@ def due(view: View, now: float) -> list[Stimulus]:
     late: list[Stimulus] = [intent for intent in view.open if _is_due(view, intent.peer[0], intent.since_s, now)]
     homeless = [peer for peer in view.homeless.values() if _is_due(view, peer.room, peer.since_s, now)]
     late += [peer for peer in homeless if not peer.stranded]
-    late += nsmallest(_STRANDED_AT_A_TIME, (peer for peer in homeless if peer.stranded), key=lambda peer: peer.since_s)
+    stranded = [peer for peer in homeless if peer.stranded]
+    late += sorted(stranded, key=_since)[:_STRANDED_AT_A_TIME]
     late += view.lost_servers(now)
     return late
+
+
+def _since(peer: Homeless) -> float:
+    return peer.since_s
 
 
 def _is_due(view: View, room: str, since_s: float, now: float) -> bool:

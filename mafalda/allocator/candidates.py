@@ -40,6 +40,7 @@ class ServerView:
     ports_left: int | None = None
     workers: dict[str, WorkerView] = field(default_factory=dict)
     used: int = 0  # workers in use
+    obstacle: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -156,14 +156,14 @@ def _leave(view: View, intent: OpenIntent) -> Decision:
         return _reject(intent, WorkerDied("the peer has a new place; ask again after its next join result"))
     room = intent.peer[0]
     left = Say(
-        derived_id("peer-left", room, peer.peer, peer.generation),
+        derived_id("peer-left", room, peer.peer, peer.generation, peer.join),
         subjects.room_event(room, events.PeerLeft.action),
         events.PeerLeft(peer=peer.peer, generation=peer.generation),
         correlation=intent.correlation,
         causation=intent.id,
     )
     done = Say(
-        derived_id("result", intent.id or "", peer.generation),
+        derived_id("result", *intent.peer, intent.id or "", peer.generation),
         subjects.result(*intent.peer, intent.address.action),
         results.Done(intent=intent.address.action, generation=peer.generation),
         correlation=intent.correlation,
@@ -205,7 +205,14 @@ def _consume(view: View, intent: OpenIntent, producer_id: str, *, data: bool) ->
     cost = view.config.micro(view.config.costs.relay)
     say = Say(
         derived_id(
-            "open-relay", room.room, producer_id, producer.generation, target.server, target.worker, kept.command_seq
+            "open-relay",
+            room.room,
+            producer_id,
+            producer.generation,
+            target.server,
+            target.worker,
+            kept.command_seq,
+            intent.id or "",
         ),
         subjects.command(room.room, target.server, command.action),
         command,
@@ -256,7 +263,7 @@ def _homeless(view: View, homeless: Homeless, now: float, dice: Dice) -> Decisio
     if homeless.stranded or (view.fleet.obstacles[NO_REPORT_YET] and now < view.grace_until_s):
         return Decision("still-stranded" if homeless.stranded else "waiting-for-reports")
     say = Say(
-        derived_id("peer-stranded", homeless.room, homeless.peer, peer.generation),
+        derived_id("peer-stranded", homeless.room, homeless.peer, peer.generation, peer.join),
         subjects.room_event(homeless.room, events.PeerStranded.action),
         events.PeerStranded(peer=homeless.peer, generation=peer.generation, error=ErrorInfo.of(_no_capacity(choice))),
         correlation=wanted.correlation,
@@ -291,7 +298,7 @@ def _place(view: View, wanted: _Placement, peer: PeerState | None, worker: Worke
         explanation=choice.explanation,
     )
     say = Say(
-        derived_id("place-peer", room, name, generation),
+        derived_id("place-peer", room, name, generation, wanted.join),
         subjects.command(room, worker.place.server, command.action),
         command,
         room,

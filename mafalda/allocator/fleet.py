@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from mafalda.allocator import filters
 from mafalda.allocator.candidates import Order, Rule, ServerView, WorkerKey, WorkerView
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.contract.load import ServerLoad, WorkerLoad
+from mafalda.contract.load import ServerLoad
 from mafalda.contract.payload import Place
 from mafalda.contract.state import ServerState
 
@@ -105,23 +105,18 @@ class Fleet:
             return False
         if live:
             server.reported, server.silent, server.heard_s = True, False, now
-        before = _figures(server)
         server.cpu_ratio, server.memory_ratio = load.cpu_ratio, load.memory_used_ratio
         server.event_loop_lag_s, server.ports_left = load.event_loop_lag_s, load.ports_left
         server.says_draining = load.draining
-        changed = before != _figures(server)
+        server.obstacle = filters.server_obstacle(server, self.config)
         for figures in load.workers:
             if worker := server.workers.get(figures.worker):
-                self._report_worker(worker, figures, load)
-        if changed or any(worker.obstacle for worker in server.workers.values()):
-            self._touch_all(server)
+                worker.measured = self.config.micro(figures.cpu_ratio)
+                worker.channel_latency_s = figures.channel_latency_s
+                worker.ledger.report(load.as_of_seq, load.interval_s, self.config.settle_s)
+        for worker in server.workers.values():
+            self.touch(worker)
         return True
-
-    def _report_worker(self, worker: WorkerView, figures: WorkerLoad, load: ServerLoad) -> None:
-        worker.measured = self.config.micro(figures.cpu_ratio)
-        worker.channel_latency_s = figures.channel_latency_s
-        worker.ledger.report(load.as_of_seq, load.interval_s, self.config.settle_s)
-        self.touch(worker)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -182,11 +177,12 @@ class Fleet:
         self._settle(worker)
 
     def _touch_all(self, server: ServerView) -> None:
-        for name in sorted(server.workers):
-            self._settle(server.workers[name])
+        server.obstacle = filters.server_obstacle(server, self.config)
+        for worker in server.workers.values():
+            self._settle(worker)
 
     def _settle(self, worker: WorkerView) -> None:
-        self._count_obstacle(worker, filters.obstacle(worker, self.config))
+        self._count_obstacle(worker, worker.server.obstacle or filters.worker_obstacle(worker, self.config))
         for order in self._orders.values():
             order.update(worker)
 
@@ -198,13 +194,3 @@ class Fleet:
         if found:
             self.obstacles[found] += 1
         worker.obstacle = found
-
-
-def _figures(server: ServerView) -> tuple[object, ...]:
-    return (
-        server.says_draining,
-        server.cpu_ratio,
-        server.memory_ratio,
-        server.event_loop_lag_s,
-        server.ports_left,
-    )

@@ -47,7 +47,7 @@ class OpenIntent:
     @property
     def rejection_id(self) -> str:
         """The id of an allocator's rejection: the same from every allocator, so it is stored once."""
-        return derived_id("rejected", self.id) if self.id else derived_id("rejected", "seq", self.seq)
+        return derived_id("rejected", *self.peer, self.id) if self.id else derived_id("rejected", "seq", self.seq)
 
 
 @dataclass(slots=True, eq=False)

@@ -222,7 +222,8 @@ class View:
         self._contract_fold(entry, command)
         self._moved(who, before)
         self.open.answered(who, command.join)
-        self._room(command.room).placed_s = now
+        if self.begun:
+            self._room(command.room).placed_s = now
         peer = self.peer(who)
         if peer is None or peer.generation != command.generation:
             return

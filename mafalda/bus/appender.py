@@ -17,10 +17,9 @@ from opentelemetry.trace import SpanKind
 from mafalda.bus.connection import Connection, Unanswered
 from mafalda.bus.jetstream import ApiRefused, parse_answer
 from mafalda.bus.log import last_entry, next_entry
-from mafalda.bus.patterns import PatternSet
+from mafalda.bus.patterns import to_regex
 from mafalda.bus.protocol import Appended, Expect
-from mafalda.bus.streams import LOG_STREAM
-from mafalda.bus.tracing import current_traceparent, span
+from mafalda.bus.tracing import current_traceparent, is_recording, span
 from mafalda.contract.envelope import CONTENT_TYPE, Message, encode
 from mafalda.contract.errors import BusUnavailable, Conflict, MessageTooLarge
 from mafalda.contract.subjects import LOG_SUBJECTS
@@ -38,7 +37,7 @@ _TOO_LARGE_CODE = 10054
 _RETRY_WAIT_S = 0.1
 _MAX_ATTEMPT_S = 4.0
 
-CAPTURED = PatternSet(LOG_SUBJECTS)
+_CAPTURED = to_regex(LOG_SUBJECTS)
 
 
 def message_headers(message: Message) -> dict[str, str]:
@@ -49,13 +48,18 @@ def message_headers(message: Message) -> dict[str, str]:
     return headers
 
 
+def is_captured(subject: str) -> bool:
+    """Whether the log captures a subject."""
+    return _CAPTURED.fullmatch(subject) is not None
+
+
 def check_captured(subject: str) -> None:
     """Refuse what no stream would ever answer.
 
     Raises:
         ValueError: The log does not capture this subject.
     """
-    if not CAPTURED.takes(subject):
+    if not is_captured(subject):
         raise ValueError(f"the log does not capture {subject!r}")
 
 
@@ -65,6 +69,12 @@ async def append(
     """See ``Bus.append``."""
     check_captured(subject)
     raw = encode(message)
+    sent = {**(headers or {}), **message_headers(message)}
+    if expect:
+        sent[_EXPECTED] = str(expect.last_seq)
+        sent[_EXPECTED_SUBJECT] = expect.filter
+    if not is_recording():
+        return await _append(connection, subject, raw, sent, message.id, expect)
     attributes = {
         "messaging.system": "nats",
         "messaging.operation.type": "send",
@@ -73,16 +83,9 @@ async def append(
         "messaging.message.id": message.id,
         "messaging.message.conversation_id": message.correlation,
     }
-    with span(
-        "log.append",
-        attributes,
-        kind=SpanKind.PRODUCER,
-        traceparent=None if current_traceparent() else message.traceparent,
-    ) as opened:
-        sent = {**(headers or {}), **message_headers(message)}
-        if expect:
-            sent[_EXPECTED] = str(expect.last_seq)
-            sent[_EXPECTED_SUBJECT] = expect.filter
+    parent = None if current_traceparent() else message.traceparent
+    with span("log.append", attributes, kind=SpanKind.PRODUCER, traceparent=parent) as opened:
+        sent |= message_headers(message)  # this hop's
         appended = await _append(connection, subject, raw, sent, message.id, expect)
         opened.set_attribute("mafalda.stream_seq", appended.seq)
         return appended
@@ -149,6 +152,3 @@ async def _resolve_conflict(
             return Appended(entry.seq, duplicate=True)
         seq = entry.seq
     raise Conflict("another writer was first", filter=expect.filter, expected=expect.last_seq, actual=actual)
-
-
-__all__ = ["CAPTURED", "LOG_STREAM", "append", "check_captured", "message_headers"]

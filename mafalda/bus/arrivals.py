@@ -17,6 +17,9 @@ from mafalda.bus.protocol import Delivery
 from mafalda.contract.errors import PermissionDenied
 from mafalda.contract.subjects import LIVE
 
+#: What may wait for one reader. Poison may be a megabyte a message.
+MAX_BYTES = 64 * 1024 * 1024
+
 _NO_HEADERS: MappingProxyType[str, str] = MappingProxyType({})
 
 
@@ -41,12 +44,14 @@ Item = Arrived | Hole | PermissionDenied
 class Arrivals:
     """A ``Sink`` with one reader.
 
-    When it is full, everything that waits is dropped and one ``OVERFLOWED`` stands for it: what the reader must
-    fetch elsewhere anyway need not be kept.
+    When it is full, by number or by size, everything that waits is dropped and one ``OVERFLOWED`` stands for it:
+    what the reader must fetch elsewhere anyway need not be kept.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int = MAX_BYTES) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
         self._items: deque[Item] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.dropped = 0
@@ -56,11 +61,14 @@ class Arrivals:
 
     def put(self, item: Item) -> None:
         """Append, and wake the reader."""
-        if len(self._items) >= self._limit:
+        if len(self._items) >= self._limit or self._bytes >= self._limit_bytes:
             self.dropped += len(self._items)
             self._items.clear()
+            self._bytes = 0
             self._items.append(Hole.OVERFLOWED)
         self._items.append(item)
+        if isinstance(item, Arrived):
+            self._bytes += len(item.message.data)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -75,7 +83,12 @@ class Arrivals:
 
     def pop(self) -> Item | None:
         """The oldest item, if there is one."""
-        return self._items.popleft() if self._items else None
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        if isinstance(item, Arrived):
+            self._bytes -= len(item.message.data)
+        return item
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Return once something is there: true; or when the time is over: false. For one task at a time."""

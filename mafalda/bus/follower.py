@@ -168,6 +168,7 @@ class NatsFollower:
     async def _mend(self) -> AsyncGenerator[Delivery, None]:
         """Yield what the log has and was not yielded; retry until it could be read to the end."""
         reason, found = self._hole, 0
+        self.mends += 1
         while True:
             try:
                 end = await last_seq(self._connection)
@@ -187,7 +188,6 @@ class NatsFollower:
         self._ledger.verify(end)
         self._hole = None
         self._audit_at_s = asyncio.get_running_loop().time() + self._connection.config.audit_interval_s
-        self.mends += 1
         if found or reason != "audit":
             _log.info("follower-mended", action="follower-mended", hole=reason, found=found, stream_seq=end)
 

@@ -73,7 +73,7 @@ class NatsBus:
         return await log.last_seq(self.connection)
 
     async def publish(self, subject: str, message: Message) -> None:
-        if appender.CAPTURED.takes(subject):
+        if appender.is_captured(subject):
             raise ValueError(f"the log captures {subject!r}: append there")
         raw = encode(message)
         try:

@@ -68,6 +68,11 @@ def tracing(service: str, *, instance: str | None = None) -> Iterator[None]:
         provider.shutdown()
 
 
+def is_recording() -> bool:
+    """Whether spans of this process go anywhere."""
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
 def parse_traceparent(text: str | None) -> SpanContext | None:
     """W3C's header as a remote parent; ``None`` if there is none or it is invalid."""
     match = _TRACEPARENT.fullmatch(text) if text else None
@@ -92,7 +97,7 @@ def current_traceparent() -> str | None:
 
 def new_traceparent() -> str:
     """A trace of its own: sampled if this process exports, so that what follows is seen."""
-    flags = TraceFlags.SAMPLED if isinstance(trace.get_tracer_provider(), TracerProvider) else TraceFlags.DEFAULT
+    flags = TraceFlags.SAMPLED if is_recording() else TraceFlags.DEFAULT
     return f"00-{randbits(127) + 1:032x}-{randbits(63) + 1:016x}-{flags:02x}"
 
 

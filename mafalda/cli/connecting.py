@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import click
 
@@ -25,7 +26,7 @@ def bus_config(nats_url: str | None, *, name: str = "mafalda") -> BusConfig:
 
 
 @asynccontextmanager
-async def open_bus(nats_url: str | None, *, stored: bool = True) -> AsyncIterator[NatsBus]:
+async def open_bus(nats_url: str | None, *, store: Path | None = None, stored: bool = True) -> AsyncIterator[NatsBus]:
     """Connect a command that reads.
 
     Without a URL, and with nobody on the default port, the log that the last embedded nats-server
@@ -33,6 +34,7 @@ async def open_bus(nats_url: str | None, *, stored: bool = True) -> AsyncIterato
 
     Args:
         nats_url: Where NATS is.
+        store: Read what is in this folder instead.
         stored: Whether a log that was left behind is good enough.
 
     Raises:
@@ -40,6 +42,9 @@ async def open_bus(nats_url: str | None, *, stored: bool = True) -> AsyncIterato
     """
     config = bus_config(nats_url, name="mafalda cli")
     async with AsyncExitStack() as stack:
+        if store:
+            yield await _open_store(stack, config, store)
+            return
         if nats_url:
             yield await stack.enter_async_context(connect(config))
             return
@@ -51,6 +56,10 @@ async def open_bus(nats_url: str | None, *, stored: bool = True) -> AsyncIterato
             if not stored or not store.exists():
                 raise
             click.echo(f"nobody listens on {DEFAULT_NATS_URL}; this is the log of the last run, in {store}", err=True)
-            server = await stack.enter_async_context(run_server(ServerConfig(port=0, store_dir=store)))
-            bus = await stack.enter_async_context(connect(config.model_copy(update={"servers": (server.url,)})))
+            bus = await _open_store(stack, config, store)
         yield bus
+
+
+async def _open_store(stack: AsyncExitStack, config: BusConfig, store: Path) -> NatsBus:
+    server = await stack.enter_async_context(run_server(ServerConfig(port=0, store_dir=store)))
+    return await stack.enter_async_context(connect(config.model_copy(update={"servers": (server.url,)})))

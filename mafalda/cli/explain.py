@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from mafalda.cli.connecting import open_bus
 from mafalda.cli.log import line
-from mafalda.cli.options import json_option, nats_option, print_json
+from mafalda.cli.options import json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
 from mafalda.contract.commands import OpenRelay, PlacePeer
 from mafalda.contract.subjects import LOG_SUBJECTS
@@ -18,14 +20,15 @@ from mafalda.monitor.records import read_log
 @click.command()
 @click.argument("wanted", metavar="ID")
 @nats_option
+@store_option
 @json_option
-def explain(wanted: str, nats_url: str | None, as_json: bool) -> None:
+def explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
     """Why is this where it is? ID is that of a message, peer, producer, consumer, worker …"""
-    run(_explain(wanted, nats_url, as_json))
+    run(_explain(wanted, nats_url, store, as_json))
 
 
-async def _explain(wanted: str, nats_url: str | None, as_json: bool) -> None:
-    async with open_bus(nats_url) as bus:
+async def _explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
+    async with open_bus(nats_url, store=store) as bus:
         story = await tell(read_log(bus, *LOG_SUBJECTS), wanted)
     if as_json:
         print_json(_json(story), indent=True)

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import click
 
 from mafalda.bus.protocol import Bus
 from mafalda.cli.connecting import open_bus
-from mafalda.cli.options import Moment, json_option, nats_option
+from mafalda.cli.options import Moment, json_option, nats_option, store_option
 from mafalda.cli.running import run
 from mafalda.contract.ids import check_id
 from mafalda.contract.subjects import LOG_SUBJECTS
@@ -52,6 +53,7 @@ class Selection:
 
 @click.command()
 @nats_option
+@store_option
 @click.option("--room", help="Only this room (with its commands).")
 @click.option("--peer", help="Only this peer's own intents, results and events.")
 @click.option("--since", type=Moment(), help="From this time on: RFC 3339, or a span such as 15m.")
@@ -62,6 +64,7 @@ class Selection:
 @json_option
 def log(
     nats_url: str | None,
+    store: Path | None,
     room: str | None,
     peer: str | None,
     since: datetime | None,
@@ -72,12 +75,12 @@ def log(
     as_json: bool,
 ) -> None:
     """Everything that happened: page, filter, follow; with --json as lines that ``mafalda replay --file`` reads."""
-    run(_log(nats_url, Selection(room, peer, since, until, after_seq, limit), follow, as_json))
+    run(_log(nats_url, store, Selection(room, peer, since, until, after_seq, limit), follow, as_json))
 
 
-async def _log(nats_url: str | None, selection: Selection, follow: bool, as_json: bool) -> None:
+async def _log(nats_url: str | None, store: Path | None, selection: Selection, follow: bool, as_json: bool) -> None:
     shown = 0
-    async with open_bus(nats_url) as bus, aclosing(_entries(bus, selection, follow)) as entries:
+    async with open_bus(nats_url, store=store) as bus, aclosing(_entries(bus, selection, follow)) as entries:
         async for entry in entries:
             if not selection.holds(entry):
                 continue

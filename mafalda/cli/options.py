@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -22,6 +23,15 @@ def nats_option(command: F) -> F:
         metavar="URL",
         callback=lambda _context, _option, value: value or None,
         help="The NATS of the fleet; several, separated by commas. [env: MAFALDA_NATS_URL]",
+    )(command)
+
+
+def store_option(command: F) -> F:
+    """``--store``: read what an embedded nats-server left behind, whoever else is running."""
+    return click.option(
+        "--store",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Read the log that an embedded nats-server, now stopped, left in this folder.",
     )(command)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mafalda.cli.connecting import open_bus
-from mafalda.cli.options import Moment, json_option, nats_option, print_json
+from mafalda.cli.options import Moment, json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
 from mafalda.contract.state import State
 from mafalda.contract.subjects import LOG_SUBJECTS
@@ -25,28 +25,42 @@ VERIFY_PAUSE_S = 0.5
 
 @click.command()
 @nats_option
+@store_option
 @click.option("--at", type=Moment(), help="As of this time: RFC 3339, or a span such as 15m.")
 @click.option("--seq", type=click.IntRange(0), help="As of this sequence of the log.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An exported log instead.")
 @click.option("--verify", is_flag=True, help="Compare with what the workers really have; exit 1 if they differ.")
 @json_option
 def replay(
-    nats_url: str | None, at: datetime | None, seq: int | None, file: Path | None, verify: bool, as_json: bool
+    nats_url: str | None,
+    store: Path | None,
+    at: datetime | None,
+    seq: int | None,
+    file: Path | None,
+    verify: bool,
+    as_json: bool,
 ) -> None:
     """Rebuild the state from the log, from NATS or from a file that ``mafalda log --json`` wrote."""
-    if verify and (at or seq is not None or file):
-        raise click.UsageError("--verify compares with now; it goes with no --at, --seq or --file")
-    run(_verify(nats_url, as_json) if verify else _replay(nats_url, at, seq, file, as_json))
-
-
-async def _replay(nats_url: str | None, at: datetime | None, seq: int | None, file: Path | None, as_json: bool) -> None:
-    if file:
-        with file.open("rb") as lines:
-            state = await rebuild(_entries(read_lines(lines)), seq=seq, at=at)
+    if verify and (at or seq is not None or file or store):
+        raise click.UsageError("--verify compares with now; it goes with no --at, --seq, --file or --store")
+    if verify:
+        run(_verify(nats_url, as_json))
+    elif file:
+        run(_replay_file(file, at, seq, as_json))
     else:
-        async with open_bus(nats_url) as bus:
-            state = await rebuild(read_log(bus, *LOG_SUBJECTS, up_to_seq=seq), seq=seq, at=at)
-    _print(state, as_json)
+        run(_replay(nats_url, store, at, seq, as_json))
+
+
+async def _replay(
+    nats_url: str | None, store: Path | None, at: datetime | None, seq: int | None, as_json: bool
+) -> None:
+    async with open_bus(nats_url, store=store) as bus:
+        _print(await rebuild(read_log(bus, *LOG_SUBJECTS, up_to_seq=seq), seq=seq, at=at), as_json)
+
+
+async def _replay_file(file: Path, at: datetime | None, seq: int | None, as_json: bool) -> None:
+    with file.open("rb") as lines:
+        _print(await rebuild(_entries(read_lines(lines)), seq=seq, at=at), as_json)
 
 
 async def _entries(records: Iterator[Record]) -> AsyncIterator[Record]:

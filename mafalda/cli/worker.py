@@ -46,8 +46,9 @@ def install(force: bool, as_json: bool, quiet: bool) -> None:
 
     It takes five to six minutes on two cores the first time, and next to nothing afterwards.
     """
-    _log_to_stderr()
     try:
+        if force or find_worker() is None:
+            _log_to_stderr()
         installed = install_worker(_quiet if quiet else _Shown(sys.stderr.isatty()), force=force)
     except WorkerInstallError as error:
         _fail(error, as_json)

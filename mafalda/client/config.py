@@ -27,6 +27,11 @@ class ClientConfig(BaseModel):
         gt=0,
         description="A transport that is not connected after this is made anew. ICE's own checks take 5 to 30.",
     )
+    sign_of_life_s: float = Field(
+        15,
+        gt=0,
+        description="A peer without any media or data asks for something this often: agents let the silent go.",
+    )
     reconnect_timeout_s: float | None = Field(
         60, gt=0, description="A room without a place for so long is given up. None: wait for ever."
     )

@@ -61,6 +61,11 @@ class Endpoint:
         """Whether the transport is one of ours, here."""
         return any(side.id == transport for side in self._sides.values())
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a transport of ours is connected, which shows the agent that we live."""
+        return any(side.is_connected for side in self._sides.values())
+
     async def load(self) -> None:
         """Negotiate our abilities with the router's."""
         capabilities = self.placement.router_rtp_capabilities.to_json_dict()

@@ -18,7 +18,7 @@ from mafalda.client.endpoint import Endpoint
 from mafalda.client.tasks import Gone, first_set, unless
 from mafalda.client.view import Fate
 from mafalda.contract import errors
-from mafalda.contract.errors import BadInput, Closed, MafaldaError, NotFound
+from mafalda.contract.errors import BadInput, Broken, Closed, MafaldaError, NotFound
 from mafalda.contract.intents import Intent
 from mafalda.contract.queries import QueryStats, Stats
 from mafalda.contract.results import Done
@@ -43,6 +43,8 @@ class Kept(ABC):
         self._name = name
         self._opened_once = False
         self._open = asyncio.Event()
+        self._not_open = asyncio.Event()
+        self._not_open.set()
         self._lost = asyncio.Event()
         self._over = asyncio.Event()
         self._error: MafaldaError | None = None
@@ -62,6 +64,14 @@ class Kept(ABC):
     def is_open(self) -> bool:
         """Whether it is open now; not while reconnecting."""
         return self._open.is_set()
+
+    async def wait_open(self) -> None:
+        """Wait until it is open, or over."""
+        await first_set(self._open, self._over)
+
+    async def wait_lost(self) -> None:
+        """Wait until it is not open for the moment, or over."""
+        await first_set(self._not_open, self._over)
 
     async def wait_closed(self) -> None:
         """Wait until it is over."""
@@ -97,6 +107,7 @@ class Kept(ABC):
             await first_set(self._open, self._over)
         except asyncio.CancelledError:
             await self._end(None)
+            self._take_back()
             raise
         if not self.is_open:
             self._check()
@@ -119,14 +130,10 @@ class Kept(ABC):
         """It is over; the first call counts."""
         if not self.closed:
             self._error = error
-            self._open.clear()
+            self._set_open(False)
             self._over.set()
             self._session.kept.discard(self)
             self._ended()
-
-    async def wait_open(self) -> None:
-        """Wait until it is open, or over."""
-        await first_set(self._open, self._over)
 
     # --- for what is kept -----------------------------------------------------------------------------
 
@@ -157,6 +164,11 @@ class Kept(ABC):
         except MafaldaError as error:
             _log.info("not done", action=f"client.{intent.action}", reason=str(error))
 
+    def _take_back(self) -> None:
+        """Have closed on the server what may have been opened there without our knowing."""
+        if self._session.has_endpoint:
+            self._session.tasks.spawn(f"{self._name}-take-back", self._tell(self._closing()))
+
     # --- keeping --------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
@@ -166,16 +178,23 @@ class Kept(ABC):
                 if not await self._open_or_gone(endpoint):
                     continue
                 self._opened_once = True
-                self._open.set()
+                self._set_open(True)
                 await first_set(endpoint.gone, self._lost)
-                self._open.clear()
+                self._set_open(False)
                 if not endpoint.gone.is_set():
                     await self._drop_here()
         except MafaldaError as error:
             opened_once = self._opened_once
             self.finish(error)
+            if isinstance(error, Broken):
+                self._take_back()
             if opened_once and not self._session.over:
                 self._session.gave_up(self.id, error)
+
+    def _set_open(self, is_open: bool) -> None:
+        now, then = (self._open, self._not_open) if is_open else (self._not_open, self._open)
+        now.set()
+        then.clear()
 
     async def _open_or_gone(self, endpoint: Endpoint) -> bool:
         """Open at this endpoint, trying again while it makes sense; false if the endpoint is gone meanwhile."""

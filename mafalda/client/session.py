@@ -79,6 +79,7 @@ class Session:
         for seq, event in early:
             self.view.apply(seq, event)
         self.tasks.spawn("endpoint-keeper", self._keep_endpoint())
+        self.tasks.spawn("sign-of-life", self._show_life())
 
     def fail(self, error: MafaldaError | None) -> None:
         """The membership is over: by ``error``, or because we leave."""
@@ -210,6 +211,18 @@ class Session:
                 self._leave_place(event.generation + 1, f"stranded: {event.error.code}")
             case events.PeerLeft() if event.generation >= self.placement.generation and not self.leaving:
                 self.fail(NotJoined("the room let us go", reason=event.reason))
+
+    async def _show_life(self) -> None:
+        """Ask for something now and then, unless a connected transport shows that we are there."""
+        while True:
+            await asyncio.sleep(self.config.sign_of_life_s)
+            endpoint = self._endpoint
+            if endpoint is None or endpoint.is_connected or not self.has_endpoint:
+                continue
+            try:
+                await unless(endpoint.gone, self.asker.query(QueryRoom(), RoomSnapshot), "sign-of-life-query")
+            except (MafaldaError, Gone) as error:
+                _log.info("no answer to a sign of life", action="client.sign-of-life", reason=str(error))
 
     # --- keeping an endpoint --------------------------------------------------------------------------
 

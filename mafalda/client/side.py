@@ -76,6 +76,11 @@ class Side:
         self._dtls_told: asyncio.Task[MafaldaError | None] | None = None
         self._closed = False
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether ICE and DTLS have come through."""
+        return self._connected.is_set() and not self._closed
+
     async def open(self, device: Device) -> None:
         """Have the transport made on the worker, and its counterpart here."""
         result = await self._asker.ask_transport(

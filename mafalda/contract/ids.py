@@ -38,7 +38,9 @@ def derived_id(*parts: str | int) -> str:
     """The same id for the same parts, always: 32 hexadecimal digits.
 
     Whoever does a thing twice (a redelivery, two allocators at once) publishes it under the same
-    id, so that NATS stores it once.
+    id, so that NATS stores it once. Since NATS compares ids over the whole log and clients choose theirs,
+    one of the parts must be something that no client can know beforehand, such as the id of the message
+    that is answered: otherwise a client could use the id up, and what should carry it would never be stored.
     """
     text = "\x1f".join(str(part) for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

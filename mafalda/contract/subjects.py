@@ -1,4 +1,4 @@
-"""Subjects: who may say what where. See ``docs/subjects.md``.
+"""Subjects: who may say what where. See ``docs/messages.md``.
 
 Everything the log stores is republished under ``live.``; who reacts listens there, because only
 what was stored appears there.

@@ -12,7 +12,7 @@ from mafalda.contract.rtp import SctpStreamParameters
 from mafalda.mediasoup.channel import Channel
 from mafalda.mediasoup.data_message import DataMessage, encode_message
 from mafalda.mediasoup.data_producer import DataType
-from mafalda.mediasoup.entity import Entity, JsonObject
+from mafalda.mediasoup.entity import Entity, JsonObject, check_list
 from mafalda.mediasoup.events import Event
 
 
@@ -116,7 +116,7 @@ class DataConsumer(Entity):
 
     async def set_subchannels(self, subchannels: Sequence[int]) -> None:
         """Listen to these subchannels instead."""
-        body = {"subchannels": list(subchannels)}
+        body = {"subchannels": check_list(subchannels, "subchannels")}
         self._take_subchannels(await self._request("DATACONSUMER_SET_SUBCHANNELS", body))
 
     async def add_subchannel(self, subchannel: int) -> None:

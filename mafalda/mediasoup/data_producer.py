@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from mafalda.contract.rtp import SctpStreamParameters
 from mafalda.mediasoup.channel import Channel
 from mafalda.mediasoup.data_message import encode_message
-from mafalda.mediasoup.entity import Entity, JsonObject
+from mafalda.mediasoup.entity import Entity, JsonObject, check_list
 from mafalda.mediasoup.events import Event
 
 DataType = Literal["sctp", "direct"]
@@ -100,7 +100,7 @@ class DataProducer(Entity):
         body = {
             "ppid": chosen,
             "data": data,
-            "subchannels": list(subchannels),
+            "subchannels": check_list(subchannels, "subchannels"),
             "requiredSubchannel": required_subchannel,
             "ignoredSubchannel": ignored_subchannel,
         }

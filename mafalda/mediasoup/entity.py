@@ -12,7 +12,7 @@ import re
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from mafalda.mediasoup.channel import Channel
 from mafalda.mediasoup.errors import (
@@ -29,6 +29,7 @@ JsonObject = dict[str, Any]
 CloseCause = Literal[
     "close", "workerclose", "routerclose", "transportclose", "listenserverclose", "producerclose", "dataproducerclose"
 ]
+T = TypeVar("T")
 _ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -38,11 +39,29 @@ def new_id(given: str | None) -> str:
     Raises:
         InvalidParameters: The id is not 1 to 255 printable ASCII characters without spaces.
     """
-    if given is None:
-        return str(uuid.uuid4())
+    return str(uuid.uuid4()) if given is None else check_id(given)
+
+
+def check_id(given: str) -> str:
+    """The id.
+
+    Raises:
+        InvalidParameters: It is not 1 to 255 printable ASCII characters without spaces.
+    """
     if not isinstance(given, str) or not _ID.fullmatch(given):
         raise InvalidParameters("an id is 1 to 255 printable ASCII characters without spaces")
     return given
+
+
+def check_list(given: Iterable[T], what: str) -> list[T]:
+    """What was given, as a list.
+
+    Raises:
+        InvalidParameters: It is not a list, tuple or set.
+    """
+    if not isinstance(given, list | tuple | set | frozenset):
+        raise InvalidParameters(f"{what} must be a list")
+    return list(given)
 
 
 class Entity(Emitter):
@@ -156,10 +175,8 @@ def check_trace_types(types: Iterable[str], known: frozenset[str]) -> list[str]:
     Raises:
         InvalidParameters: One is unknown.
     """
-    if isinstance(types, str):
-        raise InvalidParameters("trace event types are a list")
-    wanted = list(dict.fromkeys(types))
-    unknown = [str(item) for item in wanted if item not in known]
+    given = check_list(types, "trace event types")
+    unknown = [str(item) for item in given if not isinstance(item, str) or item not in known]
     if unknown:
         raise InvalidParameters("unknown trace event type", unknown=unknown, known=sorted(known))
-    return wanted
+    return list(dict.fromkeys(given))

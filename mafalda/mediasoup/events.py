@@ -115,7 +115,7 @@ class Emitter:
             try:
                 result = callback(payload)
                 if inspect.iscoroutine(result):
-                    self._spawner.spawn(_guard(result, event), f"mediasoup event {event}")
+                    self._spawner.spawn(result, f"mediasoup event {event}")
             except Exception:
                 log.exception("listener failed", action="listener_failed", event_name=event)
 
@@ -125,10 +125,3 @@ class Emitter:
         for future in self._waiters:
             if not future.done():
                 future.set_exception(ObjectClosed("closed while waiting for an event"))
-
-
-async def _guard(work: Coroutine[Any, Any, object], event: str) -> None:
-    try:
-        await work
-    except Exception:
-        log.exception("listener failed", action="listener_failed", event_name=event)

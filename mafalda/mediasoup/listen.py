@@ -36,6 +36,6 @@ def listen_info_bodies(infos: Sequence[AnyListenInfo]) -> list[dict[str, Any]]:
     Raises:
         InvalidParameters: There is none, or one is malformed.
     """
-    if isinstance(infos, Mapping | str) or not infos:
+    if not isinstance(infos, list | tuple) or not infos:
         raise InvalidParameters("listen_infos must be a list of at least one")
     return [listen_info_body(info) for info in infos]

@@ -15,6 +15,7 @@ from mafalda.contract.rtp import ConsumerLayers, ConsumerScore, RtpMapping, RtpP
 from mafalda.mediasoup import ortc, shapes
 from mafalda.mediasoup.active_speaker_observer import ActiveSpeakerObserver
 from mafalda.mediasoup.audio_level_observer import AudioLevelObserver
+from mafalda.mediasoup.bodies import stream_of
 from mafalda.mediasoup.channel import Undo
 from mafalda.mediasoup.consumer import Consumer
 from mafalda.mediasoup.data_consumer import DataConsumer
@@ -28,7 +29,7 @@ from mafalda.mediasoup.producer import Producer
 from mafalda.mediasoup.router import Router
 from mafalda.mediasoup.rtp_observer import RtpObserver
 from mafalda.mediasoup.scopes import unscoped
-from mafalda.mediasoup.transport import Transport, _stream
+from mafalda.mediasoup.transport import Transport
 from mafalda.mediasoup.webrtc_transport import WebRtcTransport
 from mafalda.mediasoup.worker import Worker
 
@@ -189,7 +190,7 @@ async def produce_data(transport: Transport, body: Mapping[str, Any]) -> tuple[D
         transport._forget_data_producer,
         transport_id=transport.id,
         type=answer["type"],
-        sctp_stream_parameters=_stream(answer),
+        sctp_stream_parameters=stream_of(answer),
         label=answer["label"],
         protocol=answer["protocol"],
         paused=bool(body.get("paused")),
@@ -219,7 +220,7 @@ async def consume_data(transport: Transport, body: Mapping[str, Any]) -> tuple[D
         transport_id=transport.id,
         data_producer_id=producer_id,
         type=answer["type"],
-        sctp_stream_parameters=_stream(answer),
+        sctp_stream_parameters=stream_of(answer),
         label=answer["label"],
         protocol=answer["protocol"],
         paused=answer["paused"],

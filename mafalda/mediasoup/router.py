@@ -15,7 +15,7 @@ from mafalda.mediasoup.audio_level_observer import AudioLevelObserver
 from mafalda.mediasoup.channel import Channel, Undo
 from mafalda.mediasoup.data_producer import DataProducer
 from mafalda.mediasoup.direct_transport import DirectTransport
-from mafalda.mediasoup.entity import CloseCause, Entity, JsonObject, new_id
+from mafalda.mediasoup.entity import CloseCause, Entity, JsonObject, check_id, new_id
 from mafalda.mediasoup.errors import InvalidParameters, NotFound, ObjectClosed
 from mafalda.mediasoup.events import Event
 from mafalda.mediasoup.listen import AnyListenInfo, listen_info_bodies, listen_info_body
@@ -94,8 +94,9 @@ class Router(Entity):
 
         Raises:
             NotFound: There is none.
+            InvalidParameters: It is no id.
         """
-        producer = self._producers.get(producer_id)
+        producer = self._producers.get(check_id(producer_id))
         if producer is None:
             raise NotFound("the router has no such producer", producer_id=producer_id)
         return producer
@@ -105,8 +106,9 @@ class Router(Entity):
 
         Raises:
             NotFound: There is none.
+            InvalidParameters: It is no id.
         """
-        data_producer = self._data_producers.get(data_producer_id)
+        data_producer = self._data_producers.get(check_id(data_producer_id))
         if data_producer is None:
             raise NotFound("the router has no such data producer", data_producer_id=data_producer_id)
         return data_producer

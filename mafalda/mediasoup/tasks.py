@@ -9,12 +9,16 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger("mafalda.mediasoup")
+
 
 class Tasks:
-    """Owns tasks until ``finish``."""
+    """Owns tasks until ``finish``. What they raise is logged: nobody awaits them for their result."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._finished = False
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
@@ -22,9 +26,10 @@ class Tasks:
         if self._finished:
             work.close()
             return
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        task = asyncio.get_running_loop().create_task(_guard(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # if it was cancelled before its first step
 
     async def finish(self, grace_s: float) -> None:
         """Give the tasks ``grace_s`` to end, cancel what is left, await it. The caller's own task is spared."""
@@ -37,3 +42,10 @@ class Tasks:
             task.cancel()
         if late:
             await asyncio.gather(*late, return_exceptions=True)
+
+
+async def _guard(work: Coroutine[Any, Any, object], name: str) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("listener failed", action="listener_failed", task=name)

@@ -22,11 +22,19 @@ from mafalda.contract.rtp import (
     SctpStreamParameters,
 )
 from mafalda.mediasoup import ortc, shapes
+from mafalda.mediasoup.bodies import (
+    consume_body,
+    consume_data_body,
+    produce_body,
+    produce_data_body,
+    reliability,
+    stream_of,
+)
 from mafalda.mediasoup.channel import Channel, Undo
 from mafalda.mediasoup.consumer import Consumer
 from mafalda.mediasoup.data_consumer import DataConsumer
 from mafalda.mediasoup.data_producer import DataProducer, DataType
-from mafalda.mediasoup.entity import CloseCause, Entity, JsonObject, check_trace_types, new_id
+from mafalda.mediasoup.entity import CloseCause, Entity, JsonObject, check_list, check_trace_types, new_id
 from mafalda.mediasoup.errors import InvalidParameters, ObjectClosed
 from mafalda.mediasoup.events import Event
 from mafalda.mediasoup.producer import Producer
@@ -76,11 +84,17 @@ class Transport(Entity):
         sctp = dump.get("sctpParameters")
         self.sctp_parameters = SctpParameters.model_validate(sctp) if sctp is not None else None
         self._sctp_state: SctpState | None = dump.get("sctpState")
+        self._sctp_negotiated: JsonObject | None = None
 
     @property
     def sctp_state(self) -> SctpState | None:
         """State of the SCTP association; None without SCTP."""
         return self._sctp_state
+
+    @property
+    def sctp_negotiated_capabilities(self) -> JsonObject | None:
+        """Numbers of streams that both sides agreed on; None until then."""
+        return self._sctp_negotiated
 
     @property
     def producers(self) -> Mapping[str, Producer]:
@@ -168,15 +182,15 @@ class Transport(Entity):
         consumable = ortc.get_consumable_rtp_parameters(kind, parameters, capabilities, mapping)
         public_id = new_id(id)
         producer_id = self._router.scoped(public_id)
-        body = {
-            "producerId": producer_id,
-            "kind": kind,
-            "rtpParameters": parameters.model_dump(by_alias=True, exclude_none=True),
-            "rtpMapping": mapping.model_dump(by_alias=True, exclude_none=True),
-            "paused": paused,
-            "keyFrameRequestDelay": key_frame_request_delay,
-            "enableMediasoupPacketIdHeaderExtension": enable_mediasoup_packet_id_header_extension,
-        }
+        body = produce_body(
+            producer_id,
+            kind,
+            parameters,
+            mapping,
+            paused=paused,
+            key_frame_request_delay=key_frame_request_delay,
+            packet_ids=enable_mediasoup_packet_id_header_extension,
+        )
         answer = await self._create("TRANSPORT_PRODUCE", producer_id, body, "TRANSPORT_CLOSE_PRODUCER", "producerId")
         producer = Producer(
             self._channel,
@@ -253,18 +267,9 @@ class Transport(Entity):
         app_data: Mapping[str, Any] | None,
     ) -> Consumer:
         consumer_id = new_id(id)
-        encodings = producer.consumable_rtp_parameters.encodings
-        body = {
-            "consumerId": consumer_id,
-            "producerId": producer.channel_id,
-            "kind": producer.kind,
-            "rtpParameters": parameters.model_dump(by_alias=True, exclude_none=True),
-            "type": "pipe" if pipe else producer.type,
-            "consumableRtpEncodings": [item.model_dump(by_alias=True, exclude_none=True) for item in encodings],
-            "paused": paused,
-            "preferredLayers": layers.to_json_dict() if layers is not None else None,
-            "ignoreDtx": ignore_dtx,
-        }
+        body = consume_body(
+            consumer_id, producer, parameters, paused=paused, layers=layers, ignore_dtx=ignore_dtx, pipe=pipe
+        )
         answer = await self._create("TRANSPORT_CONSUME", consumer_id, body, "TRANSPORT_CLOSE_CONSUMER", "consumerId")
         chosen = answer.get("preferredLayers")
         consumer = Consumer(
@@ -318,14 +323,9 @@ class Transport(Entity):
             stream = ortc.validate_sctp_stream_parameters(sctp_stream_parameters)
         public_id = new_id(id)
         data_producer_id = self._router.scoped(public_id)
-        body = {
-            "dataProducerId": data_producer_id,
-            "type": self._data_type,
-            "sctpStreamParameters": stream.to_json_dict() if stream is not None else None,
-            "label": label,
-            "protocol": protocol,
-            "paused": paused,
-        }
+        body = produce_data_body(
+            data_producer_id, self._data_type, stream, label=label, protocol=protocol, paused=paused
+        )
         answer = await self._create(
             "TRANSPORT_PRODUCE_DATA", data_producer_id, body, "TRANSPORT_CLOSE_DATAPRODUCER", "dataProducerId"
         )
@@ -336,7 +336,7 @@ class Transport(Entity):
             self._forget_data_producer,
             transport_id=self._id,
             type=answer["type"],
-            sctp_stream_parameters=_stream(answer),
+            sctp_stream_parameters=stream_of(answer),
             label=answer["label"],
             protocol=answer["protocol"],
             paused=paused,
@@ -378,21 +378,15 @@ class Transport(Entity):
         self._check_open()
         data_producer = self._router.require_data_producer(data_producer_id)
         data_consumer_id = new_id(id)
+        wanted_subchannels = check_list(subchannels, "subchannels")
         stream_id: int | None = None
         stream: JsonObject | None = None
         if self.type != "direct":
             stream_id = self._stream_ids.take()
-            stream = _reliability(data_producer, stream_id, ordered, max_packet_life_time, max_retransmits)
-        body = {
-            "dataConsumerId": data_consumer_id,
-            "dataProducerId": data_producer.channel_id,
-            "type": self._data_type,
-            "sctpStreamParameters": stream,
-            "label": data_producer.label,
-            "protocol": data_producer.protocol,
-            "paused": paused,
-            "subchannels": list(subchannels),
-        }
+            stream = reliability(data_producer, stream_id, ordered, max_packet_life_time, max_retransmits)
+        body = consume_data_body(
+            data_consumer_id, data_producer, self._data_type, stream, paused=paused, subchannels=wanted_subchannels
+        )
         try:
             answer = await self._create(
                 "TRANSPORT_CONSUME_DATA", data_consumer_id, body, "TRANSPORT_CLOSE_DATACONSUMER", "dataConsumerId"
@@ -409,7 +403,7 @@ class Transport(Entity):
             transport_id=self._id,
             data_producer_id=data_producer.id,
             type=answer["type"],
-            sctp_stream_parameters=_stream(answer),
+            sctp_stream_parameters=stream_of(answer),
             label=answer["label"],
             protocol=answer["protocol"],
             paused=answer["paused"],
@@ -493,33 +487,5 @@ class Transport(Entity):
                 self._sctp_state = state
                 self._emit(self.SCTP_STATE_CHANGE, state)
             case "TRANSPORT_SCTP_NEGOTIATED_CAPABILITIES":
+                self._sctp_negotiated = body["negotiatedCapabilities"]
                 self._stream_ids.limit(body["negotiatedCapabilities"]["negotiatedMaxOutboundStreams"])
-
-
-def _stream(answer: JsonObject) -> SctpStreamParameters | None:
-    parameters = answer.get("sctpStreamParameters")
-    return SctpStreamParameters.model_validate(parameters) if parameters is not None else None
-
-
-def _reliability(
-    data_producer: DataProducer,
-    stream_id: int,
-    ordered: bool | None,
-    max_packet_life_time: int | None,
-    max_retransmits: int | None,
-) -> JsonObject:
-    """The stream's parameters: the data producer's, unless the consumer wants others."""
-    source = data_producer.sctp_stream_parameters
-    stream: JsonObject = source.to_json_dict() if source is not None else {"ordered": True}
-    stream["streamId"] = stream_id
-    if ordered is not None:
-        stream["ordered"] = ordered
-    if ordered:
-        stream.pop("maxPacketLifeTime", None)
-        stream.pop("maxRetransmits", None)
-        return stream
-    for key, value in (("maxPacketLifeTime", max_packet_life_time), ("maxRetransmits", max_retransmits)):
-        if value is not None:
-            stream["ordered"] = False
-            stream[key] = value
-    return stream

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import count
 
-from mafalda.bus.appender import CAPTURED, MESSAGE_ID, check_captured, message_headers
+from mafalda.bus.appender import MESSAGE_ID, check_captured, is_captured, message_headers
 from mafalda.bus.patterns import PatternSet, check_pattern, matches
 from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
 from mafalda.bus.requests import answer_to, read_answer
@@ -241,7 +241,7 @@ class MemoryBus:
         return len(self.broker.entries)
 
     async def publish(self, subject: str, message: Message) -> None:
-        if CAPTURED.takes(subject):
+        if is_captured(subject):
             raise ValueError(f"the log captures {subject!r}: append there")
         delivery = Delivery(subject, encode(message), headers=message_headers(message))
         await asyncio.sleep(0)

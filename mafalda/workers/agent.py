@@ -19,7 +19,7 @@ from mafalda.bus.tracing import handling
 from mafalda.contract import subjects
 from mafalda.contract.channels import fits
 from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import MafaldaError, MalformedMessage
+from mafalda.contract.errors import AlreadyExists, MafaldaError, MalformedMessage
 from mafalda.contract.events import ServerStarted, ServerStopped, WorkerDied, WorkerStarted
 from mafalda.contract.payload import Payload, Place
 from mafalda.contract.queries import CarryProducer, ClosePipe, ConnectPipe, QueryServer, ServerInventory, SetCarried
@@ -28,7 +28,6 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.following import Following
 from mafalda.workers.guests import Guests, answer_any_query, handle_any_intent
 from mafalda.workers.guests.guest import Guest
-from mafalda.workers.intents import yield_producer
 from mafalda.workers.inventory import take_inventory
 from mafalda.workers.load import LoadReporter
 from mafalda.workers.machine import Machine
@@ -36,6 +35,7 @@ from mafalda.workers.machine import instructions as told
 from mafalda.workers.mirrors import Mirror, Mirrors
 from mafalda.workers.peers import PeerActor
 from mafalda.workers.pipes import SourcePort
+from mafalda.workers.producers import yield_producer
 from mafalda.workers.routers import Routers
 from mafalda.workers.services import Services
 from mafalda.workers.sources import Sources
@@ -72,6 +72,7 @@ async def run_agent(bus: Bus, config: AgentConfig, *, ready: Ready = None) -> No
 
     Raises:
         WorkerStartFailed: No worker can be started.
+        AlreadyExists: Another agent was started under the same server id; the later one has it.
     """
     while True:
         try:
@@ -90,11 +91,11 @@ async def open_agent(bus: Bus, config: AgentConfig) -> AsyncIterator[Agent]:
     """One incarnation, from its ``ServerStarted`` to its ``ServerStopped``. Call its ``follow`` to let it act."""
     async with own_tasks() as tasks:
         agent = Agent(bus, config, tasks)
-        await agent.start()
         try:
+            await agent.start()
             async with bus.serve(subjects.agent_request(config.server, "*"), handler=agent.answer_request):
                 yield agent
-        except IncarnationLost:
+        except (IncarnationLost, AlreadyExists):
             raise
         except BaseException:
             await agent.say_goodbye()
@@ -113,7 +114,8 @@ class Agent:
         self._tasks = tasks
         self._voice = Voice(bus, config.server)
         self._announced = asyncio.Event()
-        self._over = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_known = False
         self.machine = Machine(config.server, self.incarnation, ())
         self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks)
@@ -155,6 +157,7 @@ class Agent:
             region=self.config.region,
             agent_version=_version(),
         )
+        self._is_known = True
         seq = await self._voice.say(started, subjects.server_event(self.config.server, started.action))
         following = Following(self._bus, [subjects.server_commands(self.config.server), *SERVER_EVENTS], seq)
         for entry in await following.past(*SERVER_EVENTS, up_to_seq=seq):
@@ -193,18 +196,19 @@ class Agent:
 
         Raises:
             IncarnationLost: Another incarnation has to take over.
+            AlreadyExists: Another agent has taken over this server id.
         """
         loop = asyncio.create_task(self._follow(), name="agent follows the log")
-        over = asyncio.create_task(self._over.wait(), name="agent is over")
         try:
-            await asyncio.wait((loop, over), return_when=asyncio.FIRST_COMPLETED)
-            if loop.done():
-                loop.result()
-            raise IncarnationLost
+            await asyncio.wait((loop, self._over), return_when=asyncio.FIRST_COMPLETED)
+            (self._over if self._over.done() else loop).result()
         finally:
-            for task in (loop, over):
-                task.cancel()
-            await asyncio.gather(loop, over, return_exceptions=True)
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+
+    def _end_with(self, error: Exception) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
 
     async def _follow(self) -> None:
         async for entry in self.services.following.entries():
@@ -214,7 +218,9 @@ class Agent:
                 log.exception("internal error", action="internal_error", stream_seq=entry.seq)
 
     async def say_goodbye(self) -> None:
-        """Tell the fleet that this server ends on purpose, if the log can be reached soon."""
+        """Tell the fleet that this server ends on purpose, if it knows it and the log can be reached soon."""
+        if not self._is_known:
+            return
         stopped = ServerStopped(server=self.config.server, incarnation=self.incarnation)
         try:
             async with asyncio.timeout(self.config.stop_timeout_s):
@@ -247,7 +253,7 @@ class Agent:
                 self._room_task(room, self._load_room)
             case told.ForgetRoom(room):
                 self.sources.room_gone(room)
-                self.mirrors.room_gone(room)
+                self.mirrors.waiting.room_gone(room)
                 self._room_task(room, self._forget_room)
             case told.AdoptPeer():
                 self._adopt(instruction)
@@ -270,12 +276,18 @@ class Agent:
             case told.PlaceGone(place):
                 self.sources.place_gone(place)
             case told.CheckWaiting(room):
-                self.mirrors.check_waiting(room)
+                self.mirrors.waiting.check(room, self.machine.room(room))
             case told.YieldProducer(room, peer, producer):
                 if actor := self.actors.get((room, peer)):
                     self._yield(actor, producer)
             case told.StartOver():
-                self._over.set()
+                self._end_with(IncarnationLost())
+            case told.StandDown(incarnation):
+                self._end_with(
+                    AlreadyExists(
+                        "another agent runs under this server id", server=self.config.server, incarnation=incarnation
+                    )
+                )
 
     def _adopt(self, order: told.AdoptPeer) -> None:
         command = order.command
@@ -405,10 +417,10 @@ class Agent:
         pipes = [end.id for _, end in (*self.pipes.transports(), *self.sources.transports())]
         return await take_inventory(self.machine, self.supervisor, self.routers, self.mirrors, self.actors, pipes)
 
-    def _port_of(self, server: str) -> SourcePort:
+    def _port_of(self, server: str, cause: Message | None) -> SourcePort:
         if server == self.config.server:
             return self.sources
-        return RemoteSource(self._voice, server, self.config.agent_request_timeout_s)
+        return RemoteSource(self._voice, server, self.config.agent_request_timeout_s, cause)
 
     def _lives(self, place: Place) -> bool:
         if place.server == self.config.server:

@@ -73,7 +73,7 @@ def _park(actor: PeerActor, entry: Entry, key: MirrorKey, consumer: str, open_: 
     async def wait() -> None:
         error: MafaldaError | None = None
         try:
-            await actor.services.mirrors.wait(key, deadline, since_seq=entry.seq)
+            await actor.services.mirrors.waiting.wait(key, deadline, since_seq=entry.seq)
         except TimeoutError:
             waited_s = actor.services.config.consume_timeout_s
             error = DeadlineExceeded("no relay in time", producer=key.producer, waited_s=waited_s)

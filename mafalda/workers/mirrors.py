@@ -29,10 +29,11 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.machine import Demand, Machine
 from mafalda.workers.machine.instructions import MirrorKey, OpenMirror
-from mafalda.workers.pipes import PipeKey, SourcePort
-from mafalda.workers.target_pipes import TargetPipes
+from mafalda.workers.pipes import PipeKey
+from mafalda.workers.target_pipes import PortOf, TargetPipes
 from mafalda.workers.tasks import Tasks
 from mafalda.workers.voice import Voice
+from mafalda.workers.waiting import Waiting
 
 #: After the source did not do what was asked: how long until it is asked again.
 _RETRY_S = 1.0
@@ -72,7 +73,7 @@ class Mirrors:
         voice: Says what came of the orders.
         machine: Knows what is wanted.
         pipes: Our ends.
-        port_of: The source's side on a server.
+        port_of: The source's side on a server, asked because of some message.
         on_ended: Called when a mirror ends by our own decision.
     """
 
@@ -84,7 +85,7 @@ class Mirrors:
         machine: Machine,
         pipes: TargetPipes,
         *,
-        port_of: Callable[[str], SourcePort],
+        port_of: PortOf,
         on_ended: Callable[[Mirror], None],
     ) -> None:
         self._config = config
@@ -96,9 +97,7 @@ class Mirrors:
         self._on_ended = on_ended
         self.by_key: dict[MirrorKey, Mirror] = {}
         self._ending: dict[MirrorKey, asyncio.Task[None]] = {}
-        self._waiting: dict[MirrorKey, set[asyncio.Future[None]]] = {}
-        #: The last refusal of a relay and the sequence of its order, for consumes from before that wait only now.
-        self._refused: dict[MirrorKey, tuple[int, MafaldaError]] = {}
+        self.waiting = Waiting(self.usable)
 
     # --- consumers ----------------------------------------------------------------------------------
 
@@ -106,35 +105,6 @@ class Mirrors:
         """The mirror, if it can be consumed now."""
         mirror = self.by_key.get(key)
         return mirror if mirror and mirror.state == "open" else None
-
-    async def wait(self, key: MirrorKey, deadline: float, *, since_seq: int) -> None:
-        """Wait until the mirror can be consumed.
-
-        Args:
-            key: Which one.
-            deadline: The loop's time.
-            since_seq: The log sequence of the wish: a relay that was ordered later and failed already was for it.
-
-        Raises:
-            RelayFailed: It could not be opened.
-            NotFound: The producer has closed meanwhile.
-            TimeoutError: Neither happened in time.
-        """
-        if self.usable(key):
-            return
-        refused_seq, error = self._refused.get(key, (0, None))
-        if error is not None and refused_seq > since_seq:
-            raise error
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiters = self._waiting.setdefault(key, set())
-        waiters.add(waiter)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await waiter
-        finally:
-            waiters.discard(waiter)
-            if not waiters and self._waiting.get(key) is waiters:
-                del self._waiting[key]
 
     def want(self, key: MirrorKey, who: Hashable, *, paused: bool) -> None:
         """Somebody takes a producer on a worker, flowing or paused. Nothing to do at its origin.
@@ -163,7 +133,7 @@ class Mirrors:
         demand = Demand(quiet_since=_now(), empty_since=_now())
         mirror = Mirror(told.key, told.command, told.entry.message, told.entry.seq, demand)
         self.by_key[told.key] = mirror
-        self._refused.pop(told.key, None)
+        self.waiting.hope(told.key)
         previous = self._ending.get(told.key)
         mirror.keeper = self._tasks.spawn(self._keep(mirror, previous), f"mirror {told.key.producer}")
 
@@ -174,19 +144,13 @@ class Mirrors:
             return
         mirror.state, mirror.reason = "closed", reason
         self._end(mirror)
-        self._fail(key, NotFound("the producer, or the way to it, has closed", producer=key.producer, reason=reason))
+        gone = NotFound("the producer, or the way to it, has closed", producer=key.producer, reason=reason)
+        self.waiting.fail(key, gone)
 
     def settle(self, key: MirrorKey) -> None:
         """The origin may have been paused or resumed."""
         if mirror := self.by_key.get(key):
             mirror.changed.set()
-
-    def check_waiting(self, room: str) -> None:
-        """Tell those who wait for a producer that has closed."""
-        state = self._machine.room(room)
-        for key in [key for key in self._waiting if key.room == room]:
-            if state is None or key.producer not in state.producers:
-                self._fail(key, NotFound("the producer has closed", producer=key.producer))
 
     # --- the keeper -----------------------------------------------------------------------------------
 
@@ -222,7 +186,7 @@ class Mirrors:
 
     async def _open(self, mirror: Mirror) -> None:
         async with asyncio.timeout(self._config.relay_open_timeout_s):
-            end = await self._pipes.acquire(mirror.pipe, mirror)
+            end = await self._pipes.acquire(mirror.pipe, mirror, cause=mirror.cause)
             mirror.producer = await self._produce(mirror, end, await self._carry(mirror))
         order = mirror.order
         opened = RelayOpened(producer=order.producer, data=order.data, source=order.source, target=order.target)
@@ -236,9 +200,7 @@ class Mirrors:
             return
         mirror.state = "open"
         mirror.demand.empty_since = mirror.demand.quiet_since = _now()
-        for waiter in self._waiting.pop(mirror.key, set()):
-            if not waiter.done():
-                waiter.set_result(None)
+        self.waiting.wake(mirror.key)
         self._log("relay_opened", mirror)
 
     async def _produce(self, mirror: Mirror, end: PipeTransport, carried: ProducerCarried) -> Producer | DataProducer:
@@ -310,14 +272,14 @@ class Mirrors:
         request = CarryProducer(
             room=order.room, producer=order.producer, data=order.data, source=order.source, target=order.target
         )
-        return await self._port_of(order.source.server).carry(request)
+        return await self._port_of(order.source.server, mirror.cause).carry(request)
 
     async def _ask(self, mirror: Mirror, wanted: Literal["flowing", "paused", "closed"]) -> None:
         order = mirror.order
         request = SetCarried(
             room=order.room, producer=order.producer, source=order.source, target=order.target, wanted=wanted
         )
-        await self._port_of(order.source.server).set_carried(request)
+        await self._port_of(order.source.server, mirror.cause).set_carried(request)
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -370,13 +332,9 @@ class Mirrors:
     def refuse(self, order: OpenRelay, seq: int, error: MafaldaError) -> None:
         """An ordered relay cannot be: reject those who wait for it."""
         key = MirrorKey(order.room, order.producer, order.target.worker)
-        refusal = RelayFailed("the relay could not be opened", code=error.code, reason=error.reason)
-        self._refused[key] = (seq, refusal)
-        self._fail(key, refusal)
-
-    def room_gone(self, room: str) -> None:
-        """Nothing of the room is here any more."""
-        self._refused = {key: refused for key, refused in self._refused.items() if key.room != room}
+        self.waiting.refuse(
+            key, seq, RelayFailed("the relay could not be opened", code=error.code, reason=error.reason)
+        )
 
     def _end(self, mirror: Mirror) -> None:
         """Cancel the keeper, then close what it made."""
@@ -419,11 +377,6 @@ class Mirrors:
             self._keep_order(mirror, mirror.keeper)
         if self.by_key.get(mirror.key) is mirror:
             del self.by_key[mirror.key]
-
-    def _fail(self, key: MirrorKey, error: MafaldaError) -> None:
-        for waiter in self._waiting.pop(key, set()):
-            if not waiter.done():
-                waiter.set_exception(error)
 
     def _log(self, action: str, mirror: Mirror, **fields: object) -> None:
         log.info(

@@ -30,8 +30,9 @@ from mafalda.contract.events import (
     PeerMoved,
 )
 from mafalda.contract.ids import derived_id
+from mafalda.contract.intents import Intent
 from mafalda.contract.payload import Payload, Place
-from mafalda.contract.results import JoinResult, Rejected, Result
+from mafalda.contract.results import Done, JoinResult, Rejected, Result
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Router, Transport, WebRtcTransport
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.machine import Liveness
@@ -64,6 +65,11 @@ class Outcome:
     events: list[Event] = field(default_factory=list)
     secret: Result | None = None
     secret_last: bool = False  # the asker may act only when the room knows
+
+
+def done(actor: PeerActor, intent: Intent, target: str | None) -> Outcome:
+    """Yes, and there is nothing more to say."""
+    return Outcome(Done(intent=intent.action, target=target, generation=actor.generation))
 
 
 Handler = Callable[["PeerActor", Entry], Awaitable[Outcome | None]]
@@ -176,22 +182,36 @@ class PeerActor:
     async def _settle(self, stack: AsyncExitStack) -> None:
         services, command = self.services, self.command
         with handling(self._entry.message, "agent.place-peer", self._attributes()):
-            try:
-                self._router = await services.routers.acquire(self.room, self.live, self)
-            except MafaldaError as error:
-                log.error("peer not placed", action="peer_not_placed", peer_id=self.peer, reason=str(error))
-                services.execute(services.machine.on_peer_ended(self.room, self.peer, self.generation))
-                self.is_over = True
-                return
             intents = subjects.intent(self.room, self.peer, "*")
-            await services.following.add(intents)
             stack.push_async_callback(services.following.remove, intents)
+            router, followed = await asyncio.gather(
+                services.routers.acquire(self.room, self.live, self),
+                services.following.add(intents),
+                return_exceptions=True,
+            )
+            for error in (router, followed):
+                if isinstance(error, MafaldaError):
+                    self._not_placed(error)
+                    return
+                if isinstance(error, BaseException):
+                    raise error
+            self._router = router if isinstance(router, Router) else None
             pattern = subjects.query(self.room, self.peer, "*")
-            await services.following.serve(stack, pattern, handler=lambda delivery: self._answer_query(self, delivery))
+            await services.following.serve(stack, pattern, handler=self._query)
             await self._welcome()
             missed = await self._missed(intents)
-        log.info("peer placed", action="peer_placed", **self._ids(), cause=command.cause)
+            log.info("peer placed", action="peer_placed", **self._ids(), cause=command.cause)
         services.execute(services.machine.on_peer_ready(self.room, self.peer, self.generation, missed))
+
+    async def _query(self, delivery: Delivery) -> Message:
+        self.liveness.hear(_now())  # a peer that only watches the room is there too
+        return await self._answer_query(self, delivery)
+
+    def _not_placed(self, error: MafaldaError) -> None:
+        """Its worker is about to be told dead, or does not do what it is asked."""
+        log.error("peer not placed", action="peer_not_placed", **self._ids(), reason=str(error))
+        self.is_over = True
+        self.services.execute(self.services.machine.on_peer_ended(self.room, self.peer, self.generation))
 
     async def _welcome(self) -> None:
         command, cause = self.command, self._entry.message
@@ -290,7 +310,7 @@ class PeerActor:
         if not outcome.secret_last:
             await self._whisper(entry, outcome)
         said = [
-            self.tell_room(event, message, derived_id(event.action, message.id, self.generation, number))
+            self.tell_room(event, message, self._derived_id(message, event.action, number))
             for number, event in enumerate(outcome.events)
         ]
         await asyncio.gather(*said, self._answer(entry, outcome.result))
@@ -308,7 +328,11 @@ class PeerActor:
     async def _answer(self, entry: Entry, result: Result) -> None:
         message = entry.message
         subject = subjects.result(self.room, self.peer, message.data.action)
-        await self._say(result, subject, message, derived_id("result", message.id, self.generation))
+        await self._say(result, subject, message, self._derived_id(message, "result"))
+
+    def _derived_id(self, message: Message, *parts: str | int) -> str:
+        """The id of what follows from an intent of this peer, however often it is done."""
+        return derived_id(self.room, self.peer, self.generation, message.id, *parts)
 
     async def tell_room(self, event: Event, cause: Message | None = None, id: str | None = None) -> None:
         """Tell everyone in the room."""

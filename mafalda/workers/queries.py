@@ -24,8 +24,8 @@ from mafalda.contract.queries import (
 )
 from mafalda.contract.state import RoomState
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
-from mafalda.workers.intents import transport_result
 from mafalda.workers.peers import PeerActor
+from mafalda.workers.transports import transport_result
 
 
 async def answer_query(actor: PeerActor, delivery: Delivery) -> Message:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
+from mafalda.contract.envelope import Message
 from mafalda.contract.errors import MafaldaError, WorkerDied
-from mafalda.contract.payload import Place
+from mafalda.contract.payload import Payload, Place
 from mafalda.contract.queries import (
     CarryProducer,
     ClosePipe,
@@ -28,28 +30,34 @@ from mafalda.workers.routers import Routers
 from mafalda.workers.supervisor import Supervisor
 from mafalda.workers.voice import Voice
 
+A = TypeVar("A", bound=Payload)
+PortOf = Callable[[str, Message | None], SourcePort]
 log = structlog.get_logger("mafalda.workers")
 
 
 class RemoteSource:
     """The source's side on another server."""
 
-    def __init__(self, voice: Voice, server: str, timeout_s: float) -> None:
+    def __init__(self, voice: Voice, server: str, timeout_s: float, cause: Message | None) -> None:
         self._voice = voice
         self._server = server
         self._timeout_s = timeout_s
+        self._cause = cause
 
     async def connect_pipe(self, request: ConnectPipe) -> PipeConnected:
-        return await self._voice.ask(self._server, request, PipeConnected, timeout_s=self._timeout_s)
+        return await self._ask(request, PipeConnected)
 
     async def carry(self, request: CarryProducer) -> ProducerCarried:
-        return await self._voice.ask(self._server, request, ProducerCarried, timeout_s=self._timeout_s)
+        return await self._ask(request, ProducerCarried)
 
     async def set_carried(self, request: SetCarried) -> Ok:
-        return await self._voice.ask(self._server, request, Ok, timeout_s=self._timeout_s)
+        return await self._ask(request, Ok)
 
     async def close_pipe(self, request: ClosePipe) -> Ok:
-        return await self._voice.ask(self._server, request, Ok, timeout_s=self._timeout_s)
+        return await self._ask(request, Ok)
+
+    async def _ask(self, request: Payload, answer: type[A]) -> A:
+        return await self._voice.ask(self._server, request, answer, timeout_s=self._timeout_s, cause=self._cause)
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +73,7 @@ class TargetPipes:
         config: Ports, encryption.
         supervisor: The workers.
         routers: Their routers.
-        port_of: The source's side on a server.
+        port_of: The source's side on a server, asked because of some message.
         lives: Whether a worker, here or elsewhere, is alive as far as is known.
     """
 
@@ -75,7 +83,7 @@ class TargetPipes:
         supervisor: Supervisor,
         routers: Routers,
         *,
-        port_of: Callable[[str], SourcePort],
+        port_of: PortOf,
         lives: Callable[[Place], bool],
     ) -> None:
         self._config = config
@@ -90,7 +98,7 @@ class TargetPipes:
         """Every end, by its worker."""
         return [(key.target.worker, pipe.end) for key, pipe in self._pipes.items() if pipe.end]
 
-    async def acquire(self, key: PipeKey, user: Hashable) -> PipeTransport:
+    async def acquire(self, key: PipeKey, user: Hashable, *, cause: Message | None = None) -> PipeTransport:
         """Our end of a pipe, connected. ``user`` has to release it afterwards, whether this succeeds or not.
 
         Raises:
@@ -101,7 +109,7 @@ class TargetPipes:
         lock = self._locks.of(key)
         async with lock:
             if pipe.end is None or pipe.end.closed:
-                pipe.end = await self._connect(key)
+                pipe.end = await self._connect(key, cause)
             return pipe.end
 
     async def release(self, key: PipeKey, user: Hashable) -> None:
@@ -123,7 +131,7 @@ class TargetPipes:
                 self._routers.release(key.room, key.target.worker, key)
             await self._tell(key)
 
-    async def _connect(self, key: PipeKey) -> PipeTransport:
+    async def _connect(self, key: PipeKey, cause: Message | None) -> PipeTransport:
         live = self._supervisor.require(key.target.worker)
         if not self._lives(key.source):
             raise WorkerDied("the source worker is dead", worker=key.source.worker)
@@ -138,7 +146,7 @@ class TargetPipes:
                 end=describe(end),
                 enable_rtx=not key.is_local,
             )
-            answer = await self._port_of(key.source.server).connect_pipe(request)
+            answer = await self._port_of(key.source.server, cause).connect_pipe(request)
             await join(end, answer.end)
         except BaseException:
             if end is not None:
@@ -152,7 +160,7 @@ class TargetPipes:
             return
         request = ClosePipe(room=key.room, source=key.source, target=key.target)
         try:
-            await self._port_of(key.source.server).close_pipe(request)
+            await self._port_of(key.source.server, None).close_pipe(request)
         except MafaldaError as error:  # the source closes it when the room or the place is gone
             log.warning(
                 "source not told of a closed pipe", action="close_pipe_failed", room_id=key.room, reason=str(error)

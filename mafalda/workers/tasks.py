@@ -31,6 +31,7 @@ class Tasks:
         task = asyncio.get_running_loop().create_task(_guard(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # if it was cancelled before it began
         return task
 
     async def finish(self) -> None:

@@ -56,7 +56,9 @@ class Voice:
         """Publish outside the log; once, and nobody minds if it is lost."""
         await self._bus.publish(subject, compose(payload, subject=subject, source=self._source))
 
-    async def ask(self, server: str, request: Payload, answer: type[A], *, timeout_s: float) -> A:
+    async def ask(
+        self, server: str, request: Payload, answer: type[A], *, timeout_s: float, cause: Message | None = None
+    ) -> A:
         """Ask another agent.
 
         Raises:
@@ -64,7 +66,7 @@ class Voice:
             MafaldaError: Its refusal, as its own class.
         """
         subject = subjects.agent_request(server, request.action)
-        message = compose(request, subject=subject, source=self._source)
+        message = compose(request, subject=subject, source=self._source, cause=cause)
         found = (await self._bus.request(subject, message, timeout_s=timeout_s)).data
         if not isinstance(found, answer):
             raise MalformedMessage("the other agent answers something else", type=found.type_name())

@@ -31,10 +31,11 @@ from mafalda.mediasoup.scopes import unscoped
 from mafalda.workers.consuming import Wanted, check_free, find_producer, when_here
 from mafalda.workers.guests.addresses import map_listen_info, map_options
 from mafalda.workers.guests.guest import Guest, guest_of
-from mafalda.workers.intents import claim, handle_intent, hold
+from mafalda.workers.intents import handle_intent
 from mafalda.workers.machine.instructions import Entry
 from mafalda.workers.mirrors import Mirror
 from mafalda.workers.peers import Heard, Outcome, PeerActor
+from mafalda.workers.producers import claim, hold
 
 #: What may be asked of an object of the peer's own, besides what has an intent of its own.
 ALLOWED = frozenset(

@@ -146,6 +146,13 @@ class StartOver:
     """Our incarnation was declared lost: everything is (being) placed elsewhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class StandDown:
+    """Another agent has been started under our server id, and the fleet knows only the later one."""
+
+    incarnation: str
+
+
 Instruction = (
     LoadRoom
     | ForgetRoom
@@ -161,4 +168,5 @@ Instruction = (
     | CheckWaiting
     | YieldProducer
     | StartOver
+    | StandDown
 )

@@ -35,6 +35,7 @@ from mafalda.workers.machine.instructions import (
     PlaceGone,
     RefuseRelay,
     SettleMirror,
+    StandDown,
     StartOver,
     StopCarrying,
     YieldProducer,
@@ -52,24 +53,27 @@ _REASONS: dict[type[events.Event] | type[commands.Command], ClosedReason] = {
 }
 
 
-@dataclass(slots=True)
-class _Line:
-    """How far a room was taken in from the past. ``backlog`` is there while that is being read.
-
-    ``acted`` are commands from the past that were acted on already, should the follower bring them too.
-    """
-
-    loaded_seq: int = 0
-    acted: set[int] = field(default_factory=set)
-    backlog: list[Entry] | None = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class _Held:
     """A mirror of ours: where it comes from, and the sequence of the command that ordered it."""
 
     source: Place
     seq: int
+
+
+@dataclass(slots=True)
+class _Line:
+    """A room that has something here, and how far it was taken in from the past.
+
+    ``backlog`` is there while that is being read; ``acted`` are commands from the past that were acted on already,
+    should the follower bring them too.
+    """
+
+    loaded_seq: int = 0
+    acted: set[int] = field(default_factory=set)
+    backlog: list[Entry] | None = field(default_factory=list)
+    peers: dict[str, OwnPeer] = field(default_factory=dict)
+    mirrors: dict[MirrorKey, _Held] = field(default_factory=dict)
 
 
 class Machine:
@@ -80,9 +84,8 @@ class Machine:
         self.incarnation = incarnation
         self.workers = set(workers)
         self.state = State()
-        self.peers: dict[tuple[str, str], OwnPeer] = {}
-        self.mirrors: dict[MirrorKey, _Held] = {}
         self.seq = 0
+        self._has_started = False
         self._servers_early: set[int] = set()
         self._lines: dict[str, _Line] = {}
 
@@ -96,6 +99,10 @@ class Machine:
         """The log sequence up to which everything in this room is in the fold."""
         line = self._lines.get(room)
         return max(self.seq, line.loaded_seq) if line else 0
+
+    def has_peer(self, room: str, peer: str) -> bool:
+        """Whether a peer has its place here."""
+        return self._own(room, peer) is not None
 
     def is_loading(self) -> bool:
         """Whether the past of some room is being read."""
@@ -151,25 +158,26 @@ class Machine:
 
     def on_peer_ready(self, room: str, peer: str, generation: int, missed: list[Entry]) -> list[Instruction]:
         """A peer has what it needs here; ``missed`` was asked before we listened to it."""
-        own = self.peers.get((room, peer))
+        own = self._own(room, peer)
         if own is None or own.generation != generation:
             return []
         return [HandleIntent(room, peer, entry) for entry in own.settle(missed)]
 
     def on_peer_ended(self, room: str, peer: str, generation: int) -> list[Instruction]:
         """A peer left, or could not be given its place."""
-        own = self.peers.get((room, peer))
+        own = self._own(room, peer)
         if own is None or own.generation != generation:
             return []
-        del self.peers[room, peer]
+        del self._lines[room].peers[peer]
         return self._forget_if_empty(room)
 
     def on_mirror_ended(self, key: MirrorKey, seq: int) -> list[Instruction]:
         """The mirror that the command ``seq`` ordered closes by our own decision, or could not be opened."""
-        held = self.mirrors.get(key)
-        if held is None or held.seq != seq:
+        line = self._lines.get(key.room)
+        held = line.mirrors.get(key) if line else None
+        if line is None or held is None or held.seq != seq:
             return []
-        del self.mirrors[key]
+        del line.mirrors[key]
         return self._forget_if_empty(key.room)
 
     def on_worker_up(self, worker: str) -> None:
@@ -181,20 +189,21 @@ class Machine:
         self.workers.discard(worker)
         place = Place(server=self.server, worker=worker)
         found: list[Instruction] = [PlaceGone(place)]
-        for key, own in list(self.peers.items()):
-            if own.worker == worker:
-                del self.peers[key]
+        for line in self._lines.values():
+            for own in [own for own in line.peers.values() if own.worker == worker]:
+                del line.peers[own.peer]
                 found.append(DropPeer(own.room, own.peer, own.generation, "worker-died"))
-        for mirror, held in list(self.mirrors.items()):
-            if mirror.worker == worker or held.source == place:
-                found.append(self._close(mirror, "worker-died"))
+            for mirror, held in list(line.mirrors.items()):
+                if mirror.worker == worker or held.source == place:
+                    del line.mirrors[mirror]
+                    found.append(CloseMirror(mirror, "worker-died"))
         return found + [item for room in list(self._lines) for item in self._forget_if_empty(room)]
 
     # --- intents ------------------------------------------------------------------------------------
 
     def _intent(self, entry: Entry) -> list[Instruction]:
         room, peer = entry.address.room or "", entry.address.peer or ""
-        own = self.peers.get((room, peer))
+        own = self._own(room, peer)
         data = entry.message.data
         if own is None or not isinstance(data, Intent) or isinstance(data, Join):
             return []  # placing, and refusing what has no place, is the allocators' business
@@ -224,46 +233,45 @@ class Machine:
         found: list[Instruction] = []
         match entry.message.data:
             case commands.PlacePeer() as place:
-                found = self._place(entry, place)
+                found = self._place(line, entry, place)
             case commands.OpenRelay() as order if order.target.server == self.server:
-                found = self._relay(entry, order)
+                found = self._relay(line, entry, order)
             case events.ProducerPaused(producer=producer) | events.ProducerResumed(producer=producer):
-                return [SettleMirror(key) for key in self._mirrors_of(room) if key.producer == producer]
+                return [SettleMirror(key) for key in line.mirrors if key.producer == producer]
             case events.ProducerOpened(producer=producer, peer=peer):
-                return self._yield(room, peer, producer)
+                return self._yield(line, room, peer, producer)
             case events.DataProducerOpened(data_producer=producer, peer=peer):
-                return self._yield(room, peer, producer)
+                return self._yield(line, room, peer, producer)
             case events.RelayClosed() | events.RelayFailed() as ended if ended.source.server == self.server:
                 found = [StopCarrying(room, ended.producer, ended.source.worker, ended.target)]
         reason = _REASONS.get(type(entry.message.data))  # type: ignore[arg-type]
         if reason is None:
             return found
         # What goes comes first: a peer that comes back brings the same producer ids with it.
-        return [*self._reconcile(room, reason), *found, *self._forget_if_empty(room)]
+        return [*self._reconcile(line, room, reason), *found, *self._forget_if_empty(room)]
 
-    def _place(self, entry: Entry, place: commands.PlacePeer) -> list[Instruction]:
+    def _place(self, line: _Line, entry: Entry, place: commands.PlacePeer) -> list[Instruction]:
         found: list[Instruction] = []
-        key = (place.room, place.peer)
-        own = self.peers.get(key)
+        own = line.peers.get(place.peer)
         if own and place.generation <= own.generation:
             return []
         if own:
-            del self.peers[key]
+            del line.peers[place.peer]
             found.append(DropPeer(own.room, own.peer, own.generation, "peer-moved"))
         room = self.room(place.room)
         now = room.peers.get(place.peer) if room else None
         if now is None or now.generation != place.generation or not self._is_mine(entry):
             return found  # stale, or elsewhere, or on a worker whose death the allocators are about to learn
-        self.peers[key] = OwnPeer(place.room, place.peer, place.worker, place.generation, place.join)
+        line.peers[place.peer] = OwnPeer(place.room, place.peer, place.worker, place.generation, place.join)
         return [*found, AdoptPeer(place, entry)]
 
-    def _relay(self, entry: Entry, order: commands.OpenRelay) -> list[Instruction]:
+    def _relay(self, line: _Line, entry: Entry, order: commands.OpenRelay) -> list[Instruction]:
         key = MirrorKey(order.room, order.producer, order.target.worker)
-        if key in self.mirrors:
+        if key in line.mirrors:
             return []
         if error := self._why_no_relay(order):
             return [RefuseRelay(order, entry, error)]
-        self.mirrors[key] = _Held(order.source, entry.seq)
+        line.mirrors[key] = _Held(order.source, entry.seq)
         return [OpenMirror(key, order, entry)]
 
     def _why_no_relay(self, order: commands.OpenRelay) -> MafaldaError | None:
@@ -280,35 +288,31 @@ class Machine:
             return WorkerDied("the source worker is dead", worker=order.source.worker)
         return None
 
-    def _yield(self, room: str, peer: str, producer: str) -> list[Instruction]:
+    def _yield(self, line: _Line, room: str, peer: str, producer: str) -> list[Instruction]:
         state = self.room(room)
         holder = state.producers.get(producer) if state else None
-        lost = holder is not None and holder.peer != peer and (room, peer) in self.peers
+        lost = holder is not None and holder.peer != peer and peer in line.peers
         return [YieldProducer(room, peer, producer)] if lost else []
 
-    def _mirrors_of(self, room: str) -> list[MirrorKey]:
-        return [key for key in self.mirrors if key.room == room]
+    def _own(self, room: str, peer: str) -> OwnPeer | None:
+        line = self._lines.get(room)
+        return line.peers.get(peer) if line else None
 
-    def _reconcile(self, room: str, reason: ClosedReason) -> list[Instruction]:
+    def _reconcile(self, line: _Line, room: str, reason: ClosedReason) -> list[Instruction]:
         """Close the mirrors that the fold does not know any more."""
         state = self.room(room)
         found: list[Instruction] = []
-        for key in self._mirrors_of(room):
+        for key, held in list(line.mirrors.items()):
             target = Place(server=self.server, worker=key.worker)
             relay = state.relays.get((key.producer, target)) if state else None
-            if relay is None or relay.source != self.mirrors[key].source:
-                found.append(self._close(key, reason))
+            if relay is None or relay.source != held.source:
+                del line.mirrors[key]
+                found.append(CloseMirror(key, reason))
         return [*found, CheckWaiting(room)]
-
-    def _close(self, key: MirrorKey, reason: ClosedReason) -> CloseMirror:
-        del self.mirrors[key]
-        return CloseMirror(key, reason)
 
     def _forget_if_empty(self, room: str) -> list[Instruction]:
         line = self._lines.get(room)
-        if line is None or line.backlog is not None:
-            return []
-        if any(key[0] == room for key in self.peers) or self._mirrors_of(room):
+        if line is None or line.backlog is not None or line.peers or line.mirrors:
             return []
         del self._lines[room]
         if state := self.state.rooms.pop(room, None):
@@ -325,13 +329,17 @@ class Machine:
         match entry.message.data:
             case events.ServerLost(server=self.server, incarnation=self.incarnation):
                 return [StartOver()]
+            case events.ServerStarted(server=self.server, incarnation=incarnation):
+                if self._has_started and incarnation != self.incarnation:
+                    return [StandDown(incarnation)]
+                self._has_started = incarnation == self.incarnation
         gone = before - self._places()
         if not gone:
             return []
         found: list[Instruction] = [PlaceGone(place) for place in sorted(gone, key=str) if place.server != self.server]
         for room, line in list(self._lines.items()):
             if line.backlog is None:
-                found += self._reconcile(room, "worker-died")
+                found += self._reconcile(line, room, "worker-died")
         return found
 
     def _places(self) -> set[Place]:

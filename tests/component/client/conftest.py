@@ -7,19 +7,21 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from scripted_fleet import ScriptedFleet, run_scripted_fleet
 
-from mafalda.bus.config import BusConfig
-from mafalda.bus.nats_bus import connect as connect_bus
+from mafalda.bus.nats_bus import NatsBus
 from mafalda.bus.protocol import Bus
-from mafalda.bus.server import ServerConfig, run_server
 from mafalda.client import Client, ClientConfig, connect
+from mafalda.testing.memory_bus import MemoryBus
+from tests.component.client.scripted_fleet import ScriptedFleet, run_scripted_fleet
 
 
-@pytest.fixture
-async def bus() -> AsyncIterator[Bus]:
-    async with run_server(ServerConfig(port=0)) as server, connect_bus(BusConfig(servers=(server.url,))) as opened:
-        yield opened
+@pytest.fixture(params=["memory", "nats"])
+def bus(request: pytest.FixtureRequest) -> Bus:
+    """Either kind: the SDK must not see a difference."""
+    if request.param == "memory":
+        return MemoryBus()
+    nats: NatsBus = request.getfixturevalue("nats_bus")
+    return nats
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ class ScriptedFleet:
         self.refusing: dict[str, MafaldaError] = {}
         self.ignoring: set[str] = set()
         self.silent_inbox = False
+        self.queries = 0
         self.generations: dict[tuple[str, str], int] = {}
         self.producers: dict[str, events.ProducerOpened | events.DataProducerOpened] = {}
         self.app_data: dict[tuple[str, str], dict[str, object]] = {}
@@ -192,6 +193,9 @@ class ScriptedFleet:
         assert address is not None
         room, peer = address.room or "", address.peer or ""
         answer: Payload
+        self.queries += 1
+        async with self._progress:
+            self._progress.notify_all()
         if isinstance(message.data, queries.QueryTransport):
             answer = self._transport(message.data.transport, self.generations[room, peer])
         else:

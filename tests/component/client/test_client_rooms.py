@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 import pytest
-from scripted_fleet import ScriptedFleet
 
-from mafalda.client import Client, Room, RoomEvent
+from mafalda.bus.nats_bus import NatsBus
+from mafalda.bus.protocol import Bus
+from mafalda.client import Client, ClientConfig, EventStream, Reconnected, RoomEvent, connect
 from mafalda.contract import events, intents
-from mafalda.contract.errors import AlreadyExists, DeadlineExceeded, IllegalId, NoCapacity, NotJoined
+from mafalda.contract.errors import AlreadyExists, Broken, DeadlineExceeded, IllegalId, NoCapacity, NotJoined
 from mafalda.contract.queries import DataProducerInfo, ProducerInfo
+from mafalda.testing.memory_bus import MemoryBus
+from tests.component.client.scripted_fleet import ScriptedFleet
 
 
 def opened_by(peer: str, producer: str, generation: int = 1, kind: str = "audio") -> events.ProducerOpened:
@@ -28,11 +32,15 @@ def opened_by(peer: str, producer: str, generation: int = 1, kind: str = "audio"
     )
 
 
-async def next_of(stream: object, kind: type[RoomEvent]) -> RoomEvent:
+E = TypeVar("E", bound=RoomEvent)
+
+
+async def next_of(stream: EventStream, kind: type[E]) -> E:
+    """The next event of a kind."""
     async with asyncio.timeout(10):
-        async for event in stream:  # type: ignore[attr-defined]
+        async for event in stream:
             if isinstance(event, kind):
-                return event  # type: ignore[no-any-return]
+                return event
     raise AssertionError("the events ended")
 
 
@@ -122,13 +130,12 @@ async def test_a_refused_join_raises_the_class_that_was_answered(client: Client,
 
 
 async def test_a_silent_fleet_is_asked_again_with_the_same_id_until_the_deadline(
-    bus: object, fleet: ScriptedFleet
+    bus: Bus, fleet: ScriptedFleet
 ) -> None:
-    from mafalda.client import ClientConfig, connect
 
     fleet.ignoring.add("join")
     config = ClientConfig(join_timeout_s=0.5, retry_interval_s=0.1)
-    async with connect(bus=bus, config=config) as client:  # type: ignore[arg-type]
+    async with connect(bus=bus, config=config) as client:
         with pytest.raises(DeadlineExceeded):
             async with client.join("lobby", "alice"):
                 pass
@@ -140,7 +147,7 @@ async def test_being_let_go_ends_the_room(client: Client, fleet: ScriptedFleet) 
         stream = room.events()
         await fleet.say("lobby", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
         with pytest.raises(NotJoined) as caught:
-            await next_of(stream, intents.Join)  # type: ignore[arg-type]
+            await next_of(stream, Reconnected)
         assert caught.value.details == {"reason": "evicted"}
         with pytest.raises(NotJoined):
             await room.produce_data()
@@ -150,40 +157,57 @@ async def test_being_let_go_ends_the_room(client: Client, fleet: ScriptedFleet) 
 async def test_an_unreadable_message_on_our_subjects_disturbs_nobody(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         stream = room.events()
-        connection = fleet.bus.connection  # type: ignore[attr-defined]
-        await connection.publish("mafalda.room.lobby.event.peer-joined", b"{not json", headers={})
+        subject = "mafalda.room.lobby.event.peer-joined"
+        if isinstance(fleet.bus, NatsBus):
+            await fleet.bus.connection.publish(subject, b"{not json")
+        elif isinstance(fleet.bus, MemoryBus):
+            fleet.bus.broker.store(subject, b"{not json", {})
         await fleet.open_elsewhere("lobby", opened_by("bob", "fine"))
         await next_of(stream, events.ProducerOpened)
         assert "fine" in room.producers
 
 
-async def test_an_event_reader_that_sleeps_gets_an_error_not_a_hole(bus: object, fleet: ScriptedFleet) -> None:
-    from mafalda.client import ClientConfig, connect
-    from mafalda.contract.errors import Broken
+async def test_an_event_reader_that_sleeps_gets_an_error_not_a_hole(bus: Bus, fleet: ScriptedFleet) -> None:
 
     async with (
-        connect(bus=bus, config=ClientConfig(max_queued_events=3)) as client,  # type: ignore[arg-type]
+        connect(bus=bus, config=ClientConfig(max_queued_events=3)) as client,
         client.join("lobby", "alice") as room,
     ):
         sleepy, awake = room.events(), room.events()
         for number in range(5):
             await fleet.open_elsewhere("lobby", opened_by("bob", f"p{number}"))
             await next_of(awake, events.ProducerOpened)
-        got = []
+        for _ in range(3):
+            await anext(sleepy)
         with pytest.raises(Broken):
-            async for event in sleepy:
-                got.append(event)
-        assert len(got) == 3
-
-
-async def produce_refused(room: Room) -> None:
-    await room.produce_data(id="taken")
+            await anext(sleepy)
 
 
 async def test_a_refused_produce_raises_and_leaves_nothing(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         fleet.refusing["produce-data"] = AlreadyExists("the room has one", producer="taken")
         with pytest.raises(AlreadyExists):
-            await produce_refused(room)
+            await room.produce_data(id="taken")
         del fleet.refusing["produce-data"]
         assert (await room.produce_data(id="taken")).is_open
+
+
+async def test_a_peer_that_only_watches_shows_that_it_is_there(bus: Bus, fleet: ScriptedFleet) -> None:
+    async with (
+        connect(bus=bus, config=ClientConfig(sign_of_life_s=0.05)) as client,
+        client.join("lobby", "alice"),
+    ):
+        await fleet.seen(lambda: fleet.queries >= 3)
+
+
+async def test_what_was_asked_for_by_a_cancelled_call_is_taken_back(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        fleet.ignoring.add("produce-data")
+        producing = asyncio.create_task(room.produce_data(id="chat"))
+        await fleet.seen(lambda: bool(fleet.asked_for(intents.ProduceData)))
+        producing.cancel()
+        await asyncio.wait([producing])
+        assert producing.cancelled()
+        await fleet.seen(
+            lambda: fleet.asked_for(intents.CloseDataProducer) == [intents.CloseDataProducer(data_producer="chat")]
+        )

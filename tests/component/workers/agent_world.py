@@ -40,6 +40,8 @@ class Fleet:
     stack: AsyncExitStack
     agents: dict[str, Agent] = field(default_factory=dict)
     followers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _entries: list[tuple[Delivery, Message]] = field(default_factory=list)
+    _decoded: int = 0
 
     @property
     def bus(self) -> MemoryBus:
@@ -50,8 +52,14 @@ class Fleet:
 
     async def start(self, server: str, **given: Any) -> Agent:
         """An agent that follows the log until the fleet ends."""
-        given = {"workers": 1, "report_interval_s": 0.2, "relay_unused_s": 0.3, "relay_pause_after_s": 0.05} | given
-        config = AgentConfig(server=server, worker_bin=find_worker_bin(), **given)
+        given = {
+            "workers": 1,
+            "worker_bin": find_worker_bin(),
+            "report_interval_s": 0.2,
+            "relay_unused_s": 0.3,
+            "relay_pause_after_s": 0.05,
+        } | given
+        config = AgentConfig(server=server, **given)
         agent = await self.stack.enter_async_context(open_agent(MemoryBus(self.broker, name=server), config))
         self.agents[server] = agent
         self.followers[server] = follower = asyncio.create_task(agent.follow(), name=f"follow {server}")
@@ -67,13 +75,11 @@ class Fleet:
 
     def entries(self) -> list[tuple[Delivery, Message]]:
         """Every readable entry."""
-        found = []
-        for delivery in self.broker.entries:
-            try:
-                found.append((delivery, decode(delivery.data)))
-            except BadInput:
-                continue
-        return found
+        for delivery in self.broker.entries[self._decoded :]:
+            with suppress(BadInput):
+                self._entries.append((delivery, decode(delivery.data)))
+        self._decoded = len(self.broker.entries)
+        return self._entries
 
     def said(self, kind: type[P], *, after_seq: int = 0) -> list[P]:
         """All payloads of one type in the log."""

@@ -187,7 +187,7 @@ async def test_simulcast_layers_and_key_frames_cross(router: Router, far_router:
     assert {trace["info"]["ssrc"] for _, trace in traces} <= {71, 72}
 
 
-async def test_pause_shows_at_the_pipe(router: Router, far_router: Router) -> None:
+async def test_pause_shows_at_the_pipe(router: Router, far_router: Router, record: Recorder) -> None:
     near, far = await pipe(router, far_router)
     source = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
     producer = await source.produce(**audio(), paused=True)
@@ -203,12 +203,14 @@ async def test_pause_shows_at_the_pipe(router: Router, far_router: Router) -> No
     consumer.on("producerresume", lambda _: mirror.resume())
     consumer.on("producerpause", lambda _: mirror.pause())
     consumer.on("producerclose", lambda _: mirror.close())
+    seen = record(watched, "producerresume", "producerpause", "close")
     await producer.resume()
-    await watched.wait("producerresume", timeout_s=10)
+    await until(lambda: not watched.producer_paused)
     await producer.pause()
-    await watched.wait("producerpause", timeout_s=10)
+    await until(lambda: watched.producer_paused)
     await producer.close()
-    assert await watched.wait("close", timeout_s=10) == "producerclose"
+    await until(lambda: watched.closed)
+    assert seen == [("producerresume", None), ("producerpause", None), ("close", "producerclose")]
     assert mirror.closed
 
 

@@ -15,7 +15,15 @@ from mafalda.contract.errors import InvalidParameters, WorkerRequestFailed
 from mafalda.contract.rtp import TransportTuple
 from mafalda.mediasoup import PlainTransport, Router, SctpLimits, Worker
 from mafalda.mediasoup.errors import ObjectClosed, WorkerClosed
-from tests.conformance.mediasoup.driver_samples import LOOPBACK, audio, opus_packet, until
+from tests.conformance.mediasoup.driver_samples import (
+    ABS_SEND_TIME,
+    LOOPBACK,
+    audio,
+    opus_packet,
+    until,
+    vp8,
+    vp8_packet,
+)
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 
@@ -214,6 +222,34 @@ async def test_rtp_goes_through(router: Router, endpoint: Endpoint) -> None:
     await until(lambda: len(rtp()) == 10)
     assert {data[8:12] for data in rtp()} == {ssrc.to_bytes(4, "big")}
     assert [data[-24:] for data in rtp()] == [opus_packet(0)[-24:]] * 10
+
+
+async def test_bandwidth_estimation_is_traced(router: Router, endpoint: Endpoint, record: Recorder) -> None:
+    source = await router.create_direct_transport()
+    producer = await source.produce(**vp8(77))
+    sink = await router.create_plain_transport(listen_info=LOOPBACK)
+    await sink.connect(ip="127.0.0.1", port=endpoint.port)
+    await sink.enable_trace_event(["bwe", "probation"])
+    seen = record(sink, "trace")
+    codec = next(codec for codec in router.rtp_capabilities.codecs if codec.mime_type == "video/VP8")
+    capabilities = {
+        "codecs": [codec],
+        "headerExtensions": [{"kind": "video", "uri": ABS_SEND_TIME, "preferredId": 4}],
+    }
+    consumer = await sink.consume(producer_id=producer.id, rtp_capabilities=capabilities)
+    producer.send(vp8_packet(1, 77, key_frame=True))
+    await until(lambda: endpoint.received)
+    # REMB (draft-alvestrand-rmcat-remb): 1 Mbit/s as 250000 * 2^2, for the consumer's stream.
+    ssrc = consumer.rtp_parameters.encodings[0].ssrc
+    assert ssrc is not None
+    bitrate = ((1 << 24) | (2 << 18) | 250_000).to_bytes(4, "big")
+    remb = bytes.fromhex("8fce0005") + (1).to_bytes(4, "big") + bytes(4) + b"REMB" + bitrate + ssrc.to_bytes(4, "big")
+    endpoint.send(remb, sink.tuple)
+    await until(lambda: any(trace["type"] == "bwe" for _, trace in seen))
+    trace = next(trace for _, trace in seen if trace["type"] == "bwe")
+    assert trace["direction"] == "out"
+    assert trace["info"]["bweType"] == "remb"
+    assert trace["info"]["availableBitrate"] > 0
 
 
 async def test_stats_of_an_idle_one(router: Router) -> None:

@@ -14,7 +14,7 @@ from mafalda.contract.errors import (
     UnsupportedError,
     WorkerRequestFailed,
 )
-from mafalda.mediasoup import DirectTransport, Producer, Router, WebRtcTransport
+from mafalda.mediasoup import DirectTransport, Producer, Router, WebRtcTransport, Worker
 from mafalda.mediasoup.errors import ObjectClosed
 from tests.conformance.mediasoup.driver_samples import (
     LOOPBACK,
@@ -162,6 +162,23 @@ async def test_parameters_keep_their_types(transport: WebRtcTransport) -> None:
     producer = await transport.produce(**audio())
     codec = (await producer.dump())["rtpParameters"]["codecs"][0]
     assert codec["parameters"] == {"useinbandfec": 1, "usedtx": 1, "foo": 222.222, "bar": "333"}
+
+
+async def test_multiopus(worker: Worker) -> None:
+    surround = {"channel_mapping": "0,4,1,2,3,5", "num_streams": 4, "coupled_streams": 2}
+    codec = {"mimeType": "audio/multiopus", "clockRate": 48000, "channels": 6, "parameters": surround}
+    router = await worker.create_router(media_codecs=[{"kind": "audio", **codec}])
+    transport = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
+    sent = {"codecs": [codec | {"payloadType": 111}], "encodings": [{"ssrc": 11111111}]}
+    producer = await transport.produce(kind="audio", rtp_parameters=sent)
+    consumer = await transport.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    assert consumer.rtp_parameters.codecs[0].parameters == surround
+    assert (await consumer.dump())["rtpParameters"]["codecs"][0]["channels"] == 6
+    stereo = {"codecs": [codec | {"payloadType": 111, "channels": 2}], "encodings": [{"ssrc": 2}]}
+    with pytest.raises(UnsupportedError):
+        await transport.produce(kind="audio", rtp_parameters=stereo)
+    capabilities = {"codecs": [{"kind": "audio", **codec, "preferredPayloadType": 100, "channels": 2}]}
+    assert not router.can_consume(producer_id=producer.id, rtp_capabilities=capabilities)
 
 
 async def test_pause_and_resume(transport: WebRtcTransport, record: Recorder) -> None:

@@ -228,7 +228,9 @@ async def test_a_real_endpoint(
         assert (stats["dtlsState"], stats["sctpState"]) == ("connected", "connected")
         assert stats["iceSelectedTuple"]["remotePort"] == transport.ice_selected_tuple.remote_port
         assert stats["bytesReceived"] > 0
-        assert (await transport.dump())["sctpNegotiatedCapabilities"]["negotiatedMaxOutboundStreams"] == 65535
+        negotiated = {"negotiatedMaxOutboundStreams": 65535, "negotiatedMaxInboundStreams": 65535}
+        assert (await transport.dump())["sctpNegotiatedCapabilities"] == negotiated
+        assert transport.sctp_negotiated_capabilities == negotiated
 
         # What the endpoint sends arrives here, in order, and back.
         producer = await transport.produce_data(sctp_stream_parameters={"streamId": 12})

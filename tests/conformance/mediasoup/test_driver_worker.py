@@ -330,6 +330,20 @@ async def test_nothing_is_left_behind(worker_bin: Path, tmp_path: Path) -> None:
     assert len(asyncio.all_tasks()) == tasks
 
 
+async def test_death_is_noticed_without_pidfd_too(
+    worker_bin: Path, monkeypatch: pytest.MonkeyPatch, record: Recorder
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")  # as on systems other than Linux
+    async with create_worker(bin=worker_bin) as worker:
+        assert (await worker.dump())["pid"] == worker.pid
+        os.kill(worker.pid, signal.SIGKILL)
+        death = await worker.wait("died", timeout_s=10)
+        assert death.details["signal"] == "SIGKILL"
+    async with create_worker(bin=worker_bin) as worker:
+        pass
+    assert not psutil.pid_exists(worker.pid)
+
+
 async def test_the_worker_dies_with_us(worker_bin: Path) -> None:
     script = (
         "import asyncio, sys\n"

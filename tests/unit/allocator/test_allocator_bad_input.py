@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from allocator_world import World, placed, rejection
 
 from mafalda.allocator.open_intents import OpenIntent
 from mafalda.contract import intents
 from mafalda.contract.envelope import MAX_MESSAGE_BYTES
 from mafalda.contract.ids import derived_id
+from tests.unit.allocator.allocator_world import World, placed, rejection
 
 JOIN = {
     "specversion": "1.0",
@@ -60,7 +60,7 @@ def test_unreadable_intents_are_rejected_on_their_own_subject(raw: bytes, code: 
     (say,) = decision.results
     assert say.subject == "mafalda.room.lobby.peer.alice.result.join"
     if intent.id:
-        assert (say.id, say.causation) == (derived_id("rejected", "i1"), "i1")
+        assert (say.id, say.causation) == (derived_id("rejected", "lobby", "alice", "i1"), "i1")
     else:
         assert (say.id, say.causation) == (derived_id("rejected", "seq", intent.seq), None)
     assert len(world.view.open) == 0, "the rejection closes it, for every allocator"

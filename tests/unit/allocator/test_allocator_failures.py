@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from allocator_world import World, placed, rejection
 
 from mafalda.allocator import agenda
 from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.decide import Decision
 from mafalda.contract import commands, events, intents, results
 from mafalda.contract.ids import derived_id
 from mafalda.contract.payload import Place
+from tests.unit.allocator.allocator_world import World, placed, rejection
 
 
 def at(server: str, slot: int = 0, incarnation: str = "i1") -> Place:
     return Place(server=server, worker=f"{server}-{slot}-{incarnation}")
 
 
-def place_command(decision: object) -> commands.PlacePeer:
-    (say,) = decision.commands  # type: ignore[attr-defined]
+def place_command(decision: Decision) -> commands.PlacePeer:
+    (say,) = decision.commands
     assert isinstance(say.payload, commands.PlacePeer)
     return say.payload
 
@@ -130,13 +131,14 @@ def test_a_peer_is_stranded_once_and_placed_when_there_is_room() -> None:
     world.server("s1", 1)
     world.joined("lobby", "alice")
     world.kill_worker(at("s1"))
+    join = world.view.state.rooms["lobby"].peers["alice"].join
     stranded = world.homeless("lobby", "alice")
     decision = world.commit(world.decide(stranded))
     (say,) = decision.events
     assert isinstance(say.payload, events.PeerStranded)
     assert say.payload.error.code == "no-capacity"
     assert say.subject == "mafalda.room.lobby.event.peer-stranded"
-    assert say.id == derived_id("peer-stranded", "lobby", "alice", 1)
+    assert say.id == derived_id("peer-stranded", "lobby", "alice", 1, join)
     assert world.decide(stranded).says == (), "said once"
 
     world.server("s2", 1)

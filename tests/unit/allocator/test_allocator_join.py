@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from allocator_world import World, placed, rejection
 
 from mafalda.allocator import filters
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.contract import commands, events, intents
 from mafalda.contract.ids import derived_id
 from mafalda.contract.payload import Place
+from tests.unit.allocator.allocator_world import World, placed, rejection
 
 
 def test_join_is_placed_by_a_conditional_command() -> None:
@@ -26,7 +26,7 @@ def test_join_is_placed_by_a_conditional_command() -> None:
     assert (command.app_data, command.region) == ({"name": "Alice"}, "eu")
     assert say.subject == "mafalda.command.lobby.s1.place-peer"
     assert (say.room, say.last_seq) == ("lobby", 0)
-    assert say.id == derived_id("place-peer", "lobby", "alice", 1)
+    assert say.id == derived_id("place-peer", "lobby", "alice", 1, "join-1")
     assert (say.correlation, say.causation) == ("c-join-1", "join-1")
 
 
@@ -61,14 +61,14 @@ def test_an_empty_room_keeps_its_last_command_and_its_generations() -> None:
     assert say.last_seq == last
     assert isinstance(say.payload, commands.PlacePeer)
     assert say.payload.generation == 2
-    assert say.id != derived_id("place-peer", "lobby", "alice", 1)
+    assert say.payload.join != "join-1"
 
 
 def test_a_peer_that_comes_again_continues_its_generations_though_others_stayed() -> None:
     world = World()
     world.server("s1")
-    for peer in ("alice", "bob"):
-        world.joined("lobby", peer)
+    world.joined("lobby", "alice")
+    world.joined("lobby", "bob")
     world.leave("lobby", "alice")
     world.joined("lobby", "alice")
     peer = world.view.peer(("lobby", "alice"))
@@ -92,7 +92,7 @@ def test_another_join_of_a_live_peer_is_refused() -> None:
     world.joined("lobby", "alice")
     decision = world.join("lobby", "alice", id="other")
     assert rejection(decision).error.code == "already-exists"
-    assert decision.results[0].id == derived_id("rejected", "other")
+    assert decision.results[0].id == derived_id("rejected", "lobby", "alice", "other")
     assert decision.results[0].subject == "mafalda.room.lobby.peer.alice.result.join"
     assert list(world.view.open) == []
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from allocator_world import World, placed, rejection
 
 from mafalda.allocator import filters
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.contract import commands, events, intents
 from mafalda.contract.payload import Place
+from tests.unit.allocator.allocator_world import World, placed, rejection
 
 
 def at(server: str, slot: int = 0) -> Place:

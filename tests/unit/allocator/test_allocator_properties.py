@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from allocator_world import World, placed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from mafalda.allocator.reading import read
 from mafalda.allocator.view import View
 from mafalda.contract import commands, events, intents
 from mafalda.contract.payload import Place
+from tests.unit.allocator.allocator_world import World, placed
 
 POLICY = st.sampled_from(sorted(POLICIES))
 REGIONS = (None, "eu", "us")

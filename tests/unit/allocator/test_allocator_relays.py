@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-from allocator_world import World, relay
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from mafalda.allocator.config import AllocatorConfig
 from mafalda.contract import events, subjects
 from mafalda.contract.payload import Place
 from mafalda.contract.state import ProducerState, RelayState
+from tests.unit.allocator.allocator_world import World, relay
 
 
 def spread_world(servers: int, workers: int, peers: int, **config: object) -> tuple[World, list[Place]]:

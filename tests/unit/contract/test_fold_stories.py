@@ -10,7 +10,7 @@ import pytest
 
 from mafalda.contract import results
 from mafalda.contract.commands import OpenRelay
-from mafalda.contract.events import ProducerPaused, ProducerResumed, ServerDraining
+from mafalda.contract.events import PeerLeft, ProducerPaused, ProducerResumed, ServerDraining
 from mafalda.contract.fold import fold
 from mafalda.contract.state import State
 from mafalda.contract.subjects import Address, parse
@@ -455,7 +455,10 @@ def test_what_was_seen_is_passed_over() -> None:
     story = pair(Story())
     before = story.state.to_json_dict()
     for seq, subject, payload in reversed(story.entries):
-        fold(story.state, seq, address(subject), payload)
+        fold(story.state, seq, parsed(subject), payload)
+    assert story.state.to_json_dict() == before
+    for seq in (0, 1, story.state.seq):
+        fold(story.state, seq, parsed("mafalda.room.lobby.event.peer-left"), PeerLeft(peer="bob", generation=1))
     assert story.state.to_json_dict() == before
 
 
@@ -482,7 +485,7 @@ def test_an_order_for_a_room_that_nobody_is_in_makes_no_room() -> None:
     assert state == State(seq=1)
 
 
-def address(subject: str) -> Address:
+def parsed(subject: str) -> Address:
     found = parse(subject)
     assert found is not None
     return found

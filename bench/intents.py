@@ -1,0 +1,204 @@
+"""From intent to result through a whole fleet, beside the same call on the driver alone.
+
+A real nats-server, allocator and agent with two workers, each a process of its own; the client is the
+SDK's asking half, without media. The baseline is ``mafalda.mediasoup`` on a worker of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.figures import Figure, latency
+from mafalda.bus.config import BusConfig
+from mafalda.bus.nats_bus import NatsBus, connect
+from mafalda.cli.fleet import FleetConfig, fleet
+from mafalda.client.asking import Asker
+from mafalda.client.config import ClientConfig
+from mafalda.contract import subjects
+from mafalda.contract.envelope import decode
+from mafalda.contract.intents import CloseProducer, Consume, CreateTransport, Join, Leave, Produce
+from mafalda.contract.payload import Place
+from mafalda.contract.results import ConsumeResult, Done, JoinResult, ProduceResult
+from mafalda.contract.rtp import ListenInfo, RtpParameters
+from mafalda.mediasoup import PipeTransport, Router, create_worker
+from mafalda.workers.config import default_media_codecs
+
+ROOM = "bench"
+Samples = dict[str, list[float]]
+
+
+async def measure(quick: bool) -> list[Figure]:
+    """Join, produce, consume on the same worker and over a relay."""
+    rounds = 30 if quick else 300
+    ours = await _through_the_fleet(rounds)
+    driver = await _driver_alone(rounds)
+    return [
+        latency("intents", "join", ours["join"], driver["join"], "driver: create router"),
+        latency("intents", "create transport", ours["transport"], driver["transport"], "driver"),
+        latency("intents", "produce", ours["produce"], driver["produce"], "driver"),
+        latency("intents", "consume, same worker", ours["consume"], driver["consume"], "driver"),
+        latency("intents", "consume, relay opened", ours["relayed"], driver["relayed"], "driver: pipe and consume"),
+        latency("intents", "consume, relay reused", ours["reused"], driver["consume"], "driver"),
+    ]
+
+
+async def _through_the_fleet(rounds: int) -> Samples:
+    with tempfile.TemporaryDirectory(prefix="mafalda-bench-") as folder:
+        config = FleetConfig(
+            workers=2,
+            policy="spread",
+            nats_port=0,
+            store_dir=Path(folder) / "nats",
+            log_file=Path(folder) / "fleet.log",
+        )
+        async with (
+            fleet(config) as running,
+            connect(BusConfig(servers=(running.nats_url,))) as bus,
+            _askers(bus) as askers,
+        ):
+            return await _rounds(askers, rounds)
+
+
+class Askers:
+    """Peers by name; all results are followed together."""
+
+    def __init__(self, bus: NatsBus, reply_subject: str) -> None:
+        self._bus = bus
+        self._reply_subject = reply_subject
+        self.by_peer: dict[str, Asker] = {}
+
+    def peer(self, name: str) -> Asker:
+        """The asker of a peer."""
+        asker = Asker(self._bus, self._reply_subject, ROOM, name, ClientConfig())
+        self.by_peer[name] = asker
+        return asker
+
+
+@asynccontextmanager
+async def _askers(bus: NatsBus) -> AsyncIterator[Askers]:
+    async with bus.inbox() as inbox, bus.follow(subjects.result(ROOM, "*", "*")) as follower:
+        askers = Askers(bus, inbox.subject)
+
+        async def hear() -> None:
+            async for delivery in follower:
+                address = subjects.parse(delivery.subject)
+                if address and address.peer in askers.by_peer:
+                    askers.by_peer[address.peer].hear(decode(delivery.data))
+
+        async def hear_secrets() -> None:
+            while True:
+                message = decode((await inbox.next(timeout_s=600)).data)
+                for asker in list(askers.by_peer.values()):
+                    asker.hear_secret(message)
+
+        tasks = [asyncio.create_task(hear(), name="results"), asyncio.create_task(hear_secrets(), name="secrets")]
+        try:
+            yield askers
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _rounds(askers: Askers, rounds: int) -> Samples:
+    samples: Samples = defaultdict(list)
+    origin = askers.peer("origin")
+    joined = await origin.ask(Join(), JoinResult)
+    capabilities = joined.router_rtp_capabilities
+    await origin.ask_transport(CreateTransport(transport="send"))
+    near = await _peer_at(askers, "near", Place(server=joined.server, worker=joined.worker), same=True)
+    far = await _peer_at(askers, "far", Place(server=joined.server, worker=joined.worker), same=False)
+    last = await _peer_at(askers, "last", Place(server=joined.server, worker=joined.worker), same=False)
+    for number in range(rounds):
+        guest = askers.peer(f"guest-{number}")
+        samples["join"].append(await _timed(guest.ask(Join(), JoinResult)))
+        samples["transport"].append(await _timed(guest.ask_transport(CreateTransport(transport="both"))))
+        await guest.ask(Leave(), Done)
+        del askers.by_peer[guest.peer]
+        producer = f"audio-{number}"
+        produce = Produce(producer=producer, transport="send", media_kind="audio", rtp_parameters=_opus(number))
+        samples["produce"].append(await _timed(origin.ask(produce, ProduceResult)))
+        for what, asker in (("consume", near), ("relayed", far), ("reused", last)):
+            consume = Consume(
+                consumer=f"{what}-{number}", transport="both", producer=producer, rtp_capabilities=capabilities
+            )
+            samples[what].append(await _timed(asker.ask(consume, ConsumeResult)))
+        await origin.ask(CloseProducer(producer=producer), Done)
+    return samples
+
+
+async def _peer_at(askers: Askers, name: str, place: Place, *, same: bool) -> Asker:
+    """A peer with a transport, on that worker or not: the policy spreads, so a few tries suffice."""
+    for attempt in range(20):
+        asker = askers.peer(f"{name}-{attempt}")
+        joined = await asker.ask(Join(), JoinResult)
+        if (Place(server=joined.server, worker=joined.worker) == place) is same:
+            await asker.ask_transport(CreateTransport(transport="both"))
+            return asker
+    raise RuntimeError(f"no peer {'on' if same else 'off'} {place.worker} in 20 joins")
+
+
+async def _driver_alone(rounds: int) -> Samples:
+    samples: Samples = defaultdict(list)
+    listen = ListenInfo(protocol="udp", ip="127.0.0.1")
+    codecs = list(default_media_codecs())
+    async with create_worker() as worker, create_worker() as second:
+        router = await worker.create_router(media_codecs=codecs)
+        other = await second.create_router(media_codecs=codecs)
+        send = await router.create_webrtc_transport(listen_infos=[listen])
+        receive = await router.create_webrtc_transport(listen_infos=[listen])
+        far = await other.create_webrtc_transport(listen_infos=[listen])
+        near_end, far_end = await _pipe(router, other, listen)
+        for number in range(rounds):
+            start = time.perf_counter()
+            extra = await worker.create_router(media_codecs=codecs)
+            samples["join"].append(time.perf_counter() - start)
+            await extra.close()
+            start = time.perf_counter()
+            transport = await router.create_webrtc_transport(listen_infos=[listen])
+            samples["transport"].append(time.perf_counter() - start)
+            await transport.close()
+            start = time.perf_counter()
+            producer = await send.produce(kind="audio", rtp_parameters=_opus(number))
+            samples["produce"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            await receive.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+            samples["consume"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            carried = await near_end.consume(producer_id=producer.id)
+            await far_end.produce(id=producer.id, kind="audio", rtp_parameters=carried.rtp_parameters)
+            await far.consume(producer_id=producer.id, rtp_capabilities=other.rtp_capabilities)
+            samples["relayed"].append(time.perf_counter() - start)
+            await producer.close()
+    return samples
+
+
+async def _pipe(router: Router, other: Router, listen: ListenInfo) -> tuple[PipeTransport, PipeTransport]:
+    near = await router.create_pipe_transport(listen_info=listen)
+    far = await other.create_pipe_transport(listen_info=listen)
+    await near.connect(ip=far.tuple.local_address, port=far.tuple.local_port)
+    await far.connect(ip=near.tuple.local_address, port=near.tuple.local_port)
+    return near, far
+
+
+async def _timed(call: Awaitable[object]) -> float:
+    start = time.perf_counter()
+    await call
+    return time.perf_counter() - start
+
+
+def _opus(number: int) -> RtpParameters:
+    return RtpParameters.model_validate(
+        {
+            "mid": str(number % 30000),
+            "codecs": [{"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000, "channels": 2}],
+            "encodings": [{"ssrc": 1_000_000 + number}],
+            "rtcp": {"cname": "bench"},
+        }
+    )

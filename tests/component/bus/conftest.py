@@ -1,0 +1,142 @@
+"""A cable between a bus and its NATS that tests can cut, and whole servers that they can kill."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+import uvloop
+
+from mafalda.bus.messages import compose
+from mafalda.bus.protocol import Bus, Delivery
+from mafalda.bus.tasks import stop
+from mafalda.contract.envelope import Message
+from mafalda.contract.results import Done
+
+DEADLINE_S = 20
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the commands run on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class Cable:
+    """A TCP proxy on loopback. ``deaf``: what the server says is swallowed."""
+
+    def __init__(self, target: str) -> None:
+        url = urlparse(target)
+        self._target = (url.hostname, url.port)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.deaf = False
+        self.closed = False
+        self.url = ""
+
+    async def plug(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            if not self.closed:
+                there, to_there = await asyncio.open_connection(*self._target)
+                self._writers.add(to_there)
+                await asyncio.gather(self._carry(reader, to_there, False), self._carry(there, writer, True))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            self.cut()
+
+    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, downwards: bool) -> None:
+        try:
+            while data := await source.read(65536):
+                if not (downwards and self.deaf):
+                    target.write(data)
+                    await target.drain()
+        finally:
+            target.close()
+
+    def cut(self) -> None:
+        """All that is connected loses its connection, without a word."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def close(self) -> None:
+        self.closed = True
+        self.cut()
+        await stop(*self._tasks)
+
+
+@asynccontextmanager
+async def cable_to(url: str) -> AsyncIterator[Cable]:
+    cable = Cable(url)
+    server = await asyncio.start_server(cable.plug, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    cable.url = f"nats://{host}:{port}"
+    try:
+        yield cable
+    finally:
+        server.close()
+        await cable.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+async def cable(nats_url: str) -> AsyncIterator[Cable]:
+    async with cable_to(nats_url) as opened:
+        yield opened
+
+
+def say(subject: str, *, id: str | None = None) -> Message:
+    return compose(Done(intent="test", generation=1), subject=subject, source="/test", id=id)
+
+
+async def append(bus: Bus, *subjects: str) -> list[int]:
+    return [(await bus.append(subject, say(subject))).seq for subject in subjects]
+
+
+async def take(deliveries: AsyncIterator[Delivery], number: int) -> list[int]:
+    async with asyncio.timeout(DEADLINE_S):
+        return [(await anext(deliveries)).seq for _ in range(number)]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for something that no event tells of."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+class Helpers:
+    say = staticmethod(say)
+    append = staticmethod(append)
+    take = staticmethod(take)
+    until = staticmethod(until)
+    cable_to = staticmethod(cable_to)
+
+
+@pytest.fixture
+def h(no_leaked_tasks: None) -> type[Helpers]:
+    return Helpers
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Callable[[str], Path]:
+    """A nats.conf with JetStream and more."""
+
+    def write(more: str) -> Path:
+        file = tmp_path / "nats.conf"
+        with suppress(FileNotFoundError):
+            file.unlink()
+        file.write_text(f"jetstream {{}}\n{more}\n")
+        return file
+
+    return write

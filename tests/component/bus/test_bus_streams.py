@@ -1,0 +1,89 @@
+"""The streams: made once, looked at each time, mended or refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mafalda.bus.config import BusConfig
+from mafalda.bus.connection import open_connection
+from mafalda.bus.errors import StreamMismatch
+from mafalda.bus.jetstream import call
+from mafalda.bus.nats_bus import connect
+from mafalda.bus.streams import LOAD_STREAM, LOG_STREAM, declared, differences
+from mafalda.contract.subjects import LOG_SUBJECTS
+
+
+async def found(bus: Any, stream: str) -> dict[str, Any]:
+    config: dict[str, Any] = (await call(bus.connection, f"STREAM.INFO.{stream}"))["config"]
+    return config
+
+
+async def make(url: str, **settings: Any) -> None:
+    async with open_connection(BusConfig(servers=(url,))) as connection:
+        await call(connection, f"STREAM.CREATE.{settings['name']}", settings)
+
+
+async def test_they_are_as_declared(nats_bus: Any, h: Any) -> None:
+    for wanted in declared(BusConfig()):
+        assert differences(await found(nats_bus, wanted["name"]), wanted) == {}
+    log = await found(nats_bus, LOG_STREAM)
+    assert (log["storage"], log["max_age"], log["max_bytes"], log["num_replicas"]) == ("file", 0, -1, 1)
+    assert log["republish"] == {"src": "mafalda.>", "dest": "live.mafalda.>"}
+    load = await found(nats_bus, LOAD_STREAM)
+    assert (load["storage"], load["max_msgs_per_subject"]) == ("memory", 1)
+
+
+async def test_many_processes_start_at_once(nats_url: str, h: Any) -> None:
+    async def start() -> int:
+        async with connect(BusConfig(servers=(nats_url,))) as bus:
+            return await bus.last_seq()
+
+    assert await asyncio.gather(*(start() for _ in range(8))) == [0] * 8
+
+
+async def test_a_stream_of_another_kind_is_refused_by_name(nats_url: str, h: Any) -> None:
+    await make(nats_url, name=LOG_STREAM, subjects=["mafalda.room.>"], storage="memory", retention="workqueue")
+    with pytest.raises(StreamMismatch) as caught:
+        async with connect(BusConfig(servers=(nats_url,))):
+            pass
+    assert caught.value.details["fields"] == "retention, storage"
+    assert caught.value.details["stream"] == LOG_STREAM
+
+
+async def test_subjects_that_another_stream_has_are_refused_by_name(nats_url: str, h: Any) -> None:
+    await make(nats_url, name="OTHERS", subjects=["mafalda.command.>"])
+    try:
+        with pytest.raises(StreamMismatch) as caught:
+            async with connect(BusConfig(servers=(nats_url,))):
+                pass
+        assert "overlap" in caught.value.details["reason"]
+    finally:
+        async with open_connection(BusConfig(servers=(nats_url,))) as connection:
+            await call(connection, "STREAM.DELETE.OTHERS")
+
+
+async def test_a_stream_of_an_older_version_is_mended_and_keeps_what_an_operator_chose(nats_url: str, h: Any) -> None:
+    age_ns = 3600 * 10**9
+    newer = "mafalda.newer.*"
+    await make(nats_url, name=LOG_STREAM, subjects=[*LOG_SUBJECTS[:2], newer], max_age=age_ns, allow_rollup_hdrs=True)
+    async with connect(BusConfig(servers=(nats_url,))) as bus:
+        log = await found(bus, LOG_STREAM)
+    assert set(log["subjects"]) == {*LOG_SUBJECTS, newer}
+    assert log["allow_rollup_hdrs"] is False
+    assert log["republish"]["dest"] == "live.mafalda.>"
+    assert log["max_age"] == age_ns
+
+
+async def test_what_the_configuration_says_holds(nats_bus: Any, nats_url: str, h: Any) -> None:
+    async with connect(BusConfig(servers=(nats_url,), log_max_age_s=120, log_max_bytes=10**6)) as bus:
+        log = await found(bus, LOG_STREAM)
+    assert (log["max_age"], log["max_bytes"], log["discard"]) == (120 * 10**9, 10**6, "new")
+
+
+async def test_a_credential_without_that_right_leaves_them_alone(nats_url: str, h: Any) -> None:
+    async with connect(BusConfig(servers=(nats_url,), ensure_streams=False)) as bus:
+        names = await call(bus.connection, "STREAM.NAMES")
+    assert not names.get("streams")

@@ -1,0 +1,334 @@
+"""What breaks: workers, servers, the bus, places that move; and that nothing is left when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+from pathlib import Path
+
+import psutil
+import pytest
+import structlog
+
+from mafalda.contract import errors, events, intents, results, subjects
+from mafalda.contract.envelope import decode
+from mafalda.contract.load import ServerLoad
+from mafalda.contract.queries import QueryRoom, RoomSnapshot
+from mafalda.mediasoup.install import find_worker_bin
+from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
+from mafalda.workers.agent import run_agent
+from mafalda.workers.config import AgentConfig
+from tests.component.workers.agent_world import Client, Fleet, open_fleet
+
+
+def kill_worker(fleet: Fleet, server: str, worker: str) -> int:
+    """Kill -9, as from outside."""
+    pid = fleet.agents[server].supervisor.alive[worker].worker.pid
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+async def across(fleet: Fleet) -> tuple[Client, Client]:
+    """Alice on s1 is heard by Bob on s2."""
+    await fleet.start("s1")
+    await fleet.start("s2")
+    (here,), (there,) = fleet.places("s1"), fleet.places("s2")
+    alice, bob = await fleet.join("lobby", "alice", here), await fleet.join("lobby", "bob", there)
+    await alice.transport("send")
+    await bob.transport("receive")
+    await alice.produce("mic", "send")
+    wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    await fleet.relay("lobby", "mic", here, there)
+    await bob.answer(wish, results.ConsumeResult)
+    return alice, bob
+
+
+async def test_a_killed_worker_is_reported_at_once_and_replaced(fleet: Fleet) -> None:
+    await fleet.start("s1", workers=2)
+    first, second = fleet.places("s1")
+    await fleet.join("lobby", "alice", first)
+
+    pid = kill_worker(fleet, "s1", first.worker)
+
+    died = await fleet.heard(events.WorkerDied)
+    assert (died.worker, died.signal, died.exit_code) == (first.worker, "SIGKILL", None)
+    started = await fleet.heard(events.WorkerStarted)
+    assert started.worker.worker not in (first.worker, second.worker)
+    assert (started.worker.slot, started.worker.pid != pid) == (0, True)
+    await fleet.equals_the_log()
+
+
+async def test_a_peer_of_a_dead_worker_comes_back_under_the_same_names(fleet: Fleet) -> None:
+    await fleet.start("s1", workers=2)
+    first, second = fleet.places("s1")
+    alice = await fleet.join("lobby", "alice", first)
+    await alice.transport("send")
+    await alice.produce("mic", "send")
+    kill_worker(fleet, "s1", first.worker)
+    await fleet.heard(events.WorkerDied)
+
+    await fleet.place("lobby", "alice", second, generation=2, cause="worker-died")
+
+    moved = await fleet.heard(events.PeerMoved)
+    assert (moved.worker, moved.generation, moved.cause) == (second.worker, 2, "worker-died")
+    await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
+    await alice.transport("send")
+    await alice.produce("mic", "send")
+    await fleet.equals_the_log()
+
+
+async def test_viewers_of_a_dead_origin_are_told_and_can_look_again(fleet: Fleet) -> None:
+    alice, bob = await across(fleet)
+    (here,), (there,) = fleet.places("s1"), fleet.places("s2")
+
+    kill_worker(fleet, "s1", here.worker)
+
+    closed = await fleet.heard(events.ConsumerClosed)
+    assert (closed.consumer, closed.reason) == ("bob-mic", "worker-died")
+    await fleet.equals_the_log()
+    await fleet.heard(events.WorkerStarted)
+    (again,) = await fleet.until(lambda: fleet.places("s1"), "a new worker")
+    await fleet.place("lobby", "alice", again, generation=2, cause="worker-died")
+    await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
+    await alice.transport("send")
+    await alice.produce("mic", "send")
+    wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    await fleet.relay("lobby", "mic", again, there, generation=2)
+    assert (await bob.answer(wish, results.ConsumeResult)).relayed
+    await fleet.equals_the_log()
+
+
+async def test_the_source_forgets_a_dead_target(fleet: Fleet) -> None:
+    await across(fleet)
+    (there,) = fleet.places("s2")
+    source = fleet.agents["s1"]
+    assert source.sources.transports()
+
+    kill_worker(fleet, "s2", there.worker)
+
+    await fleet.until(lambda: not source.sources.transports(), "the pipe to nowhere is closed")
+    await fleet.equals_the_log()
+
+
+async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    await fleet.start("s2", workers=2)
+    (here,), (there, beyond) = fleet.places("s1"), fleet.places("s2")
+    alice = await fleet.join("lobby", "alice", here)
+    bob, carol = await fleet.join("lobby", "bob", there), await fleet.join("lobby", "carol", beyond)
+    await alice.transport("send")
+    await alice.produce("mic", "send")
+    for peer, source, target in ((bob, here, there), (carol, there, beyond)):
+        await peer.transport("receive")
+        wish = await peer.send(peer.consume_intent("mic-here", "mic", "receive"))
+        await fleet.relay("lobby", "mic", source, target)
+        await peer.answer(wish, results.ConsumeResult)
+
+    kill_worker(fleet, "s2", there.worker)
+
+    # Carol's worker lives, and so does the origin: only the way between them is gone.
+    closed = await fleet.heard(events.ConsumerClosed)
+    assert (closed.consumer, closed.reason) == ("mic-here", "worker-died")
+    await fleet.equals_the_log()
+    wish = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
+    await fleet.relay("lobby", "mic", here, beyond)
+    assert (await carol.answer(wish, results.ConsumeResult)).relayed
+    await fleet.equals_the_log()
+
+
+async def test_a_moved_peer_is_dropped_where_it_was(fleet: Fleet) -> None:
+    await across(fleet)
+    (there,) = fleet.places("s2")
+
+    await fleet.place("lobby", "alice", there, generation=2, cause="drain")
+
+    closed = await fleet.heard(events.ConsumerClosed)
+    assert (closed.consumer, closed.reason) == ("bob-mic", "peer-moved")
+    await fleet.heard(events.PeerMoved)
+    await fleet.until(lambda: not fleet.agents["s1"].routers.all(), "nothing is left on s1")
+    await fleet.equals_the_log()
+
+
+async def test_a_placement_of_an_older_generation_is_ignored(fleet: Fleet) -> None:
+    await fleet.start("s1", workers=2)
+    first, second = fleet.places("s1")
+    await fleet.place("lobby", "alice", first, generation=3)
+    await fleet.heard(results.JoinResult)
+
+    await fleet.place("lobby", "alice", second, generation=2)
+    await fleet.place("lobby", "alice", second, generation=3)
+    await fleet.join("lobby", "bob", second)  # comes after both
+
+    assert {it.peer for it in (await fleet.inventory("s1")).peers if it.worker == second.worker} == {"bob"}
+    await fleet.equals_the_log()
+
+
+async def test_a_command_to_a_worker_that_is_dead_is_passed_over(fleet: Fleet) -> None:
+    await fleet.start("s1", workers=2)
+    first, second = fleet.places("s1")
+    kill_worker(fleet, "s1", first.worker)
+    await fleet.heard(events.WorkerDied)
+
+    await fleet.place("lobby", "alice", first)
+    await fleet.join("lobby", "bob", second)
+
+    assert [it.peer for it in fleet.said(events.PeerJoined)] == ["bob"]
+    await fleet.equals_the_log()
+
+
+async def test_an_ending_agent_says_so_and_others_drop_what_came_from_it(fleet: Fleet) -> None:
+    async with open_fleet() as doomed:
+        doomed.broker = fleet.broker
+        await doomed.start("s1")
+        (here,) = doomed.places("s1")
+        alice = await doomed.join("lobby", "alice", here)
+        await alice.transport("send")
+        await alice.produce("mic", "send")
+        await fleet.start("s2")
+        (there,) = fleet.places("s2")
+        bob = await fleet.join("lobby", "bob", there)
+        await bob.transport("receive")
+        wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+        await fleet.relay("lobby", "mic", here, there)
+        await bob.answer(wish, results.ConsumeResult)
+
+    assert (await fleet.heard(events.ServerStopped)).server == "s1"
+    assert (await fleet.heard(events.ConsumerClosed)).consumer == "bob-mic"
+    await fleet.equals_the_log()
+
+
+async def test_an_incarnation_that_was_given_up_drops_all_and_begins_anew() -> None:
+    broker = MemoryBroker()
+    fleet = Fleet(broker, None)  # type: ignore[arg-type]
+    ready = asyncio.Event()
+    config = AgentConfig(server="s1", workers=1, worker_bin=find_worker_bin())
+    agent = asyncio.create_task(run_agent(MemoryBus(broker), config, ready=ready))
+    try:
+        await asyncio.wait_for(ready.wait(), 10)
+        (first,) = fleet.said(events.ServerStarted)
+        pid = first.workers[0].pid
+
+        lost = events.ServerLost(server="s1", incarnation=first.incarnation)
+        await fleet.say(lost, subjects.server_event("s1", lost.action))
+
+        again = await fleet.heard(events.ServerStarted, lambda it: it.incarnation != first.incarnation)
+        assert {it.worker for it in again.workers}.isdisjoint(it.worker for it in first.workers)
+        assert not psutil.pid_exists(pid)
+        assert not fleet.said(events.ServerStopped)
+    finally:
+        agent.cancel()
+        await asyncio.gather(agent, return_exceptions=True)
+    assert [it.incarnation for it in fleet.said(events.ServerStopped)] == [again.incarnation]
+    assert not [child for child in psutil.Process().children() if "mediasoup" in child.name()]
+
+
+async def test_of_two_agents_under_one_name_the_later_stays(fleet: Fleet) -> None:
+    config = AgentConfig(server="s1", workers=1, worker_bin=find_worker_bin())
+    ready = asyncio.Event()
+    first = asyncio.create_task(run_agent(fleet.bus, config, ready=ready))
+    await asyncio.wait_for(ready.wait(), 10)
+
+    later = await fleet.start("s1")
+
+    with pytest.raises(errors.AlreadyExists):
+        await asyncio.wait_for(first, 10)
+    assert later.supervisor.alive
+    assert not fleet.said(events.ServerStopped)
+
+
+async def test_media_outlives_the_bus_and_what_was_missed_is_caught_up_with(fleet: Fleet) -> None:
+    alice, bob = await across(fleet)
+    source, target = fleet.agents["s1"], fleet.agents["s2"]
+
+    with fleet.broker.down():
+        with pytest.raises(errors.BusUnavailable):
+            await alice.send(intents.PauseProducer(producer="mic"))
+        assert await source.inventory() == await source.inventory()
+        assert [it.peer for it in (await source.inventory()).peers] == ["alice"]
+        assert [it.producer for it in (await target.inventory()).relays] == ["mic"]
+        # What happens meanwhile is said afterwards.
+        kill_worker(fleet, "s2", next(iter(target.supervisor.alive)))
+        await fleet.until(lambda: not target.actors, "the peer of the dead worker is dropped")
+        assert not fleet.said(events.WorkerDied)
+
+    assert (await fleet.heard(events.WorkerDied)).server == "s2"
+    await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
+    await fleet.equals_the_log()
+    assert bob.peer not in {it.peer for it in (await target.inventory()).peers}
+
+
+async def test_a_worker_that_keeps_dying_is_reported_and_not_hammered(fleet: Fleet, tmp_path: Path) -> None:
+    worker = find_worker_bin()
+    script, lives = tmp_path / "sometimes-a-worker", tmp_path / "lives"
+    # The first life is a real worker; all others end at once.
+    script.write_text(f'#!/bin/sh\necho >> "{lives}"\n[ $(wc -l < "{lives}") -eq 1 ] && exec "{worker}" "$@"\nexit 3\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    config = {"restart_backoff_s": 0.05, "restart_backoff_max_s": 0.4}
+    with structlog.testing.capture_logs() as logs:
+        agent = await fleet.start("s1", worker_bin=script, **config)
+        kill_worker(fleet, "s1", next(iter(agent.supervisor.alive)))
+        await fleet.until(lambda: any(it.get("action") == "worker_crash_loop" for it in logs), "the loop is reported")
+
+    loops = [it["next_start_in_s"] for it in logs if it.get("action") == "worker_crash_loop"]
+    assert loops[0] >= 4 * config["restart_backoff_s"]
+    assert not agent.supervisor.alive
+
+
+async def test_an_agent_without_any_worker_does_not_start() -> None:
+    config = AgentConfig(server="s1", workers=2, worker_bin=Path("/bin/false"), restart_backoff_s=5)
+    broker = MemoryBroker()
+
+    with pytest.raises(errors.Broken):
+        await run_agent(MemoryBus(broker), config)
+
+    assert not broker.entries
+
+
+async def test_load_is_measured_and_sampled(fleet: Fleet) -> None:
+    async with fleet.bus.listen("mafalda.server.*.load") as loads:
+        agent = await fleet.start("s1", sample_interval_s=0.3, rtc_min_port=20000, rtc_max_port=20999)
+        (place,) = fleet.places("s1")
+        alice = await fleet.join("lobby", "alice", place)
+        await alice.transport("send")
+        await alice.produce("mic", "send")
+        await alice.consume("self", "mic", "send")
+        async with asyncio.timeout(10):
+            async for delivery in loads:
+                load = decode(delivery.data).data
+                if isinstance(load, ServerLoad) and load.workers and load.workers[0].consumers:
+                    found = load
+                    break
+
+    (worker,) = found.workers
+    assert (found.server, found.incarnation, worker.worker) == ("s1", agent.incarnation, place.worker)
+    assert (worker.routers, worker.transports, worker.producers, worker.consumers) == (1, 1, 1, 1)
+    assert worker.memory_bytes > 1_000_000
+    assert 0 < worker.channel_latency_s < 5
+    assert found.ports_left == 999  # one of a thousand, shared by all transports
+    sampled = await fleet.heard(events.LoadSampled)
+    assert sampled.load.server == "s1"
+
+
+async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
+    """ICE passwords and SRTP keys are searched for in every stored byte, and in the lines that agents write."""
+    with structlog.testing.capture_logs() as lines:
+        alice, _ = await across(fleet)
+    secrets = []
+    for room_peer, actor in ((key, it) for agent in fleet.agents.values() for key, it in agent.actors.items()):
+        assert room_peer[0] == "lobby"
+        secrets += [transport.ice_parameters.password for transport in actor.transports.values()]
+    for agent in fleet.agents.values():
+        ends = [end for _, end in (*agent.pipes.transports(), *agent.sources.transports())]
+        secrets += [end.srtp_parameters.key_base64 for end in ends if end.srtp_parameters]
+    full = await alice.transport("another")
+    assert full.ice_parameters
+    secrets.append(full.ice_parameters.password)
+    await alice.query(QueryRoom(), RoomSnapshot)
+
+    assert len(secrets) == 5
+    stored = b"\n".join(entry.data for entry in fleet.broker.entries)
+    assert b"iceCandidates" in stored
+    assert not [secret for secret in secrets if secret.encode() in stored or secret in repr(lines)]
+    assert len(lines) > 5

@@ -1,0 +1,101 @@
+"""Real media through real relays: an allocator, two agents and aiortc clients, in one process, on one bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.runner import run_allocator
+from mafalda.client import Room, connect
+from mafalda.client.media.clip import ClipSpec, make_clip
+from mafalda.client.media.playback import open_playback
+from mafalda.client.media.probe import Probe
+from mafalda.contract import events
+from tests.component.workers.agent_world import Fleet
+
+SPEC = ClipSpec()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "clip.webm", SPEC)
+
+
+@asynccontextmanager
+async def allocating(fleet: Fleet) -> AsyncIterator[None]:
+    """An allocator that spreads, so that every consume needs a relay."""
+    ready = asyncio.Event()
+    work = asyncio.create_task(
+        run_allocator(fleet.bus, AllocatorConfig(policy="spread"), ready=ready), name="allocator"
+    )
+    try:
+        await asyncio.wait_for(ready.wait(), 10)
+        yield
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+@asynccontextmanager
+async def joined(fleet: Fleet, *peers: str) -> AsyncIterator[list[Room]]:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connect(bus=fleet.bus))
+        yield [await stack.enter_async_context(client.join("lobby", peer)) for peer in peers]
+
+
+async def watch(stack: AsyncExitStack, room: Room, clip_tracks: list[str]) -> Probe:
+    """Consume and look at what is decoded."""
+    probe = Probe(SPEC)
+    for producer in clip_tracks:
+        consumer = await room.consume(producer)
+        assert consumer.relayed
+        task = asyncio.create_task(probe.run(consumer.track), name=f"probe {producer}")
+        stack.push_async_callback(_end, task)
+    return probe
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_clip_crosses_servers_and_survives_the_death_of_its_origin(fleet: Fleet, clip: Path) -> None:
+    await fleet.start("s1")
+    await fleet.start("s2")
+    async with allocating(fleet), joined(fleet, "alice", "bob") as (alice, bob), AsyncExitStack() as stack:
+        assert alice.server != bob.server
+        playback = await stack.enter_async_context(open_playback(clip, loop=True))
+        producers = [(await alice.produce(track)).id for track in playback.tracks]
+        probe = await watch(stack, bob, producers)
+
+        seen = await probe.wait_for(frames=15, tone_hz=SPEC.tone_hz, timeout_s=20)
+        assert seen.frames_wrong == 0
+        await fleet.equals_the_log()
+
+        before = seen.frames_decoded
+        victim = fleet.agents[alice.server].supervisor.alive[alice.worker]
+        os.kill(victim.worker.pid, signal.SIGKILL)
+        await fleet.heard(events.PeerMoved)
+        await probe.wait_for(frames=before + 30, timeout_s=30)
+        await fleet.equals_the_log()
+
+
+async def test_messages_cross_servers(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    await fleet.start("s2")
+    async with allocating(fleet), joined(fleet, "alice", "bob") as (alice, bob):
+        chat = await alice.produce_data(label="chat")
+        heard = await bob.consume_data(chat.id)
+        received = []
+        for number in range(5):
+            chat.send(f"message {number}")
+            received.append(await asyncio.wait_for(anext(aiter(heard)), 10))
+        assert received == [f"message {number}" for number in range(5)]
+        await fleet.equals_the_log()

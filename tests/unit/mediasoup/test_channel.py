@@ -1,0 +1,258 @@
+"""The channel against a worker played by the test: order, holding, undoing, deadlines, garbage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from mafalda.contract.errors import AlreadyExists, InvalidParameters, NotFound, WorkerDied, WorkerRequestFailed
+from mafalda.mediasoup import channel as channel_module
+from mafalda.mediasoup.channel import MAX_UNSENT_BYTES, Channel, Undo
+from mafalda.mediasoup.decoder import Decoder
+from mafalda.mediasoup.encoder import Encoder
+from mafalda.mediasoup.errors import FramingError, RequestTimeout, WorkerClosed
+from mafalda.mediasoup.framing import FrameReader, frame
+from mafalda.mediasoup.messages import SCHEMA
+
+ROOT = "FBS.Message.Message"
+CREATE = "WORKER_CREATE_ROUTER"
+
+
+class PlayedWorker:
+    """The other end: keeps the requests, and answers when the test says so."""
+
+    def __init__(self, timeout_s: float = 5.0) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.broken: list[FramingError] = []
+        self.unsent_bytes = 0
+        self._reader = FrameReader()
+        self.channel = Channel(42, timeout_s, self.broken.append)
+        self.channel.attach(self)
+
+    def write(self, data: bytes) -> None:
+        for payload in self._reader.feed(data):
+            self.requests.append(Decoder(SCHEMA).decode(ROOT, payload)["data"][1])
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
+    def accept(self, index: int, body: tuple[str, Mapping[str, Any]] | None = None) -> bytes:
+        return self._say("Response", {"id": self.requests[index]["id"], "accepted": True, "body": body})
+
+    def refuse(self, index: int, error: str, reason: str | None = "because") -> bytes:
+        return self._say("Response", {"id": self.requests[index]["id"], "error": error, "reason": reason})
+
+    def notify(self, handler_id: str, event: str = "CONSUMER_PRODUCER_PAUSE") -> bytes:
+        return self._say("Notification", {"handlerId": handler_id, "event": event})
+
+    def _say(self, kind: str, value: Mapping[str, Any]) -> bytes:
+        return frame(Encoder(SCHEMA).encode(ROOT, {"data": (kind, value)}))
+
+
+async def ask(worker: PlayedWorker, method: str = "WORKER_DUMP", **options: Any) -> asyncio.Task[dict[str, Any]]:
+    """A request under way."""
+    task = asyncio.create_task(worker.channel.request(method, **options))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_answers_find_their_requests_in_any_order() -> None:
+    worker = PlayedWorker()
+    first, second = await ask(worker), await ask(worker)
+    usage = {"bufferedAmount": 7}
+    worker.channel.feed(worker.accept(1, ("DataConsumer_GetBufferedAmountResponse", usage)) + worker.accept(0))
+    assert await second == usage
+    assert await first == {}
+    assert worker.channel.pending_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [("TypeError", InvalidParameters), ("NotFoundError", NotFound), ("Error", WorkerRequestFailed)]
+)
+async def test_refusals_become_our_errors(error: str, kind: type[Exception]) -> None:
+    worker = PlayedWorker()
+    task = await ask(worker, "TRANSPORT_DUMP", handler_id="t")
+    worker.channel.feed(worker.refuse(0, error))
+    with pytest.raises(kind, match="because") as caught:
+        await task
+    assert caught.value.details == {"method": "transport.dump", "object_id": "t"}  # type: ignore[attr-defined]
+
+
+async def test_the_answer_is_seen_before_the_notification_that_followed_it() -> None:
+    worker = PlayedWorker()
+    order: list[str] = []
+    worker.channel.subscribe("x", lambda event, body: order.append("notification"))
+
+    async def request() -> None:
+        await worker.channel.request("WORKER_DUMP")
+        order.append("answer")
+
+    task = asyncio.create_task(request())
+    await asyncio.sleep(0)
+    worker.channel.feed(worker.accept(0) + worker.notify("x"))
+    await task
+    await asyncio.sleep(0)
+    assert order == ["answer", "notification"]
+
+
+async def test_notifications_for_what_is_being_made_are_held() -> None:
+    worker = PlayedWorker()
+    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r")
+    worker.channel.feed(worker.notify("r") + worker.notify("r", "CONSUMER_PRODUCER_RESUME"))
+    worker.channel.feed(worker.accept(0) + worker.notify("r", "CONSUMER_PRODUCER_CLOSE"))
+    await task
+    for _ in range(3):
+        await asyncio.sleep(0)  # the handler comes late
+    seen: list[str] = []
+    worker.channel.subscribe("r", lambda event, body: seen.append(event))
+    assert seen == []  # whoever subscribes first finishes what it does
+    await asyncio.sleep(0)
+    assert seen == ["CONSUMER_PRODUCER_PAUSE", "CONSUMER_PRODUCER_RESUME", "CONSUMER_PRODUCER_CLOSE"]
+    worker.channel.feed(worker.notify("r"))
+    await asyncio.sleep(0)
+    assert len(seen) == 4
+
+
+async def test_a_refused_creation_holds_nothing_more() -> None:
+    worker = PlayedWorker()
+    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r")
+    with pytest.raises(AlreadyExists):
+        await worker.channel.request(CREATE, body={"routerId": "r"}, creates="r")
+    worker.channel.feed(worker.notify("r") + worker.refuse(0, "Error"))
+    with pytest.raises(WorkerRequestFailed):
+        await task
+    seen: list[str] = []
+    worker.channel.subscribe("r", lambda event, body: seen.append(event))
+    await asyncio.sleep(0)
+    assert seen == []
+    with pytest.raises(AlreadyExists):
+        await worker.channel.request(CREATE, body={"routerId": "r"}, creates="r")
+
+
+async def test_late_answers_are_undone_once() -> None:
+    worker = PlayedWorker(timeout_s=0.01)
+    undo = Undo("WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
+    with pytest.raises(RequestTimeout):
+        await worker.channel.request(CREATE, body={"routerId": "r"}, creates="r", undo=undo)
+    worker.channel.feed(worker.notify("r") + worker.accept(0))
+    assert [request["method"] for request in worker.requests] == [CREATE, "WORKER_CLOSE_ROUTER"]
+    worker.channel.feed(worker.accept(1))
+    assert worker.channel.pending_requests == 0
+
+
+async def test_cancelled_and_granted_at_once_is_undone() -> None:
+    worker = PlayedWorker()
+    undo = Undo("WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
+    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r", undo=undo)
+    worker.channel.feed(worker.accept(0))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert worker.requests[1]["method"] == "WORKER_CLOSE_ROUTER"
+
+
+async def test_a_refusal_that_comes_late_needs_no_undoing() -> None:
+    worker = PlayedWorker(timeout_s=0.01)
+    undo = Undo("WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
+    with pytest.raises(RequestTimeout):
+        await worker.channel.request(CREATE, body={"routerId": "r"}, creates="r", undo=undo)
+    worker.channel.feed(worker.refuse(0, "Error"))
+    assert len(worker.requests) == 1
+
+
+async def test_the_end_fails_everything_each_with_its_own_error() -> None:
+    worker = PlayedWorker()
+    tasks = [await ask(worker) for _ in range(2)]
+    worker.channel.end(WorkerDied("the worker died", worker_pid=42))
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(error, WorkerDied) for error in errors)
+    assert errors[0] is not errors[1]
+    worker.channel.end(WorkerClosed("later"))
+    with pytest.raises(WorkerDied):  # the first end counts
+        await worker.channel.request("WORKER_DUMP")
+    with pytest.raises(WorkerDied):
+        worker.channel.notify("WORKER_CLOSE")
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xff\xff\xff", frame(b"garbage"), frame(b"\0" * 4)])
+async def test_garbage_is_reported(garbage: bytes) -> None:
+    worker = PlayedWorker()
+    worker.channel.feed(garbage)
+    assert len(worker.broken) == 1
+
+
+async def test_a_request_from_the_worker_is_garbage_too() -> None:
+    worker = PlayedWorker()
+    worker.channel.feed(worker._say("Request", {"id": 1, "method": "WORKER_DUMP", "handlerId": ""}))
+    assert len(worker.broken) == 1
+
+
+async def test_strange_answers_and_bad_handlers_disturb_nobody() -> None:
+    worker = PlayedWorker()
+
+    def fail(event: str, body: dict[str, Any]) -> None:
+        raise ValueError(event)
+
+    worker.channel.subscribe("x", fail)
+    task = await ask(worker)
+    unasked = worker._say("Response", {"id": 999, "accepted": True})
+    nobody = worker.notify("nobody")
+    worker.channel.feed(unasked + worker.notify("x") + nobody + worker.accept(0))
+    assert await task == {}
+    await asyncio.sleep(0)
+    assert worker.broken == []
+
+
+async def test_a_worker_that_does_not_read_gets_no_more_notifications() -> None:
+    worker = PlayedWorker()
+    worker.unsent_bytes = MAX_UNSENT_BYTES + 1
+    with pytest.raises(WorkerRequestFailed):
+        worker.channel.notify("PRODUCER_SEND", "p", {"data": b"x"})
+    worker.unsent_bytes = 0
+    worker.channel.notify("PRODUCER_SEND", "p", {"data": b"x"})
+    assert worker.requests[0]["body"] == ("Producer_SendNotification", {"data": b"x"})
+
+
+async def test_a_bad_body_is_never_sent() -> None:
+    worker = PlayedWorker()
+    with pytest.raises(InvalidParameters):
+        await worker.channel.request(CREATE, body={"routerId": 5}, creates="r")
+    assert worker.requests == []
+    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r")  # and holds nothing
+    worker.channel.feed(worker.accept(0))
+    await task
+
+
+async def test_request_ids_start_again_after_the_last_one() -> None:
+    worker = PlayedWorker()
+    worker.channel._next_id = 2**32 - 2
+    tasks = [await ask(worker) for _ in range(2)]
+    assert [request["id"] for request in worker.requests] == [2**32 - 1, 1]
+    worker.channel.feed(worker.accept(0) + worker.accept(1))
+    await asyncio.gather(*tasks)
+
+
+async def test_each_request_is_a_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(channel_module, "_tracer", provider.get_tracer("test"))
+    worker = PlayedWorker()
+    good, bad = await ask(worker, "TRANSPORT_DUMP", handler_id="t"), await ask(worker)
+    worker.channel.feed(worker.accept(0) + worker.refuse(1, "Error"))
+    await good
+    with pytest.raises(WorkerRequestFailed):
+        await bad
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    assert set(spans) == {"mediasoup.request transport.dump", "mediasoup.request worker.dump"}
+    assert dict(spans["mediasoup.request transport.dump"].attributes or {}) == {
+        "mediasoup.handler_id": "t",
+        "mediasoup.worker_pid": 42,
+    }
+    assert not spans["mediasoup.request worker.dump"].status.is_ok
+    provider.shutdown()

@@ -1,0 +1,35 @@
+"""SCTP stream ids: all different, none reused at once, none lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from mafalda.contract.errors import WorkerRequestFailed
+from mafalda.mediasoup.stream_ids import MAX_STREAMS, StreamIds
+
+
+def test_round_robin() -> None:
+    ids = StreamIds()
+    assert [ids.take() for _ in range(3)] == [0, 1, 2]
+    ids.give_back(1)
+    assert ids.take() == 3
+
+
+def test_all_of_them() -> None:
+    ids = StreamIds()
+    assert {ids.take() for _ in range(MAX_STREAMS)} == set(range(MAX_STREAMS))
+    with pytest.raises(WorkerRequestFailed):
+        ids.take()
+    ids.give_back(7)
+    assert ids.take() == 7
+
+
+def test_what_was_negotiated_limits() -> None:
+    ids = StreamIds()
+    assert [ids.take() for _ in range(3)] == [0, 1, 2]
+    ids.limit(4)
+    assert ids.take() == 3
+    ids.give_back(0)
+    assert ids.take() == 0
+    with pytest.raises(WorkerRequestFailed):
+        ids.take()

@@ -1,0 +1,78 @@
+"""A machine fed with a story, as the agent's shell would feed it; without a loop."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from mafalda.contract.ids import derived_id
+from mafalda.contract.payload import Payload
+from mafalda.contract.subjects import parse
+from mafalda.testing.builders import message
+from mafalda.testing.stories import Story
+from mafalda.workers.machine import Machine
+from mafalda.workers.machine.instructions import Entry, HandleIntent, Instruction, LoadRoom
+
+I = TypeVar("I", bound=Instruction)  # noqa: E741
+
+
+class Judged:
+    """The agent of one server, reading a story.
+
+    Args:
+        story: Told before or after; ``read`` takes in what is new.
+        server: Whose machine.
+        workers: Its living ones.
+        loads_at_once: Whether a room's past is there as soon as it is wanted; else ``load`` brings it.
+    """
+
+    def __init__(self, story: Story, server: str, *workers: str, loads_at_once: bool = True) -> None:
+        self.story = story
+        self.machine = Machine(server, "i1", workers)
+        self.told: list[Instruction] = []
+        self._loads_at_once = loads_at_once
+        self._read = 0
+
+    def read(self, up_to: int | None = None) -> list[Instruction]:
+        """What the machine says to what was told since the last time."""
+        found: list[Instruction] = []
+        end = len(self.story.entries) if up_to is None else up_to
+        for seq, subject, payload in self.story.entries[self._read : end]:
+            said = self.machine.on_entry(entry(seq, subject, payload))
+            found += said
+            self.told += said
+            for instruction in said:
+                if isinstance(instruction, LoadRoom) and self._loads_at_once:
+                    found += self.load(instruction.room, up_to=seq)
+        self._read = max(self._read, end)
+        return found
+
+    def load(self, room: str, *, up_to: int | None = None) -> list[Instruction]:
+        """Bring a room's past, and the servers', up to a sequence (default: all there is)."""
+        end = len(self.story.entries) if up_to is None else up_to
+        past = [
+            it
+            for seq, subject, payload in self.story.entries[:end]
+            if (it := entry(seq, subject, payload)).address.kind in ("event", "command")
+            and it.address.peer is None
+            and (it.address.room == room or (it.address.room is None and seq > self.machine.seq))
+        ]
+        found = self.machine.on_room_loaded(room, past, end)
+        self.told += found
+        return found
+
+    def ready(self, peer: str, generation: int = 1, missed: list[Entry] | None = None) -> list[HandleIntent]:
+        """The shell has given a peer its place."""
+        found = self.machine.on_peer_ready(self.story.room_id, peer, generation, missed or [])
+        return [it for it in found if isinstance(it, HandleIntent)]
+
+
+def entry(seq: int, subject: str, payload: Payload, *, id: str = "") -> Entry:
+    """An entry as the shell reads it."""
+    address = parse(subject)
+    assert address is not None
+    return Entry(seq, address, message(payload, id=id or derived_id(seq, subject), subject=subject))
+
+
+def only(kind: type[I], instructions: list[Instruction]) -> list[I]:
+    """Those of one kind."""
+    return [it for it in instructions if isinstance(it, kind)]

@@ -1,0 +1,90 @@
+"""Whenever a room becomes ours and however its past is read, the machine's fold of it is the log's."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mafalda.testing.stories import Story
+from mafalda.workers.machine.instructions import AdoptPeer, CloseMirror, LoadRoom, OpenMirror
+from tests.unit.workers.judged import Judged, only
+
+WORKERS = ("a-0", "a-1", "b-0", "c-0")
+workers = st.sampled_from(WORKERS)
+peers = st.sampled_from(["p1", "p2", "p3"])
+producers = st.sampled_from(["x", "y"])
+generations = st.sampled_from([1, 1, 1, 2, 3])
+
+turns = st.one_of(
+    st.tuples(st.just("places"), peers, workers, generations),
+    st.tuples(st.just("joins"), peers, workers, generations),
+    st.tuples(st.just("leaves"), peers, generations),
+    st.tuples(st.just("produces"), peers, producers, workers, generations),
+    st.tuples(st.just("closes_producer"), peers, producers, generations),
+    st.tuples(st.just("opens_relay"), producers, workers, workers),
+    st.tuples(st.just("orders_relay"), producers, workers, workers),
+    st.tuples(st.just("closes_relay"), producers, workers, workers),
+    st.tuples(st.just("worker_dies"), workers),
+    st.tuples(st.just("server_is_lost"), st.sampled_from(["a", "c"])),
+)
+
+
+def tell(story: Story, turn: tuple[str, ...]) -> None:
+    """One turn of a story."""
+    name, *arguments = turn
+    if name == "produces":
+        peer, producer, worker, generation = arguments
+        story.produces(peer, producer, worker=worker, generation=int(generation))
+    else:
+        getattr(story, name)(*arguments)
+
+
+def a_story(told: list[tuple[str, ...]]) -> Story:
+    story = Story().server_starts("a", "a-0", "a-1").server_starts("b", "b-0").server_starts("c", "c-0")
+    for turn in told:
+        tell(story, turn)
+    return story
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(turns, max_size=25), st.integers(0, 8), st.randoms(use_true_random=False))
+def test_the_fold_of_a_room_of_ours_is_the_logs(told: list[tuple[str, ...]], lag: int, random: object) -> None:
+    story = a_story(told)
+    judged = Judged(story, "b", "b-0", loads_at_once=False)
+    loading_until: int | None = None
+    for end in range(1, len(story.entries) + 1):
+        for instruction in judged.read(up_to=end):
+            if isinstance(instruction, LoadRoom):
+                loading_until = end + lag
+        if loading_until is not None and end >= min(loading_until, len(story.entries)):
+            # The past may reach further than what the follower has brought.
+            judged.load(story.room_id, up_to=min(end + lag, len(story.entries)))
+            loading_until = None
+    room = judged.machine.room(story.room_id)
+    if room is not None:
+        assert (room.peers, room.producers, room.relays) == (
+            story.room.peers,
+            story.room.producers,
+            story.room.relays,
+        )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(turns, max_size=25))
+def test_mirrors_are_in_the_end_what_the_log_says(told: list[tuple[str, ...]]) -> None:
+    story = a_story(told)
+    judged = Judged(story, "b", "b-0")
+    judged.read()
+
+    open_now: set[str] = set()
+    for instruction in judged.told:
+        if isinstance(instruction, OpenMirror):
+            assert instruction.key.producer not in open_now
+            open_now.add(instruction.key.producer)
+        elif isinstance(instruction, CloseMirror):
+            open_now.remove(instruction.key.producer)
+
+    wanted = {it.producer for it in story.room.relays.values() if it.target.worker == "b-0"}
+    assert wanted == open_now
+    for adopted in only(AdoptPeer, judged.told):
+        assert adopted.command.server == "b"
