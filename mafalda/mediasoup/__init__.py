@@ -17,7 +17,9 @@ from mafalda.mediasoup.plain_transport import PlainTransport
 from mafalda.mediasoup.producer import Producer
 from mafalda.mediasoup.router import Router
 from mafalda.mediasoup.rtp_observer import RtpObserver
+from mafalda.mediasoup.scalability import parse_scalability_mode
 from mafalda.mediasoup.sctp_limits import SctpLimits
+from mafalda.mediasoup.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 from mafalda.mediasoup.transport import Transport
 from mafalda.mediasoup.webrtc_server import WebRtcServer
 from mafalda.mediasoup.webrtc_transport import WebRtcTransport
@@ -25,6 +27,7 @@ from mafalda.mediasoup.worker import Worker, create_worker
 
 __all__ = [
     "MEDIASOUP_VERSION",
+    "SUPPORTED_RTP_CAPABILITIES",
     "ActiveSpeakerObserver",
     "AudioLevelObserver",
     "Consumer",
@@ -45,4 +48,5 @@ __all__ = [
     "WebRtcTransport",
     "Worker",
     "create_worker",
+    "parse_scalability_mode",
 ]

@@ -24,10 +24,12 @@ from mafalda.mediasoup import ortc, shapes
 from mafalda.mediasoup.bodies import (
     consume_body,
     consume_data_body,
+    mapped_ssrcs_of,
     produce_body,
     produce_data_body,
     reliability,
     stream_of,
+    with_mapped_ssrcs,
 )
 from mafalda.mediasoup.channel import Channel, Undo
 from mafalda.mediasoup.consumer import Consumer
@@ -148,6 +150,7 @@ class Transport(Entity):
         paused: bool = False,
         key_frame_request_delay: int | None = None,
         enable_mediasoup_packet_id_header_extension: bool = False,
+        mapped_ssrcs: Sequence[int] | None = None,
         app_data: Mapping[str, Any] | None = None,
     ) -> Producer:
         """Let media into the router.
@@ -159,6 +162,8 @@ class Transport(Entity):
             paused: Whether it starts paused.
             key_frame_request_delay: After a key frame was asked for, do not ask again for this long, in ms.
             enable_mediasoup_packet_id_header_extension: Number the packets for mediasoup's own use.
+            mapped_ssrcs: SSRCs under which the router's consumers know the encodings, one for each; None: random
+                ones. A relay passes the pipe consumer's, so that they are the origin's in every router.
             app_data: The application's own.
 
         Raises:
@@ -172,6 +177,8 @@ class Transport(Entity):
         capabilities = self._router.rtp_capabilities
         parameters = self._with_cname(ortc.validate_rtp_parameters(rtp_parameters))
         mapping = ortc.get_producer_rtp_parameters_mapping(parameters, capabilities)
+        if mapped_ssrcs is not None:
+            mapping = with_mapped_ssrcs(mapping, mapped_ssrcs)
         consumable = ortc.get_consumable_rtp_parameters(kind, parameters, capabilities, mapping)
         producer_id = new_id(id)
         body = produce_body(
@@ -272,6 +279,7 @@ class Transport(Entity):
             kind=producer.kind,
             type="pipe" if pipe else producer.type,
             rtp_parameters=parameters,
+            mapped_ssrcs=mapped_ssrcs_of(producer.consumable_rtp_parameters),
             paused=answer["paused"],
             producer_paused=answer["producerPaused"],
             score=ConsumerScore.model_validate(answer["score"]),
