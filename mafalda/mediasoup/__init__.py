@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mafalda.mediasoup.producer import Producer
     from mafalda.mediasoup.router import Router
     from mafalda.mediasoup.rtp_observer import RtpObserver
+    from mafalda.mediasoup.scalability import parse_scalability_mode
     from mafalda.mediasoup.sctp_limits import SctpLimits
+    from mafalda.mediasoup.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
     from mafalda.mediasoup.transport import Transport
     from mafalda.mediasoup.webrtc_server import WebRtcServer
     from mafalda.mediasoup.webrtc_transport import WebRtcTransport
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEDIASOUP_VERSION",
+    "SUPPORTED_RTP_CAPABILITIES",
     "ActiveSpeakerObserver",
     "AudioLevelObserver",
     "Consumer",
@@ -48,6 +51,7 @@ __all__ = [
     "WebRtcTransport",
     "Worker",
     "create_worker",
+    "parse_scalability_mode",
 ]
 
 # Where each name is; loaded at its first use, because the drop-in needs the codec and nothing else, and starts often.
@@ -67,7 +71,9 @@ _HOMES = {
     "Producer": "producer",
     "Router": "router",
     "RtpObserver": "rtp_observer",
+    "parse_scalability_mode": "scalability",
     "SctpLimits": "sctp_limits",
+    "SUPPORTED_RTP_CAPABILITIES": "supported_rtp_capabilities",
     "Transport": "transport",
     "WebRtcServer": "webrtc_server",
     "WebRtcTransport": "webrtc_transport",

@@ -5,13 +5,37 @@ What does not belong here: negotiation (``ortc``), sending them and what is made
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mafalda.contract.rtp import ConsumerLayers, MediaKind, RtpMapping, RtpParameters, SctpStreamParameters
 from mafalda.mediasoup.data_producer import DataProducer, DataType
+from mafalda.mediasoup.errors import InvalidParameters
 from mafalda.mediasoup.producer import Producer
 
 Body = dict[str, Any]
+
+
+def mapped_ssrcs_of(consumable: RtpParameters) -> tuple[int, ...]:
+    """The router's SSRCs of a producer's encodings."""
+    return tuple(encoding.ssrc for encoding in consumable.encodings if encoding.ssrc is not None)
+
+
+def with_mapped_ssrcs(mapping: RtpMapping, ssrcs: Sequence[int]) -> RtpMapping:
+    """The mapping with given SSRCs instead of random ones.
+
+    Raises:
+        InvalidParameters: They are not as many different SSRCs as there are encodings.
+    """
+    if not isinstance(ssrcs, list | tuple) or len(ssrcs) != len(mapping.encodings):
+        raise InvalidParameters("mapped_ssrcs must be one for each encoding", encodings=len(mapping.encodings))
+    if any(type(ssrc) is not int or not 0 < ssrc < 2**32 for ssrc in ssrcs) or len(set(ssrcs)) != len(ssrcs):
+        raise InvalidParameters("mapped_ssrcs must be different SSRCs")
+    encodings = tuple(
+        encoding.model_copy(update={"mapped_ssrc": ssrc})
+        for encoding, ssrc in zip(mapping.encodings, ssrcs, strict=True)
+    )
+    return mapping.model_copy(update={"encodings": encodings})
 
 
 def produce_body(

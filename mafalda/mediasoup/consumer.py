@@ -46,6 +46,7 @@ class Consumer(Entity):
         kind: MediaKind,
         type: ConsumerType,
         rtp_parameters: RtpParameters,
+        mapped_ssrcs: tuple[int, ...],
         paused: bool,
         producer_paused: bool,
         score: ConsumerScore,
@@ -57,6 +58,8 @@ class Consumer(Entity):
         self.kind: MediaKind = kind
         self.type: ConsumerType = type
         self.rtp_parameters = rtp_parameters
+        # The router's SSRCs of the producer's encodings; a relay produces with the same at the far end.
+        self.mapped_ssrcs = mapped_ssrcs
         self._paused = paused
         self._producer_paused = producer_paused
         self._priority = 1

@@ -25,10 +25,12 @@ from mafalda.mediasoup import ortc, shapes
 from mafalda.mediasoup.bodies import (
     consume_body,
     consume_data_body,
+    mapped_ssrcs_of,
     produce_body,
     produce_data_body,
     reliability,
     stream_of,
+    with_mapped_ssrcs,
 )
 from mafalda.mediasoup.channel import Channel, Undo
 from mafalda.mediasoup.consumer import Consumer
@@ -150,6 +152,7 @@ class Transport(Entity):
         key_frame_request_delay: int | None = None,
         enable_mediasoup_packet_id_header_extension: bool = False,
         rtp_mapping: RtpMapping | None = None,
+        mapped_ssrcs: Sequence[int] | None = None,
         app_data: Mapping[str, Any] | None = None,
     ) -> Producer:
         """Let media into the router.
@@ -162,6 +165,8 @@ class Transport(Entity):
             key_frame_request_delay: After a key frame was asked for, do not ask again for this long, in ms.
             enable_mediasoup_packet_id_header_extension: Number the packets for mediasoup's own use.
             rtp_mapping: How it is to be mapped, whatever the router's capabilities are; None: as they say.
+            mapped_ssrcs: SSRCs under which the router's consumers know the encodings, one for each; None: random
+                ones. A relay passes the pipe consumer's, so that they are the origin's in every router.
             app_data: The application's own.
 
         Raises:
@@ -179,6 +184,8 @@ class Transport(Entity):
         else:
             mapping = rtp_mapping
             capabilities = ortc.capabilities_of_mapping(kind, parameters, mapping)
+        if mapped_ssrcs is not None:
+            mapping = with_mapped_ssrcs(mapping, mapped_ssrcs)
         consumable = ortc.get_consumable_rtp_parameters(kind, parameters, capabilities, mapping)
         public_id = new_id(id)
         producer_id = self._router.scoped(public_id)
@@ -282,6 +289,7 @@ class Transport(Entity):
             kind=producer.kind,
             type="pipe" if pipe else producer.type,
             rtp_parameters=parameters,
+            mapped_ssrcs=mapped_ssrcs_of(producer.consumable_rtp_parameters),
             paused=answer["paused"],
             producer_paused=answer["producerPaused"],
             score=ConsumerScore.model_validate(answer["score"]),

@@ -48,6 +48,7 @@ async def relay(producer: Producer, near: PipeTransport, far: PipeTransport) -> 
         id=producer.id,
         kind=consumer.kind,
         rtp_parameters=consumer.rtp_parameters,
+        mapped_ssrcs=consumer.mapped_ssrcs,
         paused=consumer.producer_paused,
     )
 
@@ -175,6 +176,10 @@ async def test_simulcast_layers_and_key_frames_cross(router: Router, far_router:
     producer = await source.produce(**vp8(71, 72))
     mirror = await relay(producer, near, far)
     assert mirror.type == "simulcast"
+    # Inside the far router the layers have the SSRCs that they have at home, so consumers can be moved as they are.
+    mapped = [encoding.ssrc for encoding in producer.consumable_rtp_parameters.encodings]
+    assert [encoding.ssrc for encoding in mirror.consumable_rtp_parameters.encodings] == mapped
+    assert [item["mappedSsrc"] for item in (await mirror.dump())["rtpMapping"]["encodings"]] == mapped
     consumer = await sink.consume(producer_id=mirror.id, rtp_capabilities=far_router.rtp_capabilities)
     traces = record(producer, "trace")
     await producer.enable_trace_event(["pli"])

@@ -164,6 +164,16 @@ async def test_parameters_keep_their_types(transport: WebRtcTransport) -> None:
     assert codec["parameters"] == {"useinbandfec": 1, "usedtx": 1, "foo": 222.222, "bar": "333"}
 
 
+async def test_mapped_ssrcs_of_ones_own(transport: WebRtcTransport) -> None:
+    wrong_ones: list[Any] = [[], [5], [5, 5], [5, 0], [5, 2**32], [5, "6"], 5]
+    for wrong in wrong_ones:
+        with pytest.raises(InvalidParameters):
+            await transport.produce(**vp8(1, 2), mapped_ssrcs=wrong)
+    producer = await transport.produce(**vp8(1, 2), mapped_ssrcs=[5, 6])
+    assert [encoding.ssrc for encoding in producer.consumable_rtp_parameters.encodings] == [5, 6]
+    assert [item["mappedSsrc"] for item in (await producer.dump())["rtpMapping"]["encodings"]] == [5, 6]
+
+
 async def test_multiopus(worker: Worker) -> None:
     surround = {"channel_mapping": "0,4,1,2,3,5", "num_streams": 4, "coupled_streams": 2}
     codec = {"mimeType": "audio/multiopus", "clockRate": 48000, "channels": 6, "parameters": surround}
