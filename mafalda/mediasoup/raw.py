@@ -15,7 +15,7 @@ from mafalda.contract.rtp import ConsumerLayers, ConsumerScore, RtpMapping, RtpP
 from mafalda.mediasoup import ortc, shapes
 from mafalda.mediasoup.active_speaker_observer import ActiveSpeakerObserver
 from mafalda.mediasoup.audio_level_observer import AudioLevelObserver
-from mafalda.mediasoup.bodies import stream_of
+from mafalda.mediasoup.bodies import mapped_ssrcs_of, stream_of
 from mafalda.mediasoup.channel import Undo
 from mafalda.mediasoup.consumer import Consumer
 from mafalda.mediasoup.data_consumer import DataConsumer
@@ -167,6 +167,7 @@ async def consume(transport: Transport, body: Mapping[str, Any]) -> tuple[Consum
         producer_paused=answer["producerPaused"],
         score=ConsumerScore.model_validate(answer["score"]),
         preferred_layers=ConsumerLayers.model_validate(chosen) if chosen is not None else None,
+        mapped_ssrcs=mapped_ssrcs_of(producer.consumable_rtp_parameters),
     )
     transport._adopt(consumer, transport._consumers, "newconsumer")
     return consumer, answer
