@@ -94,7 +94,8 @@ async def test_key_frame_requests_reach_the_origin(fleet: Up, worker: Worker) ->
     there = await _apart(fleet, router, here.id)
     producer = await here.produce(**vp8(99))
     consumer = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
-    packets, feedback = _heard(consumer), []
+    packets = _heard(consumer)
+    feedback: list[bytes] = []
     here.on(here.RTCP, feedback.append)
     producer.send(vp8_packet(1, 99, key_frame=True))
     await until(lambda: packets)

@@ -1,0 +1,163 @@
+"""The drop-in's life and deaths: its own, its application's, a worker's, an agent's, the fleet's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mafalda.mediasoup import Worker
+from mafalda.mediasoup.errors import WorkerRequestFailed, WorkerStartFailed
+from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, until
+from tests.e2e.conftest import Up, up
+from tests.e2e.dropin.conftest import COMMAND, dropin, dropin_environment, overview, places
+
+#: Longer than anything that is waited for here is given to take.
+PATIENCE_S = 40
+
+
+async def _eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what only commands tell of."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+
+def _rooms(fleet: Up) -> set[str]:
+    return {room["room"] for room in fleet.json("ls")["rooms"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code"),
+    [
+        ([], {}, 41),
+        (["--logLevel=chicken"], {"MEDIASOUP_VERSION": "3.27.1"}, 42),
+        (["--rtcMinPort=1000", "--rtcMaxPort=999"], {"MEDIASOUP_VERSION": "3.27.1"}, 42),
+    ],
+)
+def test_exit_codes_are_the_worker_s(arguments: list[str], environment: dict[str, str], code: int) -> None:
+    clean = {key: value for key, value in os.environ.items() if key != "MEDIASOUP_VERSION"}
+    ended = subprocess.run([*COMMAND, *arguments], env={**clean, **environment}, capture_output=True, timeout=30)
+    assert ended.returncode == code
+    assert ended.stderr
+
+
+async def test_without_a_fleet_it_does_not_start() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"nats://127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
+        nowhere = Up(None, url, {}, {})  # type: ignore[arg-type]
+        with pytest.raises(WorkerStartFailed) as refused:
+            async with dropin(nowhere, start_timeout_s=PATIENCE_S):
+                pass
+    assert refused.value.details["exit_code"] == 1
+
+
+@pytest.mark.parametrize("nursery", ["0", "1"])
+async def test_closing_it_leaves_the_rooms(fleet: Up, nursery: str) -> None:
+    environment = dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)
+    async with dropin(fleet, environment=environment) as worker:
+        router = await worker.create_router(media_codecs=MEDIA_CODECS)
+        await router.create_plain_transport(listen_info=LOOPBACK)
+        assert router.id in await asyncio.to_thread(_rooms, fleet)
+        dump = await worker.dump()
+        assert (dump["pid"], dump["routerIds"]) == (worker.pid, [router.id])
+    await _eventually(lambda: router.id not in _rooms(fleet))
+
+
+async def test_a_killed_application_s_rooms_are_cleared(fleet: Up) -> None:
+    async with dropin(fleet) as worker:
+        router = await worker.create_router(media_codecs=MEDIA_CODECS)
+        await router.create_direct_transport()
+        os.kill(worker.pid, signal.SIGKILL)
+        await until(lambda: worker.died is not None)
+    await _eventually(lambda: router.id not in _rooms(fleet))
+
+
+def _pid_of(fleet: Up, name: str) -> int:
+    servers = fleet.json("ls")["servers"]
+    pid: int = next(it["pid"] for server in servers for it in server["workers"] if it["worker"] == name)
+    return pid
+
+
+def _record(emitter: Any, *names: str) -> list[tuple[str, Any]]:
+    seen: list[tuple[str, Any]] = []
+    for name in names:
+        emitter.on(name, lambda payload, name=name: seen.append((name, payload)))
+    return seen
+
+
+async def test_a_worker_s_death_ends_its_transports_and_nothing_else(tmp_path: Path) -> None:
+    with up(tmp_path, "--workers", "2", "--policy", "spread") as fleet:
+        async with dropin(fleet) as worker:
+            await _survive_a_death(fleet, worker)
+
+
+async def _survive_a_death(fleet: Up, worker: Worker) -> None:
+    router = await worker.create_router(media_codecs=MEDIA_CODECS)
+    transports = [await router.create_webrtc_transport(listen_infos=[LOOPBACK]) for _ in range(4)]
+    where = await asyncio.to_thread(places, fleet, router.id)
+    doomed = transports[0]
+    spared = next(it for it in transports if where[it.id] != where[doomed.id])
+    on_doomed = await doomed.produce(**audio(ssrc=1))
+    on_spared = await spared.produce(**audio(ssrc=2, mid="1"))
+    capabilities = router.rtp_capabilities
+    here = await spared.consume(producer_id=on_doomed.id, rtp_capabilities=capabilities)
+    there = await doomed.consume(producer_id=on_spared.id, rtp_capabilities=capabilities)
+    states = _record(doomed, "icestatechange", "dtlsstatechange")
+    ends, quiet = _record(here, "producerclose"), _record(spared, "icestatechange", "dtlsstatechange")
+    lost = _record(there, "producerclose")
+    os.kill(await asyncio.to_thread(_pid_of, fleet, where[doomed.id]), signal.SIGKILL)
+    await until(lambda: len(states) == 2 and ends and lost, PATIENCE_S)
+    assert states == [("icestatechange", "disconnected"), ("dtlsstatechange", "closed")]
+    assert (quiet, worker.closed) == ([], False)
+    assert on_spared.id in {entry["key"] for entry in (await router.dump())["mapProducerIdConsumerIds"]}
+    with pytest.raises(WorkerRequestFailed):
+        await doomed.dump()
+    await doomed.close()
+    fresh = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
+    again = await fresh.consume(producer_id=on_spared.id, rtp_capabilities=capabilities)
+    assert again.producer_id == on_spared.id
+
+    def is_settled() -> bool:
+        return doomed.id not in {peer["peer"] for peer in overview(fleet, router.id)["peers"]}
+
+    await _eventually(is_settled)
+
+
+async def test_a_hung_agent_gives_errors_in_bounded_time(tmp_path: Path) -> None:
+    with up(tmp_path, "--workers", "1") as fleet:
+        agent = psutil.Process(fleet.pids["agent server-1"])
+        async with dropin(fleet) as worker:
+            router = await worker.create_router(media_codecs=MEDIA_CODECS)
+            transport = await router.create_plain_transport(listen_info=LOOPBACK)
+            agent.suspend()
+            try:
+                with pytest.raises(WorkerRequestFailed):
+                    await transport.dump()
+                with pytest.raises(WorkerRequestFailed):
+                    await transport.produce(**audio(ssrc=3))
+            finally:
+                agent.resume()
+            assert not worker.closed
+
+
+async def test_without_its_fleet_it_dies_as_a_worker_dies(tmp_path: Path) -> None:
+    with up(tmp_path, "--workers", "1") as fleet:
+        async with dropin(fleet) as worker:
+            router = await worker.create_router(media_codecs=MEDIA_CODECS)
+            closed = _record(router, "workerclose")
+            for process in fleet.family():
+                process.kill()
+            await until(lambda: worker.died is not None, PATIENCE_S)
+            assert worker.died is not None
+            assert worker.died.details["exit_code"] == 1
+            assert closed

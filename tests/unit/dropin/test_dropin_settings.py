@@ -1,0 +1,54 @@
+"""The command line, read as the worker reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mafalda.dropin.settings import WrongSettings, read_settings
+
+
+def test_what_a_library_passes() -> None:
+    settings = read_settings(
+        ["--logLevel=DEBUG", "--logTag=ice", "--logTag=dtls", "--rtcMinPort=0", "--rtcMaxPort=9999"]
+    )
+    assert (settings.log_level, settings.log_tags) == ("debug", ("ice", "dtls"))
+    assert settings.port_range == {"min": 0, "max": 9999}
+
+
+def test_nothing_is_enough_and_leaves_ports_to_the_servers() -> None:
+    settings = read_settings([])
+    assert (settings.log_level, settings.port_range) == ("error", None)
+
+
+def test_one_port_takes_the_other_from_the_worker_s_defaults() -> None:
+    assert read_settings(["--rtcMinPort=20000"]).port_range == {"min": 20000, "max": 59999}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--logLevel=chicken"],
+        ["--logLevel"],
+        ["--rtcMinPort=1000", "--rtcMaxPort=999"],
+        ["--rtcMinPort=1000", "--rtcMaxPort=65536"],  # 16 bits: 0
+        ["--rtcMinPort=many"],
+        ["--dtlsCertificateFile=/notfound/cert.pem"],
+        ["--dtlsPrivateKeyFile=/notfound/key.pem"],
+        ["--unknown=1"],
+        ["--rtcM=1"],  # the beginning of two
+    ],
+)
+def test_what_the_worker_refuses(arguments: list[str]) -> None:
+    with pytest.raises(WrongSettings):
+        read_settings(arguments)
+
+
+def test_certificates_are_read_but_the_servers_have_their_own(tmp_path: Path) -> None:
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text("PEM")
+    both = [f"--dtlsCertificateFile={tmp_path / 'cert.pem'}", f"--dtlsPrivateKeyFile={tmp_path / 'key.pem'}"]
+    read_settings(both)
+    with pytest.raises(WrongSettings):
+        read_settings(both[:1])
