@@ -14,11 +14,12 @@ import structlog
 from nats.aio.msg import Msg
 
 from mafalda.bus.arrivals import Arrivals, Arrived, Hole, to_delivery
-from mafalda.bus.connection import Connection, Tapped
+from mafalda.bus.connection import Connection
 from mafalda.bus.ledger import Ledger, Verdict
 from mafalda.bus.log import last_seq, read_log
 from mafalda.bus.patterns import check_pattern
 from mafalda.bus.protocol import Delivery
+from mafalda.bus.taps import Tapped
 from mafalda.contract.errors import BusUnavailable, PermissionDenied
 from mafalda.contract.subjects import live
 

@@ -51,7 +51,12 @@ class Appended:
 
 
 class Follower(Protocol):
-    """All log entries of a set of patterns, complete and in log order. Iterate it from one task."""
+    """All log entries of a set of patterns, each once, in log order. Iterate it from one task.
+
+    A cancelled ``anext`` loses nothing. One exception to the order, in a cluster only: an entry that a route
+    between servers lost comes late, so with a smaller ``seq`` than the one before; a follower of *all* log
+    subjects never sees that (``docs/decisions/0002-lanes.md``).
+    """
 
     @property
     def seq(self) -> int:

@@ -119,7 +119,7 @@ class Agent:
         self.machine = Machine(config.server, self.incarnation, ())
         self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks)
-        self.pipes = TargetPipes(config, self.supervisor, self.routers, port_of=self._port_of, lives=self._lives)
+        self.pipes = TargetPipes(config, tasks, self.supervisor, self.routers, port_of=self._port_of, lives=self._lives)
         self.mirrors = Mirrors(
             config,
             tasks,
@@ -129,7 +129,14 @@ class Agent:
             port_of=self._port_of,
             on_ended=self._mirror_ended,
         )
-        self.sources = Sources(config, tasks, self.supervisor, self.routers, self.mirrors)
+        self.sources = Sources(
+            config,
+            tasks,
+            self.supervisor,
+            self.routers,
+            self.mirrors,
+            has_room=lambda room: self.machine.room(room) is not None,
+        )
         self.guests = Guests(bus, config, tasks, self.supervisor)
         self.actors: dict[tuple[str, str], PeerActor] = {}
         self._services: Services | None = None

@@ -6,7 +6,7 @@ Serves the targets' requests, from this server or another. What does not belong 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,16 +66,33 @@ class _Pipe:
 
 
 class Sources:
-    """All pipes out of this server's workers."""
+    """All pipes out of this server's workers.
+
+    Args:
+        config: Ports, encryption.
+        tasks: Where pipes are closed.
+        supervisor: The workers.
+        routers: Their routers.
+        upstream: The mirrors, for what is carried on.
+        has_room: Whether anything of a room is here.
+    """
 
     def __init__(
-        self, config: AgentConfig, tasks: Tasks, supervisor: Supervisor, routers: Routers, upstream: Upstream
+        self,
+        config: AgentConfig,
+        tasks: Tasks,
+        supervisor: Supervisor,
+        routers: Routers,
+        upstream: Upstream,
+        *,
+        has_room: Callable[[str], bool],
     ) -> None:
         self._config = config
         self._tasks = tasks
         self._supervisor = supervisor
         self._routers = routers
         self._upstream = upstream
+        self._has_room = has_room
         self._pipes: dict[PipeKey, _Pipe] = {}
         self._locks = Locks()
 
@@ -110,6 +127,9 @@ class Sources:
                 self._routers.release(key.room, live.id, key)
                 raise
             self._pipes[key] = _Pipe(end)
+            if not self._has_room(key.room):  # it was forgotten while the end was made
+                await self._close(key)
+                raise NotFound("nothing of the room is on this worker any more", room=key.room, worker=live.id)
             return PipeConnected(end=describe(end))
 
     async def carry(self, request: CarryProducer) -> ProducerCarried:

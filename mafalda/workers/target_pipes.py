@@ -28,6 +28,7 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.pipes import Locks, PipeKey, SourcePort, describe, join, make_end, wants_srtp
 from mafalda.workers.routers import Routers
 from mafalda.workers.supervisor import Supervisor
+from mafalda.workers.tasks import Tasks
 from mafalda.workers.voice import Voice
 
 A = TypeVar("A", bound=Payload)
@@ -71,6 +72,7 @@ class TargetPipes:
 
     Args:
         config: Ports, encryption.
+        tasks: Where sources are told of pipes that came to nothing.
         supervisor: The workers.
         routers: Their routers.
         port_of: The source's side on a server, asked because of some message.
@@ -80,6 +82,7 @@ class TargetPipes:
     def __init__(
         self,
         config: AgentConfig,
+        tasks: Tasks,
         supervisor: Supervisor,
         routers: Routers,
         *,
@@ -87,6 +90,7 @@ class TargetPipes:
         lives: Callable[[Place], bool],
     ) -> None:
         self._config = config
+        self._tasks = tasks
         self._supervisor = supervisor
         self._routers = routers
         self._port_of = port_of
@@ -152,8 +156,17 @@ class TargetPipes:
             if end is not None:
                 await end.close()
             self._routers.release(key.room, live.id, key)
+            self._tasks.spawn(self._tell_unless_there(key), "pipe that came to nothing")
             raise
         return end
+
+    async def _tell_unless_there(self, key: PipeKey) -> None:
+        """The source may have made its end all the same: its answer came too late, or nobody waited for it."""
+        lock = self._locks.of(key)
+        async with lock:
+            pipe = self._pipes.get(key)
+            if pipe is None or pipe.end is None:
+                await self._tell(key)
 
     async def _tell(self, key: PipeKey) -> None:
         if not self._lives(key.source):

@@ -22,10 +22,11 @@ from mafalda.contract.payload import Payload, Place
 from mafalda.contract.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
 from mafalda.contract.state import State
 from mafalda.mediasoup.install import find_worker_bin
+from mafalda.mediasoup.ortc import generate_router_rtp_capabilities
 from mafalda.testing.media import DTLS, OPUS_PARAMETERS, STREAM, VP8_SIMULCAST_PARAMETERS
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from mafalda.workers.agent import Agent, IncarnationLost, open_agent
-from mafalda.workers.config import AgentConfig
+from mafalda.workers.config import AgentConfig, default_media_codecs
 
 P = TypeVar("P", bound=Payload)
 DEADLINE_S = 15.0
@@ -315,8 +316,7 @@ class Client:
         return await self.ask(intent, results.ProduceDataResult)
 
     def consume_intent(self, consumer: str, producer: str, transport: str, **given: Any) -> intents.Consume:
-        live = next(iter(self.fleet.agents.values())).routers.all()
-        capabilities = next(iter(live.values())).rtp_capabilities
+        capabilities = generate_router_rtp_capabilities(default_media_codecs())
         return intents.Consume(
             consumer=consumer, producer=producer, transport=transport, rtp_capabilities=capabilities, **given
         )
