@@ -219,6 +219,8 @@ def fits(address: Address, payload: Payload) -> bool:
 def _fits_result(address: Address, payload: Payload) -> bool:
     if isinstance(payload, results.Done | results.Rejected):
         return payload.intent == address.action
+    if isinstance(payload, results.ChannelAnswer) and payload.intent != address.action:
+        return False
     return address.action in RESULT_ACTIONS.get(type(payload), (payload.action,))
 
 
