@@ -28,8 +28,18 @@ from mafalda.contract.intents import Intent, Join, Leave
 from mafalda.contract.notices import ChannelNotices
 from mafalda.contract.payload import Place
 from mafalda.contract.queries import Ok, QueryChannel
-from mafalda.contract.results import ChannelAnswer, Done, JoinResult, Rejected, Result
-from mafalda.dropin.errors import Refusal, refusal_of
+from mafalda.contract.results import (
+    ChannelAnswer,
+    ConsumeDataResult,
+    ConsumeResult,
+    Done,
+    JoinResult,
+    ProduceDataResult,
+    ProduceResult,
+    Rejected,
+    Result,
+)
+from mafalda.dropin.errors import Refusal, failed, refusal_of
 from mafalda.mediasoup.channel_json import from_json, to_json
 
 #: For one question to an agent, in seconds.
@@ -218,7 +228,7 @@ class Fleet:
                 case Done():
                     self._resolve(message.causationid, Answer({}))
                 case Result() as result:
-                    self._resolve_later(message.causationid, result)
+                    self._resolve_later(address.room or "", address.peer or "", message.causationid, result)
                 case events.Event() as event:
                     self._server_event(event)
 
@@ -256,13 +266,36 @@ class Fleet:
             pending.timer.cancel()
         pending.on_answer(answer)
 
-    def _resolve_later(self, id: str | None, result: Result) -> None:
-        """It is done; if the inbox does not say with which body, say as much as the log knows."""
+    def _resolve_later(self, room: str, peer: str, id: str | None, result: Result) -> None:
+        """It is done. If the inbox does not say soon what the worker answered, find it elsewhere."""
         pending = self._pending.get(id) if id else None
-        if pending is not None and pending.timer is None:
-            answer = Answer(_body_of(result))
-            loop = asyncio.get_running_loop()
-            pending.timer = loop.call_later(INBOX_LOST_S, self._resolve, id, answer)
+        if pending is None or pending.timer is not None:
+            return
+
+        def lost() -> None:
+            task = asyncio.create_task(self._recover(room, peer, id, result), name=f"dropin recovers {id}")
+            self._listeners.tasks.add(task)
+            task.add_done_callback(self._listeners.tasks.discard)
+
+        pending.timer = asyncio.get_running_loop().call_later(INBOX_LOST_S, lost)
+
+    async def _recover(self, room: str, peer: str, id: str | None, result: Result) -> None:
+        """The answer to the making of an object is, but for media, its dump."""
+        try:
+            match result:
+                case ChannelAnswer(intent="create-transport", target=str(target)):
+                    answer = Answer(await self.ask(room, peer, make_call("TRANSPORT_DUMP", target, None)))
+                case ProduceDataResult(data_producer=target):
+                    answer = Answer(await self.ask(room, peer, make_call("DATAPRODUCER_DUMP", target, None)))
+                case ConsumeDataResult(data_consumer=target):
+                    answer = Answer(await self.ask(room, peer, make_call("DATACONSUMER_DUMP", target, None)))
+                case ProduceResult() | ConsumeResult():
+                    answer = Answer(_body_of(result))
+                case _:
+                    answer = Answer({}, failed("it is done, but the worker's answer was lost"))
+        except MafaldaError as error:
+            answer = Answer({}, refusal_of(error))
+        self._resolve(id, answer)
 
     async def look_after_bus(self) -> None:
         """Notice that the fleet is out of reach for good."""
@@ -323,7 +356,6 @@ def _results(room: str) -> str:
 
 
 def _body_of(result: Result) -> dict[str, Any]:
-    """As much of the worker's answer as the log keeps."""
+    """The worker's answer, as far as the log keeps it."""
     fields = result.to_json_dict()
-    keys = ("type", "paused", "producerPaused", "score", "sctpStreamParameters", "label", "protocol")
-    return {key: fields[key] for key in keys if key in fields}
+    return {key: fields[key] for key in ("type", "paused", "producerPaused", "score") if key in fields}

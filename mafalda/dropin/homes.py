@@ -20,6 +20,7 @@ from mafalda.contract.payload import Place
 from mafalda.dropin.errors import failed, refusal_of
 from mafalda.dropin.fleet import Answer, Fleet, OnAnswer
 
+_GONE = "the worker that had this is gone"
 log = structlog.get_logger("mafalda.dropin")
 Job = Callable[[], Awaitable[None]]
 
@@ -41,8 +42,9 @@ class Home:
         self.generation = 0
         self.is_lost = False
         self.has_left = False
+        self._is_closed = False
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
-        self._unanswered = 0
+        self._unanswered: set[OnAnswer] = set()
         self._answered = asyncio.Event()
         self._answered.set()
         self._batch: list[ChannelNotice] | None = None  # told together, if nothing else is asked in between
@@ -84,13 +86,13 @@ class Home:
 
         async def want() -> None:
             if self.is_lost:
-                on_answer(Answer({}, failed("the worker that had this transport is gone")))
+                on_answer(Answer({}, failed(_GONE)))
                 return
-            self._await_one()
+            answered = self._await_one(on_answer)
             try:
-                await self._fleet.intend(self.room, self.peer, intent, self._counted(on_answer))
+                await self._fleet.intend(self.room, self.peer, intent, answered)
             except MafaldaError as error:
-                self._counted(on_answer)(Answer({}, refusal_of(error)))
+                answered(Answer({}, refusal_of(error)))
 
         self._post(want)
 
@@ -100,7 +102,7 @@ class Home:
         async def ask() -> None:
             await self._answered.wait()
             if self.is_lost:
-                on_answer(Answer({}, failed("the worker that had this transport is gone")))
+                on_answer(Answer({}, failed(_GONE)))
                 return
             try:
                 on_answer(Answer(await self._fleet.ask(self.room, self.peer, call)))
@@ -141,16 +143,18 @@ class Home:
             if self.place is None:
                 on_answer(Answer({}))
                 return
-            self._await_one()
+            answered = self._await_one(on_answer)
             try:
-                await self._fleet.leave(self.room, self.peer, self._counted(on_answer))
+                await self._fleet.leave(self.room, self.peer, answered)
             except MafaldaError as error:
-                self._counted(on_answer)(Answer({}, refusal_of(error)))
+                answered(Answer({}, refusal_of(error)))
 
         self._post(leave)
 
     async def settled(self) -> None:
         """Return when everything that was asked before is answered."""
+        if self._is_closed:
+            return
         reached = asyncio.Event()
 
         async def reach() -> None:
@@ -161,8 +165,9 @@ class Home:
         await self._answered.wait()
 
     def close(self) -> None:
-        """Do nothing more."""
-        self._task.cancel()
+        """Do what was asked before, and nothing more."""
+        self._is_closed = True
+        self._jobs.put_nowait(_nothing)
 
     def _post(self, job: Job) -> None:
         self._batch = None
@@ -171,30 +176,37 @@ class Home:
     # --- inside ---------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
+        while not (self._is_closed and self._jobs.empty()):
             job = await self._jobs.get()
             try:
                 await job()
             except Exception:
                 log.exception("internal error", action="internal_error", peer_id=self.peer)
 
-    def _await_one(self) -> None:
-        self._unanswered += 1
-        self._answered.clear()
+    def _await_one(self, on_answer: OnAnswer) -> OnAnswer:
+        """Count an answer that is to come; what is to be called with it, once."""
 
-    def _counted(self, on_answer: OnAnswer) -> OnAnswer:
         def answered(answer: Answer) -> None:
-            self._unanswered -= 1
-            if self._unanswered == 0:
+            if answered not in self._unanswered:
+                return
+            self._unanswered.discard(answered)
+            if not self._unanswered:
                 self._answered.set()
             on_answer(answer)
 
+        self._unanswered.add(answered)
+        self._answered.clear()
         return answered
 
     def lose(self) -> None:
-        """Its place is gone; whoever waits for an answer hears that there is none."""
+        """Its place is gone; whoever waits for an answer hears so."""
         self.is_lost = True
-        self._answered.set()
+        for answered in list(self._unanswered):
+            answered(Answer({}, failed(_GONE)))
+
+
+async def _nothing() -> None:
+    """Wakes the queue."""
 
 
 def ignore(_: Any) -> None:

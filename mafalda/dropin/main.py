@@ -52,7 +52,7 @@ def run() -> int:
     if os.environ.get("MAFALDA_WORKER_NURSERY", "1") != "0":
         from mafalda.dropin import nursery
 
-        control = nursery.hand_over(sys.argv[1:], (READ_FD, WRITE_FD, 2))
+        control = nursery.hand_over(settings, (READ_FD, WRITE_FD, 2))
         if control is not None:
             os.close(READ_FD)
             os.close(WRITE_FD)

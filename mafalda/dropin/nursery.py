@@ -20,7 +20,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+
+from mafalda.dropin.settings import Settings
 
 #: How long a nursery without children waits for the next, in seconds.
 IDLE_S = 10.0
@@ -49,11 +52,11 @@ def hash_of(text: str) -> int:
 # --- the spawned process ------------------------------------------------------------------------------
 
 
-def hand_over(arguments: list[str], fds: tuple[int, int, int]) -> socket.socket | None:
+def hand_over(settings: Settings, fds: tuple[int, int, int]) -> socket.socket | None:
     """Give the pipes to a child of the nursery; None if there is none (yet).
 
     Args:
-        arguments: The command line.
+        settings: What the library said.
         fds: Where the library writes, where it reads, standard error.
     """
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -63,7 +66,9 @@ def hand_over(arguments: list[str], fds: tuple[int, int, int]) -> socket.socket 
         if path.parent.stat().st_uid != os.getuid() or path.parent.stat().st_mode & 0o077:
             raise PermissionError("the nursery's directory is not ours alone")
         control.connect(str(path))
-        what = json.dumps({"arguments": arguments, "environment": dict(os.environ), "pid": os.getpid()}).encode()
+        what = json.dumps(
+            {"settings": asdict(settings), "environment": dict(os.environ), "cwd": os.getcwd(), "pid": os.getpid()}
+        ).encode()
         control.sendmsg([struct.pack("<I", len(what))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))])
         control.sendall(what)
         if control.recv(1) != b"T":  # taken
@@ -179,11 +184,11 @@ def _child(control: socket.socket, serve_pipes: Callable[..., int]) -> int:
         os.close(error_fd)
         os.environ.clear()
         os.environ.update(what["environment"])
+        os.chdir(what["cwd"])  # credentials may be named from there
+        settings = Settings(**what["settings"])
         control.sendall(b"T")
         control.settimeout(None)
-        from mafalda.dropin.settings import read_settings
-
-        code = serve_pipes(read_settings(what["arguments"]), read_fd, write_fd, what["pid"], control)
+        code = serve_pipes(settings, read_fd, write_fd, what["pid"], control)
     except Exception as error:
         print(f"mafalda-worker: {error!r}", file=sys.stderr)
         code = 1

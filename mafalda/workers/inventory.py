@@ -33,6 +33,7 @@ class _Seen:
     consumers: set[str] = field(default_factory=set)
     data_producers: set[str] = field(default_factory=set)
     data_consumers: set[str] = field(default_factory=set)
+    observed: set[tuple[str, str]] = field(default_factory=set)  # producer, observer
 
 
 async def take_inventory(
@@ -101,6 +102,8 @@ async def _see(router: Router) -> _Seen:
     for producer, consumers in _pairs(dump["mapDataProducerIdDataConsumerIds"]):
         seen.data_producers.add(producer)
         seen.data_consumers.update(consumers)
+    for producer, observers in _pairs(dump["mapProducerIdObserverIds"]):
+        seen.observed.update((producer, observer) for observer in observers)
     return seen
 
 
@@ -124,10 +127,21 @@ def _peer(actor: PeerActor, seen: Mapping[tuple[str, str], _Seen]) -> PeerInvent
         generation=actor.generation,
         transports=_take(it.transports, {id: transport.id for id, transport in actor.transports.items()}),
         producers=_take(it.producers, {id: id for id in actor.producers}),
-        consumers=_take(it.consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
+        consumers=sorted(
+            [
+                *_take(it.consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
+                *_observed(actor, it),
+            ]
+        ),
         data_producers=_take(it.data_producers, {id: id for id in actor.data_producers}),
         data_consumers=_take(it.data_consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
     )
+
+
+def _observed(actor: PeerActor, it: _Seen) -> list[str]:
+    """The consumers that stand for what the peer's observers observe."""
+    observed = actor.guest.observed if actor.guest else {}
+    return [id for id, (observer, producer) in observed.items() if (producer, observer) in it.observed]
 
 
 def _take(there: set[str], owned: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ which it happened. What does not belong here: each intent (``intents``, ``consum
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -78,6 +78,9 @@ QueryHandler = Callable[["PeerActor", Delivery], Awaitable[Message]]
 
 class Guest(Protocol):
     """What a peer has for an application that speaks the worker's channel (``guests``)."""
+
+    @property
+    def observed(self) -> Mapping[str, tuple[str, str]]: ...
 
     async def close(self) -> None: ...
 

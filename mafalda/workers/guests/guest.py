@@ -6,6 +6,7 @@ What does not belong here: doing what is asked (``calls``).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -38,10 +39,15 @@ class Guest:
         self.actor = actor
         self.inbox: str | None = None
         self.observers: dict[str, RtpObserver] = {}
-        self.observed: dict[str, tuple[str, str]] = {}  # consumer: observer, producer
+        self._observed: dict[str, tuple[str, str]] = {}
         self.listener: str | None = None  # of which the peer is the home
         self.leases: dict[str, str] = {}  # transport: listener
         self._listening: asyncio.Task[None] | None = None
+
+    @property
+    def observed(self) -> Mapping[str, tuple[str, str]]:
+        """By the consumer that stands for it: observer and producer."""
+        return self._observed
 
     def watch(self, entity: Entity) -> None:
         """Tell the application everything that the worker says of this object."""
@@ -94,17 +100,17 @@ class Guest:
 
     def observe(self, consumer: str, observer: str, producer: str) -> None:
         """An observer of the peer observes a producer."""
-        self.observed[consumer] = (observer, producer)
+        self._observed[consumer] = (observer, producer)
 
     def unobserve(self, consumer: str) -> None:
         """It does no more."""
-        if found := self.observed.pop(consumer, None):
+        if found := self._observed.pop(consumer, None):
             key = MirrorKey(self.actor.room, found[1], self.actor.place.worker)
             self.actor.services.mirrors.drop(key, (self.actor.peer, consumer))
 
     async def close(self) -> None:
         """The peer's place is over."""
-        for consumer in list(self.observed):
+        for consumer in list(self._observed):
             self.unobserve(consumer)
         for observer in list(self.observers.values()):
             await _quietly(observer)

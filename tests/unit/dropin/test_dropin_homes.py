@@ -1,0 +1,112 @@
+"""A home does things in the order in which they are asked, and answers everything, whatever ends meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from mafalda.contract.channel_calls import ChannelNotice
+from mafalda.contract.intents import CloseProducer, Intent
+from mafalda.contract.results import JoinResult
+from mafalda.contract.rtp import RtpCapabilities
+from mafalda.dropin.fleet import Answer, Fleet, OnAnswer, make_call
+from mafalda.dropin.homes import Home
+
+INTENT = CloseProducer(producer="p")
+
+
+class _Fleet:
+    """Writes down what it is asked; answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.answers: list[OnAnswer] = []
+        self.answers_early = False
+
+    async def join(self, room: str, peer: str, what: str) -> JoinResult:
+        self.asked.append("join")
+        return JoinResult(server="s", worker="w", generation=1, router_rtp_capabilities=RtpCapabilities())
+
+    async def intend(self, room: str, peer: str, intent: Intent, on_answer: OnAnswer) -> str:
+        self.asked.append(intent.action)
+        self.answers.append(on_answer)
+        if self.answers_early:  # the answer overtakes the log's confirmation
+            on_answer(Answer({}))
+        await asyncio.sleep(0)
+        return "id"
+
+    async def leave(self, room: str, peer: str, on_answer: OnAnswer) -> None:
+        self.asked.append("leave")
+        self.answers.append(on_answer)
+        on_answer(Answer({}))
+        await asyncio.sleep(0)
+
+    async def ask(self, room: str, peer: str, call: Any) -> dict[str, Any]:
+        self.asked.append(call.method)
+        return {"id": peer}
+
+    async def tell(self, room: str, peer: str, notices: list[ChannelNotice]) -> None:
+        self.asked.append([notice.event for notice in notices])
+
+
+def _home(fleet: _Fleet) -> Home:
+    home = Home(cast("Fleet", fleet), "r", "p", "PlainTransport")
+    home.join(lambda _: None)
+    return home
+
+
+def _notice(number: int) -> ChannelNotice:
+    return ChannelNotice(event=f"SEND_{number}", handler="p")
+
+
+async def test_questions_wait_for_answers_and_wishes_do_not() -> None:
+    fleet, answers = _Fleet(), []
+    home = _home(fleet)
+    home.want(INTENT, answers.append)
+    home.want(INTENT, answers.append)
+    home.ask(make_call("TRANSPORT_DUMP", "p", None), answers.append)
+    while len(fleet.answers) < 2:
+        await asyncio.sleep(0)
+    assert fleet.asked == ["join", "close-producer", "close-producer"]
+    for answer in fleet.answers:
+        answer(Answer({}))
+    await home.settled()
+    assert fleet.asked[-1] == "TRANSPORT_DUMP"
+    assert answers == [Answer({}), Answer({}), Answer({"id": "p"})]
+
+
+async def test_what_is_told_keeps_its_place_among_what_is_asked() -> None:
+    fleet = _Fleet()
+    fleet.answers_early = True
+    home = _home(fleet)
+    home.tell(_notice(1))
+    home.tell(_notice(2))
+    home.want(INTENT, lambda _: None)
+    home.tell(_notice(3))
+    await home.settled()
+    assert fleet.asked == ["join", ["SEND_1", "SEND_2"], "close-producer", ["SEND_3"]]
+
+
+async def test_a_lost_place_refuses_what_is_open() -> None:
+    fleet, answers = _Fleet(), []
+    home = _home(fleet)
+    home.want(INTENT, answers.append)
+    while not fleet.answers:
+        await asyncio.sleep(0)
+    home.lose()
+    fleet.answers[0](Answer({}))  # too late, and not said twice
+    home.want(INTENT, answers.append)
+    await home.settled()
+    assert [answer.refusal.error for answer in answers if answer.refusal] == ["Error", "Error"]
+    assert fleet.asked == ["join", "close-producer"]
+
+
+async def test_a_home_that_closes_settles_whoever_waits() -> None:
+    """The answer to a leave may come before the log confirms it, and close the home in the middle of its work."""
+    fleet = _Fleet()
+    home = _home(fleet)
+    home.leave(lambda _: home.close())
+    async with asyncio.timeout(5):
+        await home.settled()
+        await home.settled()
+    assert fleet.asked == ["join", "leave"]
