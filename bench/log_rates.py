@@ -125,7 +125,7 @@ async def _raw_replay(raw: Client) -> float:
     )
     async with asyncio.timeout(120):
         await done.wait()
-    rate = total / (time.perf_counter() - start)
+    rate: float = total / (time.perf_counter() - start)
     await subscription.unsubscribe()
     return rate
 

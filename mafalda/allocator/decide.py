@@ -179,8 +179,11 @@ def _consume(view: View, intent: OpenIntent, producer_id: str, *, data: bool) ->
     if room is None or peer is None or peer.status == "homeless" or producer is None or producer.data != data:
         return Decision("for-the-agent")
     target = peer.place
-    if producer.place == target or (producer_id, target) in room.relays:
+    if producer.place == target:
         return Decision("there-already")
+    if (producer_id, target) in room.relays:
+        # The relay may be closing for want of consumers at this very moment: then it is to be opened again.
+        return Decision("there-already", wait_for=producer_id)
     kept = view.room(room.room)
     regions = {name: server.region for name, server in view.fleet.servers.items()}
     planned = relays.plan(

@@ -141,14 +141,14 @@ async def _stage(url: str, viewers: int, notes: deque[str], say: Callable[[str],
     room_id = f"demo-{secrets.token_hex(3)}"
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(bus_config(url, name="demo")))
-        state = await stack.enter_async_context(live_state(bus))
+        live = await stack.enter_async_context(live_state(bus))
         playback = await stack.enter_async_context(open_playback(path, loop=True))
         sender = await stack.enter_async_context(publisher(url, room_id, playback))
         watching = [
             await stack.enter_async_context(viewer(url, room_id, f"viewer-{number}", clip, say))
             for number in range(1, viewers + 1)
         ]
-        yield Stage(room_id, clip, state, sender, watching, notes)
+        yield Stage(room_id, clip, live.state, sender, watching, notes)
 
 
 async def _watch(stage: Stage) -> None:

@@ -41,9 +41,11 @@ async def _doctor(nats_url: str | None, as_json: bool) -> int:
     else:
         console = Console(highlight=False)
         for finding in findings:
-            console.print(f"[{COLOURS[finding.health]}]{finding.health:<8}[/] {finding.check}: {finding.found}")
+            console.print(
+                f"[{COLOURS[finding.health]}]{finding.health:<8}[/] {finding.check}: {finding.found}", soft_wrap=True
+            )
             if finding.mend:
-                console.print(f"         [bold]mend:[/] {finding.mend}")
+                console.print(f"         [bold]mend:[/] {finding.mend}", soft_wrap=True)
     return 0 if healthy else 1
 
 

@@ -23,7 +23,7 @@ from mafalda.client.config import ClientConfig
 from mafalda.contract import subjects
 from mafalda.contract.envelope import Message
 from mafalda.contract.errors import DeadlineExceeded, MalformedMessage
-from mafalda.contract.intents import CreateTransport, Intent, RestartIce
+from mafalda.contract.intents import CreateTransport, Intent, Join, RestartIce
 from mafalda.contract.payload import Payload
 from mafalda.contract.queries import Query, QueryTransport
 from mafalda.contract.results import JoinResult, Rejected, TransportResult
@@ -80,7 +80,7 @@ class Asker:
     def hear(self, message: Message) -> None:
         """Take a result from the log. Those of nobody's question (an earlier client's) are passed over."""
         pending = self._asked.get(message.causationid or "")
-        if pending is None and isinstance(message.data, JoinResult):
+        if pending is None and _answers_join(message.data):
             pending = self._asked.get(message.correlation)  # it is caused by the placement, which the join led to
         if pending and not pending.result.done():
             pending.result.set_result(message.data)
@@ -151,3 +151,7 @@ def _as_expected(answer: Payload, expected: type[P]) -> P:
     if not isinstance(answer, expected):
         raise MalformedMessage("unexpected answer", type=answer.type_name(), expected=expected.type_name())
     return answer
+
+
+def _answers_join(payload: Payload) -> bool:
+    return isinstance(payload, JoinResult) or (isinstance(payload, Rejected) and payload.intent == Join.action)

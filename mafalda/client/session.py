@@ -73,8 +73,11 @@ class Session:
 
     async def begin(self) -> None:
         """Take the room's snapshot, and start keeping an endpoint; we have a place."""
-        snapshot = await self.asker.query(QueryRoom(), RoomSnapshot)
-        self.view.start(snapshot)
+        page = await self.asker.query(QueryRoom(), RoomSnapshot)
+        self.view.start(page)
+        while page.next is not None:
+            page = await self.asker.query(QueryRoom(after=page.next), RoomSnapshot)
+            self.view.add(page)
         early, self._early = self._early or [], None
         for seq, event in early:
             self.view.apply(seq, event)

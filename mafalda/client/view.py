@@ -31,12 +31,18 @@ class RoomView:
         self._generations: dict[str, int] = {}
 
     def start(self, snapshot: RoomSnapshot) -> None:
-        """Begin with what the agent says the room was."""
+        """Begin with what the agent says the room was: its first page."""
         self.seq = snapshot.seq
-        self.peers = {peer.peer: peer for peer in snapshot.peers}
-        self.producers = {producer.producer: producer for producer in snapshot.producers}
-        self.producers |= {producer.data_producer: producer for producer in snapshot.data_producers}
+        self.peers.clear()
+        self.producers.clear()
         self._generations.clear()
+        self.add(snapshot)
+
+    def add(self, page: RoomSnapshot) -> None:
+        """One more page of it; events after the first page are still to come on top."""
+        self.peers |= {peer.peer: peer for peer in page.peers}
+        self.producers |= {producer.producer: producer for producer in page.producers}
+        self.producers |= {producer.data_producer: producer for producer in page.data_producers}
 
     def apply(self, seq: int, event: Payload) -> dict[str, Fate]:
         """Take one room event; events that the snapshot contains already are passed over.

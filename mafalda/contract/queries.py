@@ -41,9 +41,10 @@ class Answer(Payload):
 
 
 class QueryRoom(Query):
-    """Who is here and what can be consumed?"""
+    """Who is here and what can be consumed? A large room is told in pages."""
 
     action = "room"
+    after: str | None = Field(None, max_length=80, description="Where the page before ended (its ``next``).")
 
 
 class QueryTransport(Query):
@@ -99,13 +100,17 @@ class DataProducerInfo(Model):
 
 
 class RoomSnapshot(Answer):
-    """A room as of a log sequence: events with a greater one come on top."""
+    """A room, or a page of it, as of a log sequence.
+
+    Room events with a greater sequence than the *first* page's come on top of all pages.
+    """
 
     action = "room"
     seq: int
     peers: list[PeerInfo]
     producers: list[ProducerInfo]
     data_producers: list[DataProducerInfo]
+    next: str | None = Field(None, description="There is more: ask again with this as ``after``.")
 
 
 class Stats(Answer):

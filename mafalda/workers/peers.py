@@ -19,7 +19,7 @@ from mafalda.bus.tracing import handling
 from mafalda.contract import subjects
 from mafalda.contract.commands import PlacePeer
 from mafalda.contract.envelope import Message
-from mafalda.contract.errors import BusUnavailable, ErrorInfo, MafaldaError, NoCapacity, NotFound
+from mafalda.contract.errors import BusUnavailable, ErrorInfo, MafaldaError, NoCapacity, NotFound, WorkerDied
 from mafalda.contract.events import (
     ClosedReason,
     ConsumerClosed,
@@ -194,7 +194,7 @@ class PeerActor:
             )
             for error in (router, followed):
                 if isinstance(error, MafaldaError):
-                    self._not_placed(error)
+                    await self._not_placed(error)
                     return
                 if isinstance(error, BaseException):
                     raise error
@@ -210,10 +210,21 @@ class PeerActor:
         self.liveness.hear(_now())  # a peer that only watches the room is there too
         return await self._answer_query(self, delivery)
 
-    def _not_placed(self, error: MafaldaError) -> None:
-        """Its worker is about to be told dead, or does not do what it is asked."""
-        log.error("peer not placed", action="peer_not_placed", **self._ids(), reason=str(error))
+    async def _not_placed(self, error: MafaldaError) -> None:
+        """Its worker does not do what it is asked: the peer is told, and let go.
+
+        A worker that died is told dead by the supervisor, and then the peer is placed elsewhere.
+        """
+        refusal = as_contract_error(error)
+        log.error("peer not placed", action="peer_not_placed", **self._ids(), reason=str(refusal))
         self.is_over = True
+        if not isinstance(refusal, WorkerDied):
+            await self.tell_room(
+                PeerLeft(peer=self.peer, generation=self.generation, reason="evicted"),
+                self._entry.message,
+                self._derived_id(self._entry.message, "peer-left"),
+            )
+            await self._tell_join(Rejected(intent="join", error=ErrorInfo.of(refusal)))
         self.services.execute(self.services.machine.on_peer_ended(self.room, self.peer, self.generation))
 
     async def _welcome(self) -> None:
@@ -242,13 +253,15 @@ class PeerActor:
             router_rtp_capabilities=self.router.rtp_capabilities,
         )
         await asyncio.gather(
-            self.tell_room(event, cause, derived_id(event.action, cause.id, self._entry.seq)),
-            self._say(
-                result,
-                subjects.result(self.room, self.peer, "join"),
-                cause,
-                derived_id("result", command.join, self.generation),
-            ),
+            self.tell_room(event, cause, self._derived_id(cause, event.action)),
+            self._tell_join(result),
+        )
+
+    async def _tell_join(self, result: Result) -> None:
+        """Answer the join that this placement stems from."""
+        message = self._entry.message
+        await self._say(
+            result, subjects.result(self.room, self.peer, "join"), message, self._derived_id(message, "result")
         )
 
     async def _missed(self, intents: str) -> list[Entry]:

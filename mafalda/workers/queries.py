@@ -12,19 +12,10 @@ from mafalda.contract.channels import fits
 from mafalda.contract.envelope import Message, decode
 from mafalda.contract.errors import MalformedMessage, NotFound, NotJoined
 from mafalda.contract.payload import Payload
-from mafalda.contract.queries import (
-    DataProducerInfo,
-    PeerInfo,
-    ProducerInfo,
-    QueryRoom,
-    QueryStats,
-    QueryTransport,
-    RoomSnapshot,
-    Stats,
-)
-from mafalda.contract.state import RoomState
+from mafalda.contract.queries import QueryRoom, QueryStats, QueryTransport, Stats
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
 from mafalda.workers.peers import PeerActor
+from mafalda.workers.snapshots import snapshot
 from mafalda.workers.transports import transport_result
 
 
@@ -49,40 +40,12 @@ async def _answer(actor: PeerActor, query: Payload) -> Payload:
     match query:
         case QueryRoom():
             machine = actor.services.machine
-            return snapshot(machine.room(actor.room), machine.room_seq(actor.room))
+            return snapshot(machine.room(actor.room), machine.room_seq(actor.room), after=query.after)
         case QueryTransport(transport=transport):
             return transport_result(actor, transport, actor.transport(transport))
         case QueryStats():
             return Stats(stats=await _stats(actor, query))
     raise MalformedMessage("unknown query", action=query.action)
-
-
-def snapshot(room: RoomState | None, seq: int) -> RoomSnapshot:
-    """Who is in a room and what can be consumed, as of a log sequence."""
-    if room is None:
-        return RoomSnapshot(seq=seq, peers=[], producers=[], data_producers=[])
-    return RoomSnapshot(
-        seq=seq,
-        peers=[PeerInfo(peer=peer.peer, app_data=peer.app_data) for peer in room.peers.values()],
-        producers=[
-            ProducerInfo(
-                producer=it.producer,
-                peer=it.peer,
-                media_kind="audio" if it.media_kind == "audio" else "video",
-                paused=it.paused,
-                app_data=it.app_data,
-            )
-            for it in room.producers.values()
-            if not it.data
-        ],
-        data_producers=[
-            DataProducerInfo(
-                data_producer=it.producer, peer=it.peer, label=it.label, protocol=it.protocol, app_data=it.app_data
-            )
-            for it in room.producers.values()
-            if it.data
-        ],
-    )
 
 
 async def _stats(actor: PeerActor, query: QueryStats) -> list[dict[str, object]]:

@@ -178,6 +178,26 @@ async def test_a_command_to_a_worker_that_is_dead_is_passed_over(fleet: Fleet) -
     await fleet.equals_the_log()
 
 
+async def test_a_peer_is_told_when_its_worker_does_not_answer_and_may_try_again(fleet: Fleet) -> None:
+    await fleet.start("s1", request_timeout_s=0.3)
+    (place,) = fleet.places("s1")
+    pid = fleet.agents["s1"].supervisor.alive[place.worker].worker.pid
+    alice = Client(fleet, "lobby", "alice")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        join = await alice.send(intents.Join())
+        await fleet.place("lobby", "alice", place, join=join.id)
+        left = await fleet.heard(events.PeerLeft)
+        refused = await fleet.heard(results.Rejected)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (left.peer, left.reason) == ("alice", "evicted")
+    assert (refused.intent, refused.error.code) == ("join", "deadline-exceeded")
+    assert "lobby" not in fleet.state().rooms
+
+    await fleet.join("hall", "alice", place)
+
+
 async def test_an_ending_agent_says_so_and_others_drop_what_came_from_it(fleet: Fleet) -> None:
     async with open_fleet() as doomed:
         doomed.broker = fleet.broker

@@ -157,9 +157,13 @@ def test_a_closed_relay_is_opened_again_under_another_id() -> None:
     first = world.commit(world.decide(intent))
     command = relay(first)
     world.relay_event(command, events.RelayOpened)
+    while_open = world.decide(intent)
+    assert (while_open.says, while_open.wait_for) == ((), "mic"), "it may be closing already"
+    world.view.park(intent, "mic")
     ends = {"source": command.source, "target": command.target}
     closed = events.RelayClosed.model_validate({"producer": "mic", "data": False, **ends, "reason": "unused"})
     world.append(subjects.room_event("lobby", closed.action), closed)
+    assert world.view.take_woken() == [intent.seq], "at once, not when the timer finds it"
     again = world.decide(intent)
     assert relay(again).target == command.target
     assert again.commands[0].id != first.commands[0].id

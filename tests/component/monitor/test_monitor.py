@@ -1,0 +1,197 @@
+"""What is shown: told stories in a bus of memory, and agents that answer for them, truthfully or not."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import orjson
+import pytest
+
+from mafalda.bus.messages import compose
+from mafalda.bus.protocol import Delivery
+from mafalda.contract.envelope import Message, encode
+from mafalda.contract.errors import MalformedMessage, NotFound
+from mafalda.contract.load import ServerLoad, WorkerLoad
+from mafalda.contract.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
+from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, load
+from mafalda.monitor.explain import explain, reasons
+from mafalda.monitor.live import live_state
+from mafalda.monitor.overview import overview
+from mafalda.monitor.records import Record, read_lines, read_log
+from mafalda.monitor.replay import current_state, replay
+from mafalda.monitor.sentences import sentence
+from mafalda.monitor.verify import differences
+from mafalda.testing.builders import NOON, message
+from mafalda.testing.memory_bus import MemoryBus
+from mafalda.testing.stories import Story, place
+
+
+def a_relayed_consume() -> Story:
+    """Alice on one worker, Bob on another, who hears her."""
+    story = Story("lobby").server_starts("s1", "s1-a", "s1-b")
+    story.joins("alice", "s1-a").opens_transport("alice").produces("alice", "mic", worker="s1-a")
+    story.joins("bob", "s1-b").opens_transport("bob")
+    story.orders_relay("mic", "s1-a", "s1-b").opens_relay("mic", "s1-a", "s1-b")
+    return story.consumes("bob", "bob-mic", "mic")
+
+
+async def told(story: Story) -> MemoryBus:
+    bus = MemoryBus()
+    for seq, subject, payload in story.entries:
+        bus.broker.store(subject, encode(message(payload, id=f"m{seq}", subject=subject)), {})
+    return bus
+
+
+def truth(**changed: object) -> ServerInventory:
+    """What the agent of ``a_relayed_consume`` has to answer."""
+    nothing: dict[str, list[str]] = {"producers": [], "consumers": [], "data_producers": [], "data_consumers": []}
+    alice = PeerInventory.model_validate(
+        {"room": "lobby", "peer": "alice", "worker": "s1-a", "generation": 1, "transports": ["alice-t"], **nothing}
+        | {"producers": ["mic"]}
+    )
+    bob = PeerInventory.model_validate(
+        {"room": "lobby", "peer": "bob", "worker": "s1-b", "generation": 1, "transports": ["bob-t"], **nothing}
+        | {"consumers": ["bob-mic"]}
+    )
+    relay = RelayInventory(room="lobby", producer="mic", data=False, source=place("s1-a"), target=place("s1-b"))
+    whole = ServerInventory(
+        server="s1", incarnation="i1", seq=1, workers=["s1-a", "s1-b"], peers=[alice, bob], relays=[relay]
+    )
+    return whole.model_copy(update=changed)
+
+
+@asynccontextmanager
+async def answering(bus: MemoryBus, inventory: ServerInventory) -> AsyncIterator[None]:
+    async def answer(question: Delivery) -> Message:
+        return compose(inventory, subject=question.reply or "_INBOX.x", source="/test")
+
+    async with bus.serve(agent_request("s1", QueryServer.action), handler=answer):
+        yield
+
+
+async def test_a_truthful_fleet_differs_in_nothing() -> None:
+    bus = await told(a_relayed_consume())
+    async with answering(bus, truth()):
+        assert await differences(bus, await current_state(bus)) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"incarnation": "i2"}, "incarnation i1 by the log, i2 in truth"),
+        ({"workers": ["s1-a"]}, "workers: s1-b is in the log, not in the worker"),
+        ({"relays": []}, "relays: lobby/mic s1-a->s1-b is in the log, not in the worker"),
+        ({"peers": []}, "peers: lobby/alice is in the log, not in the worker"),
+        (
+            {"peers": [truth().peers[0].model_copy(update={"producers": ["mic", "ghost"]}), truth().peers[1]]},
+            "producers: ghost is in the worker, not in the log",
+        ),
+        (
+            {"peers": [truth().peers[0], truth().peers[1].model_copy(update={"consumers": []})]},
+            "consumers: bob-mic is in the log, not in the worker",
+        ),
+        (
+            {"peers": [truth().peers[0], truth().peers[1].model_copy(update={"generation": 2})]},
+            "generation 1 by the log, s1-b generation 2 in truth",
+        ),
+    ],
+)
+async def test_every_kind_of_difference_is_found(changed: dict[str, object], said: str) -> None:
+    bus = await told(a_relayed_consume())
+    async with answering(bus, truth(**changed)):
+        found = await differences(bus, await current_state(bus))
+    assert any(said in difference for difference in found), found
+
+
+async def test_an_agent_that_does_not_answer_is_a_difference() -> None:
+    bus = await told(a_relayed_consume())
+    (found,) = await differences(bus, await current_state(bus))
+    assert "does not answer" in found
+
+
+async def test_an_exported_log_replays_to_the_same_state() -> None:
+    story = a_relayed_consume()
+    bus = await told(story)
+    poison = bus.broker.store("mafalda.room.lobby.event.producer-closed", b"\xff\x00", {})
+    lines = [entry.to_json_line() async for entry in read_log(bus, *LOG_SUBJECTS)]
+    from_lines = await replay(_each(read_lines(lines)))
+    assert from_lines.to_json_dict() == (await current_state(bus)).to_json_dict()
+    assert from_lines.seq == poison.seq
+    kept = orjson.loads(lines[-1])
+    assert base64.b64decode(kept["raw"]) == b"\xff\x00"
+    assert kept["error"]
+
+
+async def test_a_file_that_is_no_log_names_the_line() -> None:
+    good = [line async for line in _lines(await told(a_relayed_consume()))]
+    with pytest.raises(MalformedMessage) as caught:
+        list(read_lines([good[0], b"", b'{"seq": 3}']))
+    assert caught.value.details["line"] == 3
+
+
+async def test_a_state_is_as_of_a_sequence_or_a_time() -> None:
+    bus = await told(a_relayed_consume())
+    before_bob = await replay(read_log(bus, *LOG_SUBJECTS), seq=5)
+    assert set(before_bob.rooms["lobby"].peers) == {"alice"}
+    assert (await replay(read_log(bus, *LOG_SUBJECTS), at=NOON - timedelta(seconds=1))).seq == 0
+    assert (await replay(read_log(bus, *LOG_SUBJECTS), at=NOON)).rooms["lobby"].relays
+
+
+async def test_a_live_state_keeps_up() -> None:
+    story = a_relayed_consume()
+    bus = await told(story)
+    async with live_state(bus) as live:
+        subject = "mafalda.room.lobby.event.peer-left"
+        await live.reached(len(story.entries))
+        assert set(live.state.rooms["lobby"].peers) == {"alice", "bob"}
+        story.leaves("bob")
+        last = await bus.append(subject, message(story.entries[-1][2], id="left", subject=subject))
+        await live.reached(last.seq)
+        assert set(live.state.rooms["lobby"].peers) == {"alice"}
+
+
+async def test_explain_tells_the_decisions_of_an_id_and_their_reasons() -> None:
+    bus = await told(a_relayed_consume())
+    story = await explain(read_log(bus, *LOG_SUBJECTS), "bob")
+    (placed,) = story.decisions
+    assert placed.message
+    assert "The story says so." in list(reasons(placed.message.data.explanation))  # type: ignore[attr-defined]
+    assert any("open-relay" in entry.subject for entry in (await explain(read_log(bus, *LOG_SUBJECTS), "mic")).entries)
+    with pytest.raises(NotFound):
+        await explain(read_log(bus, *LOG_SUBJECTS), "nobody")
+
+
+async def test_the_overview_has_loads_only_of_the_present_incarnation() -> None:
+    bus = await told(a_relayed_consume())
+    worker = WorkerLoad(worker="s1-a", pid=1, cpu_ratio=0.25)
+    for incarnation, shown in (("i1", 0.25), ("i0", None)):
+        report = ServerLoad(server="s1", incarnation=incarnation, interval_s=1, cpu_count=2, workers=[worker])
+        await bus.publish(load("s1"), compose(report, subject=load("s1"), source="/test"))
+        found = await overview(bus)
+        (first, _) = found["servers"][0]["workers"]
+        assert (first["load"]["cpuRatio"] if first["load"] else None) == shown
+    assert [peer["peer"] for peer in found["rooms"][0]["peers"]] == ["alice", "bob"]
+    assert found["rooms"][0]["relays"][0]["status"] == "open"
+    assert (await overview(bus, room="elsewhere"))["rooms"] == []
+
+
+async def test_every_entry_is_one_line_without_what_nobody_reads() -> None:
+    bus = await told(a_relayed_consume())
+    bus.broker.store("mafalda.room.lobby.event.peer-left", b"nonsense", {})
+    lines = [sentence(entry) async for entry in read_log(bus, *LOG_SUBJECTS)]
+    assert all("\n" not in line and "rtpParameters" not in line for line in lines)
+    assert lines[-1].startswith("UNREADABLE")
+    assert any(line == "relay mic from s1-a to s1-b" for line in lines)
+
+
+async def _each(records: Iterator[Record]) -> AsyncIterator[Record]:
+    for entry in records:
+        yield entry
+
+
+async def _lines(bus: MemoryBus) -> AsyncIterator[bytes]:
+    async for entry in read_log(bus, *LOG_SUBJECTS):
+        yield entry.to_json_line()
