@@ -11,6 +11,7 @@ from mafalda.contract.results import JoinResult
 from mafalda.contract.rtp import RtpCapabilities
 from mafalda.dropin.fleet import Answer, Fleet, OnAnswer, make_call
 from mafalda.dropin.homes import Home
+from tests.conformance.mediasoup.driver_samples import until
 
 INTENT = CloseProducer(producer="p")
 
@@ -60,13 +61,13 @@ def _notice(number: int) -> ChannelNotice:
 
 
 async def test_questions_wait_for_answers_and_wishes_do_not() -> None:
-    fleet, answers = _Fleet(), []
+    fleet = _Fleet()
+    answers: list[Answer] = []
     home = _home(fleet)
     home.want(INTENT, answers.append)
     home.want(INTENT, answers.append)
     home.ask(make_call("TRANSPORT_DUMP", "p", None), answers.append)
-    while len(fleet.answers) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(fleet.answers) == 2)
     assert fleet.asked == ["join", "close-producer", "close-producer"]
     for answer in fleet.answers:
         answer(Answer({}))
@@ -88,11 +89,11 @@ async def test_what_is_told_keeps_its_place_among_what_is_asked() -> None:
 
 
 async def test_a_lost_place_refuses_what_is_open() -> None:
-    fleet, answers = _Fleet(), []
+    fleet = _Fleet()
+    answers: list[Answer] = []
     home = _home(fleet)
     home.want(INTENT, answers.append)
-    while not fleet.answers:
-        await asyncio.sleep(0)
+    await until(lambda: fleet.answers)
     home.lose()
     fleet.answers[0](Answer({}))  # too late, and not said twice
     home.want(INTENT, answers.append)
