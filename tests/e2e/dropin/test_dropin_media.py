@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 from mafalda.mediasoup import Consumer, DirectTransport, Producer, Router, Worker
 from tests.conformance.mediasoup.driver_samples import (
@@ -15,8 +16,8 @@ from tests.conformance.mediasoup.driver_samples import (
     vp8,
     vp8_packet,
 )
-from tests.e2e.conftest import Up
-from tests.e2e.dropin.conftest import overview, places
+from tests.e2e.conftest import Up, up
+from tests.e2e.dropin.conftest import dropin, overview, places
 
 PACKETS = 200
 
@@ -50,6 +51,47 @@ def _heard(consumer: Consumer) -> list[bytes]:
 
 
 async def test_rtp_crosses_workers_in_order(fleet: Up, worker: Worker) -> None:
+    await _rtp_crosses(fleet, worker)
+
+
+async def test_rtp_crosses_servers_in_order(tmp_path: Path) -> None:
+    """The pipe between two servers is encrypted and repairs what it loses."""
+    with up(tmp_path, "--servers", "2", "--workers", "1", "--policy", "spread") as fleet:
+        async with dropin(fleet) as worker:
+            await _rtp_crosses(fleet, worker)
+            await _simulcast_crosses(fleet, worker)
+
+
+async def test_simulcast_layers_are_chosen_behind_a_relay(fleet: Up, worker: Worker) -> None:
+    await _simulcast_crosses(fleet, worker)
+
+
+async def _simulcast_crosses(fleet: Up, worker: Worker) -> None:
+    """All layers cross; the consumer elsewhere takes the lowest, then the highest."""
+    router = await _router(worker)
+    here = await router.create_direct_transport()
+    there = await _apart(fleet, router, here.id)
+    ssrcs = (201, 202, 203)
+    producer = await here.produce(**vp8(*ssrcs, mode="L1T1"))
+    consumer = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    assert consumer.type == "simulcast"
+    packets = _heard(consumer)
+    layers: list[int] = []
+    consumer.on(consumer.LAYERS_CHANGE, lambda it: layers.append(it.spatial_layer) if it else None)
+    sequence = 0
+    for wanted in (0, 2):
+        await consumer.set_preferred_layers(spatial_layer=wanted, temporal_layer=0)
+        async with asyncio.timeout(20):
+            while not layers or layers[-1] != wanted:
+                for ssrc in ssrcs:
+                    producer.send(vp8_packet(sequence, ssrc, key_frame=True))
+                sequence += 1
+                await asyncio.sleep(0.03)  # a picture rate: scores are computed over time
+    assert packets
+    assert {int.from_bytes(packet[8:12], "big") for packet in packets} == {consumer.rtp_parameters.encodings[0].ssrc}
+
+
+async def _rtp_crosses(fleet: Up, worker: Worker) -> None:
     router = await _router(worker)
     here = await router.create_direct_transport()
     there = await _apart(fleet, router, here.id)
