@@ -83,6 +83,9 @@ def webrtc_server_dump(id: str, objects: Objects, dumps: Iterable[Dump]) -> Dump
             if isinstance(value, list):
                 merged.setdefault(key, []).extend(value)
     merged["webRtcTransportIds"] = [it for it in merged["webRtcTransportIds"] if _is_open(objects, it, "transport")]
+    merged["localIceUsernameFragments"] = [
+        it for it in merged["localIceUsernameFragments"] if _is_open(objects, it["webRtcTransportId"], "transport")
+    ]
     return merged
 
 

@@ -40,6 +40,7 @@ class Home:
         self.room, self.peer, self.what = room, peer, what
         self.place: Place | None = None
         self.generation = 0
+        self.listener: str | None = None  # the WebRtcServer that it uses
         self.is_lost = False
         self.has_left = False
         self._is_closed = False

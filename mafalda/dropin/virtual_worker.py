@@ -267,13 +267,12 @@ class VirtualWorker:
 
     async def _dump_webrtc_server(self, request: Open) -> None:
         id = request.request.handler
-        node = self._objects.require(id, request.request.method, "webrtcserver")
-        users = [it.home for it in self._objects.of("transport") if it.listener == id and it.home]
-        homes = [home for home in (node.home, *users) if home]
+        self._objects.require(id, request.request.method, "webrtcserver")
+        homes = [home for home in self._homes if id in (home.peer, home.listener)]  # also those that are leaving
         await self._settled(homes)
         servers: dict[str, Home] = {}
         for home in homes:
-            if home.place is not None and not home.is_lost:
+            if home.place is not None and not home.is_lost and not home.has_left:
                 servers.setdefault(home.place.server, home)
         found = await self._ask_each(servers.values(), "WEBRTCSERVER_DUMP", id)
         request.accept(dumps.webrtc_server_dump(id, self._objects, found))
@@ -302,7 +301,7 @@ class VirtualWorker:
 
     async def _dump_router(self, request: Open) -> None:
         router = self._objects.require(request.request.handler, request.request.method, "router")
-        homes = [node.home for node in router.children.values() if node.home]
+        homes = [home for home in self._homes if home.room == router.id]  # also those that are leaving
         await self._settled(homes)
         found = await self._ask_each(homes, "ROUTER_DUMP", "")
         request.accept(dumps.router_dump(router, self._objects, found))
@@ -375,6 +374,7 @@ class VirtualWorker:
 
     def _home(self, node: Node, room: str, what: str) -> Home:
         node.home = home = Home(self.fleet, room, node.id, what)
+        home.listener = node.listener
         self._homes.add(home)
         return home
 

@@ -89,6 +89,23 @@ def test_two_real_routers_are_one(objects: Objects) -> None:
     }
 
 
+def test_a_webrtc_server_s_dump_shows_what_is_still_there(objects: Objects) -> None:
+    """A transport that the application has closed may still be on its way out of the real worker."""
+    dump = {
+        "udpSockets": [{"ip": "127.0.0.1", "port": 1}],
+        "tcpServers": [],
+        "webRtcTransportIds": ["t1", "closed"],
+        "localIceUsernameFragments": [
+            {"localIceUsernameFragment": "a", "webRtcTransportId": "closed"},
+            {"localIceUsernameFragment": "b", "webRtcTransportId": "t1"},
+        ],
+    }
+    merged = dumps.webrtc_server_dump("s", objects, [dump, {"udpSockets": [{"ip": "127.0.0.1", "port": 2}]}])
+    assert [socket["port"] for socket in merged["udpSockets"]] == [1, 2]
+    assert merged["webRtcTransportIds"] == ["t1"]
+    assert merged["localIceUsernameFragments"] == dump["localIceUsernameFragments"][1:]
+
+
 def test_usage_is_the_sum_of_all_workers_and_the_drop_in() -> None:
     one = {"ru_utime": 100, "ru_stime": 10, "ru_nvcsw": 5}
     alone, both = dumps.resource_usage([]), dumps.resource_usage([one, one])
