@@ -61,7 +61,7 @@ def router_dump(router: Node, objects: Objects, dumps: Iterable[Dump]) -> Dump:
         "transportIds": [node.id for node in mine if node.kind == "transport"],
         "rtpObserverIds": [node.id for node in mine if node.kind == "observer"],
         "mapProducerIdConsumerIds": _lists(dumps, "mapProducerIdConsumerIds", objects, "producer", "consumer"),
-        "mapConsumerIdProducerId": _pairs(dumps, "mapConsumerIdProducerId", objects, "consumer"),
+        "mapConsumerIdProducerId": _pairs(dumps, "mapConsumerIdProducerId", objects, "consumer", "producer"),
         "mapProducerIdObserverIds": [
             entry
             for entry in _lists(dumps, "mapProducerIdObserverIds", objects, "producer", "observer")
@@ -70,7 +70,9 @@ def router_dump(router: Node, objects: Objects, dumps: Iterable[Dump]) -> Dump:
         "mapDataProducerIdDataConsumerIds": _lists(
             dumps, "mapDataProducerIdDataConsumerIds", objects, "dataproducer", "dataconsumer"
         ),
-        "mapDataConsumerIdDataProducerId": _pairs(dumps, "mapDataConsumerIdDataProducerId", objects, "dataconsumer"),
+        "mapDataConsumerIdDataProducerId": _pairs(
+            dumps, "mapDataConsumerIdDataProducerId", objects, "dataconsumer", "dataproducer"
+        ),
     }
 
 
@@ -115,5 +117,10 @@ def _lists(dumps: list[Dump], key: str, objects: Objects, of: str, member: str) 
     return [{"key": id, "values": values} for id, values in found.items()]
 
 
-def _pairs(dumps: list[Dump], key: str, objects: Objects, of: str) -> list[Mapping[str, str]]:
-    return [entry for dump in dumps for entry in dump[key] if _is_open(objects, entry["key"], of)]
+def _pairs(dumps: list[Dump], key: str, objects: Objects, of: str, value: str) -> list[Mapping[str, str]]:
+    return [
+        entry
+        for dump in dumps
+        for entry in dump[key]
+        if _is_open(objects, entry["key"], of) and _is_open(objects, entry["value"], value)
+    ]

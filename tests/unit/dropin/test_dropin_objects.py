@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mafalda.dropin import dumps
@@ -91,7 +93,7 @@ def test_two_real_routers_are_one(objects: Objects) -> None:
 
 def test_a_webrtc_server_s_dump_shows_what_is_still_there(objects: Objects) -> None:
     """A transport that the application has closed may still be on its way out of the real worker."""
-    dump = {
+    dump: dict[str, Any] = {
         "udpSockets": [{"ip": "127.0.0.1", "port": 1}],
         "tcpServers": [],
         "webRtcTransportIds": ["t1", "closed"],
