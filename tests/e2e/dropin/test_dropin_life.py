@@ -73,8 +73,10 @@ async def test_closing_it_leaves_the_rooms(fleet: Up, nursery: str) -> None:
     await _eventually(lambda: router.id not in _rooms(fleet))
 
 
-async def test_a_killed_application_s_rooms_are_cleared(fleet: Up) -> None:
-    async with dropin(fleet) as worker:
+@pytest.mark.parametrize("nursery", ["0", "1"])
+async def test_a_killed_worker_s_rooms_are_cleared(fleet: Up, nursery: str) -> None:
+    """By the child of the nursery at once; where there is none, by the agents, when nobody answers any more."""
+    async with dropin(fleet, environment=dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)) as worker:
         router = await worker.create_router(media_codecs=MEDIA_CODECS)
         await router.create_direct_transport()
         os.kill(worker.pid, signal.SIGKILL)

@@ -196,3 +196,37 @@ async def test_observers_hear_producers_wherever_they_are(fleet: Up, worker: Wor
     dump = await router.dump()
     observed = {entry["key"]: entry["values"] for entry in dump["mapProducerIdObserverIds"]}
     assert observed == {producer.id: [observer.id] for producer in producers}
+
+
+async def test_the_log_tells_what_the_workers_have(fleet: Up, worker: Worker) -> None:
+    """Everything that a drop-in made is in the state that the log gives, and the workers have just that."""
+    router = await _router(worker)
+    here = await router.create_direct_transport()
+    there = await _apart(fleet, router, here.id)
+    observer = await router.create_active_speaker_observer()
+    producer, data = await here.produce(**audio(ssrc=55)), await here.produce_data(label="chat")
+    await observer.add_producer(producer_id=producer.id)
+    await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    await there.consume_data(data_producer_id=data.id)
+    room = await asyncio.to_thread(overview, fleet, router.id)
+    peers = {peer["peer"]: peer for peer in room["peers"]}
+    assert set(peers) >= {here.id, there.id, observer.id}
+    assert sorted(peers[here.id]["producers"]) == sorted([producer.id, data.id])
+    assert (peers[there.id]["consumers"], peers[observer.id]["consumers"]) == (2, 1)
+    verified = await asyncio.to_thread(lambda: fleet.mafalda("replay", "--verify", check=False))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+async def test_nothing_that_must_stay_secret_is_in_the_log(fleet: Up, worker: Worker) -> None:
+    router = await _router(worker)
+    webrtc = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
+    plain = await router.create_plain_transport(listen_info=LOOPBACK, enable_srtp=True)
+    key = "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkw"
+    suite = "AES_CM_128_HMAC_SHA1_80"
+    await plain.connect(ip="127.0.0.1", port=9, srtp_parameters={"cryptoSuite": suite, "keyBase64": key})
+    await webrtc.restart_ice()
+    log = (await asyncio.to_thread(lambda: fleet.mafalda("log", "--room", router.id, "--json"))).stdout
+    assert webrtc.id in log
+    assert plain.srtp_parameters is not None
+    for secret in (webrtc.ice_parameters.password, key, plain.srtp_parameters.key_base64):
+        assert secret not in log
