@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -320,7 +320,7 @@ async def open_fleet(bus: Bus, listeners: Listeners) -> AsyncIterator[Fleet]:
     async with bus.follow(*_SERVER_EVENTS) as follower, bus.inbox() as inbox:
         fleet = Fleet(bus, follower, inbox, listeners)
         tasks = [
-            asyncio.create_task(_guard(work(), listeners), name=name)
+            asyncio.create_task(_guard(work, listeners), name=name)
             for work, name in (
                 (fleet.hear_inbox, "dropin inbox"),
                 (fleet.hear_log, "dropin log"),
@@ -335,10 +335,10 @@ async def open_fleet(bus: Bus, listeners: Listeners) -> AsyncIterator[Fleet]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _guard(work: Any, listeners: Listeners) -> None:
+async def _guard(work: Callable[[], Awaitable[None]], listeners: Listeners) -> None:
     """Without its ears the virtual worker is a dead one."""
     try:
-        await work
+        await work()
     except Exception as error:
         log.exception("cannot hear the fleet", action="fleet_unheard")
         listeners.on_fleet_lost(f"cannot hear the fleet: {error}")

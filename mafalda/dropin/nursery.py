@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -38,15 +39,7 @@ def socket_path() -> Path:
     """Where this user's nursery of this very code listens."""
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mafalda-{os.getuid()}"
     newest = max(file.stat().st_mtime_ns for file in Path(__file__).parent.iterdir() if file.suffix == ".py")
-    return base / f"nursery-{newest:x}-{abs(hash_of(sys.executable + __file__)):x}.sock"
-
-
-def hash_of(text: str) -> int:
-    """The same in every process, as ``hash`` is not."""
-    found = 2166136261
-    for byte in text.encode():
-        found = (found ^ byte) * 16777619 & 0xFFFFFFFF
-    return found
+    return base / f"nursery-{newest:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
 
 
 # --- the spawned process ------------------------------------------------------------------------------

@@ -63,6 +63,10 @@ async def _serve(settings: Settings, read_fd: int, write_fd: int, pid: int, cont
         if not ended.done():
             ended.set_result(code)
 
+    def hung_up(code: int, reason: str) -> None:
+        print(f"mafalda-worker: {reason}, closing myself", file=sys.stderr)
+        end(code)
+
     def lost(reason: str) -> None:
         worker.say("E", reason)
         end(EXIT_NO_FLEET)
@@ -73,7 +77,7 @@ async def _serve(settings: Settings, read_fd: int, write_fd: int, pid: int, cont
         control.setblocking(False)
         loop.add_reader(control, end, 0)
     worker = VirtualWorker(settings, pid, lambda payload: wire.send(payload), lambda: end(0))
-    wire = Wire(read_fd, write_fd, worker.receive, lambda _: end(0))
+    wire = Wire(read_fd, write_fd, worker.receive, hung_up)
     wire.open()
     listeners = Listeners(worker.notice, worker.place_lost, worker.moved, lost)
     # The streams are the fleet's business; an application may have no right to make any.

@@ -7,7 +7,7 @@ the objects on transports (``on_transports``), putting dumps together (``dumps``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import structlog
@@ -29,7 +29,7 @@ from mafalda.dropin.requests import Open
 from mafalda.dropin.settings import LOG_LEVELS, Settings, WrongSettings, check_log_level
 from mafalda.mediasoup import worker_side
 from mafalda.mediasoup.channel_json import to_json
-from mafalda.mediasoup.errors import FramingError, InvalidParameters
+from mafalda.mediasoup.errors import InvalidParameters
 
 #: The schema's names of the kinds of transport.
 TRANSPORT_KINDS = {
@@ -72,18 +72,18 @@ class VirtualWorker:
         self._on_transports = OnTransports(self._objects, self._open_node, self._drop)
         self._fleet: Fleet | None = None
         self._homes: set[Home] = set()
-        self._early: list[bytes] = []
+        self._early: list[worker_side.Request | worker_side.Told] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Open], None]] = {
-            "WORKER_DUMP": lambda it: self._later(it, self._dump_worker(it)),
-            "WORKER_GET_RESOURCE_USAGE": lambda it: self._later(it, self._dump_usage(it)),
+            "WORKER_DUMP": lambda it: self._later(it, self._dump_worker),
+            "WORKER_GET_RESOURCE_USAGE": lambda it: self._later(it, self._dump_usage),
             "WORKER_UPDATE_SETTINGS": self._update_settings,
             "WORKER_CREATE_WEBRTCSERVER": self._create_webrtc_server,
             "WORKER_WEBRTCSERVER_CLOSE": self._close_webrtc_server,
-            "WORKER_CREATE_ROUTER": lambda it: self._later(it, self._create_router(it)),
+            "WORKER_CREATE_ROUTER": lambda it: self._later(it, self._create_router),
             "WORKER_CLOSE_ROUTER": self._close_router,
-            "WEBRTCSERVER_DUMP": lambda it: self._later(it, self._dump_webrtc_server(it)),
-            "ROUTER_DUMP": lambda it: self._later(it, self._dump_router(it)),
+            "WEBRTCSERVER_DUMP": lambda it: self._later(it, self._dump_webrtc_server),
+            "ROUTER_DUMP": lambda it: self._later(it, self._dump_router),
             "ROUTER_CLOSE_TRANSPORT": lambda it: self._close_child(it, "transportId", "transport"),
             "ROUTER_CLOSE_RTPOBSERVER": lambda it: self._close_child(it, "rtpObserverId", "observer"),
             **dict.fromkeys(TRANSPORT_KINDS, self._create_transport),
@@ -100,8 +100,8 @@ class VirtualWorker:
         """The fleet is there: do what was asked meanwhile, then whatever comes."""
         self._fleet = fleet
         early, self._early = self._early, []
-        for payload in early:
-            self.receive(payload)
+        for message in early:
+            self._take(message)
 
     # --- from the library -----------------------------------------------------------------------------
 
@@ -111,10 +111,13 @@ class VirtualWorker:
         Raises:
             FramingError: It is none; a worker could not go on after it.
         """
-        if self._fleet is None:
-            self._early.append(payload)
-            return
         message = worker_side.decode(payload)
+        if self._fleet is None:
+            self._early.append(message)
+        else:
+            self._take(message)
+
+    def _take(self, message: worker_side.Request | worker_side.Told) -> None:
         if isinstance(message, worker_side.Told):
             self._told(message)
             return
@@ -134,8 +137,6 @@ class VirtualWorker:
         except ValidationError as error:
             fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
             request.refuse(wrong(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"))
-        except FramingError:
-            raise
         except Exception as error:
             log.exception("internal error", action="internal_error", method=message.method)
             request.refuse(failed(f"internal error: {type(error).__name__}"))
@@ -151,12 +152,12 @@ class VirtualWorker:
         body = to_json(told.body) if told.body else None
         node.home.tell(ChannelNotice(event=told.event, handler=told.handler, body=body))
 
-    def _later(self, request: Open, work: Any) -> None:
+    def _later(self, request: Open, work: Callable[[Open], Awaitable[None]]) -> None:
         """Do what has to wait beside the rest."""
 
         async def guarded() -> None:
             try:
-                await work
+                await work(request)
             except Refusal as refusal:
                 request.refuse(refusal)
             except MafaldaError as error:
@@ -297,7 +298,7 @@ class VirtualWorker:
             raise Refusal("NotFoundError", f"Router not found [method:{request.request.method}]")
         children = list(node.children.values())
         self._objects.remove(node)
-        self._close_all(request, children, lambda: self._later(request, self.fleet.close_room(id)))
+        self._close_all(request, children, lambda: self._later(request, lambda _: self.fleet.close_room(id)))
 
     async def _dump_router(self, request: Open) -> None:
         router = self._objects.require(request.request.handler, request.request.method, "router")

@@ -24,11 +24,11 @@ class Wire:
         read_fd: Where the library writes.
         write_fd: Where it reads.
         on_payload: Given each payload, in order.
-        on_end: Called once when the library has gone, or its bytes cannot be understood.
+        on_end: Called once when the library has gone (0), or its bytes cannot be understood (1); and why.
     """
 
     def __init__(
-        self, read_fd: int, write_fd: int, on_payload: Callable[[bytes], None], on_end: Callable[[str], None]
+        self, read_fd: int, write_fd: int, on_payload: Callable[[bytes], None], on_end: Callable[[int, str], None]
     ) -> None:
         self._read_fd, self._write_fd = read_fd, write_fd
         self._on_payload, self._on_end = on_payload, on_end
@@ -58,7 +58,7 @@ class Wire:
         if not waiting:
             self._write()
         elif len(self._unsent) > MAX_UNSENT_BYTES:
-            self._fail("the library does not read")
+            self._fail(1, "the library does not read")
 
     def _read(self) -> None:
         try:
@@ -66,16 +66,16 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._fail(str(error))
+            self._fail(0, str(error))
             return
         if not data:
-            self._fail("channel remotely closed")
+            self._fail(0, "channel remotely closed")
             return
         try:
             for payload in self._reader.feed(data):
                 self._on_payload(payload)
         except FramingError as error:
-            self._fail(str(error))
+            self._fail(1, f"not understood: {error}")
 
     def _write(self) -> None:
         try:
@@ -86,14 +86,14 @@ class Wire:
             self._loop.add_writer(self._write_fd, self._write)
             return
         except OSError as error:
-            self._fail(str(error))
+            self._fail(0, str(error))
             return
         self._loop.remove_writer(self._write_fd)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, code: int, reason: str) -> None:
         if not self._closed:
             self._end()
-            self._on_end(reason)
+            self._on_end(code, reason)
 
     def _end(self) -> None:
         self._closed = True

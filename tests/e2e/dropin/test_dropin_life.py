@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from mafalda.dropin.early import READ_FD, WRITE_FD
 from mafalda.mediasoup import Worker
 from mafalda.mediasoup.errors import WorkerRequestFailed, WorkerStartFailed
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, until
@@ -48,6 +49,47 @@ def test_exit_codes_are_the_worker_s(arguments: list[str], environment: dict[str
     ended = subprocess.run([*COMMAND, *arguments], env={**clean, **environment}, capture_output=True, timeout=30)
     assert ended.returncode == code
     assert ended.stderr
+
+
+@pytest.mark.parametrize("nursery", ["0", "1"])
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"", 0),  # the end of the channel
+        (b"\xff\xff\xff\xff", 1),  # a length that no message has
+        (b"\x08\0\0\0nonsense", 1),
+    ],
+)
+def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nursery: str) -> None:
+    (their_read, our_write), (our_read, their_write) = os.pipe(), os.pipe()
+
+    def as_a_library_does() -> None:
+        os.dup2(their_read, READ_FD)
+        os.dup2(their_write, WRITE_FD)
+
+    process = subprocess.Popen(
+        COMMAND,
+        env={**dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery), "MEDIASOUP_VERSION": "3.27.1"},
+        close_fds=False,
+        preexec_fn=as_a_library_does,
+        stderr=subprocess.PIPE,
+    )
+    os.close(their_read)
+    os.close(their_write)
+    try:
+        assert os.read(our_read, 65536)  # it runs
+        os.write(our_write, said)
+        if not said:
+            os.close(our_write)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == code
+        assert b"closing myself" in errors
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(our_read)
+        if said:
+            os.close(our_write)
 
 
 async def test_without_a_fleet_it_does_not_start() -> None:
