@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from mafalda.bus.metrics import count_rejection
 from mafalda.bus.protocol import Delivery
 from mafalda.bus.tracing import handling
 from mafalda.contract import subjects
@@ -314,6 +315,7 @@ class PeerActor:
 
     async def reject(self, entry: Entry, error: MafaldaError) -> None:
         """Say no."""
+        count_rejection("agent", entry.message.data.action, error.code)
         await self._answer(entry, Rejected(intent=entry.message.data.action, error=ErrorInfo.of(error)))
 
     async def _answer(self, entry: Entry, result: Result) -> None:
