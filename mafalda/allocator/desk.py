@@ -23,12 +23,14 @@ from mafalda.allocator.policy import Dice
 from mafalda.allocator.view import View
 from mafalda.allocator.waiting import Waiting
 from mafalda.bus.messages import compose
+from mafalda.bus.metrics import count_rejection
 from mafalda.bus.protocol import Bus, Expect
 from mafalda.bus.tracing import handling
 from mafalda.contract import subjects
 from mafalda.contract.commands import PlacePeer
 from mafalda.contract.envelope import Message
 from mafalda.contract.errors import Conflict, MafaldaError
+from mafalda.contract.results import Rejected
 
 #: How long the log may take to show what was just appended, or what another won with; then the timer helps.
 _FOLD_DEADLINE_S = 5.0
@@ -159,6 +161,8 @@ class Desk:
                     expect=Expect(subjects.room_commands(say.room), say.last_seq) if say.room is not None else None,
                 )
             self._counters["appended-twice" if appended.duplicate else "appended"] += 1
+            if isinstance(say.payload, Rejected) and not appended.duplicate:
+                count_rejection("allocator", say.payload.intent, say.payload.error.code)
             if say.room is not None and not await self._folded.until(appended.seq, _FOLD_DEADLINE_S):
                 self._counters["fold-late"] += 1
             return appended.seq

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from secrets import randbits
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from opentelemetry import trace
@@ -29,15 +29,28 @@ from mafalda.contract.envelope import Message
 Attributes = Mapping[str, str | int | float | bool]
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-def exports(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether the environment asks for spans to be exported."""
+def exports(environ: Mapping[str, str] | None = None, *, signal: Literal["TRACES", "METRICS"] = "TRACES") -> bool:
+    """Whether the environment asks for spans, or for metrics, to be exported."""
     environ = os.environ if environ is None else environ
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER", "otlp") == "none":
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get(f"OTEL_{signal}_EXPORTER") == "none":
         return False
-    return any(environ.get(name) for name in _ENDPOINTS)
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    return any(environ.get(name) for name in endpoints)
+
+
+def resource(service: str, instance: str | None) -> Resource:
+    """Who this process is.
+
+    Args:
+        service: ``service.name``, unless ``OTEL_SERVICE_NAME`` says another.
+        instance: ``service.instance.id``, such as a server's id.
+    """
+    own = {"service.namespace": "mafalda"} | ({"service.instance.id": instance} if instance else {})
+    if not os.environ.get("OTEL_SERVICE_NAME"):
+        own["service.name"] = service
+    return Resource.create(own)
 
 
 @contextmanager
@@ -56,10 +69,7 @@ def tracing(service: str, *, instance: str | None = None) -> Iterator[None]:
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # costs 0.1 s to import
 
-    own = {"service.namespace": "mafalda"} | ({"service.instance.id": instance} if instance else {})
-    if not os.environ.get("OTEL_SERVICE_NAME"):
-        own["service.name"] = service
-    provider = TracerProvider(resource=Resource.create(own))
+    provider = TracerProvider(resource=resource(service, instance))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     try:

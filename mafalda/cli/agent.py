@@ -8,6 +8,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from mafalda.bus.metrics import metering
 from mafalda.bus.nats_bus import connect
 from mafalda.bus.tracing import tracing
 from mafalda.cli.connecting import bus_config
@@ -36,7 +37,8 @@ def agent(nats_url: str | None, stop_with_stdin: bool, **given: Any) -> None:
         config = AgentConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise click.UsageError("; ".join(problem["msg"] for problem in error.errors())) from None
-    with tracing("mafalda-agent", instance=config.server):
+    service = "mafalda-agent"
+    with tracing(service, instance=config.server), metering(service, instance=config.server):
         run(_agent(nats_url, config, stop_with_stdin), log_level=None)
 
 

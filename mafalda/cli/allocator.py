@@ -7,6 +7,7 @@ import click
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.policy import POLICIES
 from mafalda.allocator.runner import run_allocator
+from mafalda.bus.metrics import metering
 from mafalda.bus.nats_bus import connect
 from mafalda.bus.tracing import tracing
 from mafalda.cli.connecting import bus_config
@@ -23,7 +24,8 @@ from mafalda.cli.running import run, serve_until_told
 @click.option("--name", default="allocator", show_default=True, help="In logs and traces.")
 def allocator(nats_url: str | None, policy: str, name: str, stop_with_stdin: bool) -> None:
     """Run an allocator. It keeps nothing: run as many as you like, stop any at any time."""
-    with tracing("mafalda-allocator", instance=name):
+    service = "mafalda-allocator"
+    with tracing(service, instance=name), metering(service, instance=name):
         run(_allocator(nats_url, AllocatorConfig(name=name, policy=policy), stop_with_stdin), log_level=None)
 
 

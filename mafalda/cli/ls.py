@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -12,6 +13,9 @@ from mafalda.cli.connecting import open_bus
 from mafalda.cli.options import json_option, nats_option, print_json
 from mafalda.cli.running import run
 from mafalda.monitor.overview import overview
+
+#: Columns when nobody tells how wide the output is.
+PIPED_WIDTH = 200
 
 
 @click.command()
@@ -29,7 +33,7 @@ async def _ls(room: str | None, nats_url: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found, indent=True)
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(workers_table(found))
     console.print(peers_table(found))
     console.print(relays_table(found))

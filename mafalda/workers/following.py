@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from mafalda.bus.metrics import count_unreadable
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower, Handler
 from mafalda.contract import subjects
 from mafalda.contract.channels import fits
@@ -126,6 +127,7 @@ class Following:
     def _pass_over(self, delivery: Delivery, reason: str) -> None:
         """Its sender hears of it from an allocator."""
         self.unreadable += 1
+        count_unreadable("agent", reason)
         log.warning(
             "unreadable entry",
             action="entry_unreadable",

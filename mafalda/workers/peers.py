@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from mafalda.bus.metrics import count_rejection
 from mafalda.bus.protocol import Delivery
 from mafalda.bus.tracing import handling
 from mafalda.contract import subjects
@@ -339,6 +340,7 @@ class PeerActor:
 
     async def reject(self, entry: Entry, error: MafaldaError) -> None:
         """Say no."""
+        count_rejection("agent", entry.message.data.action, error.code)
         await self._answer(entry, Rejected(intent=entry.message.data.action, error=ErrorInfo.of(error)))
 
     async def _answer(self, entry: Entry, result: Result) -> None:

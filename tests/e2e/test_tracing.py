@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from queue import Queue
 
+import nats
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -25,12 +27,13 @@ class Receiver:
 
     def __init__(self) -> None:
         self.spans: list[tuple[str, str, str, str, str]] = []  # service, name, trace, span, parent
-        self.arrived: Queue[None] = Queue()
+        self.counts: dict[tuple[str, str], int] = {}  # metric and error type
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                receiver.take(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                (receiver.take if self.path.endswith("/traces") else receiver.take_metrics)(body)
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.end_headers()
@@ -49,7 +52,13 @@ class Receiver:
                 for span in scope.spans:
                     ids = (span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex())
                     self.spans.append((names.get("service.name", "?"), span.name, *ids))
-        self.arrived.put(None)
+
+    def take_metrics(self, body: bytes) -> None:
+        for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                for point in metric.sum.data_points:
+                    kinds = {item.key: item.value.string_value for item in point.attributes}
+                    self.counts[metric.name, kinds.get("error.type", "")] = point.as_int
 
     def services_of(self, trace: str) -> set[str]:
         return {service for service, _, of, _, _ in self.spans if of == trace}
@@ -68,13 +77,27 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
+async def publish(url: str, subject: str, data: bytes) -> None:
+    """As a stranger; returns when its answer is there."""
+    connection = await nats.connect(url)
+    try:
+        answered = await connection.subscribe("live.mafalda.room.lobby.peer.mallory.result.*")
+        await connection.flush()
+        await connection.jetstream().publish(subject, data)
+        await answered.next_msg(timeout=DEADLINE_S)
+    finally:
+        await connection.close()
+
+
 @pytest.mark.timeout(150)
 def test_a_join_is_one_trace_through_all_processes(state: Path) -> None:
     with receiver() as otlp:
         exporting = {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         with up(state, "--workers", "1", **exporting) as running:
             running.mafalda("demo", "--once", "--attach", "--viewers", "1", "--duration", "1", timeout_s=100)
+            asyncio.run(publish(running.nats_url, "mafalda.room.lobby.peer.mallory.intent.join", b"nonsense"))
         # everything has stopped, so every span has been sent
+        assert otlp.counts == {("mafalda.rejections", "malformed-message"): 1}
         joins = [trace for service, name, trace, _, _ in otlp.spans if name == "client.join"]
         assert joins, {name for _, name, *_ in otlp.spans}
         for trace in joins:
