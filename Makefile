@@ -14,7 +14,8 @@ demo: setup ## the same for ten seconds, as one JSON object
 	@.venv/bin/mafalda demo --once --json
 
 test: setup ## all tests, on real NATS and real workers
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --dist loadfile tests/unit tests/component tests/conformance
+	.venv/bin/python -m pytest tests/e2e
 
 check: lint test ## everything that must hold before a change lands
 
