@@ -115,12 +115,13 @@ async def _rounds(askers: Askers, rounds: int) -> Samples:
     near = await _peer_at(askers, "near", Place(server=joined.server, worker=joined.worker), same=True)
     far = await _peer_at(askers, "far", Place(server=joined.server, worker=joined.worker), same=False)
     last = await _peer_at(askers, "last", Place(server=joined.server, worker=joined.worker), same=False)
-    for number in range(rounds):
+    for number in range(rounds):  # before the rest: what is opened counts as load until reports show it
         guest = askers.peer(f"guest-{number}")
         samples["join"].append(await _timed(guest.ask(Join(), JoinResult)))
         samples["transport"].append(await _timed(guest.ask_transport(CreateTransport(transport="both"))))
         await guest.ask(Leave(), Done)
         del askers.by_peer[guest.peer]
+    for number in range(rounds):
         producer = f"audio-{number}"
         produce = Produce(producer=producer, transport="send", media_kind="audio", rtp_parameters=_opus(number))
         samples["produce"].append(await _timed(origin.ask(produce, ProduceResult)))

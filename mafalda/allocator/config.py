@@ -81,6 +81,12 @@ class AllocatorConfig(BaseModel):
         gt=0,
         description="An intent that another allocator was given first is ours after so long; a decision takes 2 ms.",
     )
+    join_patience_s: float = Field(
+        5.0,
+        ge=0,
+        description="A join that finds every worker above the watermark waits so long for reports, which end "
+        "reservations, or for a new worker, before it is refused. A burst is a queue, not a wall; clients wait 15 s.",
+    )
     consume_forget_s: float = Field(
         30.0, gt=0, description="An unanswered consume is forgotten; agents answer in 10 s."
     )

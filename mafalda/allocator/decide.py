@@ -146,6 +146,8 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, dice: 
         return _place(view, wanted, peer, choice.worker, choice)
     if view.fleet.obstacles[NO_REPORT_YET] and now < view.grace_until_s:
         return Decision("waiting-for-reports")
+    if now - intent.first_s < view.config.join_patience_s:
+        return Decision("waiting-for-capacity")
     return _reject(intent, _no_capacity(choice))
 
 

@@ -145,8 +145,9 @@ def encode_told(event: str, handler: str, body: Mapping[str, Any] | None) -> byt
     """
     notification: dict[str, Any] = {"event": event, "handlerId": handler}
     member = NOTIFICATION_BODIES.get(event)
-    if member is not None and body:
-        notification["body"] = (member, body)
+    if member is not None:
+        # Even if nothing is in it, as in the layers of a consumer that has none: libraries read it unasked.
+        notification["body"] = (member, body or {})
     return _ENCODER.encode(_ROOT, {"data": ("Notification", notification)})
 
 

@@ -32,11 +32,14 @@ class World:
     """One allocator's view, and the log that it came from."""
 
     config: AllocatorConfig = field(default_factory=AllocatorConfig)
+    patient: bool = False  # whether a join waits for capacity before it is refused
     now: float = 100.0
     seq: int = 0
     log: list[tuple[int, str, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if not self.patient:
+            self.config = self.config.model_copy(update={"join_patience_s": 0})
         self.view = View(self.config)
         self.view.begin(self.now)
 

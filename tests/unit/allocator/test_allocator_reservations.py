@@ -6,7 +6,7 @@ import pytest
 
 from mafalda.allocator.config import AllocatorConfig, Costs
 from mafalda.allocator.reservations import Ledger
-from mafalda.contract import events
+from mafalda.contract import events, intents
 from mafalda.contract.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, relay
 
@@ -30,6 +30,22 @@ def test_a_burst_into_one_room_spills_over_too() -> None:
     places = [placed(world.join("lobby", f"p{index}")) for index in range(100)]
     assert len(set(places)) == 4  # 0.02 each and 0.6 at most: 29 to a worker, at 0.58
     assert all(world.load_of(place) <= 0.60 for place in places)
+
+
+def test_a_burst_is_a_queue_and_not_a_wall() -> None:
+    """Who finds everything reserved waits for reports; only after a while is it refused."""
+    world = World(patient=True)
+    world.server("s1", 1)
+    for index in range(27):
+        world.joined("lobby", f"p{index}")
+    late = world.intent("lobby", "late", intents.Join())
+    decision = world.decide(late)
+    assert (decision.says, decision.reason, decision.settled) == ((), "waiting-for-capacity", False)
+    world.now += world.config.join_patience_s
+    assert world.decide(late).reason == "rejected-no-capacity"
+    for _ in range(6):
+        world.load("s1", 0.05)
+    assert placed(world.decide(late)) == S1
 
 
 def test_a_report_from_before_the_placements_does_not_wipe_them_out() -> None:

@@ -88,6 +88,15 @@ def test_bodies_travel_as_json(value: dict[str, Any]) -> None:
     assert from_json(to_json(value)) == value
 
 
+def test_a_notification_has_its_body_even_if_nothing_is_in_it() -> None:
+    """A consumer that has no layers any more: mediasoup's library for Node dies of a body that is not there."""
+    for body in ({}, None):
+        told = messages.decode(worker_side.encode_told("CONSUMER_LAYERS_CHANGE", "c1", body))
+        assert isinstance(told, messages.Notification)
+        assert told.body is not None
+        assert told.body.get("layers") is None
+
+
 def test_bad_json_is_refused() -> None:
     with pytest.raises(InvalidParameters):
         from_json({"data": {"$bytes": "not base64!"}})
