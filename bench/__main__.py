@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
+import structlog
 import uvloop
 
-from bench import decisions, intents, log_rates
+from bench import decisions, dropin, intents, log_rates
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
-SUITES: dict[str, Suite] = {"intents": intents.measure, "log": log_rates.measure, "decisions": decisions.measure}
+SUITES: dict[str, Suite] = {
+    "intents": intents.measure,
+    "dropin": dropin.measure,
+    "log": log_rates.measure,
+    "decisions": decisions.measure,
+}
 
 
 @click.command()
@@ -24,6 +31,7 @@ SUITES: dict[str, Suite] = {"intents": intents.measure, "log": log_rates.measure
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")
 def main(suites: Iterable[str], quick: bool, json_file: Path | None) -> None:
     """Measure against baselines of the same run. Without SUITES all of them."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     figures: list[Figure] = []
     for name in suites or SUITES:
         click.echo(f"{name} …", err=True)

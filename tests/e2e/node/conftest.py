@@ -42,6 +42,7 @@ class Node:
         process = subprocess.Popen(
             [str(NODE_HOME / "bin" / "node"), str(script), *arguments],
             env={**node_environment(), "NODE_PATH": str(self.modules), **environment},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )

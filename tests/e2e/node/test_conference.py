@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,7 @@ import pytest
 
 from mafalda.client.media import ClipSpec, Playback, Probe, make_clip, open_playback
 from mafalda.mediasoup.install.locate import find_worker_bin
-from tests.e2e.conftest import Up
+from tests.e2e.conftest import Up, up
 from tests.e2e.dropin.conftest import overview, places
 from tests.e2e.node.conference import TIMEOUT_S, ConferencePeer, join
 from tests.e2e.node.conftest import EXAMPLE, Node, through_dropin
@@ -109,3 +110,27 @@ async def test_after_on_two_workers(fleet: Up, node: Node, clip: Path) -> None:
         assert elsewhere, where
         relays = (await asyncio.to_thread(overview, fleet, router))["relays"]
         assert {relay["producer"] for relay in relays} == set(show.producers)
+
+
+async def test_a_worker_s_death_is_a_viewer_s_new_transport(state: Path, node: Node, clip: Path) -> None:
+    """The application's own handling of ICE states is all that is needed; its worker and its room live on."""
+    async with AsyncExitStack() as stack:
+        fleet = stack.enter_context(up(state, "--workers", "2", "--policy", "spread"))
+        server = await stack.enter_async_context(conference(node, **through_dropin(fleet)))
+        playback = await stack.enter_async_context(open_playback(clip, loop=True))
+        room = _room()
+        show = await stack.enter_async_context(stage(server, room, playback))
+        viewer = await stack.enter_async_context(join(server, room, "viewer"))
+        await show.watch(viewer)
+        router = (await viewer.event("joined"))["router"]
+        where = await asyncio.to_thread(places, fleet, router)
+        doomed = where[viewer.transports[0]]
+        assert doomed != where[show.publisher.transports[0]]
+        (server_seen,) = (await asyncio.to_thread(fleet.json, "ls"))["servers"]
+        (pid,) = (it["pid"] for it in server_seen["workers"] if it["worker"] == doomed)
+        os.kill(pid, signal.SIGKILL)
+        assert (await viewer.event("transportClosed"))["id"] == viewer.transports[0]
+        await viewer.forget_transports()
+        await show.watch(viewer)
+        assert not viewer.ended.is_set()
+        assert len(viewer.transports) == 2
