@@ -23,7 +23,14 @@ from mafalda.contract import events, subjects
 from mafalda.contract.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.channels import fits
 from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import BadInput, BusUnavailable, DeadlineExceeded, MafaldaError, WorkerRequestFailed
+from mafalda.contract.errors import (
+    BadInput,
+    BusUnavailable,
+    DeadlineExceeded,
+    MafaldaError,
+    NoCapacity,
+    WorkerRequestFailed,
+)
 from mafalda.contract.intents import Intent, Join, Leave
 from mafalda.contract.notices import ChannelNotices
 from mafalda.contract.payload import Place
@@ -44,6 +51,8 @@ from mafalda.mediasoup.channel_json import from_json, to_json
 
 #: For one question to an agent, in seconds.
 ASK_WITHIN_S = 8.0
+#: Between two questions to a fleet that is full for the moment, in seconds; workers report each second.
+FULL_S = 0.5
 #: What only the log has said after so long, the inbox has lost; seconds.
 INBOX_LOST_S = 1.0
 #: Between two looks at whether NATS is there, and for how long it may not be, in seconds.
@@ -112,19 +121,33 @@ class Fleet:
         await self._follower.remove(_results(room))
 
     async def join(self, room: str, peer: str, what: str) -> JoinResult:
-        """Become a peer; its place.
+        """Become a peer; its place. A fleet that is full for the moment is asked again.
+
+        Allocators count what they have just placed as load until a worker's report shows what it really costs, so an
+        application that makes many transports at once outruns them; a worker would simply have taken them.
 
         Raises:
             MafaldaError: There is no place, or nobody answers.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ASK_WITHIN_S
+        while True:
+            try:
+                return await self._join(room, peer, what, deadline)
+            except NoCapacity:
+                if loop.time() + FULL_S >= deadline:
+                    raise
+            await asyncio.sleep(FULL_S)
+
+    async def _join(self, room: str, peer: str, what: str, deadline: float) -> JoinResult:
         message = self._compose(
             Join(app_data={"application": self.application, "is": what}), subjects.intent(room, peer, Join.action)
         )
         joining = _Joining(message.id, asyncio.get_running_loop().create_future())
         self._joining[room, peer] = joining
         try:
-            await self._bus.append(message.subject or "", message, headers={REPLY_HEADER: self._inbox.subject})
-            async with asyncio.timeout(ASK_WITHIN_S):
+            async with asyncio.timeout_at(deadline):
+                await self._bus.append(message.subject or "", message, headers={REPLY_HEADER: self._inbox.subject})
                 return await joining.placed
         except TimeoutError:
             raise DeadlineExceeded("no worker of the fleet took it in time", waited_s=ASK_WITHIN_S) from None

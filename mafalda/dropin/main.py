@@ -6,6 +6,7 @@ does not belong here: what the worker does (``virtual_worker``).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,8 +21,9 @@ _IGNORED = (signal.SIGPIPE, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signa
 def main() -> None:
     """The console script."""
     code = run()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the library may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 

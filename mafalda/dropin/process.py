@@ -6,6 +6,7 @@ What does not belong here: what is said before this is loaded (``main``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -64,8 +65,9 @@ async def _serve(settings: Settings, read_fd: int, write_fd: int, pid: int, cont
             ended.set_result(code)
 
     def hung_up(code: int, reason: str) -> None:
-        print(f"mafalda-worker: {reason}, closing myself", file=sys.stderr)
         end(code)
+        with contextlib.suppress(OSError):  # whoever read it may be gone as well
+            print(f"mafalda-worker: {reason}, closing myself", file=sys.stderr, flush=True)
 
     def lost(reason: str) -> None:
         worker.say("E", reason)

@@ -74,6 +74,7 @@ class VirtualWorker:
         self._homes: set[Home] = set()
         self._early: list[worker_side.Request | worker_side.Told] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._creating: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Open], None]] = {
             "WORKER_DUMP": lambda it: self._later(it, self._dump_worker),
             "WORKER_GET_RESOURCE_USAGE": lambda it: self._later(it, self._dump_usage),
@@ -166,6 +167,9 @@ class VirtualWorker:
         task = asyncio.create_task(guarded(), name=f"dropin {request.request.method}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if request.request.method == "WORKER_CREATE_ROUTER":
+            self._creating.add(task)
+            task.add_done_callback(self._creating.discard)
 
     # --- from the fleet -------------------------------------------------------------------------------
 
@@ -229,6 +233,8 @@ class VirtualWorker:
     # --- the worker -----------------------------------------------------------------------------------
 
     async def _dump_worker(self, request: Open) -> None:
+        if self._creating:
+            await asyncio.wait(self._creating)
         await self._settled(self._homes)
         request.accept(dumps.worker_dump(self._pid, self._objects))
 

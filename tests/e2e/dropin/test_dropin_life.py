@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,33 @@ def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nur
         os.close(our_read)
         if said:
             os.close(our_write)
+
+
+@pytest.mark.parametrize("nursery", ["0", "1"])
+async def test_it_dies_with_its_library(fleet: Up, nursery: str) -> None:
+    """Killed in the moment in which its worker runs, standard error and all."""
+    script = (
+        "import asyncio, sys\n"
+        "from mafalda.mediasoup import create_worker\n"
+        "async def main():\n"
+        f"    async with create_worker(bin={COMMAND!r}) as worker:\n"
+        "        print(worker.pid, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    environment = dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)
+    library = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
+    assert library.stdout is not None
+    line = await library.stdout.readline()
+    while not line.strip().isdigit():  # log lines
+        line = await library.stdout.readline()
+    process = psutil.Process(int(line))
+    library.kill()
+    await library.wait()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [process], PATIENCE_S)
+    assert alive == []
 
 
 async def test_without_a_fleet_it_does_not_start() -> None:
