@@ -81,6 +81,20 @@ def _room() -> str:
     return f"room-{uuid4().hex[:8]}"
 
 
+async def _elsewhere(
+    fleet: Up, stack: AsyncExitStack, server: tuple[str, int], room: str, show: Stage
+) -> tuple[ConferencePeer, str]:
+    """A viewer who sees the clip on another real worker than the one it comes from, and that worker."""
+    for number in range(4):
+        viewer = await stack.enter_async_context(join(server, room, f"viewer-{number}"))
+        await show.watch(viewer)
+        where = await asyncio.to_thread(places, fleet, (await viewer.event("joined"))["router"])
+        (origin,) = {where[it] for it in show.publisher.transports}
+        if where[viewer.transports[0]] != origin:
+            return viewer, where[viewer.transports[0]]
+    raise AssertionError(f"everything is on one worker: {where}")
+
+
 async def test_before_on_a_plain_worker(node: Node, clip: Path) -> None:
     """The same file with mediasoup's own worker: the migration's other side."""
     async with (
@@ -99,15 +113,9 @@ async def test_after_on_two_workers(fleet: Up, node: Node, clip: Path) -> None:
         playback = await stack.enter_async_context(open_playback(clip, loop=True))
         room = _room()
         show = await stack.enter_async_context(stage(server, room, playback))
-        viewers = [await stack.enter_async_context(join(server, room, f"viewer-{number}")) for number in range(2)]
-        router = (await viewers[0].event("joined"))["router"]
-        for viewer in viewers:
-            await show.watch(viewer)
-        assert (await viewers[0].event("speaker"))["peer"] == "publisher"
-        where = await asyncio.to_thread(places, fleet, router)
-        (origin,) = {where[it] for it in show.publisher.transports}
-        elsewhere = [viewer for viewer in viewers if where[viewer.transports[0]] != origin]
-        assert elsewhere, where
+        viewer, _ = await _elsewhere(fleet, stack, server, room, show)
+        assert (await viewer.event("speaker"))["peer"] == "publisher"
+        router = (await viewer.event("joined"))["router"]
         relays = (await asyncio.to_thread(overview, fleet, router))["relays"]
         assert {relay["producer"] for relay in relays} == set(show.producers)
 
@@ -120,12 +128,7 @@ async def test_a_worker_s_death_is_a_viewer_s_new_transport(state: Path, node: N
         playback = await stack.enter_async_context(open_playback(clip, loop=True))
         room = _room()
         show = await stack.enter_async_context(stage(server, room, playback))
-        viewer = await stack.enter_async_context(join(server, room, "viewer"))
-        await show.watch(viewer)
-        router = (await viewer.event("joined"))["router"]
-        where = await asyncio.to_thread(places, fleet, router)
-        doomed = where[viewer.transports[0]]
-        assert doomed != where[show.publisher.transports[0]]
+        viewer, doomed = await _elsewhere(fleet, stack, server, room, show)
         (server_seen,) = (await asyncio.to_thread(fleet.json, "ls"))["servers"]
         (pid,) = (it["pid"] for it in server_seen["workers"] if it["worker"] == doomed)
         os.kill(pid, signal.SIGKILL)
