@@ -21,6 +21,9 @@ class Costs(BaseModel):
         description="A peer that was just placed: two transports, audio and video sent, half a dozen consumers. "
         "An advance: what the peer then really opens is drawn from it.",
     )
+    one_transport_peer: float = Field(
+        0.005, ge=0, description="The same for a peer that is a single transport: a drop-in makes many at once."
+    )
     transport: float = Field(0.001, ge=0, description="One DTLS handshake (about 1 ms) and ICE checks for good.")
     producer: float = Field(
         0.003, ge=0, description="Decrypts what one consumer would encrypt, and keeps its statistics."
@@ -36,6 +39,10 @@ class Costs(BaseModel):
         description="A worker counts as at least this much for each peer, however little it does: a silent peer "
         "may speak at any moment.",
     )
+
+    def advance(self, *, one_transport: bool) -> float:
+        """What a peer that was just placed is expected to open."""
+        return self.one_transport_peer if one_transport else self.peer
 
 
 class AllocatorConfig(BaseModel):

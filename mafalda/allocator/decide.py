@@ -83,6 +83,7 @@ class _Placement:
     region: str | None
     correlation: str | None
     causation: str | None
+    one_transport: bool = False
 
 
 def decide(view: View, stimulus: Stimulus, now: float, dice: Dice) -> Decision:
@@ -139,7 +140,14 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, dice: 
         error = AlreadyExists("the peer has joined already", room=intent.peer[0], peer=peer.peer)
         return _reject(intent, error)
     wanted = _Placement(
-        intent.peer, "join", intent.id or "", join.app_data, join.region, intent.correlation, causation=intent.id
+        intent.peer,
+        "join",
+        intent.id or "",
+        join.app_data,
+        join.region,
+        intent.correlation,
+        causation=intent.id,
+        one_transport=join.one_transport,
     )
     choice = _choose(view, wanted, view.config.watermark, dice)
     if choice.worker:
@@ -281,7 +289,8 @@ def _choose(view: View, wanted: _Placement, limit: float, dice: Dice) -> Choice:
     kept = view.room(wanted.who[0])
     newest = list(kept.places)[-view.config.room_candidates :]
     places = [worker for key in newest if (worker := view.fleet.workers.get(key))]
-    cost = view.config.micro(view.config.costs.peer + view.config.costs.silent_peer)
+    advance = view.config.costs.advance(one_transport=wanted.one_transport)
+    cost = view.config.micro(advance + view.config.costs.silent_peer)
     policy = POLICIES[view.config.policy]
     return policy(view.fleet, Wanted(places, wanted.region, cost, view.config.micro(limit)), dice)
 
@@ -300,6 +309,7 @@ def _place(view: View, wanted: _Placement, peer: PeerState | None, worker: Worke
         join=wanted.join,
         app_data=wanted.app_data,
         region=wanted.region,
+        one_transport=wanted.one_transport,
         explanation=choice.explanation,
     )
     say = Say(
@@ -310,7 +320,7 @@ def _place(view: View, wanted: _Placement, peer: PeerState | None, worker: Worke
         kept.command_seq,
         correlation=wanted.correlation,
         causation=wanted.causation,
-        holds=((worker.place, view.config.micro(view.config.costs.peer)),),
+        holds=((worker.place, view.config.micro(view.config.costs.advance(one_transport=wanted.one_transport))),),
     )
     return Decision("placed", commands=(say,))
 

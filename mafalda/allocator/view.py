@@ -232,7 +232,9 @@ class View:
             self.correlations[who] = entry.message.correlation
         if worker := self._worker_of(who):
             self.homeless.pop(who, None)
-            worker.ledger.advance(entry.seq, who, self.config.micro(self.config.costs.peer))
+            worker.ledger.advance(
+                entry.seq, who, self.config.micro(self.config.costs.advance(one_transport=command.one_transport))
+            )
             self.fleet.touch(worker)
         else:
             cause: commands.PlacementCause = "worker-died" if command.cause == "join" else command.cause

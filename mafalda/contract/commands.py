@@ -55,6 +55,7 @@ class PlacePeer(Command):
     join: str = Field(description="Id of the join intent that this peer's membership stems from.")
     app_data: AppData = app_data()
     region: Id | None = None
+    one_transport: bool = Field(False, description="As the join said.")
     explanation: Explanation
 
 

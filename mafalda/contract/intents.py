@@ -38,6 +38,9 @@ class Join(Intent):
     action = "join"
     app_data: AppData = app_data()
     region: Id | None = Field(None, description="Where the peer is; a policy may prefer servers near it.")
+    one_transport: bool = Field(
+        False, description="The peer is a single transport, as a drop-in's peers are: less is expected of it."
+    )
 
 
 class Leave(Intent):

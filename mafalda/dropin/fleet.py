@@ -141,7 +141,8 @@ class Fleet:
 
     async def _join(self, room: str, peer: str, what: str, deadline: float) -> JoinResult:
         message = self._compose(
-            Join(app_data={"application": self.application, "is": what}), subjects.intent(room, peer, Join.action)
+            Join(app_data={"application": self.application, "is": what}, one_transport=True),
+            subjects.intent(room, peer, Join.action),
         )
         joining = _Joining(message.id, asyncio.get_running_loop().create_future())
         self._joining[room, peer] = joining

@@ -32,6 +32,14 @@ def test_a_burst_into_one_room_spills_over_too() -> None:
     assert all(world.load_of(place) <= 0.60 for place in places)
 
 
+def test_single_transports_are_given_less_in_advance() -> None:
+    world = World()
+    world.server("s1", 1)
+    joins = [world.intent("lobby", f"t{index}", intents.Join(one_transport=True)) for index in range(80)]
+    assert {placed(world.commit(world.decide(join))) for join in joins} == {S1}
+    assert world.load_of(S1) == pytest.approx(80 * (0.005 + 0.002))
+
+
 def test_a_burst_is_a_queue_and_not_a_wall() -> None:
     """Who finds everything reserved waits for reports; only after a while is it refused."""
     world = World(patient=True)
