@@ -132,7 +132,10 @@ const methods = {
     const producer = await found(peer.transports, transport).produce({ kind, rtpParameters, appData });
     peer.producers.set(producer.id, producer);
     producer.observer.on('close', () => peer.producers.delete(producer.id));
-    if (kind === 'audio') await room.observer.addProducer({ producerId: producer.id });
+    if (kind === 'audio') {
+      const unheard = (error) => console.error(`${producer.id} is not observed: ${error.message}`); // and works all the same
+      await room.observer.addProducer({ producerId: producer.id }).catch(unheard);
+    }
     room.tell('newProducer', described(producer), peer);
     return { id: producer.id };
   },
