@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from mafalda.mediasoup.fbs import schema as generated
 from mafalda.mediasoup.generate import OUTPUT, compile_schemas, render
 from mafalda.mediasoup.install.cache import cache_root
+from mafalda.mediasoup.install.source import unpack_worker
 from tests.unit.mediasoup.fbs_text import fbs_text
 
 
@@ -23,9 +23,8 @@ def pinned_source(folder: Path) -> Path | None:
     tarball = next(cache_root().rglob(name), None) if cache_root().is_dir() else None
     if tarball is None:
         return None
-    with tarfile.open(tarball) as package:
-        package.extractall(folder, filter="data")
-    return folder / "package"
+    unpack_worker(tarball, folder / "worker")
+    return folder
 
 
 def test_a_schema_goes_through_unchanged(tmp_path: Path) -> None:
