@@ -75,7 +75,12 @@ def install(lock: Path, root: Path) -> Path:
             partial.mkdir()
             for name in ("package.json", lock.name):
                 shutil.copy(lock.with_name(name), partial)
-            npm = [str(NODE_HOME / "bin" / "node"), str(NODE_HOME / "lib/node_modules/npm/bin/npm-cli.js")]
+            # The machine's own certificate authorities, as pip and apt trust them: a site may have a proxy of its own.
+            npm = [
+                str(NODE_HOME / "bin" / "node"),
+                "--use-system-ca",
+                str(NODE_HOME / "lib/node_modules/npm/bin/npm-cli.js"),
+            ]
             command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
             done = subprocess.run(
                 command, cwd=partial, env=node_environment(), capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
