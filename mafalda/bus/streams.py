@@ -7,6 +7,7 @@ what is in the streams.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -92,6 +93,11 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]
     return changed
 
 
+#: "error creating store for stream".
+_STORE_FAILED = 10049
+_CREATE_ATTEMPTS, _CREATE_PAUSE_S = 20, 0.1
+
+
 async def ensure_streams(connection: Connection) -> None:
     """Make both streams as declared. Several processes may do this at once.
 
@@ -108,7 +114,7 @@ async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
     found = await _find(connection, name)
     if found is None:
         try:
-            await call(connection, f"STREAM.CREATE.{name}", wanted)
+            await _create(connection, wanted)
             _log.info("stream-created", action="stream-created", stream=name)
             return
         except ApiRefused as refused:
@@ -131,6 +137,19 @@ async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
     except ApiRefused as refused:
         raise StreamMismatch("a stream differs", stream=name, fields=fields, reason=str(refused)) from None
     _log.warning("stream-updated", action="stream-updated", stream=name, fields=fields)
+
+
+async def _create(connection: Connection, wanted: dict[str, Any]) -> None:
+    """Create a stream; again, for a while, if one of this name was deleted so lately that its files are still there."""
+    for attempt in range(_CREATE_ATTEMPTS):
+        try:
+            await call(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
+        except ApiRefused as refused:
+            if refused.err_code != _STORE_FAILED or attempt + 1 == _CREATE_ATTEMPTS:
+                raise
+            await asyncio.sleep(_CREATE_PAUSE_S)
+        else:
+            return
 
 
 async def _find(connection: Connection, name: str) -> dict[str, Any] | None:
