@@ -13,7 +13,7 @@ from typing import Literal
 from mafalda.contract import commands, events, load, results
 from mafalda.contract.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
 from mafalda.contract.intents import INTENTS
-from mafalda.contract.notices import NOTICES
+from mafalda.contract.notices import ChannelNotices, MessagesCarried
 from mafalda.contract.payload import Payload
 from mafalda.contract.queries import ANSWERS, QUERIES, REQUESTS
 from mafalda.contract.results import RESULTS
@@ -134,7 +134,17 @@ NOTICE_CHANNEL = Channel(
     "What a peer tells its agent without an answer, such as media that it sends this way. Never stored.",
     ("client",),
     ("agent",),
-    NOTICES,
+    (ChannelNotices,),
+    False,
+)
+SERVER_NOTICE_CHANNEL = Channel(
+    "serverNotices",
+    "mafalda.server.{server}.notice.{action}",
+    "notice",
+    "What an agent tells another without an answer: messages for mirrors of data producers. Never stored.",
+    ("agent",),
+    ("agent",),
+    (MessagesCarried,),
     False,
 )
 REQUEST_CHANNEL = Channel(
@@ -155,7 +165,7 @@ REPLY_CHANNEL = Channel(
     "The asker's own inbox: answers to queries and requests, and what must not rest in the log. Never stored.",
     ("agent",),
     ("client", "agent", "operator"),
-    (*ANSWERS, *NOTICES, results.TransportResult, results.ChannelAnswer, results.Rejected),
+    (*ANSWERS, ChannelNotices, results.TransportResult, results.ChannelAnswer, results.Rejected),
     False,
 )
 
@@ -169,6 +179,7 @@ CHANNELS = (
     LOAD_CHANNEL,
     QUERY_CHANNEL,
     NOTICE_CHANNEL,
+    SERVER_NOTICE_CHANNEL,
     REQUEST_CHANNEL,
     REPLY_CHANNEL,
 )
@@ -230,6 +241,8 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
             return (payload.room, payload.server) == (address.room, address.server)
         case commands.OpenRelay():
             return (payload.room, payload.target.server) == (address.room, address.server)
+        case MessagesCarried():
+            return payload.target.server == address.server
         case events.LoadSampled():
             return payload.load.server == address.server
         case events.Event() if address.server is not None:

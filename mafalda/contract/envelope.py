@@ -19,8 +19,9 @@ from mafalda.contract.registry import PAYLOADS
 
 CONTENT_TYPE = "application/cloudevents+json"
 
-#: An intent with the RTP capabilities of a browser is about 10 KB; a peer has no need for more than this.
-MAX_MESSAGE_BYTES = 256 * 1024
+#: An intent with the RTP capabilities of a browser is about 10 KB. The largest there is: a data channel message of
+#: mediasoup's default limit (256 KiB) in base64, on its way from or to an application that sends directly.
+MAX_MESSAGE_BYTES = 512 * 1024
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPE = re.compile(r"mafalda\.(?P<stem>[a-z]+\.[a-z-]+)\.v(?P<version>[0-9]{1,4})")

@@ -1,7 +1,8 @@
 """Notices: what is told outside the log, in order, and never answered.
 
 An application that speaks the worker's channel sends media through it and hears of its objects (``docs/dropin.md``).
-Application to agent on ``…peer.{peer}.notice.channel``, agent to the application's inbox.
+Application to agent on ``…peer.{peer}.notice.channel``, agent to the application's inbox, agent to agent on
+``…server.{server}.notice.messages``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from mafalda.contract.channel_calls import ChannelNotice
-from mafalda.contract.payload import Kind, Payload
+from mafalda.contract.ids import Id
+from mafalda.contract.payload import Kind, Payload, Place
 
 
 class Notice(Payload):
@@ -23,6 +25,19 @@ class ChannelNotices(Notice):
     """Notifications of, or for, one peer's objects, in order."""
 
     action = "channel"
+    items: list[ChannelNotice]
+
+
+class MessagesCarried(Notice):
+    """Messages that a data producer sent, for a mirror of it on the reading agent's worker.
+
+    SCTP has no word for sub-channels, so what an application sends by its data producer crosses no pipe.
+    """
+
+    action = "messages"
+    room: Id
+    source: Place
+    target: Place
     items: list[ChannelNotice]
 
 
@@ -40,4 +55,4 @@ def first_batch(items: Sequence[ChannelNotice]) -> list[ChannelNotice]:
     return list(items[:MAX_BATCH])
 
 
-NOTICES: tuple[type[Notice], ...] = (ChannelNotices,)
+NOTICES: tuple[type[Notice], ...] = (ChannelNotices, MessagesCarried)

@@ -174,6 +174,7 @@ class ProducerCarried(Answer):
     sctp_stream_parameters: SctpStreamParameters | None = None
     label: str = ""
     protocol: str = ""
+    direct: bool = Field(False, description="Its messages come one by one as notices, not over the pipe.")
 
 
 class SetCarried(Request):

@@ -107,6 +107,11 @@ def agent_request(server: str, action: str) -> str:
     return f"mafalda.server.{check_id('server', server)}.request.{action}"
 
 
+def agent_notice(server: str, name: str) -> str:
+    """Where an agent tells another what is not answered and never stored."""
+    return f"mafalda.server.{check_id('server', server)}.notice.{name}"
+
+
 def live(subject: str) -> str:
     """The same subject as republished once stored."""
     return LIVE + subject
@@ -141,7 +146,7 @@ def parse(subject: str) -> Address | None:
             return Address("event", action, room=room)
         case ["mafalda", "command", room, server, action]:
             return Address("command", action, room=room, server=server)
-        case ["mafalda", "server", server, ("event" | "request") as kind, action]:
+        case ["mafalda", "server", server, ("event" | "request" | "notice") as kind, action]:
             return Address(kind, action, server=server)
         case ["mafalda", "server", server, "load"]:
             return Address("load", "load", server=server)

@@ -68,6 +68,15 @@ def notify(worker: Worker, event: str, handler: str, body: Mapping[str, Any] | N
     worker._channel.notify(event, handler, body)
 
 
+def send_data(producer: DataProducer, body: Mapping[str, Any] | None) -> None:
+    """A message by a direct data producer, with the library's own body.
+
+    Raises:
+        InvalidParameters: The body does not fit.
+    """
+    producer._channel.notify("DATAPRODUCER_SEND", producer.channel_id, body)
+
+
 async def create_transport(router: Router, method: str, body: Mapping[str, Any]) -> tuple[Transport, JsonObject]:
     """Make a transport; and the worker's answer.
 

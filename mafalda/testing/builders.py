@@ -278,14 +278,12 @@ _ANSWERS: tuple[Payload, ...] = (
         relays=[queries.RelayInventory(room=ROOM, producer="bob-mic", data=False, source=THERE, target=HERE)],
     ),
 )
+_SENT = ChannelNotice(
+    event="DATAPRODUCER_SEND", handler="alice-chat", body={"ppid": 51, "data": {"$bytes": "aGVsbG8="}}
+)
 _NOTICES: tuple[Payload, ...] = (
-    notices.ChannelNotices(
-        items=[
-            ChannelNotice(
-                event="DATAPRODUCER_SEND", handler="alice-chat", body={"ppid": 51, "data": {"$bytes": "aGVsbG8="}}
-            )
-        ]
-    ),
+    notices.ChannelNotices(items=[_SENT]),
+    notices.MessagesCarried(room=ROOM, source=THERE, target=HERE, items=[_SENT]),
 )
 
 #: One good example of every message, by its class.
@@ -325,6 +323,8 @@ def subject_of(payload: Payload, *, room: str = ROOM, peer: str = PEER, server: 
             room, server = payload.room, payload.server
         case commands.OpenRelay():
             room, server = payload.room, payload.target.server
+        case notices.MessagesCarried():
+            server = payload.target.server
         case events.LoadSampled():
             server = payload.load.server
         case _:

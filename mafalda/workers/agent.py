@@ -21,10 +21,12 @@ from mafalda.contract.channels import fits
 from mafalda.contract.envelope import Message, decode
 from mafalda.contract.errors import AlreadyExists, MafaldaError, MalformedMessage
 from mafalda.contract.events import ServerStarted, ServerStopped, WorkerDied, WorkerStarted
+from mafalda.contract.notices import MessagesCarried
 from mafalda.contract.payload import Payload, Place
 from mafalda.contract.queries import CarryProducer, ClosePipe, ConnectPipe, QueryServer, ServerInventory, SetCarried
 from mafalda.mediasoup.errors import WorkerDied as WorkerDeath
 from mafalda.workers.config import AgentConfig
+from mafalda.workers.direct_data import DirectData
 from mafalda.workers.following import Following
 from mafalda.workers.guests import Guests, answer_any_query, handle_any_intent
 from mafalda.workers.guests.guest import Guest
@@ -93,7 +95,11 @@ async def open_agent(bus: Bus, config: AgentConfig) -> AsyncIterator[Agent]:
         agent = Agent(bus, config, tasks)
         try:
             await agent.start()
-            async with bus.serve(subjects.agent_request(config.server, "*"), handler=agent.answer_request):
+            async with (
+                bus.serve(subjects.agent_request(config.server, "*"), handler=agent.answer_request),
+                bus.listen(subjects.agent_notice(config.server, "*")) as notices,
+            ):
+                tasks.spawn(agent.hear_notices(notices), "other agents are heard")
                 yield agent
         except (IncarnationLost, AlreadyExists):
             raise
@@ -120,12 +126,14 @@ class Agent:
         self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks)
         self.pipes = TargetPipes(config, tasks, self.supervisor, self.routers, port_of=self._port_of, lives=self._lives)
+        self.direct_data = DirectData(config.server, tasks, self._voice)
         self.mirrors = Mirrors(
             config,
             tasks,
             self._voice,
             self.machine,
             self.pipes,
+            self.direct_data,
             port_of=self._port_of,
             on_ended=self._mirror_ended,
         )
@@ -135,6 +143,7 @@ class Agent:
             self.supervisor,
             self.routers,
             self.mirrors,
+            self.direct_data,
             has_room=lambda room: self.machine.room(room) is not None,
         )
         self.guests = Guests(bus, config, tasks, self.supervisor)
@@ -179,6 +188,7 @@ class Agent:
             supervisor=self.supervisor,
             routers=self.routers,
             mirrors=self.mirrors,
+            direct_data=self.direct_data,
             guests=self.guests,
             execute=self.execute,
         )
@@ -419,9 +429,22 @@ class Agent:
                 return await self.inventory()
         raise MalformedMessage("unknown request", action=request.action)
 
+    async def hear_notices(self, deliveries: AsyncIterator[Delivery]) -> None:
+        """Hear what other agents tell this one, for ever."""
+        async for delivery in deliveries:
+            try:
+                message = decode(delivery.data)
+            except MafaldaError as error:
+                log.warning("notice refused", action="notice_refused", subject=delivery.subject, reason=str(error))
+                continue
+            address = subjects.parse(delivery.subject)
+            if address is not None and fits(address, message.data) and isinstance(message.data, MessagesCarried):
+                self.direct_data.hear(message.data)
+
     async def inventory(self) -> ServerInventory:
         """What the workers really have."""
-        pipes = [end.id for _, end in (*self.pipes.transports(), *self.sources.transports())]
+        ends = (end for _, end in (*self.pipes.transports(), *self.sources.transports()))
+        pipes = [transport.id for transport in (*ends, *self.pipes.direct_transports())]
         return await take_inventory(self.machine, self.supervisor, self.routers, self.mirrors, self.actors, pipes)
 
     def _port_of(self, server: str, cause: Message | None) -> SourcePort:

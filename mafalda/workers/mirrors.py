@@ -26,6 +26,7 @@ from mafalda.contract.payload import Place
 from mafalda.contract.queries import CarryProducer, ProducerCarried, SetCarried
 from mafalda.mediasoup import DataProducer, PipeTransport, Producer
 from mafalda.workers.config import AgentConfig
+from mafalda.workers.direct_data import DirectData
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.machine import Demand, Machine
 from mafalda.workers.machine.instructions import MirrorKey, OpenMirror
@@ -73,6 +74,7 @@ class Mirrors:
         voice: Says what came of the orders.
         machine: Knows what is wanted.
         pipes: Our ends.
+        direct_data: Brings what a pipe cannot.
         port_of: The source's side on a server, asked because of some message.
         on_ended: Called when a mirror ends by our own decision.
     """
@@ -84,6 +86,7 @@ class Mirrors:
         voice: Voice,
         machine: Machine,
         pipes: TargetPipes,
+        direct_data: DirectData,
         *,
         port_of: PortOf,
         on_ended: Callable[[Mirror], None],
@@ -93,6 +96,7 @@ class Mirrors:
         self._voice = voice
         self._machine = machine
         self._pipes = pipes
+        self._direct_data = direct_data
         self._port_of = port_of
         self._on_ended = on_ended
         self.by_key: dict[MirrorKey, Mirror] = {}
@@ -204,6 +208,8 @@ class Mirrors:
         self._log("relay_opened", mirror)
 
     async def _produce(self, mirror: Mirror, end: PipeTransport, carried: ProducerCarried) -> Producer | DataProducer:
+        if carried.direct:
+            return await self._produce_directly(mirror, carried)
         if mirror.order.data:
             return await end.produce_data(
                 id=mirror.key.producer,
@@ -221,6 +227,14 @@ class Mirrors:
             paused=carried.paused,
             key_frame_request_delay=self._config.relay_key_frame_request_delay_ms or None,
         )
+
+    async def _produce_directly(self, mirror: Mirror, carried: ProducerCarried) -> DataProducer:
+        transport = await self._pipes.acquire_direct(mirror.pipe)
+        producer = await transport.produce_data(
+            id=mirror.key.producer, label=carried.label, protocol=carried.protocol, paused=carried.paused
+        )
+        self._direct_data.expect(mirror.pipe, producer)
+        return producer
 
     async def _settle(self, mirror: Mirror) -> bool:
         """Bring about what is wanted; whether that worked."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mafalda.bus.protocol import Bus
 from mafalda.workers.config import AgentConfig
+from mafalda.workers.direct_data import DirectData
 from mafalda.workers.following import Following
 from mafalda.workers.machine import Machine
 from mafalda.workers.machine.instructions import Instruction
@@ -37,6 +38,7 @@ class Services:
     supervisor: Supervisor
     routers: Routers
     mirrors: Mirrors
+    direct_data: DirectData
     guests: Guests
     execute: Callable[[Iterable[Instruction]], None]
     #: Producers that were opened here, by room and id: the fold learns of them a moment later.

@@ -24,8 +24,9 @@ from mafalda.contract.queries import (
     SetCarried,
 )
 from mafalda.contract.rtp import CodecMapping, EncodingMapping, RtpMapping
-from mafalda.mediasoup import Consumer, DataConsumer, PipeTransport, Producer
+from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, PipeTransport, Producer
 from mafalda.workers.config import AgentConfig
+from mafalda.workers.direct_data import Carriage, DirectData
 from mafalda.workers.machine.instructions import MirrorKey
 from mafalda.workers.pipes import Locks, PipeKey, describe, join, make_end
 from mafalda.workers.routers import Routers
@@ -48,13 +49,16 @@ class Upstream(Protocol):
     def drop(self, key: MirrorKey, who: Hashable) -> None: ...
 
 
+Carrier = Consumer | DataConsumer | Carriage
+
+
 @dataclass(slots=True, eq=False)
 class _Carry:
-    consuming: asyncio.Task[Consumer | DataConsumer]
+    consuming: asyncio.Task[Carrier]
 
     @property
-    def consumer(self) -> Consumer | DataConsumer | None:
-        """The pipe consumer, once it is there."""
+    def consumer(self) -> Carrier | None:
+        """What carries it, once it is there."""
         done = self.consuming.done() and not self.consuming.cancelled() and self.consuming.exception() is None
         return self.consuming.result() if done else None
 
@@ -74,6 +78,7 @@ class Sources:
         supervisor: The workers.
         routers: Their routers.
         upstream: The mirrors, for what is carried on.
+        direct_data: Carries what a pipe cannot.
         has_room: Whether anything of a room is here.
     """
 
@@ -84,6 +89,7 @@ class Sources:
         supervisor: Supervisor,
         routers: Routers,
         upstream: Upstream,
+        direct_data: DirectData,
         *,
         has_room: Callable[[str], bool],
     ) -> None:
@@ -92,6 +98,7 @@ class Sources:
         self._supervisor = supervisor
         self._routers = routers
         self._upstream = upstream
+        self._direct_data = direct_data
         self._has_room = has_room
         self._pipes: dict[PipeKey, _Pipe] = {}
         self._locks = Locks()
@@ -165,16 +172,14 @@ class Sources:
             if request.wanted == "closed":
                 return Ok()
             raise NotFound("this producer is not carried", producer=request.producer)
-        match request.wanted:
-            case "closed":
-                self._evict(key, pipe, request.producer, carry)
+        if request.wanted == "closed":
+            self._evict(key, pipe, request.producer, carry)
+            if not isinstance(consumer, Carriage):
                 await consumer.close()
-            case "paused":
-                self._tell_upstream(key, request.producer, paused=True)
-                await consumer.pause()
-            case "flowing":
-                self._tell_upstream(key, request.producer, paused=False)
-                await consumer.resume()
+        elif not isinstance(consumer, Carriage):
+            paused = request.wanted == "paused"
+            self._tell_upstream(key, request.producer, paused=paused)
+            await (consumer.pause() if paused else consumer.resume())
         return Ok()
 
     async def close_pipe(self, request: ClosePipe) -> Ok:
@@ -195,7 +200,7 @@ class Sources:
         if pipe and carry:
             consumer = carry.consumer
             self._evict(key, pipe, producer, carry)
-            if consumer:
+            if consumer and not isinstance(consumer, Carriage):
                 self._tasks.spawn(consumer.close(), f"stop carrying {producer}")
 
     def place_gone(self, place: Place) -> None:
@@ -208,14 +213,18 @@ class Sources:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    async def _consume(self, key: PipeKey, pipe: _Pipe, request: CarryProducer) -> Consumer | DataConsumer:
+    async def _consume(self, key: PipeKey, pipe: _Pipe, request: CarryProducer) -> Carrier:
         self._tell_upstream(key, request.producer, paused=False)
-        consumer: Consumer | DataConsumer
-        if request.data:
+        direct = self._direct_producer(key, request)
+        consumer: Carrier
+        if direct is not None:
+            consumer = self._direct_data.carry(key, direct)
+        elif request.data:
             consumer = await pipe.end.consume_data(data_producer_id=request.producer)
         else:
             consumer = await pipe.end.consume(producer_id=request.producer)
-        consumer.on(consumer.CLOSE, lambda _: self._ended(key, pipe, request.producer, consumer))
+        ending = consumer.producer if isinstance(consumer, Carriage) else consumer
+        ending.on(ending.CLOSE, lambda _: self._ended(key, pipe, request.producer, consumer))
         log.info(
             "producer carried",
             action="producer_carried",
@@ -226,7 +235,17 @@ class Sources:
         )
         return consumer
 
-    def _describe(self, key: PipeKey, consumer: Consumer | DataConsumer) -> ProducerCarried:
+    def _direct_producer(self, key: PipeKey, request: CarryProducer) -> DataProducer | None:
+        router = self._routers.existing(key.room, key.source.worker)
+        producer = router.get_data_producer(request.producer) if router and request.data else None
+        return producer if producer and producer.type == "direct" else None
+
+    def _describe(self, key: PipeKey, consumer: Carrier) -> ProducerCarried:
+        if isinstance(consumer, Carriage):
+            producer = consumer.producer
+            return ProducerCarried(
+                label=producer.label, protocol=producer.protocol, paused=producer.paused, direct=True
+            )
         if isinstance(consumer, DataConsumer):
             return ProducerCarried(
                 sctp_stream_parameters=consumer.sctp_stream_parameters,
@@ -235,21 +254,21 @@ class Sources:
                 paused=consumer.data_producer_paused,
             )
         router = self._routers.existing(key.room, key.source.worker)
-        producer = router.get_producer(consumer.producer_id) if router else None
-        if producer is None:
+        origin = router.get_producer(consumer.producer_id) if router else None
+        if origin is None:
             raise NotFound("the producer has closed", producer=consumer.producer_id)
         return ProducerCarried(
             media_kind=consumer.kind,
-            type=producer.type,
+            type=origin.type,
             rtp_parameters=consumer.rtp_parameters,
-            rtp_mapping=_mapping(producer, consumer) if producer.given_mapping is not None else None,
+            rtp_mapping=_mapping(origin, consumer) if origin.given_mapping is not None else None,
             paused=consumer.producer_paused,
         )
 
     def _tell_upstream(self, key: PipeKey, producer: str, *, paused: bool) -> None:
         self._upstream.want(MirrorKey(key.room, producer, key.source.worker), key, paused=paused)
 
-    def _ended(self, key: PipeKey, pipe: _Pipe, producer: str, consumer: Consumer | DataConsumer) -> None:
+    def _ended(self, key: PipeKey, pipe: _Pipe, producer: str, consumer: Carrier) -> None:
         carry = pipe.carries.get(producer)
         if carry and carry.consumer is consumer:
             self._evict(key, pipe, producer, carry)
@@ -257,6 +276,8 @@ class Sources:
     def _evict(self, key: PipeKey, pipe: _Pipe, producer: str, carry: _Carry) -> None:
         if pipe.carries.get(producer) is carry:
             del pipe.carries[producer]
+            if isinstance(carry.consumer, Carriage):
+                carry.consumer.stop()
             self._upstream.drop(MirrorKey(key.room, producer, key.source.worker), key)
 
     async def _close(self, key: PipeKey) -> None:

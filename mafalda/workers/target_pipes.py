@@ -23,7 +23,7 @@ from mafalda.contract.queries import (
     ProducerCarried,
     SetCarried,
 )
-from mafalda.mediasoup import PipeTransport
+from mafalda.mediasoup import DirectTransport, PipeTransport, SctpLimits
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.pipes import Locks, PipeKey, SourcePort, describe, join, make_end, wants_srtp
 from mafalda.workers.routers import Routers
@@ -32,6 +32,8 @@ from mafalda.workers.tasks import Tasks
 from mafalda.workers.voice import Voice
 
 A = TypeVar("A", bound=Payload)
+#: A message is as large as its sender's transport let it be.
+_ANY_SIZE = SctpLimits(max_send_message_size=2**30, max_receive_message_size=2**30)
 PortOf = Callable[[str, Message | None], SourcePort]
 log = structlog.get_logger("mafalda.workers")
 
@@ -64,6 +66,7 @@ class RemoteSource:
 @dataclass(slots=True, eq=False)
 class _Pipe:
     end: PipeTransport | None = None
+    direct: DirectTransport | None = None
     users: set[Hashable] = field(default_factory=set)
 
 
@@ -102,6 +105,10 @@ class TargetPipes:
         """Every end, by its worker."""
         return [(key.target.worker, pipe.end) for key, pipe in self._pipes.items() if pipe.end]
 
+    def direct_transports(self) -> list[DirectTransport]:
+        """What there is beside the ends."""
+        return [pipe.direct for pipe in self._pipes.values() if pipe.direct]
+
     async def acquire(self, key: PipeKey, user: Hashable, *, cause: Message | None = None) -> PipeTransport:
         """Our end of a pipe, connected. ``user`` has to release it afterwards, whether this succeeds or not.
 
@@ -115,6 +122,17 @@ class TargetPipes:
             if pipe.end is None or pipe.end.closed:
                 pipe.end = await self._connect(key, cause)
             return pipe.end
+
+    async def acquire_direct(self, key: PipeKey) -> DirectTransport:
+        """Where what a pipe cannot carry comes in beside it; there as long as the pipe, which has been acquired."""
+        lock = self._locks.of(key)
+        async with lock:
+            pipe, router = self._pipes[key], self._routers.existing(key.room, key.target.worker)
+            if router is None:
+                raise WorkerDied("the target worker is dead", worker=key.target.worker)
+            if pipe.direct is None or pipe.direct.closed:
+                pipe.direct = await router.create_direct_transport(sctp_limits=_ANY_SIZE)
+            return pipe.direct
 
     async def release(self, key: PipeKey, user: Hashable) -> None:
         """``user`` needs the pipe no more; after the last one it is closed on both ends."""
@@ -130,7 +148,9 @@ class TargetPipes:
             if pipe.end is None:
                 return
             try:
-                await pipe.end.close()
+                for transport in (pipe.direct, pipe.end):
+                    if transport is not None:
+                        await transport.close()
             finally:
                 self._routers.release(key.room, key.target.worker, key)
             await self._tell(key)

@@ -13,6 +13,7 @@ import structlog
 
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
+from mafalda.contract.channel_calls import ChannelNotice
 from mafalda.contract.channels import fits
 from mafalda.contract.envelope import decode
 from mafalda.contract.errors import BadInput, MafaldaError
@@ -22,12 +23,13 @@ from mafalda.mediasoup.channel_json import from_json
 from mafalda.mediasoup.direct_transport import DirectTransport
 from mafalda.mediasoup.entity import Entity
 from mafalda.mediasoup.scopes import unscoped
+from mafalda.workers.direct_data import SEND
 from mafalda.workers.guests.house import Guests
 from mafalda.workers.machine.instructions import MirrorKey
 from mafalda.workers.peers import PeerActor
 
 #: What an application may tell its objects, and of which kind those are.
-_TELLABLE = {"TRANSPORT_SEND_RTCP": DirectTransport, "PRODUCER_SEND": Producer, "DATAPRODUCER_SEND": DataProducer}
+_TELLABLE = {"TRANSPORT_SEND_RTCP": DirectTransport, "PRODUCER_SEND": Producer}
 log = structlog.get_logger("mafalda.workers")
 
 
@@ -79,12 +81,24 @@ class Guest:
             address = subjects.parse(delivery.subject)
             if address is None or not fits(address, message.data) or not isinstance(message.data, ChannelNotices):
                 return
-            for notice in message.data.items:
-                entity = self.find(notice.handler)
-                if entity is not None and isinstance(entity, _TELLABLE.get(notice.event, ())):
-                    raw.notify(self.actor.live.worker, notice.event, entity.channel_id, from_json(notice.body))
-        except (BadInput, MafaldaError) as error:
-            log.warning("notice refused", action="notice_refused", peer_id=self.actor.peer, reason=str(error))
+        except BadInput as error:
+            self._refuse(error)
+            return
+        for notice in message.data.items:
+            try:
+                self._take(notice)
+            except MafaldaError as error:
+                self._refuse(error)
+
+    def _take(self, notice: ChannelNotice) -> None:
+        actor, entity = self.actor, self.find(notice.handler)
+        if notice.event == SEND and isinstance(entity, DataProducer):
+            actor.services.direct_data.send(actor.room, actor.place.worker, entity, notice)
+        elif entity is not None and isinstance(entity, _TELLABLE.get(notice.event, ())):
+            raw.notify(actor.live.worker, notice.event, entity.channel_id, from_json(notice.body))
+
+    def _refuse(self, error: MafaldaError) -> None:
+        log.warning("notice refused", action="notice_refused", peer_id=self.actor.peer, reason=str(error))
 
     def find(self, handler: str) -> Entity | None:
         """The peer's own object with this id."""

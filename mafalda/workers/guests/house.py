@@ -16,10 +16,11 @@ from mafalda.bus.messages import compose
 from mafalda.bus.protocol import Bus
 from mafalda.contract.channel_calls import ChannelNotice
 from mafalda.contract.errors import BusUnavailable, DeadlineExceeded, MafaldaError
-from mafalda.contract.notices import ChannelNotices, first_batch
+from mafalda.contract.notices import ChannelNotices
 from mafalda.mediasoup.channel_json import to_json
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.guests.listeners import Listeners
+from mafalda.workers.outbox import Outbox
 from mafalda.workers.peers import PeerActor
 from mafalda.workers.supervisor import Supervisor
 from mafalda.workers.tasks import Tasks
@@ -40,8 +41,7 @@ class Guests:
         self.tasks = tasks
         self.listeners = Listeners(supervisor)
         self._source = f"/mafalda/agent/{config.server}"
-        self._unsaid: dict[str, list[ChannelNotice]] = {}
-        self._saying: set[str] = set()
+        self._outboxes: dict[str, Outbox] = {}
         self._silences: dict[str, int] = {}
 
     def own_addresses(self) -> Collection[str]:
@@ -52,26 +52,14 @@ class Guests:
 
     def tell(self, inbox: str, event: str, handler: str, body: dict[str, Any]) -> None:
         """Tell an application of one of its objects; in order, and after whatever it was answered before."""
-        notice = ChannelNotice(event=event, handler=handler, body=to_json(body) or None)
-        self._unsaid.setdefault(inbox, []).append(notice)
-        if inbox not in self._saying:
-            self._saying.add(inbox)
-            self.tasks.spawn(self._say(inbox), f"notices to {inbox}")
+        outbox = self._outboxes.get(inbox)
+        if outbox is None:
+            self._outboxes = {known: it for known, it in self._outboxes.items() if not it.is_empty}
+            outbox = self._outboxes[inbox] = Outbox(self.tasks, inbox, lambda items: self._publish(inbox, items))
+        outbox.put(ChannelNotice(event=event, handler=handler, body=to_json(body) or None))
 
-    async def _say(self, inbox: str) -> None:
-        try:
-            while unsaid := self._unsaid.get(inbox):
-                batch = first_batch(unsaid)
-                del unsaid[: len(batch)]
-                notices = ChannelNotices(items=batch)
-                try:
-                    await self.bus.publish(inbox, compose(notices, subject=inbox, source=self._source))
-                except MafaldaError as error:
-                    log.warning("notices lost", action="notices_lost", count=len(batch), reason=str(error))
-        finally:
-            self._saying.discard(inbox)
-            if not self._unsaid.get(inbox):
-                self._unsaid.pop(inbox, None)
+    async def _publish(self, inbox: str, items: list[ChannelNotice]) -> None:
+        await self.bus.publish(inbox, compose(ChannelNotices(items=items), subject=inbox, source=self._source))
 
     # --- is it still there ----------------------------------------------------------------------------
 

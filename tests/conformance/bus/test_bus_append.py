@@ -9,7 +9,7 @@ import pytest
 
 from mafalda.bus.protocol import Bus, Expect
 from mafalda.contract import subjects
-from mafalda.contract.envelope import CONTENT_TYPE, decode
+from mafalda.contract.envelope import CONTENT_TYPE, MAX_MESSAGE_BYTES, decode
 from mafalda.contract.errors import Conflict, MessageTooLarge
 
 RESULT = subjects.result("r", "p", "join")
@@ -96,7 +96,7 @@ async def test_many_at_once_are_all_stored(bus: Bus, h: Any) -> None:
 
 
 async def test_what_nobody_would_read_is_refused_here(bus: Bus, h: Any) -> None:
-    huge = h.message(RESULT, target="x").model_copy(update={"source": "/" + "x" * 300_000})
+    huge = h.message(RESULT, target="x").model_copy(update={"source": "/" + "x" * MAX_MESSAGE_BYTES})
     with pytest.raises(MessageTooLarge):
         await bus.append(RESULT, huge)
     with pytest.raises(ValueError, match="does not capture"):

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from pathlib import Path
 
-from mafalda.mediasoup import Consumer, DirectTransport, Producer, Router, Worker
+from mafalda.mediasoup import Consumer, DataConsumer, DirectTransport, Producer, Router, Worker
 from tests.conformance.mediasoup.driver_samples import (
     LOOPBACK,
     MEDIA_CODECS,
@@ -60,6 +60,7 @@ async def test_rtp_crosses_servers_in_order(tmp_path: Path) -> None:
         async with dropin(fleet) as worker:
             await _rtp_crosses(fleet, worker)
             await _simulcast_crosses(fleet, worker)
+            await _messages_cross(fleet, worker)
 
 
 async def test_simulcast_layers_are_chosen_behind_a_relay(fleet: Up, worker: Worker) -> None:
@@ -147,18 +148,50 @@ async def test_key_frame_requests_reach_the_origin(fleet: Up, worker: Worker) ->
 
 
 async def test_messages_cross_workers_in_order(fleet: Up, worker: Worker) -> None:
+    await _messages_cross(fleet, worker)
+
+
+async def _messages_cross(fleet: Up, worker: Worker) -> None:
+    """In order, of any size, to those whose sub-channels they are for, and not while their producer is paused."""
     router = await _router(worker)
     here = await router.create_direct_transport()
     there = await _apart(fleet, router, here.id)
     producer = await here.produce_data(label="chat", protocol="text")
     consumer = await there.consume_data(data_producer_id=producer.id)
+    chooser = await there.consume_data(data_producer_id=producer.id, subchannels=[7])
     assert (consumer.label, consumer.protocol) == ("chat", "text")
-    heard: list[bytes | str] = []
-    consumer.on(consumer.MESSAGE, lambda message: heard.append(message.data))
+    heard, chosen = _messages(consumer), _messages(chooser)
     for number in range(PACKETS):
         producer.send(f"message {number}")
-    await until(lambda: len(heard) == PACKETS)
-    assert [it.decode() if isinstance(it, bytes) else it for it in heard] == [f"message {n}" for n in range(PACKETS)]
+    await until(lambda: len(heard) == len(chosen) == PACKETS)
+    assert heard == chosen == [f"message {number}".encode() for number in range(PACKETS)]
+    heard.clear()
+    chosen.clear()
+    large = bytes(range(256)) * 1024  # the largest that mediasoup's default allows
+    producer.send("for seven", subchannels=[7])
+    producer.send("not for seven", ignored_subchannel=7)
+    producer.send(large)
+    await until(lambda: large in heard and large in chosen)
+    assert (heard, chosen) == ([b"not for seven", large], [b"for seven", large])
+    seen: list[str] = []
+    for event in ("dataproducerpause", "dataproducerresume", "dataproducerclose"):
+        consumer.on(event, lambda _, event=event: seen.append(event))
+    await producer.pause()
+    producer.send("to nobody")
+    await until(lambda: seen == ["dataproducerpause"])
+    await producer.resume()
+    await until(lambda: seen == ["dataproducerpause", "dataproducerresume"])
+    producer.send("the last")
+    await until(lambda: b"the last" in heard)
+    assert heard == [b"not for seven", large, b"the last"]
+    await producer.close()
+    await until(lambda: seen == ["dataproducerpause", "dataproducerresume", "dataproducerclose"])
+
+
+def _messages(consumer: DataConsumer) -> list[bytes]:
+    heard: list[bytes] = []
+    consumer.on(consumer.MESSAGE, lambda message: heard.append(message.data))
+    return heard
 
 
 async def test_pause_resume_and_close_cross_workers(fleet: Up, worker: Worker) -> None:

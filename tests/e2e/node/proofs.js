@@ -169,32 +169,42 @@ const proofs = {
     return { pictures: viewer.media.items.length, asked: [...new Set(endpoint.feedback.items.map(({ type }) => type))] };
   },
 
-  // Text and bytes in order to another worker; sub-channels where the data producer is.
+  // Text and bytes in order to another worker; sub-channels choose there as they do where the data producer is.
   async data(router) {
     const [here, there] = await apart(router, direct(router), direct(router));
     const producer = await here.produceData({ label: 'chat', protocol: 'words' });
     const far = await there.consumeData({ dataProducerId: producer.id });
-    const near = await here.consumeData({ dataProducerId: producer.id, subchannels: [1, 2] });
-    const [all, some] = [new Inbox(), new Inbox()];
-    // 51 is text, 53 bytes.
-    far.on('message', (message, ppid) => all.take([ppid, message.toString()]));
-    near.on('message', (message) => some.take(message.toString()));
+    const choosers = [];
+    for (const transport of [here, there]) {
+      choosers.push(await transport.consumeData({ dataProducerId: producer.id, subchannels: [1, 2] }));
+    }
+    const [all, ...some] = [far, ...choosers].map((consumer) => {
+      const inbox = new Inbox();
+      // 51 is text, 53 bytes.
+      consumer.on('message', (message, ppid) => inbox.take([ppid, message.toString()]));
+      return inbox;
+    });
     const sent = [];
     for (let number = 0; number < PACKETS; number++) {
       const text = `message ${number}`;
       producer.send(number % 2 ? Buffer.from(text) : text);
       sent.push([number % 2 ? 53 : 51, text]);
     }
-    // What is sent without sub-channels is for both.
-    await Promise.all([all, some].map((inbox) => inbox.until('message', enough(PACKETS))));
-    const before = some.items.length;
+    // What is sent without sub-channels is for all.
+    await Promise.all([all, ...some].map((inbox) => inbox.until('message', enough(PACKETS))));
     producer.send('for 3', undefined, [3]);
     producer.send('only for 1, required', undefined, [1], 1);
     producer.send('only for 2, but 9 is required', undefined, [2], 9);
     producer.send('for 2', undefined, [2, 3]);
-    await some.until('sub-channel', (items) => items.at(-1) === 'for 2');
+    producer.send('for all again');
+    const chosen = [];
+    for (const inbox of [all, ...some]) {
+      await inbox.until('the last', (items) => items.at(-1)[1] === 'for all again');
+      chosen.push(inbox.items.slice(PACKETS).map(([, text]) => text));
+    }
     const { label, protocol } = far;
-    return { label, protocol, sent, got: all.items.slice(0, PACKETS), before, chosen: some.items.slice(before) };
+    const got = [all, ...some].map((inbox) => inbox.items.slice(0, PACKETS));
+    return { label, protocol, sent, got, chosen };
   },
 };
 

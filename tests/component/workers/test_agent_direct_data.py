@@ -1,0 +1,126 @@
+"""Messages of a direct data producer on their way over two relays in a row, on a real worker and a bus in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mafalda.contract import subjects
+from mafalda.contract.channel_calls import ChannelNotice
+from mafalda.contract.envelope import decode
+from mafalda.contract.errors import InvalidParameters
+from mafalda.contract.notices import MessagesCarried
+from mafalda.contract.payload import Place
+from mafalda.mediasoup import DataConsumer, DataProducer, Router, create_worker
+from mafalda.mediasoup.channel_json import to_json
+from mafalda.mediasoup.install import find_worker_bin
+from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
+from mafalda.workers.direct_data import SEND, DirectData
+from mafalda.workers.pipes import PipeKey
+from mafalda.workers.tasks import own_tasks
+from mafalda.workers.voice import Voice
+
+ROOM, CHAT = "lobby", "chat"
+ORIGIN, NEAR, FAR = (Place(server=server, worker=worker) for server, worker in (("a", "a0"), ("a", "a1"), ("b", "b0")))
+FIRST, SECOND = PipeKey(ROOM, ORIGIN, NEAR), PipeKey(ROOM, NEAR, FAR)
+
+
+def _said(text: str, *, event: str = SEND, subchannels: tuple[int, ...] = ()) -> ChannelNotice:
+    body = {"ppid": 51, "data": text.encode(), "subchannels": list(subchannels)}
+    return ChannelNotice(event=event, handler=CHAT, body=to_json(body))
+
+
+class _Hop:
+    """The data producer on one router, and everything that it sends there to those with sub-channel 1."""
+
+    def __init__(self, producer: DataProducer, consumer: DataConsumer) -> None:
+        self.producer = producer
+        self.heard: list[str] = []
+        self._changed = asyncio.Event()
+        consumer.on(consumer.MESSAGE, lambda message: self._hear(message.text or ""))
+
+    def _hear(self, text: str) -> None:
+        self.heard.append(text)
+        self._changed.set()
+
+    async def until(self, last: str) -> list[str]:
+        async with asyncio.timeout(10):
+            while last not in self.heard:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.heard
+
+
+async def _hop(router: Router) -> _Hop:
+    transport = await router.create_direct_transport()
+    producer = await transport.produce_data(id=CHAT)
+    return _Hop(producer, await transport.consume_data(data_producer_id=CHAT, subchannels=[1]))
+
+
+@asynccontextmanager
+async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[DirectData]:
+    """What an agent has of this, which hears what other agents tell it."""
+    bus = MemoryBus(broker)
+    async with own_tasks() as tasks, bus.listen(subjects.agent_notice(server, "*")) as deliveries:
+        direct_data = DirectData(server, tasks, Voice(bus, server))
+
+        async def hear() -> None:
+            async for delivery in deliveries:
+                carried = decode(delivery.data).data
+                assert isinstance(carried, MessagesCarried)
+                direct_data.hear(carried)
+
+        tasks.spawn(hear(), "hears")
+        yield direct_data
+
+
+async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() -> None:
+    worker_bin = find_worker_bin()
+    assert worker_bin is not None, "run `make setup`"
+    broker = MemoryBroker()
+    async with (
+        create_worker(bin=worker_bin) as worker,
+        _agent("a", broker) as here,
+        _agent("b", broker) as there,
+    ):
+        origin, near, far = [await _hop(await worker.create_router(media_codecs=[], scope=name)) for name in "xyz"]
+        first, second = here.carry(FIRST, origin.producer), here.carry(SECOND, near.producer)
+        here.expect(FIRST, near.producer)
+        there.expect(SECOND, far.producer)
+
+        def say(notice: ChannelNotice) -> None:
+            here.send(ROOM, ORIGIN.worker, origin.producer, notice)
+
+        for notice in (_said("1"), _said("not for 1", subchannels=(2,)), _said("2", subchannels=(1, 2)), _said("3")):
+            say(notice)
+        for hop in (origin, near, far):
+            assert await hop.until("3") == ["1", "2", "3"]
+
+        # What does not come over the mirror's own relay, or is no message, is not believed.
+        there.hear(MessagesCarried(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
+        there.hear(MessagesCarried(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
+        with pytest.raises(InvalidParameters):
+            say(ChannelNotice(event=SEND, handler=CHAT, body={"ppid": "text"}))
+        say(_said("4"))
+        assert await far.until("4") == ["1", "2", "3", "4"]
+
+        # A paused one says nothing anywhere; what has stopped being carried goes no further.
+        await origin.producer.pause()
+        say(_said("paused"))
+        await origin.producer.resume()
+        second.stop()
+        say(_said("5"))
+        assert await near.until("5") == ["1", "2", "3", "4", "5"]
+        first.stop()
+        say(_said("6"))
+        assert (await origin.until("6"))[-2:] == ["5", "6"]
+        assert (near.heard[-1], far.heard[-1]) == ("5", "4")
+
+        # A mirror that has closed hears no more, and nobody minds.
+        here.carry(FIRST, origin.producer)
+        await near.producer.close()
+        say(_said("7"))
+        assert (await origin.until("7"))[-1] == "7"
