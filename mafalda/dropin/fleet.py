@@ -92,7 +92,7 @@ class Listeners:
 
     on_notice: OnNotice
     on_place_lost: Callable[[Callable[[Place], bool]], None]
-    on_moved: Callable[[str, str, int], None]
+    on_moved: Callable[[str, str, JoinResult], None]
     on_fleet_lost: Callable[[str], None]
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -259,7 +259,7 @@ class Fleet:
     def _joined(self, room: str, peer: str, joined: JoinResult) -> None:
         joining = self._joining.get((room, peer))
         if joining is None:
-            self._listeners.on_moved(room, peer, joined.generation)
+            self._listeners.on_moved(room, peer, joined)
         elif not joining.placed.done():
             joining.placed.set_result(joined)
 

@@ -35,6 +35,8 @@ from mafalda.dropin.homes import Home, ignore
 from mafalda.dropin.objects import Kind, Node, Objects
 from mafalda.dropin.requests import Open
 
+#: Under which what pauses an observer is held.
+_PAUSED = "paused"
 _READS = ("_DUMP", "_GET_STATS", "_GET_BUFFERED_AMOUNT")
 #: A data producer has no stream on a direct transport, but the words want one.
 _NO_STREAM = SctpStreamParameters(stream_id=0, ordered=True)
@@ -74,6 +76,8 @@ class OnTransports:
             "CONSUMER_RESUME": lambda it, node, home: self._simple(it, home, ResumeConsumer(consumer=node.id)),
             "RTPOBSERVER_ADD_PRODUCER": self._observe,
             "RTPOBSERVER_REMOVE_PRODUCER": self._unobserve,
+            "RTPOBSERVER_PAUSE": self._pause_observer,
+            "RTPOBSERVER_RESUME": self._resume_observer,
         }
 
     def handle(self, request: Open) -> None:
@@ -205,11 +209,42 @@ class OnTransports:
             paused=False,
             channel=make_call("RTPOBSERVER_ADD_PRODUCER", observer.id, request.body),
         )
-        home.want(intent, lambda answer: request.take(Answer({}, answer.refusal)))
+        self._forget_closed(home)
+        self._hold(request, home, intent, intent.consumer)
 
     def _unobserve(self, request: Open, observer: Node, home: Home) -> None:
         consumer = _observed(observer.id, request.body["producerId"])
-        home.want(CloseConsumer(consumer=consumer), request.take)
+        self._let_go(request, home, CloseConsumer(consumer=consumer), consumer)
+
+    def _pause_observer(self, request: Open, observer: Node, home: Home) -> None:
+        self._hold(request, home, RequestChannel(call=make_call("RTPOBSERVER_PAUSE", observer.id, None)), _PAUSED)
+
+    def _resume_observer(self, request: Open, observer: Node, home: Home) -> None:
+        self._let_go(request, home, RequestChannel(call=make_call("RTPOBSERVER_RESUME", observer.id, None)), _PAUSED)
+
+    def _hold(self, request: Open, home: Home, intent: Intent, key: str) -> None:
+        """Want something that holds wherever the observer is."""
+
+        def granted(answer: Answer) -> None:
+            if answer.refusal is None:
+                home.holds[key] = intent
+            request.take(Answer({}, answer.refusal))
+
+        home.want(intent, granted)
+
+    def _let_go(self, request: Open, home: Home, intent: Intent, key: str) -> None:
+        def granted(answer: Answer) -> None:
+            if answer.refusal is None:
+                home.holds.pop(key, None)
+            request.take(Answer({}, answer.refusal))
+
+        home.want(intent, granted)
+
+    def _forget_closed(self, home: Home) -> None:
+        """Producers that have closed are observed no more."""
+        for key, intent in list(home.holds.items()):
+            if isinstance(intent, Consume) and self._objects.get(intent.producer) is None:
+                del home.holds[key]
 
 
 def _observed(observer: str, producer: str) -> str:

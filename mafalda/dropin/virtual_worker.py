@@ -18,6 +18,7 @@ from mafalda.contract.errors import MafaldaError
 from mafalda.contract.ids import check_id
 from mafalda.contract.intents import CreateTransport, RequestChannel
 from mafalda.contract.payload import Place
+from mafalda.contract.results import JoinResult
 from mafalda.dropin import dumps
 from mafalda.dropin.addresses import HostAddresses
 from mafalda.dropin.errors import Refusal, failed, not_found, refusal_of, wrong
@@ -203,13 +204,18 @@ class VirtualWorker:
             if home.place is not None and is_lost(home.place) and not home.is_lost:
                 self._lose(home)
 
-    def moved(self, room: str, peer: str, generation: int) -> None:
-        """The fleet gave a peer another place, as it does for others; what was on the old one is gone all the same."""
+    def moved(self, room: str, peer: str, joined: JoinResult) -> None:
+        """The fleet gave a peer another place. An observer is made again there; a transport is gone all the same."""
         for home in list(self._homes):
-            if (home.room, home.peer) == (room, peer) and generation > home.generation:
-                if not home.is_lost:
-                    self._lose(home)
-                home.generation = generation
+            if (home.room, home.peer) != (room, peer) or joined.generation <= home.generation:
+                continue
+            if not home.is_lost:
+                self._lose(home)
+            if home.comes_back and not home.has_left:
+                self.say("W", f"{home.what} {home.peer} is made again on another worker")
+                home.come_back(joined)
+            else:
+                home.generation = joined.generation
                 home.leave(ignore)
 
     def _lose(self, home: Home) -> None:
@@ -338,7 +344,7 @@ class VirtualWorker:
         id = check_id("RTP observer", body["rtpObserverId"])
         kind = OBSERVER_KINDS[method]
         node = self._objects.add(Node(id, "observer", parent=router.id, type=kind))
-        home = self._home(node, router.id, kind)
+        home = self._home(node, router.id, kind, comes_back=True)
         self._settle_in(home, node, request, RequestChannel(call=make_call(method, router.id, body)))
 
     def _close_child(self, request: Open, key: str, kind: Kind) -> None:
@@ -379,8 +385,8 @@ class VirtualWorker:
 
     # --- homes ----------------------------------------------------------------------------------------
 
-    def _home(self, node: Node, room: str, what: str) -> Home:
-        node.home = home = Home(self.fleet, room, node.id, what)
+    def _home(self, node: Node, room: str, what: str, *, comes_back: bool = False) -> Home:
+        node.home = home = Home(self.fleet, room, node.id, what, comes_back=comes_back)
         home.listener = node.listener
         self._homes.add(home)
         return home
@@ -394,6 +400,8 @@ class VirtualWorker:
                 self._part(home, ignore)
                 request.refuse(answer.refusal)
                 return
+            if home.comes_back:
+                home.holds[node.id] = intent
             request.late = lambda: self._undo(node)
             request.accept(answer.body, kind)
             self._open_node(node)

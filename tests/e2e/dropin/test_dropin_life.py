@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from mafalda.dropin.early import READ_FD, WRITE_FD
-from mafalda.mediasoup import Worker
+from mafalda.mediasoup import AudioLevelObserver, Producer, Worker
 from mafalda.mediasoup.errors import WorkerRequestFailed, WorkerStartFailed
-from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, until
+from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, opus_packet, until
 from tests.e2e.conftest import Up, up
 from tests.e2e.dropin.conftest import COMMAND, dropin, dropin_environment, overview, places
 
@@ -203,6 +203,52 @@ async def _survive_a_death(fleet: Up, worker: Worker) -> None:
         return doomed.id not in {peer["peer"] for peer in overview(fleet, router.id)["peers"]}
 
     await _eventually(is_settled)
+
+
+async def test_an_observer_survives_its_worker(tmp_path: Path) -> None:
+    """It is made again on another worker, as it was, and what was asked meanwhile is done there."""
+    with up(tmp_path, "--workers", "3", "--policy", "spread") as fleet:
+        async with dropin(fleet) as worker:
+            router = await worker.create_router(media_codecs=MEDIA_CODECS)
+            observer = await router.create_audio_level_observer(interval=250, max_entries=2)
+            transports = [await router.create_direct_transport() for _ in range(3)]
+            where = await asyncio.to_thread(places, fleet, router.id)
+            spared = next(it for it in transports if where[it.id] != where[observer.id])
+            early, late = [await spared.produce(**audio(ssrc=number, mid=str(number))) for number in (1, 2)]
+            await observer.add_producer(producer_id=early.id)
+            await observer.pause()
+            heard = _volumes(observer)
+            await _kill_worker_of(fleet, router.id, observer.id)
+            await observer.add_producer(producer_id=late.id)
+            for sequence in range(50):
+                await _speak(sequence, early, late)
+            assert not heard
+            await observer.resume()
+            async with asyncio.timeout(PATIENCE_S):
+                while heard != {early.id, late.id}:
+                    await _speak(sequence := sequence + 1, early, late)
+            verified = await asyncio.to_thread(lambda: fleet.mafalda("replay", "--verify", check=False))
+            assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+async def _kill_worker_of(fleet: Up, room: str, peer: str) -> None:
+    where = await asyncio.to_thread(places, fleet, room)
+    os.kill(await asyncio.to_thread(_pid_of, fleet, where[peer]), signal.SIGKILL)
+
+
+def _volumes(observer: AudioLevelObserver) -> set[str]:
+    """Whom it has heard."""
+    heard: set[str] = set()
+    observer.on(observer.VOLUMES, lambda volumes: heard.update(volume.producer.id for volume in volumes))
+    return heard
+
+
+async def _speak(sequence: int, *producers: Producer) -> None:
+    for producer in producers:
+        ssrc = producer.rtp_parameters.encodings[0].ssrc
+        assert ssrc is not None
+        producer.send(opus_packet(sequence, ssrc=ssrc, level=20))
+    await asyncio.sleep(0.02)  # an audio packet's duration: levels are computed over time
 
 
 async def test_a_hung_agent_gives_errors_in_bounded_time(tmp_path: Path) -> None:

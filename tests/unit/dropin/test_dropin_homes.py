@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from mafalda.contract.channel_calls import ChannelNotice
 from mafalda.contract.intents import CloseProducer, Intent
 from mafalda.contract.results import JoinResult
 from mafalda.contract.rtp import RtpCapabilities
+from mafalda.dropin import homes
 from mafalda.dropin.fleet import Answer, Fleet, OnAnswer, make_call
 from mafalda.dropin.homes import Home
 from tests.conformance.mediasoup.driver_samples import until
 
-INTENT = CloseProducer(producer="p")
+INTENT = CloseProducer(producer="close-producer")
 
 
 class _Fleet:
@@ -26,10 +29,10 @@ class _Fleet:
 
     async def join(self, room: str, peer: str, what: str) -> JoinResult:
         self.asked.append("join")
-        return JoinResult(server="s", worker="w", generation=1, router_rtp_capabilities=RtpCapabilities())
+        return _joined(1)
 
     async def intend(self, room: str, peer: str, intent: Intent, on_answer: OnAnswer) -> str:
-        self.asked.append(intent.action)
+        self.asked.append(getattr(intent, "producer", intent.action))
         self.answers.append(on_answer)
         if self.answers_early:  # the answer overtakes the log's confirmation
             on_answer(Answer({}))
@@ -50,8 +53,14 @@ class _Fleet:
         self.asked.append([notice.event for notice in notices])
 
 
-def _home(fleet: _Fleet) -> Home:
-    home = Home(cast("Fleet", fleet), "r", "p", "PlainTransport")
+def _joined(generation: int) -> JoinResult:
+    return JoinResult(
+        server="s", worker=f"w{generation}", generation=generation, router_rtp_capabilities=RtpCapabilities()
+    )
+
+
+def _home(fleet: _Fleet, *, comes_back: bool = False) -> Home:
+    home = Home(cast("Fleet", fleet), "r", "p", "PlainTransport", comes_back=comes_back)
     home.join(lambda _: None)
     return home
 
@@ -111,3 +120,55 @@ async def test_a_home_that_closes_settles_whoever_waits() -> None:
         await home.settled()
         await home.settled()
     assert fleet.asked == ["join", "leave"]
+
+
+async def test_what_comes_back_asks_again_for_what_it_had_and_for_what_was_interrupted() -> None:
+    fleet = _Fleet()
+    answers: list[Answer] = []
+    home = _home(fleet, comes_back=True)
+    home.holds["had"] = CloseProducer(producer="had")
+    home.want(CloseProducer(producer="open"), answers.append)
+    await until(lambda: len(fleet.answers) == 1)
+    home.lose()
+    home.want(CloseProducer(producer="later"), answers.append)
+    home.come_back(_joined(2))
+    await until(lambda: len(fleet.answers) == 4)
+    assert fleet.asked == ["join", "open", "had", "open", "later"]
+    assert (home.place.worker if home.place else None, home.generation, home.is_lost) == ("w2", 2, False)
+    fleet.answers[0](Answer({"from": "the grave"}))
+    for answer in fleet.answers[1:]:
+        answer(Answer({}))
+    await home.settled()
+    assert answers == [Answer({}), Answer({})]
+
+
+async def test_a_place_that_is_lost_again_at_once_changes_nothing() -> None:
+    fleet = _Fleet()
+    answers: list[Answer] = []
+    home = _home(fleet, comes_back=True)
+    home.want(CloseProducer(producer="open"), answers.append)
+    await until(lambda: fleet.answers)
+    for generation in (2, 3):
+        home.lose()
+        home.come_back(_joined(generation))
+    await until(lambda: len(fleet.answers) == 2)
+    home.lose()
+    assert answers == []
+    home.come_back(_joined(4))
+    await until(lambda: len(fleet.answers) == 3)
+    fleet.answers[2](Answer({}))
+    await home.settled()
+    assert (answers, fleet.asked) == ([Answer({})], ["join", "open", "open", "open"])
+
+
+async def test_without_another_place_whoever_waits_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(homes, "COME_BACK_WITHIN_S", 0.01)
+    fleet = _Fleet()
+    answers: list[Answer] = []
+    home = _home(fleet, comes_back=True)
+    await home.settled()
+    home.lose()
+    home.want(INTENT, answers.append)
+    await home.settled()
+    assert [answer.refusal.error for answer in answers if answer.refusal] == ["Error"]
+    assert fleet.asked == ["join"]
