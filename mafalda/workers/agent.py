@@ -144,7 +144,7 @@ class Agent:
             self.routers,
             self.mirrors,
             self.direct_data,
-            has_room=lambda room: self.machine.room(room) is not None,
+            has_room=self.machine.serves,
         )
         self.guests = Guests(bus, config, tasks, self.supervisor)
         self.actors: dict[tuple[str, str], PeerActor] = {}
@@ -268,9 +268,10 @@ class Agent:
                     actor.ask(entry)
             case told.LoadRoom(room):
                 self._room_task(room, self._load_room)
-            case told.ForgetRoom(room):
+            case told.RestRoom(room):
                 self.sources.room_gone(room)
                 self.mirrors.waiting.room_gone(room)
+            case told.ForgetRoom(room):
                 self._room_task(room, self._forget_room)
             case told.AdoptPeer():
                 self._adopt(instruction)

@@ -20,7 +20,7 @@ from mafalda.bus.tracing import handling
 from mafalda.contract import subjects
 from mafalda.contract.commands import PlacePeer
 from mafalda.contract.envelope import Message
-from mafalda.contract.errors import BusUnavailable, ErrorInfo, MafaldaError, NoCapacity, NotFound, WorkerDied
+from mafalda.contract.errors import BusUnavailable, ErrorInfo, MafaldaError, NoCapacity, NotFound, NotJoined, WorkerDied
 from mafalda.contract.events import (
     ClosedReason,
     ConsumerClosed,
@@ -188,26 +188,27 @@ class PeerActor:
         with handling(self._entry.message, "agent.place-peer", self._attributes()):
             intents = subjects.intent(self.room, self.peer, "*")
             stack.push_async_callback(services.following.remove, intents)
-            router, followed = await asyncio.gather(
+            router, *others = await asyncio.gather(
                 services.routers.acquire(self.room, self.live, self),
                 services.following.add(intents),
+                services.following.serve(stack, subjects.query(self.room, self.peer, "*"), handler=self._query),
                 return_exceptions=True,
             )
-            for error in (router, followed):
+            for error in (router, *others):
                 if isinstance(error, MafaldaError):
                     await self._not_placed(error)
                     return
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
-            pattern = subjects.query(self.room, self.peer, "*")
-            await services.following.serve(stack, pattern, handler=self._query)
             await self._welcome()
             missed = await self._missed(intents)
             log.info("peer placed", action="peer_placed", **self._ids(), cause=command.cause)
         services.execute(services.machine.on_peer_ready(self.room, self.peer, self.generation, missed))
 
     async def _query(self, delivery: Delivery) -> Message:
+        if self._router is None:
+            raise NotJoined("the peer is about to get its place", peer=self.peer)
         self.liveness.hear(_now())  # a peer that only watches the room is there too
         return await self._answer_query(self, delivery)
 

@@ -42,8 +42,15 @@ class LoadRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class RestRoom:
+    """Nothing of the room is here now; it is followed still, so that it can come back without its past being read."""
+
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetRoom:
-    """Nothing of the room is here any more."""
+    """Follow a room that rests no more."""
 
     room: str
 
@@ -155,6 +162,7 @@ class StandDown:
 
 Instruction = (
     LoadRoom
+    | RestRoom
     | ForgetRoom
     | AdoptPeer
     | DropPeer

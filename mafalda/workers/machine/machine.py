@@ -34,6 +34,7 @@ from mafalda.workers.machine.instructions import (
     OpenMirror,
     PlaceGone,
     RefuseRelay,
+    RestRoom,
     SettleMirror,
     StandDown,
     StartOver,
@@ -42,6 +43,8 @@ from mafalda.workers.machine.instructions import (
 )
 from mafalda.workers.machine.ownership import OwnPeer
 
+#: Empty rooms that are followed on, since reading the past of one that comes back takes the longer the more happened.
+MAX_RESTING = 256
 #: Why mirrors and consumers go when one of these takes their producer out of the fold.
 _REASONS: dict[type[events.Event] | type[commands.Command], ClosedReason] = {
     events.ProducerClosed: "producer-closed",
@@ -63,7 +66,7 @@ class _Held:
 
 @dataclass(slots=True)
 class _Line:
-    """A room that has something here, and how far it was taken in from the past.
+    """A room that has something here, or had a moment ago, and how far it was taken in from the past.
 
     ``backlog`` is there while that is being read; ``acted`` are commands from the past that were acted on already,
     should the follower bring them too.
@@ -88,6 +91,7 @@ class Machine:
         self._has_started = False
         self._servers_early: set[int] = set()
         self._lines: dict[str, _Line] = {}
+        self._resting: dict[str, None] = {}  # rooms that have nothing here, in the order in which they came to rest
 
     # --- reading the room -------------------------------------------------------------------------
 
@@ -99,6 +103,11 @@ class Machine:
         """The log sequence up to which everything in this room is in the fold."""
         line = self._lines.get(room)
         return max(self.seq, line.loaded_seq) if line else 0
+
+    def serves(self, room: str) -> bool:
+        """Whether anything of a room is here."""
+        line = self._lines.get(room)
+        return line is not None and bool(line.peers or line.mirrors)
 
     def has_peer(self, room: str, peer: str) -> bool:
         """Whether a peer has its place here."""
@@ -154,7 +163,7 @@ class Machine:
         due |= {entry.seq: entry for entry in backlog}
         for seq in sorted(due):
             found += self._room_entry(line, due[seq])
-        return found + self._forget_if_empty(room)
+        return found + self._rest_if_empty(room)
 
     def on_peer_ready(self, room: str, peer: str, generation: int, missed: list[Entry]) -> list[Instruction]:
         """A peer has what it needs here; ``missed`` was asked before we listened to it."""
@@ -169,7 +178,7 @@ class Machine:
         if own is None or own.generation != generation:
             return []
         del self._lines[room].peers[peer]
-        return self._forget_if_empty(room)
+        return self._rest_if_empty(room)
 
     def on_mirror_ended(self, key: MirrorKey, seq: int) -> list[Instruction]:
         """The mirror that the command ``seq`` ordered closes by our own decision, or could not be opened."""
@@ -178,7 +187,7 @@ class Machine:
         if line is None or held is None or held.seq != seq:
             return []
         del line.mirrors[key]
-        return self._forget_if_empty(key.room)
+        return self._rest_if_empty(key.room)
 
     def on_worker_up(self, worker: str) -> None:
         """A worker of ours can be used."""
@@ -197,7 +206,7 @@ class Machine:
                 if mirror.worker == worker or held.source == place:
                     del line.mirrors[mirror]
                     found.append(CloseMirror(mirror, "worker-died"))
-        return found + [item for room in list(self._lines) for item in self._forget_if_empty(room)]
+        return found + [item for room in list(self._lines) for item in self._rest_if_empty(room)]
 
     # --- intents ------------------------------------------------------------------------------------
 
@@ -248,7 +257,7 @@ class Machine:
         if reason is None:
             return found
         # What goes comes first: a peer that comes back brings the same producer ids with it.
-        return [*self._reconcile(line, room, reason), *found, *self._forget_if_empty(room)]
+        return [*self._reconcile(line, room, reason), *found, *self._rest_if_empty(room)]
 
     def _place(self, line: _Line, entry: Entry, place: commands.PlacePeer) -> list[Instruction]:
         found: list[Instruction] = []
@@ -262,6 +271,7 @@ class Machine:
         now = room.peers.get(place.peer) if room else None
         if now is None or now.generation != place.generation or not self._is_mine(entry):
             return found  # stale, or elsewhere, or on a worker whose death the allocators are about to learn
+        self._resting.pop(place.room, None)
         line.peers[place.peer] = OwnPeer(place.room, place.peer, place.worker, place.generation, place.join)
         return [*found, AdoptPeer(place, entry)]
 
@@ -271,6 +281,7 @@ class Machine:
             return []
         if error := self._why_no_relay(order):
             return [RefuseRelay(order, entry, error)]
+        self._resting.pop(order.room, None)
         line.mirrors[key] = _Held(order.source, entry.seq)
         return [OpenMirror(key, order, entry)]
 
@@ -310,16 +321,27 @@ class Machine:
                 found.append(CloseMirror(key, reason))
         return [*found, CheckWaiting(room)]
 
-    def _forget_if_empty(self, room: str) -> list[Instruction]:
+    def _rest_if_empty(self, room: str) -> list[Instruction]:
+        """Let go of a room that has nothing here. One that is empty everywhere may soon be back, and costs nothing."""
         line = self._lines.get(room)
         if line is None or line.backlog is not None or line.peers or line.mirrors:
             return []
-        del self._lines[room]
+        found: list[Instruction] = [] if room in self._resting else [RestRoom(room)]
+        self._resting[room] = None
+        state = self.room(room)
+        if state is not None and any(peer.place.server != self.server for peer in state.peers.values()):
+            return [*found, self._forget(room)]
+        if len(self._resting) > MAX_RESTING:
+            found.append(self._forget(next(iter(self._resting))))
+        return found
+
+    def _forget(self, room: str) -> ForgetRoom:
+        del self._lines[room], self._resting[room]
         if state := self.state.rooms.pop(room, None):
             for peer in state.peers.values():
                 if worker := self.state.worker(peer.place):
                     worker.peers.discard((room, peer.peer))
-        return [ForgetRoom(room)]
+        return ForgetRoom(room)
 
     # --- servers ------------------------------------------------------------------------------------
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from mafalda.contract import events, intents
 from mafalda.contract.errors import NotFound, StaleGeneration, WorkerDied
 from mafalda.testing.builders import subject_of
 from mafalda.testing.stories import Story, place
+from mafalda.workers.machine import machine
 from mafalda.workers.machine.instructions import (
     AdoptPeer,
     CheckWaiting,
@@ -21,6 +24,7 @@ from mafalda.workers.machine.instructions import (
     OpenMirror,
     PlaceGone,
     RefuseRelay,
+    RestRoom,
     SettleMirror,
     StandDown,
     StartOver,
@@ -102,18 +106,45 @@ def test_an_older_or_equal_placement_changes_nothing() -> None:
         assert not only(DropPeer, said)
 
 
-def test_the_last_peers_leaving_forgets_the_room_and_a_later_one_reads_it_again() -> None:
+def test_an_empty_room_rests_and_a_later_peer_finds_it_without_its_past_being_read() -> None:
     story = two_servers().joins("alice", "a-0")
     judged = Judged(story, "a", "a-0", "a-1")
     judged.read()
     judged_read(judged, story.leaves("alice"))
 
-    assert judged.machine.on_peer_ended(story.room_id, "alice", 1) == [ForgetRoom(story.room_id)]
+    assert judged.machine.on_peer_ended(story.room_id, "alice", 1) == [RestRoom(story.room_id)]
     assert judged.machine.room(story.room_id) is None
+    assert not judged.machine.serves(story.room_id)
 
     said = judged_read(judged, story.places("alice", "a-0", 2))
-    assert only(LoadRoom, said)
+    assert not only(LoadRoom, said)
     assert only(AdoptPeer, said)[0].command.generation == 2
+    assert judged.machine.serves(story.room_id)
+
+
+def test_a_resting_room_that_wakes_up_elsewhere_is_forgotten_and_read_again_when_it_comes_here() -> None:
+    story = two_servers().joins("alice", "a-0").leaves("alice")
+    judged = Judged(story, "a", "a-0", "a-1")
+    judged.read()
+    judged.machine.on_peer_ended(story.room_id, "alice", 1)
+
+    assert only(ForgetRoom, judged_read(judged, story.places("bob", "b-0"))) == [ForgetRoom(story.room_id)]
+    assert only(LoadRoom, judged_read(judged, story.places("alice", "a-0", 2)))
+
+
+def test_of_too_many_resting_rooms_the_first_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "MAX_RESTING", 2)
+    judged = Judged(two_servers(), "a", "a-0", "a-1")
+    judged.read()
+    forgotten: list[ForgetRoom] = []
+    for seq, room in enumerate(("r1", "r2", "r3"), start=10):
+        (placed,) = Story(room).places("alice", "a-0").entries
+        arrived = entry(seq, *placed[1:])
+        judged.machine.on_entry(arrived)
+        judged.machine.on_room_loaded(room, [arrived], seq)
+        forgotten += only(ForgetRoom, judged.machine.on_peer_ended(room, "alice", 1))
+
+    assert forgotten == [ForgetRoom("r1")]
 
 
 def test_the_end_of_an_older_placement_does_not_end_the_newer_one() -> None:
@@ -303,7 +334,7 @@ def test_a_mirror_keeps_its_room_when_no_peer_is_left() -> None:
     judged_read(judged, story.leaves("bob"))
     assert judged.machine.on_peer_ended("lobby", "bob", 1) == []
 
-    assert judged.machine.on_mirror_ended(opened.key, opened.entry.seq) == [ForgetRoom("lobby")]
+    assert judged.machine.on_mirror_ended(opened.key, opened.entry.seq) == [RestRoom("lobby"), ForgetRoom("lobby")]
 
 
 def test_a_producer_id_that_another_peer_had_first_is_given_up() -> None:
