@@ -13,7 +13,7 @@ from typing import Literal
 from mafalda.contract import commands, events, load, results
 from mafalda.contract.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
 from mafalda.contract.intents import INTENTS
-from mafalda.contract.notices import ChannelNotices, MessagesCarried
+from mafalda.contract.notices import ChannelNotices, RelayNotices
 from mafalda.contract.payload import Payload
 from mafalda.contract.queries import ANSWERS, QUERIES, REQUESTS
 from mafalda.contract.results import RESULTS
@@ -141,10 +141,10 @@ SERVER_NOTICE_CHANNEL = Channel(
     "serverNotices",
     "mafalda.server.{server}.notice.{action}",
     "notice",
-    "What an agent tells another without an answer: messages for mirrors of data producers. Never stored.",
+    "What an agent tells another without an answer, of producers that are relayed. Never stored.",
     ("agent",),
     ("agent",),
-    (MessagesCarried,),
+    (RelayNotices,),
     False,
 )
 REQUEST_CHANNEL = Channel(
@@ -241,7 +241,7 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
             return (payload.room, payload.server) == (address.room, address.server)
         case commands.OpenRelay():
             return (payload.room, payload.target.server) == (address.room, address.server)
-        case MessagesCarried():
+        case RelayNotices():
             return payload.target.server == address.server
         case events.LoadSampled():
             return payload.load.server == address.server

@@ -2,7 +2,7 @@
 
 An application that speaks the worker's channel sends media through it and hears of its objects (``docs/dropin.md``).
 Application to agent on ``…peer.{peer}.notice.channel``, agent to the application's inbox, agent to agent on
-``…server.{server}.notice.messages``.
+``…server.{server}.notice.relay``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ class ChannelNotices(Notice):
     items: list[ChannelNotice]
 
 
-class MessagesCarried(Notice):
-    """Messages that a data producer sent, for a mirror of it on the reading agent's worker.
+class RelayNotices(Notice):
+    """What crosses a relay beside its pipe: messages of a direct data producer, and scores of a producer.
 
-    SCTP has no word for sub-channels, so what an application sends by its data producer crosses no pipe.
+    SCTP has no word for sub-channels, so what an application sends by its data producer crosses no pipe
+    (``DATAPRODUCER_SEND``); and a worker scores a piped producer by what crossed, not by what reached its origin
+    (``PRODUCER_SCORE``, with ``scores`` by encoding).
     """
 
-    action = "messages"
+    action = "relay"
     room: Id
     source: Place
     target: Place
@@ -55,4 +57,4 @@ def first_batch(items: Sequence[ChannelNotice]) -> list[ChannelNotice]:
     return list(items[:MAX_BATCH])
 
 
-NOTICES: tuple[type[Notice], ...] = (ChannelNotices, MessagesCarried)
+NOTICES: tuple[type[Notice], ...] = (ChannelNotices, RelayNotices)

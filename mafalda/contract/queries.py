@@ -175,6 +175,7 @@ class ProducerCarried(Answer):
     label: str = ""
     protocol: str = ""
     direct: bool = Field(False, description="Its messages come one by one as notices, not over the pipe.")
+    scores: list[int] = Field(default_factory=list, description="At its origin, by encoding, each from 0 to 10.")
 
 
 class SetCarried(Request):

@@ -283,7 +283,7 @@ _SENT = ChannelNotice(
 )
 _NOTICES: tuple[Payload, ...] = (
     notices.ChannelNotices(items=[_SENT]),
-    notices.MessagesCarried(room=ROOM, source=THERE, target=HERE, items=[_SENT]),
+    notices.RelayNotices(room=ROOM, source=THERE, target=HERE, items=[_SENT]),
 )
 
 #: One good example of every message, by its class.
@@ -323,7 +323,7 @@ def subject_of(payload: Payload, *, room: str = ROOM, peer: str = PEER, server: 
             room, server = payload.room, payload.server
         case commands.OpenRelay():
             room, server = payload.room, payload.target.server
-        case notices.MessagesCarried():
+        case notices.RelayNotices():
             server = payload.target.server
         case events.LoadSampled():
             server = payload.load.server

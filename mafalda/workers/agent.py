@@ -21,12 +21,12 @@ from mafalda.contract.channels import fits
 from mafalda.contract.envelope import Message, decode
 from mafalda.contract.errors import AlreadyExists, MafaldaError, MalformedMessage
 from mafalda.contract.events import ServerStarted, ServerStopped, WorkerDied, WorkerStarted
-from mafalda.contract.notices import MessagesCarried
+from mafalda.contract.notices import RelayNotices
 from mafalda.contract.payload import Payload, Place
 from mafalda.contract.queries import CarryProducer, ClosePipe, ConnectPipe, QueryServer, ServerInventory, SetCarried
 from mafalda.mediasoup.errors import WorkerDied as WorkerDeath
+from mafalda.workers.beside import Beside
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.direct_data import DirectData
 from mafalda.workers.following import Following
 from mafalda.workers.guests import Guests, answer_any_query, handle_any_intent
 from mafalda.workers.guests.guest import Guest
@@ -39,6 +39,7 @@ from mafalda.workers.peers import PeerActor
 from mafalda.workers.pipes import SourcePort
 from mafalda.workers.producers import yield_producer
 from mafalda.workers.routers import Routers
+from mafalda.workers.scores import Scores
 from mafalda.workers.services import Services
 from mafalda.workers.sources import Sources
 from mafalda.workers.supervisor import LiveWorker, Supervisor
@@ -126,14 +127,16 @@ class Agent:
         self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks)
         self.pipes = TargetPipes(config, tasks, self.supervisor, self.routers, port_of=self._port_of, lives=self._lives)
-        self.direct_data = DirectData(config.server, tasks, self._voice)
+        self.beside = Beside(config.server, tasks, self._voice)
+        self.scores = Scores(self.beside)
         self.mirrors = Mirrors(
             config,
             tasks,
             self._voice,
             self.machine,
             self.pipes,
-            self.direct_data,
+            self.beside,
+            self.scores,
             port_of=self._port_of,
             on_ended=self._mirror_ended,
         )
@@ -143,7 +146,8 @@ class Agent:
             self.supervisor,
             self.routers,
             self.mirrors,
-            self.direct_data,
+            self.beside,
+            self.scores,
             has_room=self.machine.serves,
         )
         self.guests = Guests(bus, config, tasks, self.supervisor)
@@ -188,7 +192,8 @@ class Agent:
             supervisor=self.supervisor,
             routers=self.routers,
             mirrors=self.mirrors,
-            direct_data=self.direct_data,
+            beside=self.beside,
+            scores=self.scores,
             guests=self.guests,
             execute=self.execute,
         )
@@ -439,8 +444,8 @@ class Agent:
                 log.warning("notice refused", action="notice_refused", subject=delivery.subject, reason=str(error))
                 continue
             address = subjects.parse(delivery.subject)
-            if address is not None and fits(address, message.data) and isinstance(message.data, MessagesCarried):
-                self.direct_data.hear(message.data)
+            if address is not None and fits(address, message.data) and isinstance(message.data, RelayNotices):
+                self.beside.hear(message.data)
 
     async def inventory(self) -> ServerInventory:
         """What the workers really have."""

@@ -129,10 +129,12 @@ async def _consume(actor: PeerActor, intent: intents.Consume, mirror: Mirror | N
         )
         wanted.keep()
     actor.adopt_consumer(intent.consumer, Heard(consumer, intent.producer, intent.transport, mirror))
-    return Outcome(_consume_result(actor, intent, consumer, relayed=mirror is not None))
+    return Outcome(_consume_result(actor, intent, consumer, mirror))
 
 
-def _consume_result(actor: PeerActor, intent: intents.Consume, consumer: Consumer, *, relayed: bool) -> ConsumeResult:
+def _consume_result(
+    actor: PeerActor, intent: intents.Consume, consumer: Consumer, mirror: Mirror | None
+) -> ConsumeResult:
     return ConsumeResult(
         consumer=intent.consumer,
         producer=intent.producer,
@@ -143,8 +145,8 @@ def _consume_result(actor: PeerActor, intent: intents.Consume, consumer: Consume
         rtp_parameters=consumer.rtp_parameters,
         paused=consumer.paused,
         producer_paused=consumer.producer_paused,
-        relayed=relayed,
-        score=consumer.score,
+        relayed=mirror is not None,
+        score=actor.services.scores.shown(mirror.key, consumer) if mirror else consumer.score,
     )
 
 

@@ -25,12 +25,14 @@ from mafalda.contract.ids import derived_id
 from mafalda.contract.payload import Place
 from mafalda.contract.queries import CarryProducer, ProducerCarried, SetCarried
 from mafalda.mediasoup import DataProducer, PipeTransport, Producer
+from mafalda.workers import direct_data
+from mafalda.workers.beside import Beside, Stop
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.direct_data import DirectData
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.machine import Demand, Machine
 from mafalda.workers.machine.instructions import MirrorKey, OpenMirror
 from mafalda.workers.pipes import PipeKey
+from mafalda.workers.scores import Scores
 from mafalda.workers.target_pipes import PortOf, TargetPipes
 from mafalda.workers.tasks import Tasks
 from mafalda.workers.voice import Voice
@@ -54,6 +56,7 @@ class Mirror:
     demand: Demand
     state: Literal["opening", "open", "closed"] = "opening"
     producer: Producer | DataProducer | None = None
+    stop_hearing: Stop | None = None
     reason: ClosedReason = "producer-closed"
     carried: Literal["flowing", "paused"] = "flowing"
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,7 +77,8 @@ class Mirrors:
         voice: Says what came of the orders.
         machine: Knows what is wanted.
         pipes: Our ends.
-        direct_data: Brings what a pipe cannot.
+        beside: Brings what a pipe cannot.
+        scores: Keeps the origin's.
         port_of: The source's side on a server, asked because of some message.
         on_ended: Called when a mirror ends by our own decision.
     """
@@ -86,7 +90,8 @@ class Mirrors:
         voice: Voice,
         machine: Machine,
         pipes: TargetPipes,
-        direct_data: DirectData,
+        beside: Beside,
+        scores: Scores,
         *,
         port_of: PortOf,
         on_ended: Callable[[Mirror], None],
@@ -96,7 +101,8 @@ class Mirrors:
         self._voice = voice
         self._machine = machine
         self._pipes = pipes
-        self._direct_data = direct_data
+        self._beside = beside
+        self._scores = scores
         self._port_of = port_of
         self._on_ended = on_ended
         self.by_key: dict[MirrorKey, Mirror] = {}
@@ -191,6 +197,8 @@ class Mirrors:
     async def _open(self, mirror: Mirror) -> None:
         async with asyncio.timeout(self._config.relay_open_timeout_s):
             end = await self._pipes.acquire(mirror.pipe, mirror, cause=mirror.cause)
+            if not mirror.order.data:
+                mirror.stop_hearing = self._scores.expect(mirror.pipe, mirror.key.producer)
             mirror.producer = await self._produce(mirror, end, await self._carry(mirror))
         order = mirror.order
         opened = RelayOpened(producer=order.producer, data=order.data, source=order.source, target=order.target)
@@ -219,6 +227,7 @@ class Mirrors:
             )
         if carried.media_kind is None or carried.rtp_parameters is None:
             raise RelayFailed("the source answers without RTP parameters", producer=mirror.key.producer)
+        self._scores.begin(mirror.pipe, mirror.key.producer, carried.scores)
         return await end.produce(
             id=mirror.key.producer,
             kind=carried.media_kind,
@@ -233,7 +242,7 @@ class Mirrors:
         producer = await transport.produce_data(
             id=mirror.key.producer, label=carried.label, protocol=carried.protocol, paused=carried.paused
         )
-        self._direct_data.expect(mirror.pipe, producer)
+        mirror.stop_hearing = direct_data.mirror(self._beside, mirror.pipe, producer)
         return producer
 
     async def _settle(self, mirror: Mirror) -> bool:
@@ -372,6 +381,8 @@ class Mirrors:
             del self._ending[key]
 
     async def _release(self, mirror: Mirror) -> None:
+        if mirror.stop_hearing is not None:
+            mirror.stop_hearing()
         try:
             if mirror.producer is not None:
                 await mirror.producer.close()

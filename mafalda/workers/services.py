@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mafalda.bus.protocol import Bus
+from mafalda.workers.beside import Beside
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.direct_data import DirectData
 from mafalda.workers.following import Following
 from mafalda.workers.machine import Machine
 from mafalda.workers.machine.instructions import Instruction
 from mafalda.workers.mirrors import Mirrors
 from mafalda.workers.routers import Routers
+from mafalda.workers.scores import Scores
 from mafalda.workers.supervisor import Supervisor
 from mafalda.workers.tasks import Tasks
 from mafalda.workers.voice import Voice
@@ -38,7 +39,8 @@ class Services:
     supervisor: Supervisor
     routers: Routers
     mirrors: Mirrors
-    direct_data: DirectData
+    beside: Beside
+    scores: Scores
     guests: Guests
     execute: Callable[[Iterable[Instruction]], None]
     #: Producers that were opened here, by room and id: the fold learns of them a moment later.

@@ -25,11 +25,12 @@ from mafalda.contract.queries import (
 )
 from mafalda.contract.rtp import CodecMapping, EncodingMapping, RtpMapping
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, PipeTransport, Producer
+from mafalda.workers.beside import Beside, Stop
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.direct_data import Carriage, DirectData
 from mafalda.workers.machine.instructions import MirrorKey
 from mafalda.workers.pipes import Locks, PipeKey, describe, join, make_end
 from mafalda.workers.routers import Routers
+from mafalda.workers.scores import Scores
 from mafalda.workers.supervisor import Supervisor
 from mafalda.workers.tasks import Tasks
 
@@ -49,12 +50,14 @@ class Upstream(Protocol):
     def drop(self, key: MirrorKey, who: Hashable) -> None: ...
 
 
-Carrier = Consumer | DataConsumer | Carriage
+#: What sends a producer over the pipe, or the direct data producer whose messages go beside it.
+Carrier = Consumer | DataConsumer | DataProducer
 
 
 @dataclass(slots=True, eq=False)
 class _Carry:
     consuming: asyncio.Task[Carrier]
+    stops: list[Stop] = field(default_factory=list)  # called when it is carried no more
 
     @property
     def consumer(self) -> Carrier | None:
@@ -78,7 +81,8 @@ class Sources:
         supervisor: The workers.
         routers: Their routers.
         upstream: The mirrors, for what is carried on.
-        direct_data: Carries what a pipe cannot.
+        beside: Carries what a pipe cannot.
+        scores: Tells the origin's.
         has_room: Whether anything of a room is here.
     """
 
@@ -89,7 +93,8 @@ class Sources:
         supervisor: Supervisor,
         routers: Routers,
         upstream: Upstream,
-        direct_data: DirectData,
+        beside: Beside,
+        scores: Scores,
         *,
         has_room: Callable[[str], bool],
     ) -> None:
@@ -98,7 +103,8 @@ class Sources:
         self._supervisor = supervisor
         self._routers = routers
         self._upstream = upstream
-        self._direct_data = direct_data
+        self._beside = beside
+        self._scores = scores
         self._has_room = has_room
         self._pipes: dict[PipeKey, _Pipe] = {}
         self._locks = Locks()
@@ -174,9 +180,8 @@ class Sources:
             raise NotFound("this producer is not carried", producer=request.producer)
         if request.wanted == "closed":
             self._evict(key, pipe, request.producer, carry)
-            if not isinstance(consumer, Carriage):
-                await consumer.close()
-        elif not isinstance(consumer, Carriage):
+            await self._stop(consumer, carry)
+        elif not isinstance(consumer, DataProducer):
             paused = request.wanted == "paused"
             self._tell_upstream(key, request.producer, paused=paused)
             await (consumer.pause() if paused else consumer.resume())
@@ -200,8 +205,8 @@ class Sources:
         if pipe and carry:
             consumer = carry.consumer
             self._evict(key, pipe, producer, carry)
-            if consumer and not isinstance(consumer, Carriage):
-                self._tasks.spawn(consumer.close(), f"stop carrying {producer}")
+            if consumer:
+                self._tasks.spawn(self._stop(consumer, carry), f"stop carrying {producer}")
 
     def place_gone(self, place: Place) -> None:
         """A worker is dead: close the pipes to it, forget those from it."""
@@ -215,16 +220,22 @@ class Sources:
 
     async def _consume(self, key: PipeKey, pipe: _Pipe, request: CarryProducer) -> Carrier:
         self._tell_upstream(key, request.producer, paused=False)
-        direct = self._direct_producer(key, request)
+        carry, router = pipe.carries[request.producer], self._routers.existing(key.room, key.source.worker)
+        data_producer = router.get_data_producer(request.producer) if router and request.data else None
         consumer: Carrier
-        if direct is not None:
-            consumer = self._direct_data.carry(key, direct)
+        if data_producer is not None and data_producer.type == "direct":
+            consumer = data_producer
+            carry.stops.append(self._beside.carry(key, data_producer.id))
         elif request.data:
             consumer = await pipe.end.consume_data(data_producer_id=request.producer)
         else:
             consumer = await pipe.end.consume(producer_id=request.producer)
-        ending = consumer.producer if isinstance(consumer, Carriage) else consumer
-        ending.on(ending.CLOSE, lambda _: self._ended(key, pipe, request.producer, consumer))
+            if router and (producer := router.get_producer(request.producer)):
+                carry.stops.append(self._scores.carry(key, producer))
+        carry.stops.append(consumer.on(consumer.CLOSE, lambda _: self._ended(key, pipe, request.producer, consumer)))
+        if pipe.carries.get(request.producer) is not carry:  # it was to be carried no more in the meantime
+            await self._stop(consumer, carry)
+            raise NotFound("this producer is not carried any more", producer=request.producer)
         log.info(
             "producer carried",
             action="producer_carried",
@@ -235,16 +246,10 @@ class Sources:
         )
         return consumer
 
-    def _direct_producer(self, key: PipeKey, request: CarryProducer) -> DataProducer | None:
-        router = self._routers.existing(key.room, key.source.worker)
-        producer = router.get_data_producer(request.producer) if router and request.data else None
-        return producer if producer and producer.type == "direct" else None
-
     def _describe(self, key: PipeKey, consumer: Carrier) -> ProducerCarried:
-        if isinstance(consumer, Carriage):
-            producer = consumer.producer
+        if isinstance(consumer, DataProducer):
             return ProducerCarried(
-                label=producer.label, protocol=producer.protocol, paused=producer.paused, direct=True
+                label=consumer.label, protocol=consumer.protocol, paused=consumer.paused, direct=True
             )
         if isinstance(consumer, DataConsumer):
             return ProducerCarried(
@@ -262,6 +267,7 @@ class Sources:
             type=origin.type,
             rtp_parameters=consumer.rtp_parameters,
             rtp_mapping=_mapping(origin, consumer) if origin.given_mapping is not None else None,
+            scores=list(self._scores.now(key, origin)),
             paused=consumer.producer_paused,
         )
 
@@ -276,9 +282,13 @@ class Sources:
     def _evict(self, key: PipeKey, pipe: _Pipe, producer: str, carry: _Carry) -> None:
         if pipe.carries.get(producer) is carry:
             del pipe.carries[producer]
-            if isinstance(carry.consumer, Carriage):
-                carry.consumer.stop()
+            _tell_no_more(carry)
             self._upstream.drop(MirrorKey(key.room, producer, key.source.worker), key)
+
+    async def _stop(self, consumer: Carrier, carry: _Carry) -> None:
+        _tell_no_more(carry)
+        if not isinstance(consumer, DataProducer):
+            await consumer.close()
 
     async def _close(self, key: PipeKey) -> None:
         pipe = self._pipes.pop(key, None)
@@ -294,6 +304,12 @@ class Sources:
     def _close_all(self, is_meant: KeyTest) -> None:
         for key in [key for key in self._pipes if is_meant(key)]:
             self._tasks.spawn(self._close(key), f"pipe from {key.source.worker} close")
+
+
+def _tell_no_more(carry: _Carry) -> None:
+    for stop in carry.stops:
+        stop()
+    carry.stops.clear()
 
 
 def _mapping(producer: Producer, consumer: Consumer) -> RtpMapping:

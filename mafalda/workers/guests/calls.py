@@ -233,7 +233,13 @@ async def _open_consumer(guest: Guest, intent: intents.Consume, call: ChannelCal
     with Wanted(actor, intent.producer, intent.consumer, mirror, paused=intent.paused) as wanted:
         consumer, answer = await raw.consume(_transport(guest, intent.transport), body)
         wanted.keep()
-    guest.watch(consumer)
+    score = consumer.score
+    if mirror is None:
+        guest.watch(consumer)
+    else:
+        guest.watch_relayed(consumer, mirror.key)
+        score = actor.services.scores.shown(mirror.key, consumer)
+        answer = {**answer, "score": score.to_json_dict()}
     actor.adopt_consumer(intent.consumer, Heard(consumer, intent.producer, intent.transport, mirror))
     result = ConsumeResult(
         consumer=intent.consumer,
@@ -246,7 +252,7 @@ async def _open_consumer(guest: Guest, intent: intents.Consume, call: ChannelCal
         paused=consumer.paused,
         producer_paused=consumer.producer_paused,
         relayed=mirror is not None,
-        score=consumer.score,
+        score=score,
     )
     return Outcome(result, secret=accepted(guest, intent, answer))
 

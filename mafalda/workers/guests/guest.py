@@ -18,12 +18,12 @@ from mafalda.contract.channels import fits
 from mafalda.contract.envelope import decode
 from mafalda.contract.errors import BadInput, MafaldaError
 from mafalda.contract.notices import ChannelNotices
-from mafalda.mediasoup import DataProducer, Producer, RtpObserver, raw
+from mafalda.mediasoup import Consumer, DataProducer, Producer, RtpObserver, raw
 from mafalda.mediasoup.channel_json import from_json
 from mafalda.mediasoup.direct_transport import DirectTransport
 from mafalda.mediasoup.entity import Entity
 from mafalda.mediasoup.scopes import unscoped
-from mafalda.workers.direct_data import SEND
+from mafalda.workers.direct_data import SEND, send
 from mafalda.workers.guests.house import Guests
 from mafalda.workers.machine.instructions import MirrorKey
 from mafalda.workers.peers import PeerActor
@@ -51,14 +51,27 @@ class Guest:
         """By the consumer that stands for it: observer and producer."""
         return self._observed
 
-    def watch(self, entity: Entity) -> None:
-        """Tell the application everything that the worker says of this object."""
+    def watch(self, entity: Entity, *, but: str = "") -> None:
+        """Tell the application everything that the worker says of this object, but for one event."""
 
         def told(event: str, body: dict[str, Any]) -> None:
-            if self.inbox is not None:
+            if self.inbox is not None and event != but:
                 self.house.tell(self.inbox, event, entity.id, unscoped(body, self.actor.router.scope))
 
         raw.tap(entity, told)
+
+    def watch_relayed(self, consumer: Consumer, key: MirrorKey) -> None:
+        """As ``watch``, for a consumer of a mirror: the producer's score is shown as it is at its origin."""
+        scores = self.actor.services.scores
+
+        def tell_score() -> None:
+            if self.inbox is not None:
+                body = {"score": scores.shown(key, consumer).to_json_dict()}
+                self.house.tell(self.inbox, "CONSUMER_SCORE", consumer.id, body)
+
+        self.watch(consumer, but="CONSUMER_SCORE")
+        consumer.on(consumer.SCORE, lambda _: tell_score())
+        scores.watch(key, consumer, tell_score)
 
     async def listen(self) -> None:
         """Hear what the application tells its objects, from now on."""
@@ -93,7 +106,7 @@ class Guest:
     def _take(self, notice: ChannelNotice) -> None:
         actor, entity = self.actor, self.find(notice.handler)
         if notice.event == SEND and isinstance(entity, DataProducer):
-            actor.services.direct_data.send(actor.room, actor.place.worker, entity, notice)
+            send(actor.services.beside, actor.room, actor.place.worker, entity, notice)
         elif entity is not None and isinstance(entity, _TELLABLE.get(notice.event, ())):
             raw.notify(actor.live.worker, notice.event, entity.channel_id, from_json(notice.body))
 

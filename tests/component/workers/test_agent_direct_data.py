@@ -12,13 +12,14 @@ from mafalda.contract import subjects
 from mafalda.contract.channel_calls import ChannelNotice
 from mafalda.contract.envelope import decode
 from mafalda.contract.errors import InvalidParameters
-from mafalda.contract.notices import MessagesCarried
+from mafalda.contract.notices import RelayNotices
 from mafalda.contract.payload import Place
 from mafalda.mediasoup import DataConsumer, DataProducer, Router, create_worker
 from mafalda.mediasoup.channel_json import to_json
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
-from mafalda.workers.direct_data import SEND, DirectData
+from mafalda.workers.beside import Beside
+from mafalda.workers.direct_data import SEND, mirror, send
 from mafalda.workers.pipes import PipeKey
 from mafalda.workers.tasks import own_tasks
 from mafalda.workers.voice import Voice
@@ -61,20 +62,20 @@ async def _hop(router: Router) -> _Hop:
 
 
 @asynccontextmanager
-async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[DirectData]:
+async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[Beside]:
     """What an agent has of this, which hears what other agents tell it."""
     bus = MemoryBus(broker)
     async with own_tasks() as tasks, bus.listen(subjects.agent_notice(server, "*")) as deliveries:
-        direct_data = DirectData(server, tasks, Voice(bus, server))
+        beside = Beside(server, tasks, Voice(bus, server))
 
         async def hear() -> None:
             async for delivery in deliveries:
                 carried = decode(delivery.data).data
-                assert isinstance(carried, MessagesCarried)
-                direct_data.hear(carried)
+                assert isinstance(carried, RelayNotices)
+                beside.hear(carried)
 
         tasks.spawn(hear(), "hears")
-        yield direct_data
+        yield beside
 
 
 async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() -> None:
@@ -87,12 +88,12 @@ async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() ->
         _agent("b", broker) as there,
     ):
         origin, near, far = [await _hop(await worker.create_router(media_codecs=[], scope=name)) for name in "xyz"]
-        first, second = here.carry(FIRST, origin.producer), here.carry(SECOND, near.producer)
-        here.expect(FIRST, near.producer)
-        there.expect(SECOND, far.producer)
+        stop_first, stop_second = here.carry(FIRST, CHAT), here.carry(SECOND, CHAT)
+        mirror(here, FIRST, near.producer)
+        mirror(there, SECOND, far.producer)
 
         def say(notice: ChannelNotice) -> None:
-            here.send(ROOM, ORIGIN.worker, origin.producer, notice)
+            send(here, ROOM, ORIGIN.worker, origin.producer, notice)
 
         for notice in (_said("1"), _said("not for 1", subchannels=(2,)), _said("2", subchannels=(1, 2)), _said("3")):
             say(notice)
@@ -100,8 +101,8 @@ async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() ->
             assert await hop.until("3") == ["1", "2", "3"]
 
         # What does not come over the mirror's own relay, or is no message, is not believed.
-        there.hear(MessagesCarried(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
-        there.hear(MessagesCarried(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
+        there.hear(RelayNotices(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
+        there.hear(RelayNotices(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
         with pytest.raises(InvalidParameters):
             say(ChannelNotice(event=SEND, handler=CHAT, body={"ppid": "text"}))
         say(_said("4"))
@@ -111,16 +112,16 @@ async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() ->
         await origin.producer.pause()
         say(_said("paused"))
         await origin.producer.resume()
-        second.stop()
+        stop_second()
         say(_said("5"))
         assert await near.until("5") == ["1", "2", "3", "4", "5"]
-        first.stop()
+        stop_first()
         say(_said("6"))
         assert (await origin.until("6"))[-2:] == ["5", "6"]
         assert (near.heard[-1], far.heard[-1]) == ("5", "4")
 
         # A mirror that has closed hears no more, and nobody minds.
-        here.carry(FIRST, origin.producer)
+        here.carry(FIRST, CHAT)
         await near.producer.close()
         say(_said("7"))
         assert (await origin.until("7"))[-1] == "7"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from pathlib import Path
 
 from mafalda.mediasoup import Consumer, DataConsumer, DirectTransport, Producer, Router, Worker
@@ -61,6 +62,7 @@ async def test_rtp_crosses_servers_in_order(tmp_path: Path) -> None:
             await _rtp_crosses(fleet, worker)
             await _simulcast_crosses(fleet, worker)
             await _messages_cross(fleet, worker)
+            await _score_crosses(fleet, worker)
 
 
 async def test_simulcast_layers_are_chosen_behind_a_relay(fleet: Up, worker: Worker) -> None:
@@ -209,6 +211,41 @@ async def test_pause_resume_and_close_cross_workers(fleet: Up, worker: Worker) -
     await until(lambda: seen == ["producerpause", "producerresume"])
     await producer.close()
     await until(lambda: seen == ["producerpause", "producerresume", "producerclose"])
+
+
+async def test_a_consumer_elsewhere_is_shown_the_score_that_its_producer_has_at_its_origin(
+    fleet: Up, worker: Worker
+) -> None:
+    await _score_crosses(fleet, worker)
+
+
+async def _score_crosses(fleet: Up, worker: Worker) -> None:
+    """What was lost before the relay was there counts, and so does that it gets better."""
+    router = await _router(worker)
+    here = await router.create_direct_transport()
+    there = await _apart(fleet, router, here.id)
+    producer = await here.produce(**vp8(44))
+    sequence = 0
+
+    async def send(packets: int, *, lost: int = 0) -> None:
+        nonlocal sequence
+        for _ in range(packets):
+            producer.send(vp8_packet(sequence, 44, key_frame=True))
+            sequence += 1
+        sequence += lost
+        here.send_rtcp(struct.pack(">BBHIQIII", 0x80, 200, 6, 44, 0, 0, packets, packets))  # RFC 3550, 6.4.1
+        await asyncio.sleep(0.02)  # reports have an interval
+
+    async with asyncio.timeout(20):
+        while not producer.score or not 0 < producer.score[0].score < 10:
+            await send(20, lost=3)
+    poor = producer.score[0].score
+    far = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
+    assert (far.score.producer_score, far.score.producer_scores) == (poor, (poor,))
+    async with asyncio.timeout(20):
+        while producer.score[0].score < 10 or far.score.producer_scores != (10,):
+            await send(20)
+    assert far.score.producer_score == 10
 
 
 async def test_observers_hear_producers_wherever_they_are(fleet: Up, worker: Worker) -> None:
