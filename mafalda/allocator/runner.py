@@ -37,16 +37,12 @@ _SERVER_EVENTS = (
     events.WorkerStarted,
     events.WorkerDied,
 )
-#: What an allocator follows: all but peers' own events and the samples of loads.
-FOLLOWED = (
-    subjects.ALL_INTENTS,
-    subjects.ALL_RESULTS,
-    subjects.ALL_COMMANDS,
-    subjects.ALL_ROOM_EVENTS,
-    *(f"mafalda.server.*.event.{event.action}" for event in _SERVER_EVENTS),
-)
+#: An allocator follows all of the log: so any hole shows at the next entry, and nothing has to be read twice.
+FOLLOWED = subjects.LOG_SUBJECTS
 #: What is given to one allocator first.
-SHARED = (subjects.ALL_INTENTS, *FOLLOWED[4:])
+SHARED = (subjects.ALL_INTENTS, *(f"mafalda.server.*.event.{event.action}" for event in _SERVER_EVENTS))
+#: It hears loads themselves.
+_SAMPLES = f".event.{events.LoadSampled.action}"
 GROUP = "allocator"
 
 #: Entries folded before other tasks get the loop.
@@ -160,7 +156,9 @@ class Allocator:
     def _fold(self, delivery: Delivery) -> None:
         """Fold one entry. One that breaks the view is a bug, and must not stop the log's reader."""
         try:
-            if entry := read(delivery.seq, delivery.subject, delivery.data):
+            if delivery.subject.endswith(_SAMPLES):
+                self._view.pass_over(delivery.seq)
+            elif entry := read(delivery.seq, delivery.subject, delivery.data):
                 self._view.fold(entry, self._clock.now())
         except Exception:
             self._counters["broken-fold"] += 1

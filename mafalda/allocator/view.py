@@ -147,12 +147,16 @@ class View:
 
     # --- the log ---------------------------------------------------------------------------------
 
+    def pass_over(self, seq: int) -> None:
+        """A log entry that changes nothing here."""
+        self.seq = self.state.seq = max(seq, self.seq)
+
     def fold(self, entry: Entry, now: float) -> None:
         """Take in one log entry.
 
         Each is given once, in log order; one that a hole in the fast lane held up is taken in late.
         """
-        self.seq = self.state.seq = max(entry.seq, self.seq)
+        self.pass_over(entry.seq)
         address = entry.address
         if entry.error:
             self.counters[f"unreadable-{address.kind}"] += 1

@@ -28,6 +28,7 @@ class Hole(Enum):
 
     INTERRUPTED = "interrupted"
     OVERFLOWED = "overflowed"
+    FOUND = "found"  # in the log, by the audit
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,17 @@ from mafalda.bus.log import last_seq, read_log
 from mafalda.bus.patterns import check_pattern
 from mafalda.bus.protocol import Delivery
 from mafalda.bus.taps import Tapped
+from mafalda.bus.tasks import stop
 from mafalda.contract.errors import BusUnavailable, PermissionDenied
 from mafalda.contract.subjects import live
 
 _log = structlog.get_logger(__name__)
 
-#: Entries yielded on the fast lane's word before the log is read, even if the timer is not due.
+#: Entries yielded on the fast lane's word before the log is looked into, even if the timer is not due.
 _MAX_UNVERIFIED = 65536
 _RETRY_WAIT_S = 0.5
+#: What the log has and the fast lane brings is there by then.
+_ON_ITS_WAY_S = 1.0
 
 
 class NatsFollower:
@@ -41,6 +44,7 @@ class NatsFollower:
         self._denied: dict[str, PermissionDenied] = {}
         self._hole: str | None = "start" if whole_from_log else None
         self._mending: AsyncGenerator[Delivery, None] | None = None
+        self._auditing: asyncio.Task[None] | None = None
         self._audit_at_s = 0.0
         self.mends = 0
         self.ghosts = 0
@@ -86,6 +90,8 @@ class NatsFollower:
 
     async def close(self) -> None:
         """Unsubscribe; nothing is yielded after this."""
+        if self._auditing is not None:
+            await stop(self._auditing)
         await self._drop_mending()
         await self._connection.unsubscribe(*self._taps.values())
         self._taps.clear()
@@ -139,7 +145,7 @@ class NatsFollower:
         match self._ledger.offer(seq, previous, delivery.subject):
             case Verdict.YIELD:
                 if self._ledger.unverified > _MAX_UNVERIFIED:
-                    self._hole = "audit"
+                    self._audit()
                 return delivery
             case Verdict.MEND:
                 self._hole = "skipped"
@@ -149,8 +155,42 @@ class NatsFollower:
         now = asyncio.get_running_loop().time()
         if not self._audit_at_s:
             self._audit_at_s = now + self._connection.config.audit_interval_s
-        if now >= self._audit_at_s or not await self._arrivals.wait(self._audit_at_s - now):
-            self._hole = "audit"
+        if now >= self._audit_at_s:
+            self._audit()
+        await self._arrivals.wait(max(self._audit_at_s - now, 0.0))
+
+    # --- the audit -------------------------------------------------------------------------------
+
+    def _audit(self) -> None:
+        """Look into the log for what nobody has told of, beside the fast lane."""
+        self._audit_at_s = asyncio.get_running_loop().time() + self._connection.config.audit_interval_s
+        if self._auditing is None or self._auditing.done():
+            self._auditing = asyncio.create_task(self._look_for_holes(), name="follower audits")
+
+    async def _look_for_holes(self) -> None:
+        patterns = self._ledger.patterns
+        try:
+            end = await last_seq(self._connection)
+            lacking = await self._find_lacking(patterns, end)
+            if lacking:
+                await asyncio.sleep(_ON_ITS_WAY_S)
+        except (BusUnavailable, PermissionDenied) as error:
+            _log.warning("audit-failed", action="audit-failed", reason=str(error))
+        except Exception:
+            _log.exception("audit-failed", action="audit-failed")
+        else:
+            if any(self._ledger.lacks(seq, subject) for seq, subject in lacking):
+                self._arrivals.put(Hole.FOUND)
+            elif self._hole is None:
+                self._ledger.audited(patterns, end)
+
+    async def _find_lacking(self, patterns: list[str], end: int) -> list[tuple[int, str]]:
+        after_seq = self._ledger.verified
+        if end <= after_seq or not patterns:
+            return []
+        entries = read_log(self._connection, patterns, after_seq=after_seq, up_to_seq=end, headers_only=True)
+        async with aclosing(entries):
+            return [(it.seq, it.subject) async for it in entries if self._ledger.lacks(it.seq, it.subject)]
 
     # --- the safe lane ---------------------------------------------------------------------------
 
@@ -188,9 +228,7 @@ class NatsFollower:
                 await asyncio.sleep(_RETRY_WAIT_S)
         self._ledger.verify(end)
         self._hole = None
-        self._audit_at_s = asyncio.get_running_loop().time() + self._connection.config.audit_interval_s
-        if found or reason != "audit":
-            _log.info("follower-mended", action="follower-mended", hole=reason, found=found, stream_seq=end)
+        _log.info("follower-mended", action="follower-mended", hole=reason, found=found, stream_seq=end)
 
     async def _drop_mending(self) -> None:
         if self._mending is not None:

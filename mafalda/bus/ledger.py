@@ -8,7 +8,7 @@ sequence is skipped. What does not belong here: reading the log (``follower``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 
 from mafalda.bus.patterns import PatternSet, matches
@@ -75,9 +75,13 @@ class Ledger:
         self._passed(seq)
         return Verdict.YIELD
 
+    def lacks(self, seq: int, subject: str) -> bool:
+        """Whether an entry of the log should have been yielded and was not."""
+        return seq > self.verified and seq not in self._seen and self._is_followed(seq, subject)
+
     def logged(self, seq: int, subject: str) -> bool:
         """An entry read from the log: whether to yield it; if so, it counts as yielded."""
-        if seq <= self.verified or seq in self._seen or not self._is_followed(seq, subject):
+        if not self.lacks(seq, subject):
             return False
         self._passed(seq)
         return True
@@ -89,6 +93,11 @@ class Ledger:
             self._seen = {other for other in self._seen if other > seq}
         self.position = max(self.position, self.verified)
         self._advance()
+
+    def audited(self, patterns: Collection[str], seq: int) -> None:
+        """All entries of these patterns up to ``seq`` were found to be yielded."""
+        if all(pattern in patterns or base >= seq for pattern, base in self._bases.items()):
+            self.verify(seq)
 
     def _passed(self, seq: int) -> None:
         self._seen.add(seq)

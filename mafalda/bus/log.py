@@ -34,6 +34,11 @@ _log = structlog.get_logger(__name__)
 BATCH = 1000
 #: Seconds without a message that must come, until the consumer is given up.
 STALL_S = 2.0
+#: A consumer with several filters costs nats-server (2.15.1) 250 to 350 µs an entry where they take many of them; with
+#: one filter or none 10 µs. So above this share of a stretch of the log everything is read and looked at here.
+_DENSE_RATIO = 0.1
+#: In a stretch this short it makes no difference.
+_FEW = 200
 #: Seconds after which a server forgets a consumer whose reader died.
 _INACTIVE_S = 30
 _NS = 1_000_000_000
@@ -53,19 +58,28 @@ async def read_log(
 ) -> AsyncGenerator[Delivery, None]:
     """Entries of the log in order, from just after ``after_seq`` to ``up_to_seq`` (``None``: the end as of now).
 
+    With ``headers_only`` they come without their data.
+
     Raises:
         BusUnavailable: No progress within ``append_timeout_s``.
         PermissionDenied: This credential may not read the log.
     """
     end = await last_seq(connection) if up_to_seq is None else up_to_seq
     filters = cover(patterns)
-    wanted = None if sorted(filters) == sorted(set(patterns)) else PatternSet(patterns)
+    wanted = None if [*dict.fromkeys(patterns)] == filters else PatternSet(patterns)
     position = after_seq
     patience = _Patience(connection)
     while position < end:
-        settings = {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1}
+        settings = {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1, "filter_subjects": filters}
+        settings["headers_only"] = headers_only
+        if len(filters) > 1 and end - position > _FEW:
+            pending = await _count(connection, settings)
+            if pending == 0:
+                return
+            if pending > (end - position) * _DENSE_RATIO:
+                settings["filter_subjects"], wanted = [], PatternSet(patterns)
         try:
-            async with aclosing(_pull(connection, LOG_STREAM, {**settings, "filter_subjects": filters})) as messages:
+            async with aclosing(_pull(connection, LOG_STREAM, settings)) as messages:
                 async for message, seq in messages:
                     if seq > end:
                         return
@@ -183,8 +197,19 @@ async def _pull(connection: Connection, stream: str, settings: dict[str, Any]) -
         raise _Stalled(str(error)) from None
     finally:
         await connection.unsubscribe(tapped)
-        with suppress(BusUnavailable):  # then the server forgets it by itself
-            await connection.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{name}", b"")
+        await _forget(connection, stream, name)
+
+
+async def _count(connection: Connection, settings: dict[str, Any]) -> int:
+    """How many entries a consumer would give."""
+    name, pending = await _create_consumer(connection, LOG_STREAM, settings)
+    await _forget(connection, LOG_STREAM, name)
+    return pending
+
+
+async def _forget(connection: Connection, stream: str, name: str) -> None:
+    with suppress(BusUnavailable):  # then the server forgets it by itself
+        await connection.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{name}", b"")
 
 
 async def _create_consumer(connection: Connection, stream: str, settings: dict[str, Any]) -> tuple[str, int]:

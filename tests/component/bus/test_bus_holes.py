@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
 
+from mafalda.bus import follower as follower_module
 from mafalda.bus.config import BusConfig
 from mafalda.bus.follower import NatsFollower
+from mafalda.bus.log import read_log
 from mafalda.bus.nats_bus import connect
 from mafalda.bus.protocol import Expect, Follower
 from mafalda.bus.server import ServerConfig, run_server
@@ -114,6 +117,34 @@ async def test_a_lost_last_message_is_found_by_the_timer(nats_url: str, h: Any) 
         assert await h.take(follower, 2) == [1, 2]
         await h.append(bus, EVENT)
         assert await h.take(follower, 1) == [4]
+
+
+async def test_an_audit_does_not_hold_up_the_fast_lane(nats_url: str, h: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow_log(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        begun.set()
+        await may_end.wait()
+        async for entry in read_log(*arguments, **options):
+            yield entry
+
+    monkeypatch.setattr(follower_module, "read_log", slow_log)
+    async with (
+        connect(BusConfig(servers=(nats_url,), audit_interval_s=0.01)) as bus,
+        bus.follow("mafalda.room.r.>") as follower,
+    ):
+        lose(follower, 2)
+        await h.append(bus, EVENT, OTHER)
+        assert await h.take(follower, 1) == [1]
+        async with asyncio.timeout(10):
+            waiting = asyncio.ensure_future(h.take(follower, 1))
+            await begun.wait()
+            await h.append(bus, EVENT)
+            assert await waiting == [3]
+            may_end.set()
+            assert await h.take(follower, 1) == [2]
+        assert isinstance(follower, NatsFollower)
+        assert follower.mends == 1
 
 
 async def test_an_added_pattern_is_no_hole(nats_bus: Any, h: Any) -> None:
