@@ -212,11 +212,9 @@ class NatsFollower:
         self.mends += 1
         while True:
             try:
-                end = await last_seq(self._connection)
-                if end > self._ledger.verified and self._ledger.patterns:
-                    entries = read_log(
-                        self._connection, self._ledger.patterns, after_seq=self._ledger.verified, up_to_seq=end
-                    )
+                patterns, end = self._ledger.patterns, await last_seq(self._connection)
+                if end > self._ledger.verified and patterns:
+                    entries = read_log(self._connection, patterns, after_seq=self._ledger.verified, up_to_seq=end)
                     async with aclosing(entries):
                         async for entry in entries:
                             if self._ledger.logged(entry.seq, entry.subject):
@@ -226,7 +224,7 @@ class NatsFollower:
             except BusUnavailable as error:
                 _log.warning("follower-waits", action="follower-waits", hole=reason, reason=str(error))
                 await asyncio.sleep(_RETRY_WAIT_S)
-        self._ledger.verify(end)
+        self._ledger.audited(patterns, end)  # but what was added meanwhile and begins before that end
         self._hole = None
         _log.info("follower-mended", action="follower-mended", hole=reason, found=found, stream_seq=end)
 

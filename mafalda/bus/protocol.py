@@ -137,7 +137,10 @@ class Bus(Protocol):
         """
 
     def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
-        """Answer requests, several at once; a ``MafaldaError`` of the handler is answered as ``Rejected``."""
+        """Answer requests, several at once; a ``MafaldaError`` of the handler is answered as ``Rejected``.
+
+        What is unanswered at the end is refused with ``NotFound``, so that nobody waits for nothing.
+        """
 
     def inbox(self) -> AbstractAsyncContextManager[Inbox]:
         """Open an inbox."""

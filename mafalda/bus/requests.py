@@ -16,7 +16,14 @@ from mafalda.bus.patterns import check_pattern
 from mafalda.bus.protocol import Delivery, Handler
 from mafalda.bus.tasks import background, stop
 from mafalda.contract.envelope import CONTENT_TYPE, Message, decode, encode
-from mafalda.contract.errors import BusUnavailable, DeadlineExceeded, ErrorInfo, MafaldaError, PermissionDenied
+from mafalda.contract.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    ErrorInfo,
+    MafaldaError,
+    NotFound,
+    PermissionDenied,
+)
 from mafalda.contract.results import Rejected
 from mafalda.contract.subjects import parse
 
@@ -57,6 +64,15 @@ async def answer_to(delivery: Delivery, handler: Handler, source: str) -> bytes:
     except Exception:
         _log.exception("handler-failed", action="handler-failed", subject=delivery.subject)
         refusal = MafaldaError("the request failed inside")
+    return _refuse(delivery, refusal, source)
+
+
+def refuse_ended(delivery: Delivery, source: str) -> bytes:
+    """What to answer to one request when nobody serves it any more."""
+    return _refuse(delivery, NotFound("nobody answers here any more"), source)
+
+
+def _refuse(delivery: Delivery, refusal: MafaldaError, source: str) -> bytes:
     address = parse(delivery.subject)
     rejected = Rejected(intent=address.action if address else "request", error=ErrorInfo.of(refusal))
     return encode(compose(rejected, subject=delivery.subject, source=source))
@@ -64,15 +80,15 @@ async def answer_to(delivery: Delivery, handler: Handler, source: str) -> bytes:
 
 @asynccontextmanager
 async def serve(connection: Connection, patterns: tuple[str, ...], handler: Handler) -> AsyncIterator[None]:
-    """See ``Bus.serve``. At the end, what is being worked on is cancelled."""
+    """See ``Bus.serve``. At the end, what is being worked on is cancelled, and refused like what waits still."""
     arrivals = Arrivals(connection.config.follow_buffer)
     taps = [await connection.subscribe(check_pattern(pattern), arrivals) for pattern in patterns]
-    try:
-        await flush(connection)
-        async with background(_serve(connection, arrivals, handler), name="bus-serve"):
+    async with background(_serve(connection, arrivals, handler), name="bus-serve"):
+        try:
+            await flush(connection)
             yield
-    finally:
-        await connection.unsubscribe(*taps)
+        finally:
+            await connection.unsubscribe(*taps)
 
 
 async def flush(connection: Connection) -> None:
@@ -91,15 +107,23 @@ async def _serve(connection: Connection, arrivals: Arrivals, handler: Handler) -
     running: set[asyncio.Task[None]] = set()
     slots = asyncio.Semaphore(connection.config.serve_concurrency)
 
+    source = f"/mafalda/{connection.config.name}"
+
     async def answer(delivery: Delivery) -> None:
         try:
-            raw = await answer_to(delivery, handler, f"/mafalda/{connection.config.name}")
+            await reply(delivery, await answer_to(delivery, handler, source))
+        except asyncio.CancelledError:
+            await reply(delivery, refuse_ended(delivery, source))
+            raise
+        finally:
+            slots.release()
+
+    async def reply(delivery: Delivery, raw: bytes) -> None:
+        try:
             if delivery.reply:
                 await connection.publish(delivery.reply, raw, headers={"Content-Type": CONTENT_TYPE})
         except BusUnavailable as error:  # the asker's deadline tells it
             _log.warning("answer-lost", action="answer-lost", subject=delivery.subject, reason=str(error))
-        finally:
-            slots.release()
 
     try:
         while True:
@@ -115,6 +139,10 @@ async def _serve(connection: Connection, arrivals: Arrivals, handler: Handler) -
                 task.add_done_callback(running.discard)
     finally:
         await stop(*running)
+        while (item := arrivals.pop()) is not None:
+            if isinstance(item, Arrived):
+                delivery = to_delivery(item.message)
+                await reply(delivery, refuse_ended(delivery, source))
 
 
 class NatsInbox:

@@ -127,6 +127,10 @@ def _place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
     old = room.peers.get(command.peer)
     if old and old.generation >= command.generation:
         return
+    if old is None and command.cause != "join":  # it left while it was given another place
+        if not room.peers:
+            del state.rooms[room.room]
+        return
     if old:
         _drop_objects(room, old)
         _leave_worker(state, room, old)

@@ -9,12 +9,13 @@ from mafalda.contract.errors import BadInput, MafaldaError, NotFound, NotJoined
 
 
 class Refusal(Exception):
-    """What a request is refused with."""
+    """What a request is refused with. ``code`` is that of the fleet's own error, if it was one."""
 
-    def __init__(self, error: str, reason: str) -> None:
+    def __init__(self, error: str, reason: str, code: str = "") -> None:
         super().__init__(reason)
         self.error = error
         self.reason = reason
+        self.code = code
 
 
 def not_found(handler: str, method: str) -> Refusal:
@@ -36,7 +37,7 @@ def refusal_of(error: MafaldaError) -> Refusal:
     """A "no" of the fleet's."""
     match error:
         case NotFound() | NotJoined():
-            return Refusal("NotFoundError", error.reason)
+            return Refusal("NotFoundError", error.reason, error.code)
         case BadInput():
-            return Refusal("TypeError", error.reason)
-    return Refusal("Error", error.reason)
+            return Refusal("TypeError", error.reason, error.code)
+    return Refusal("Error", error.reason, error.code)

@@ -31,7 +31,7 @@ from mafalda.contract.errors import (
     NoCapacity,
     WorkerRequestFailed,
 )
-from mafalda.contract.intents import Intent, Join, Leave
+from mafalda.contract.intents import Intent, Join
 from mafalda.contract.notices import ChannelNotices
 from mafalda.contract.payload import Place
 from mafalda.contract.queries import Ok, QueryChannel
@@ -196,14 +196,6 @@ class Fleet:
         """Tell a peer's objects something."""
         subject = subjects.notice(room, peer, ChannelNotices.action)
         await self._bus.publish(subject, self._compose(ChannelNotices(items=notices), subject))
-
-    async def leave(self, room: str, peer: str, on_answer: OnAnswer) -> None:
-        """Stop being a peer.
-
-        Raises:
-            MafaldaError: It is not in the log.
-        """
-        await self.intend(room, peer, Leave(), on_answer)
 
     def _compose(self, payload: Any, subject: str) -> Message:
         return compose(payload, subject=subject, source=self._source)

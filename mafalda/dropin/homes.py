@@ -1,8 +1,8 @@
 """Homes: each transport, observer and WebRtcServer of the application is a peer of the fleet with a place of its own.
 
-A home does what is asked of it in the order in which the application asked. One that is worth it comes back when its
-worker dies: what was asked of it and still holds is asked again in its next place. What does not belong here: what a
-request means (``virtual_worker``).
+A home does what is asked of it in the order in which the application asked. Until its object is there (an observer's
+always) it comes back when its worker dies: what was asked of it and still holds is asked again in its next place. What
+does not belong here: what a request means (``virtual_worker``).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import structlog
 
 from mafalda.contract.channel_calls import ChannelCall, ChannelNotice
-from mafalda.contract.errors import MafaldaError
-from mafalda.contract.intents import Intent
+from mafalda.contract.errors import AlreadyExists, MafaldaError, WorkerDied
+from mafalda.contract.intents import CreateTransport, Intent, Leave
 from mafalda.contract.notices import first_batch
 from mafalda.contract.payload import Place
 from mafalda.contract.results import JoinResult
 from mafalda.dropin.errors import failed, refusal_of
-from mafalda.dropin.fleet import Answer, Fleet, OnAnswer
+from mafalda.dropin.fleet import Answer, Fleet, OnAnswer, make_call
 
 _GONE = "the worker that had this is gone"
 #: For how long what is asked of something that has lost its place waits until it has another one, in seconds.
@@ -34,6 +34,7 @@ class _Unanswered(NamedTuple):
 
     intent: Intent | None
     on_answer: OnAnswer
+    generation: int  # of the place where it was asked
 
 
 class Home:
@@ -44,18 +45,17 @@ class Home:
         room: The router's id.
         peer: The id of the transport, observer or WebRtcServer.
         what: Which of them, for people who look at the fleet.
-        comes_back: Whether it is made again elsewhere when its worker dies.
     """
 
-    def __init__(self, fleet: Fleet, room: str, peer: str, what: str, *, comes_back: bool = False) -> None:
+    def __init__(self, fleet: Fleet, room: str, peer: str, what: str) -> None:
         self._fleet = fleet
         self.room, self.peer, self.what = room, peer, what
-        self.comes_back = comes_back
+        self.comes_back = True  # made again elsewhere when its worker dies; of transports only until they are there
         self.holds: dict[str, Intent] = {}  # what was granted and is to be asked again elsewhere, in order
         self.place: Place | None = None
         self.generation = 0
         self.listener: str | None = None  # the WebRtcServer that it uses
-        self.is_lost = False
+        self._lost = asyncio.Event()
         self.has_left = False
         self._is_closed = False
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
@@ -68,6 +68,11 @@ class Home:
         self._batch: list[ChannelNotice] | None = None  # told together, if nothing else is asked in between
         self._task = asyncio.create_task(self._run(), name=f"home {peer}")
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its place is gone."""
+        return self._lost.is_set()
+
     # --- asking ---------------------------------------------------------------------------------------
 
     def join(self, then: Callable[[Answer], None]) -> None:
@@ -77,7 +82,8 @@ class Home:
             try:
                 joined = await self._fleet.join(self.room, self.peer, self.what)
             except MafaldaError as error:
-                self.is_lost, self.comes_back = True, False
+                self._lost.set()
+                self.comes_back = False
                 then(Answer({}, refusal_of(error)))
                 return
             self._settle(joined)
@@ -123,15 +129,30 @@ class Home:
 
         async def ask() -> None:
             await self._answered.wait()
-            if self.is_lost:
-                on_answer(Answer({}, failed(_GONE)))
-                return
             try:
-                on_answer(Answer(await self._fleet.ask(self.room, self.peer, call)))
+                on_answer(Answer(await self.read(call)))
             except MafaldaError as error:
                 on_answer(Answer({}, refusal_of(error)))
 
         self._post(ask)
+
+    async def read(self, call: ChannelCall) -> dict[str, Any]:
+        """What its place answers to a question; not in line with what was asked before.
+
+        Raises:
+            WorkerDied: The place is gone, or goes meanwhile.
+            MafaldaError: Why not.
+        """
+        asking = asyncio.ensure_future(self._fleet.ask(self.room, self.peer, call))
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait((asking, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise WorkerDied(_GONE)
+            return asking.result()
+        finally:
+            asking.cancel()
+            lost.cancel()
 
     def tell(self, notice: ChannelNotice) -> None:
         """Tell one of its objects something, after everything before it is done."""
@@ -154,22 +175,22 @@ class Home:
 
         self._jobs.put_nowait(tell)
 
-    def leave(self, on_answer: OnAnswer) -> None:
-        """Stop being a peer, after everything before it."""
+    def leave(self, on_answer: OnAnswer, on_left: Callable[[], None] = lambda: None) -> None:
+        """Stop being a peer, after everything before it.
+
+        Args:
+            on_answer: Told as soon as nothing of it is on a worker any more.
+            on_left: Called when the fleet has forgotten it too: one whose worker dies in this moment is given another
+                place, and has to leave that as well.
+        """
 
         async def leave() -> None:
-            if self.has_left:
+            if self.has_left or self.place is None:
                 on_answer(Answer({}))
+                on_left()
                 return
             self.has_left = True
-            if self.place is None:
-                on_answer(Answer({}))
-                return
-            answered = self._await_one(on_answer)
-            try:
-                await self._fleet.leave(self.room, self.peer, answered)
-            except MafaldaError as error:
-                answered(Answer({}, refusal_of(error)))
+            await self._intend(Leave(), self._await_one(_Leaving(on_answer, on_left), Leave()))
 
         self._post(leave)
 
@@ -211,13 +232,19 @@ class Home:
         """Count an answer that is to come; what is to be called with it, once."""
 
         def answered(answer: Answer) -> None:
-            if self._unanswered.pop(answered, None) is None:
+            unanswered = self._unanswered.pop(answered, None)
+            if unanswered is None:
                 return
             if not self._unanswered:
                 self._answered.set()
-            on_answer(answer)
+            if intent is not None and answer.refusal is not None and answer.refusal.code == WorkerDied.code:
+                self._interrupt(unanswered)  # we are about to hear that our place is gone, or have heard already
+                if self.generation > unanswered.generation:
+                    self._return()
+            else:
+                on_answer(answer)
 
-        self._unanswered[answered] = _Unanswered(intent, on_answer)
+        self._unanswered[answered] = _Unanswered(intent, on_answer, self.generation)
         self._answered.clear()
         return answered
 
@@ -225,34 +252,61 @@ class Home:
 
     def lose(self) -> None:
         """Its place is gone; whoever waits for an answer hears so, or waits until it has come back."""
-        self.is_lost = True
+        self._lost.set()
         self._back.clear()
         if self._returning is not None:
             self._returning.cancel()
         for answered, unanswered in list(self._unanswered.items()):
             if unanswered.intent is not None:
-                self._interrupted.append(unanswered)
                 del self._unanswered[answered]
+                self._interrupt(unanswered)
             else:
                 answered(Answer({}, failed(_GONE)))
         if not self._unanswered:
             self._answered.set()
 
+    def _interrupt(self, unanswered: _Unanswered) -> None:
+        self._interrupted.append(unanswered)
+        if isinstance(unanswered.on_answer, _Leaving):
+            unanswered.on_answer.tell()
+
     def come_back(self, joined: JoinResult) -> None:
-        """It has another place: ask there for all that it had, then for what was interrupted."""
+        """It has another place: ask there for all that it had, if it stays, and for what was interrupted."""
         self._settle(joined)
-        self._returning = asyncio.create_task(self._come_back(), name=f"home {self.peer} comes back")
+        self._return()
+
+    def _return(self) -> None:
+        returning = self._returning
+        if returning is None or returning.done() or returning.cancelling():
+            self._returning = asyncio.create_task(self._come_back(), name=f"home {self.peer} comes back")
 
     async def _come_back(self) -> None:
-        for intent in list(self.holds.values()):
+        stays = self.comes_back and not self.has_left
+        for intent in list(self.holds.values()) if stays else []:
             await self._intend(intent, self._await_one(self._note_refusal))
         while self._interrupted:
-            interrupted = self._interrupted.pop(0)
-            assert interrupted.intent is not None
-            await self._intend(interrupted.intent, self._await_one(interrupted.on_answer, interrupted.intent))
-        self.is_lost = False
-        self._back.set()
-        log.info("made again elsewhere", action="home_came_back", room_id=self.room, peer_id=self.peer)
+            wish, on_answer, _ = self._interrupted.pop(0)
+            assert wish is not None
+            if not isinstance(on_answer, _Leaving):
+                on_answer = self._asked_again(wish, on_answer)
+            await self._intend(wish, self._await_one(on_answer, wish))
+        if stays:
+            self._lost.clear()
+            self._back.set()
+            log.info("made again elsewhere", action="home_came_back", room_id=self.room, peer_id=self.peer)
+
+    def _asked_again(self, intent: Intent, on_answer: OnAnswer) -> OnAnswer:
+        """Takes the second answer; the first time it may have reached the new place, before we knew of that."""
+
+        def answered(answer: Answer) -> None:
+            if answer.refusal is None or answer.refusal.code != AlreadyExists.code:
+                on_answer(answer)
+            elif isinstance(intent, CreateTransport):  # whose making is answered with its dump
+                self.ask(make_call("TRANSPORT_DUMP", intent.transport, None), on_answer)
+            else:
+                on_answer(Answer({}))
+
+        return answered
 
     def _note_refusal(self, answer: Answer) -> None:
         """Something that it had is not there again, such as a producer that died with the same worker."""
@@ -268,6 +322,24 @@ class Home:
         except TimeoutError:
             return False
         return True
+
+
+class _Leaving:
+    """Takes the answer to a leave, and tells of it as soon as that may be."""
+
+    def __init__(self, on_answer: OnAnswer, on_left: Callable[[], None]) -> None:
+        self._on_answer: OnAnswer | None = on_answer
+        self._on_left = on_left
+
+    def tell(self, answer: Answer | None = None) -> None:
+        """Nothing of it is on a worker any more."""
+        if self._on_answer is not None:
+            on_answer, self._on_answer = self._on_answer, None
+            on_answer(answer or Answer({}))
+
+    def __call__(self, answer: Answer) -> None:
+        self.tell(answer)
+        self._on_left()
 
 
 async def _nothing() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -48,6 +49,8 @@ OBSERVER_KINDS = {
 _ENDINGS = frozenset({"CONSUMER_PRODUCER_CLOSE", "DATACONSUMER_DATAPRODUCER_CLOSE"})
 #: What is told of the fleet's end before we end, in seconds.
 GOODBYE_S = 3.0
+#: By then the agents have noticed by themselves that a peer is gone, in seconds.
+FORGET_WITHIN_S = 90.0
 log = structlog.get_logger("mafalda.dropin")
 
 
@@ -73,6 +76,7 @@ class VirtualWorker:
         self._on_transports = OnTransports(self._objects, self._open_node, self._drop)
         self._fleet: Fleet | None = None
         self._homes: set[Home] = set()
+        self._home_gone = asyncio.Event()
         self._early: list[worker_side.Request | worker_side.Told] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._creating: set[asyncio.Task[None]] = set()
@@ -211,17 +215,17 @@ class VirtualWorker:
                 continue
             if not home.is_lost:
                 self._lose(home)
-            if home.comes_back and not home.has_left:
-                self.say("W", f"{home.what} {home.peer} is made again on another worker")
-                home.come_back(joined)
-            else:
-                home.generation = joined.generation
+            home.come_back(joined)
+            if not home.comes_back:
                 home.leave(ignore)
 
     def _lose(self, home: Home) -> None:
         """In mediasoup's terms: the transport is disconnected and closed from outside, its consumers end."""
         home.lose()
         node = self._objects.get(home.peer)
+        if home.comes_back:
+            self.say("W", f"the worker of {home.what} {home.peer} is gone; it will be made again on another")
+            return
         self.say("E", f"the worker of {home.what} {home.peer} is gone")
         if node is None or node.home is not home:
             return
@@ -310,7 +314,16 @@ class VirtualWorker:
             raise Refusal("NotFoundError", f"Router not found [method:{request.request.method}]")
         children = list(node.children.values())
         self._objects.remove(node)
-        self._close_all(request, children, lambda: self._later(request, lambda _: self.fleet.close_room(id)))
+        self._close_all(request, children, lambda: self._later(request, lambda _: self._forget_room(id)))
+
+    async def _forget_room(self, room: str) -> None:
+        """Hear of a room's peers until the fleet has forgotten the last one."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FORGET_WITHIN_S):
+                while any(home.room == room for home in self._homes):
+                    self._home_gone.clear()
+                    await self._home_gone.wait()
+        await self.fleet.close_room(room)
 
     async def _dump_router(self, request: Open) -> None:
         router = self._objects.require(request.request.handler, request.request.method, "router")
@@ -344,7 +357,7 @@ class VirtualWorker:
         id = check_id("RTP observer", body["rtpObserverId"])
         kind = OBSERVER_KINDS[method]
         node = self._objects.add(Node(id, "observer", parent=router.id, type=kind))
-        home = self._home(node, router.id, kind, comes_back=True)
+        home = self._home(node, router.id, kind)
         self._settle_in(home, node, request, RequestChannel(call=make_call(method, router.id, body)))
 
     def _close_child(self, request: Open, key: str, kind: Kind) -> None:
@@ -385,8 +398,8 @@ class VirtualWorker:
 
     # --- homes ----------------------------------------------------------------------------------------
 
-    def _home(self, node: Node, room: str, what: str, *, comes_back: bool = False) -> Home:
-        node.home = home = Home(self.fleet, room, node.id, what, comes_back=comes_back)
+    def _home(self, node: Node, room: str, what: str) -> Home:
+        node.home = home = Home(self.fleet, room, node.id, what)
         home.listener = node.listener
         self._homes.add(home)
         return home
@@ -400,8 +413,10 @@ class VirtualWorker:
                 self._part(home, ignore)
                 request.refuse(answer.refusal)
                 return
-            if home.comes_back:
+            if node.kind == "observer":
                 home.holds[node.id] = intent
+            else:
+                home.comes_back = False
             request.late = lambda: self._undo(node)
             request.accept(answer.body, kind)
             self._open_node(node)
@@ -462,12 +477,12 @@ class VirtualWorker:
             self._part(home, ignore)
 
     def _part(self, home: Home, on_answer: Callable[[Answer], None]) -> None:
-        def parted(answer: Answer) -> None:
-            on_answer(answer)
+        def left() -> None:
             self._homes.discard(home)
+            self._home_gone.set()
             home.close()
 
-        home.leave(parted)
+        home.leave(on_answer, left)
 
     async def _settled(self, homes: Iterable[Home]) -> None:
         await asyncio.gather(*(home.settled() for home in list(homes)))
@@ -479,9 +494,7 @@ class VirtualWorker:
             if home.place is not None and not home.is_lost and not home.has_left:
                 by_place.setdefault(home.place, home)
         call = make_call(method, handler, None)
-        found = await asyncio.gather(
-            *(self.fleet.ask(home.room, home.peer, call) for home in by_place.values()), return_exceptions=True
-        )
+        found = await asyncio.gather(*(home.read(call) for home in by_place.values()), return_exceptions=True)
         answers = [it for it in found if isinstance(it, dict)]
         error = next((it for it in found if isinstance(it, MafaldaError)), None)
         if error is not None and not answers:

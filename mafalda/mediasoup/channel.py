@@ -26,6 +26,7 @@ from mafalda.mediasoup.errors import (
     NotFound,
     RequestTimeout,
     WorkerClosed,
+    WorkerDied,
     WorkerRequestFailed,
 )
 from mafalda.mediasoup.framing import FrameReader, frame
@@ -54,6 +55,8 @@ class Writer(Protocol):
     """Where frames go: an asyncio transport."""
 
     def write(self, data: bytes) -> None: ...
+
+    def is_closing(self) -> bool: ...
 
     def get_write_buffer_size(self) -> int: ...
 
@@ -160,7 +163,8 @@ class Channel:
         self._pending[id_] = _Pending(method, handler_id, answer, deadline, creates, undo)
         if creates is not None:
             self._held[creates] = deque(maxlen=MAX_HELD)
-        writer.write(data)
+        if not writer.is_closing():  # else the worker is dead, and its end, which fails this, is about to be told
+            writer.write(data)
         return answer
 
     def notify(self, event: str, handler_id: str = "", body: Mapping[str, Any] | None = None) -> None:
@@ -172,6 +176,8 @@ class Channel:
             WorkerClosed, WorkerDied: There is no worker any more.
         """
         writer = self._open_writer()
+        if writer.is_closing():
+            raise WorkerDied("the worker died", worker_pid=self._worker_pid)
         unsent_bytes = writer.get_write_buffer_size()
         if unsent_bytes > MAX_UNSENT_BYTES:
             raise WorkerRequestFailed("the worker does not read", unsent_bytes=unsent_bytes)

@@ -15,7 +15,7 @@ from itertools import count
 from mafalda.bus.appender import MESSAGE_ID, check_captured, is_captured, message_headers
 from mafalda.bus.patterns import PatternSet, check_pattern, matches
 from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
-from mafalda.bus.requests import answer_to, read_answer
+from mafalda.bus.requests import answer_to, read_answer, refuse_ended
 from mafalda.bus.tasks import background, stop
 from mafalda.contract.envelope import Message, encode
 from mafalda.contract.errors import BusUnavailable, Conflict, DeadlineExceeded
@@ -39,6 +39,10 @@ class Mailbox:
     def put(self, delivery: Delivery) -> None:
         self._items.append(delivery)
         self._filled.set()
+
+    def rest(self) -> list[Delivery]:
+        """What nobody has taken."""
+        return list(self._items)
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
         return self
@@ -269,8 +273,16 @@ class MemoryBus:
                 yield
 
     async def _answer_all(self, mailbox: Mailbox, handler: Handler) -> None:
+        source = f"/mafalda/{self._name}"
+
         async def answer(question: Delivery) -> None:
-            raw = await answer_to(question, handler, f"/mafalda/{self._name}")
+            try:
+                reply(question, await answer_to(question, handler, source))
+            except asyncio.CancelledError:
+                reply(question, refuse_ended(question, source))
+                raise
+
+        def reply(question: Delivery, raw: bytes) -> None:
             if question.reply:
                 self.broker.send(Delivery(question.reply, raw))
 
@@ -282,6 +294,8 @@ class MemoryBus:
                 task.add_done_callback(running.discard)
         finally:
             await stop(*running)
+            for question in mailbox.rest():
+                reply(question, refuse_ended(question, source))
 
     def inbox(self) -> AbstractAsyncContextManager[Inbox]:
         return self._inbox()

@@ -54,6 +54,7 @@ class Routers:
         shared = self._shared.get(key)
         if shared is None:
             making = asyncio.create_task(self._make(room, live), name=f"router {room} {live.id}")
+            making.add_done_callback(_retrieved)
             shared = self._shared[key] = _Shared(making)
         shared.users.add(user)
         try:
@@ -80,6 +81,12 @@ class Routers:
             return
         del self._shared[key]
         self._tasks.spawn(_close(shared.making), f"router {key[0]} {key[1]} close")
+
+
+def _retrieved(making: asyncio.Task[Router]) -> None:
+    """Whoever waits for it is told; when nobody does any more, its failure is nobody's business."""
+    if not making.cancelled():
+        making.exception()
 
 
 async def _close(making: asyncio.Task[Router]) -> None:

@@ -140,6 +140,23 @@ async def test_a_request_has_a_deadline_and_a_slow_one_blocks_no_other(bus: Bus,
     # what still hangs was cancelled with the server: ``no_leaked_tasks`` looks
 
 
+async def test_what_is_unanswered_at_the_end_is_refused(backend: Any, h: Any) -> None:
+    asked = asyncio.Event()
+
+    async def handler(_: Delivery) -> Message:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async with backend.open() as client, backend.open() as agent:
+        async with agent.serve(REQUEST, handler=handler):
+            waiting = asyncio.create_task(client.request(REQUEST, h.message(REQUEST), timeout_s=60))
+            await asked.wait()
+        async with asyncio.timeout(10):
+            with pytest.raises(NotFound):
+                await waiting
+
+
 async def test_bad_requests_are_told_why(backend: Any, bus: Bus, h: Any) -> None:
     async def handler(delivery: Delivery) -> Message:
         return decode(delivery.data)

@@ -312,6 +312,18 @@ STORIES = [
         {"bob": "a-0 joined 1"},
     ),
     Case(
+        "re-placement of one who has left meanwhile",
+        lambda s: pair(s).leaves("bob").places("bob", "b-0", 2, "worker-died"),
+        {"alice": A},
+        "mic",
+        transports={"alice": "alice-t"},
+    ),
+    Case(
+        "re-placement of the last one, who has left meanwhile",
+        lambda s: fleet(s).joins("bob", "a-0").leaves("bob").places("bob", "b-0", 2, "worker-died"),
+        {},
+    ),
+    Case(
         "what the former place still says",
         lambda s: (
             pair(s)

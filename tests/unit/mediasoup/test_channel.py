@@ -31,6 +31,7 @@ class PlayedWorker:
         self.requests: list[dict[str, Any]] = []
         self.broken: list[FramingError] = []
         self.unsent_bytes = 0
+        self.is_gone = False
         self._reader = FrameReader()
         self.channel = Channel(42, timeout_s, self.broken.append)
         self.channel.attach(self)
@@ -38,6 +39,9 @@ class PlayedWorker:
     def write(self, data: bytes) -> None:
         for payload in self._reader.feed(data):
             self.requests.append(Decoder(SCHEMA).decode(ROOT, payload)["data"][1])
+
+    def is_closing(self) -> bool:
+        return self.is_gone
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
@@ -60,6 +64,19 @@ async def ask(worker: PlayedWorker, method: str = "WORKER_DUMP", **options: Any)
     task = asyncio.create_task(worker.channel.request(method, **options))
     await asyncio.sleep(0)
     return task
+
+
+async def test_what_is_asked_between_a_worker_s_end_and_the_news_of_it_fails_with_the_news() -> None:
+    worker = PlayedWorker()
+    worker.is_gone = True
+    asked = await ask(worker)
+    with pytest.raises(WorkerDied):
+        worker.channel.notify("WORKER_CLOSE")
+    assert not worker.requests
+    worker.channel.end(WorkerDied("the worker died", exit_code=None, signal="SIGKILL"))
+    with pytest.raises(WorkerDied) as died:
+        await asked
+    assert died.value.details["signal"] == "SIGKILL"
 
 
 async def test_answers_find_their_requests_in_any_order() -> None:
