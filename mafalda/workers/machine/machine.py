@@ -141,7 +141,7 @@ class Machine:
         if line.backlog is not None:
             line.backlog.append(entry)
             return []
-        return self._room_entry(line, entry)
+        return [*self._room_entry(line, entry), *self._rest_if_empty(address.room)]
 
     def on_room_loaded(self, room: str, past: Iterable[Entry], up_to_seq: int) -> list[Instruction]:
         """The room's past, and the servers' since we last looked, up to a sequence: go on from there."""
@@ -257,7 +257,7 @@ class Machine:
         if reason is None:
             return found
         # What goes comes first: a peer that comes back brings the same producer ids with it.
-        return [*self._reconcile(line, room, reason), *found, *self._rest_if_empty(room)]
+        return [*self._reconcile(line, room, reason), *found]
 
     def _place(self, line: _Line, entry: Entry, place: commands.PlacePeer) -> list[Instruction]:
         found: list[Instruction] = []

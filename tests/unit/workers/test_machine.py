@@ -132,6 +132,22 @@ def test_a_resting_room_that_wakes_up_elsewhere_is_forgotten_and_read_again_when
     assert only(LoadRoom, judged_read(judged, story.places("alice", "a-0", 2)))
 
 
+def test_a_void_placement_in_a_backlog_does_not_lose_those_behind_it() -> None:
+    """Bob left while he was given a place here; Alice, who comes behind him, is here."""
+    story = two_servers().joins("alice", "b-0").joins("carol", "b-0").joins("bob", "b-0").leaves("bob")
+    judged = Judged(story, "a", "a-0", "a-1", loads_at_once=False)
+    judged.read()
+    story.places("bob", "a-0", 2, "worker-died").places("alice", "a-0", 2, "worker-died")
+    judged.read()
+
+    said = judged.load(story.room_id)
+    assert [it.command.peer for it in only(AdoptPeer, said)] == ["alice"]
+    assert judged.machine.serves(story.room_id)
+    wish(story, "alice", intents.CreateTransport(transport="t"))
+    judged.machine.on_peer_ready(story.room_id, "alice", 2, [])
+    assert only(HandleIntent, judged.read())
+
+
 def test_of_too_many_resting_rooms_the_first_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "MAX_RESTING", 2)
     judged = Judged(two_servers(), "a", "a-0", "a-1")
