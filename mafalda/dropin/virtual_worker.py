@@ -213,7 +213,9 @@ class VirtualWorker:
         for home in list(self._homes):
             if (home.room, home.peer) != (room, peer) or joined.generation <= home.generation:
                 continue
-            if not home.is_lost:
+            if home.is_lost:
+                home.lose()  # once more: what was asked on its way back may have died as well
+            else:
                 self._lose(home)
             home.come_back(joined)
             if not home.comes_back:
