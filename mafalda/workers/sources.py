@@ -219,8 +219,10 @@ class Sources:
     # --- inside -------------------------------------------------------------------------------------
 
     async def _consume(self, key: PipeKey, pipe: _Pipe, request: CarryProducer) -> Carrier:
+        carry, router = pipe.carries.get(request.producer), self._routers.existing(key.room, key.source.worker)
+        if carry is None:
+            raise NotFound("this producer is not carried any more", producer=request.producer)
         self._tell_upstream(key, request.producer, paused=False)
-        carry, router = pipe.carries[request.producer], self._routers.existing(key.room, key.source.worker)
         data_producer = router.get_data_producer(request.producer) if router and request.data else None
         consumer: Carrier
         if data_producer is not None and data_producer.type == "direct":

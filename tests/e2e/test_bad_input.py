@@ -109,7 +109,7 @@ OPUS = {
         ("join", event("join", {"region": "not a legal id"}), "malformed-message"),
         ("join", event("join", {}, type="mafalda.intent.join.v9"), "unknown-version"),
         ("fly", event("fly", {}), "unknown-type"),
-        ("join", event("join", {"appData": {"x": "y" * 300_000}}), "message-too-large"),
+        ("join", event("join", {"appData": {"x": "y" * 600_000}}), "message-too-large"),
         (
             "produce",
             event("produce", {"producer": "p", "transport": "t", "mediaKind": "audio", "rtpParameters": OPUS}),

@@ -32,6 +32,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clip") / "clip.webm", CLIP)
 
 
+def _hear_ctrl_c() -> None:
+    """Tests that a shell runs in the background ignore it, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def example(fleet: Up, name: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run an example; it must end well, by itself or by the Ctrl-C that it gets at the end of the block."""
@@ -42,6 +47,7 @@ async def example(fleet: Up, name: str, *arguments: str) -> AsyncIterator[asynci
         env={**os.environ, "MAFALDA_NATS_URL": fleet.nats_url, "PYTHONWARNINGS": "error::ResourceWarning"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=_hear_ctrl_c,
     )
     try:
         async with asyncio.timeout(TIMEOUT_S):
