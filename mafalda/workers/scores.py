@@ -105,6 +105,8 @@ class Scores:
         if consumer.type == "simulcast":
             layer = consumer.current_layers.spatial_layer if consumer.current_layers else len(mirror.scores)
         current = mirror.scores[layer] if layer < len(mirror.scores) else 0
+        if consumer.type == "pipe":
+            current = consumer.score.producer_score  # which is always the same
         return ConsumerScore(score=consumer.score.score, producer_score=current, producer_scores=mirror.scores)
 
 
