@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from mafalda.mediasoup import Worker, create_worker
 from tests.e2e.conftest import Up
 
+#: Longer than anything that is waited for here is given to take.
+PATIENCE_S = 40
 COMMAND = [sys.executable, "-m", "mafalda.dropin"]
 
 
@@ -33,6 +36,13 @@ async def dropin(fleet: Up, **options: Any) -> AsyncIterator[Worker]:
 async def worker(fleet: Up) -> AsyncIterator[Worker]:
     async with dropin(fleet) as worker:
         yield worker
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
+    """Wait for what only commands tell of."""
+    async with asyncio.timeout(within_s):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
 
 
 def overview(fleet: Up, room: str) -> dict[str, Any]:

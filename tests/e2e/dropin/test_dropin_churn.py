@@ -8,7 +8,7 @@ import random
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
@@ -17,29 +17,22 @@ from mafalda.dropin.requests import ANSWER_WITHIN_S
 from mafalda.mediasoup import AudioLevelObserver, Router, Transport, Worker
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio
 from tests.e2e.conftest import Up, up
-from tests.e2e.dropin.conftest import dropin
+from tests.e2e.dropin.conftest import dropin, eventually
 
 OPERATIONS, DEATHS = 400, 5
-#: For the fleet to clear what the last deaths left.
-SETTLE_S = 40
-
-
-class _Closable(Protocol):
-    @property
-    def closed(self) -> bool: ...
 
 
 class _Life:
     """One application's: it makes, uses and closes whatever the dice say, of one router at a time."""
 
-    def __init__(self, worker: Worker, seed: int) -> None:
+    def __init__(self, worker: Worker, seed: int, on_operation: Callable[[], None]) -> None:
         self._worker = worker
+        self._on_operation = on_operation
         self._dice = random.Random(seed)
         self._ssrc = 1000 * seed
         self._router: Router | None = None
         self._transports: list[Transport] = []
         self._things: dict[str, list[Any]] = {"producer": [], "consumer": [], "data": [], "observer": []}
-        self.done = 0
 
     async def run(self) -> None:
         doings: list[tuple[int, Callable[[], Awaitable[Any]]]] = [
@@ -56,8 +49,8 @@ class _Life:
             (2, self._close_router),
         ]
         weights = [weight for weight, _ in doings]
-        while self.done < OPERATIONS:
-            self.done += 1
+        for _ in range(OPERATIONS):
+            self._on_operation()
             (_, doing) = self._dice.choices(doings, weights)[0]
             try:
                 async with asyncio.timeout(ANSWER_WITHIN_S + 4):
@@ -142,13 +135,20 @@ class _Life:
             found.clear()
 
 
-async def _kill(fleet: Up, lives: list[_Life], dice: random.Random) -> None:
-    """Kill a real worker whenever the lives have got so far."""
-    for death in range(1, DEATHS + 1):
-        while sum(life.done for life in lives) < death * OPERATIONS * len(lives) // (DEATHS + 1):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        workers = [it for it in fleet.family() if "mediasoup-worker" in _name(it)]
-        os.kill(dice.choice(workers).pid, signal.SIGKILL)
+class _Deaths:
+    """Kills a real worker each time that the lives have got so far."""
+
+    def __init__(self, fleet: Up, every: int, dice: random.Random) -> None:
+        self._fleet = fleet
+        self._every = every
+        self._dice = dice
+        self._operations = 0
+
+    def operation(self) -> None:
+        self._operations += 1
+        if self._operations % self._every == 0:
+            workers = [it for it in self._fleet.family() if "mediasoup-worker" in _name(it)]
+            os.kill(self._dice.choice(workers).pid, signal.SIGKILL)
 
 
 def _name(process: psutil.Process) -> str:
@@ -161,12 +161,11 @@ def _name(process: psutil.Process) -> str:
 async def test_nothing_is_left_or_wrong_after_a_random_life_with_deaths(tmp_path: Path) -> None:
     with up(tmp_path, "--servers", "2", "--workers", "2", "--allocators", "2", "--policy", "spread") as fleet:
         async with dropin(fleet) as one, dropin(fleet) as other:
-            lives = [_Life(worker, seed) for seed, worker in enumerate((one, one, other), start=1)]
-            await asyncio.gather(*(life.run() for life in lives), _kill(fleet, lives, random.Random(7)))
+            deaths = _Deaths(fleet, 3 * OPERATIONS // DEATHS, random.Random(7))
+            lives = [_Life(worker, seed, deaths.operation) for seed, worker in enumerate((one, one, other), start=1)]
+            await asyncio.gather(*(life.run() for life in lives))
             assert (one.died, other.died) == (None, None)
-            async with asyncio.timeout(SETTLE_S):
-                while await asyncio.to_thread(lambda: fleet.json("ls")["rooms"]):  # noqa: ASYNC110
-                    await asyncio.sleep(0.2)
+            await eventually(lambda: not fleet.json("ls")["rooms"])
         verified = await asyncio.to_thread(lambda: fleet.mafalda("replay", "--verify", check=False))
     assert verified.returncode == 0, verified.stdout + verified.stderr
     log = (tmp_path / "up.log").read_text()

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,15 @@ from mafalda.mediasoup import AudioLevelObserver, Producer, Worker
 from mafalda.mediasoup.errors import WorkerRequestFailed, WorkerStartFailed
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, opus_packet, until
 from tests.e2e.conftest import Up, up
-from tests.e2e.dropin.conftest import COMMAND, dropin, dropin_environment, overview, places
-
-#: Longer than anything that is waited for here is given to take.
-PATIENCE_S = 40
-
-
-async def _eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what only commands tell of."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+from tests.e2e.dropin.conftest import (
+    COMMAND,
+    PATIENCE_S,
+    dropin,
+    dropin_environment,
+    eventually,
+    overview,
+    places,
+)
 
 
 def _rooms(fleet: Up) -> set[str]:
@@ -140,7 +137,7 @@ async def test_closing_it_leaves_the_rooms(fleet: Up, nursery: str) -> None:
         assert router.id in await asyncio.to_thread(_rooms, fleet)
         dump = await worker.dump()
         assert (dump["pid"], dump["routerIds"]) == (worker.pid, [router.id])
-    await _eventually(lambda: router.id not in _rooms(fleet))
+    await eventually(lambda: router.id not in _rooms(fleet))
 
 
 @pytest.mark.parametrize("nursery", ["0", "1"])
@@ -151,7 +148,7 @@ async def test_a_killed_worker_s_rooms_are_cleared(fleet: Up, nursery: str) -> N
         await router.create_direct_transport()
         os.kill(worker.pid, signal.SIGKILL)
         await until(lambda: worker.died is not None)
-    await _eventually(lambda: router.id not in _rooms(fleet))
+    await eventually(lambda: router.id not in _rooms(fleet))
 
 
 def _pid_of(fleet: Up, name: str) -> int:
@@ -202,7 +199,7 @@ async def _survive_a_death(fleet: Up, worker: Worker) -> None:
     def is_settled() -> bool:
         return doomed.id not in {peer["peer"] for peer in overview(fleet, router.id)["peers"]}
 
-    await _eventually(is_settled)
+    await eventually(is_settled)
 
 
 async def test_an_observer_survives_its_worker(tmp_path: Path) -> None:

@@ -242,6 +242,10 @@ async def _score_crosses(fleet: Up, worker: Worker) -> None:
     poor = producer.score[0].score
     far = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
     assert (far.score.producer_score, far.score.producer_scores) == (poor, (poor,))
+    for _ in range(2):  # one on each worker: wherever a pipe's consumer is, its producer's score is always 10
+        pipe = await router.create_pipe_transport(listen_info=LOOPBACK)
+        piped = await pipe.consume(producer_id=producer.id)
+        assert (piped.score.producer_score, piped.score.producer_scores) == (10, (poor,))
     async with asyncio.timeout(20):
         while producer.score[0].score < 10 or far.score.producer_scores != (10,):
             await send(20)
