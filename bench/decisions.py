@@ -13,18 +13,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from bench.figures import Figure
-from mafalda.allocator import agenda
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.decide import Decision, decide
-from mafalda.allocator.open_intents import OpenIntent
-from mafalda.allocator.policy import POLICIES
-from mafalda.allocator.reading import read
-from mafalda.allocator.view import View
-from mafalda.contract import events, intents, results, subjects
-from mafalda.contract.commands import PlacePeer
-from mafalda.contract.envelope import Message, encode
-from mafalda.contract.load import ServerLoad, WorkerLoad
-from mafalda.contract.payload import Payload
+from mafalda.allocator.core import work_queue
+from mafalda.allocator.core.decide import Decision, decide
+from mafalda.allocator.core.placement.policy import POLICIES
+from mafalda.allocator.core.state.entries import read
+from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.view import View
+from mafalda.contract import subjects
+from mafalda.contract.messages import events, intents, results
+from mafalda.contract.messages.commands import PlacePeer
+from mafalda.contract.messages.envelope import Message, encode
+from mafalda.contract.messages.load import ServerLoad, WorkerLoad
+from mafalda.contract.messages.payload import Payload
 from mafalda.testing.media import CANDIDATE, DTLS, OPUS_PARAMETERS, ROUTER_CAPABILITIES
 
 SERVERS, WORKERS = 1_000, 16
@@ -106,7 +107,7 @@ class Bench:
         return intent
 
     def decide(self, intent: OpenIntent) -> Decision:
-        return decide(self.view, intent, 0, random.Random(agenda.seed_of(intent)))
+        return decide(self.view, intent, 0, random.Random(work_queue.seed_of(intent)))
 
     def commit(self, decision: Decision) -> None:
         for say in decision.says:

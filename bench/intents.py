@@ -16,16 +16,16 @@ from pathlib import Path
 
 from bench.figures import Figure, latency
 from mafalda.bus.config import BusConfig
-from mafalda.bus.nats_bus import NatsBus, connect
+from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.cli.fleet import FleetConfig, fleet
-from mafalda.client.asking import Asker
 from mafalda.client.config import ClientConfig
+from mafalda.client.session.requests import Asker
 from mafalda.contract import subjects
-from mafalda.contract.envelope import decode
-from mafalda.contract.intents import CloseProducer, Consume, CreateTransport, Join, Leave, Produce
-from mafalda.contract.payload import Place
-from mafalda.contract.results import ConsumeResult, Done, JoinResult, ProduceResult
-from mafalda.contract.rtp import ListenInfo, RtpParameters
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.intents import CloseProducer, Consume, CreateTransport, Join, Leave, Produce
+from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.results import ConsumeResult, Done, JoinResult, ProduceResult
+from mafalda.media.rtp import ListenInfo, RtpParameters
 from mafalda.mediasoup import PipeTransport, Router, create_worker
 from mafalda.workers.config import default_media_codecs
 

@@ -12,16 +12,16 @@ from nats.aio.client import Client
 from nats.js.api import DeliverPolicy, StreamConfig
 
 from bench.figures import Figure, latency
+from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
-from mafalda.bus.messages import compose
-from mafalda.bus.nats_bus import NatsBus, connect
-from mafalda.bus.server import ServerConfig, run_server
-from mafalda.contract.envelope import Message, encode
-from mafalda.contract.events import ProducerPaused
-from mafalda.contract.fold import fold
-from mafalda.contract.state import State
+from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.bus.nats.server import ServerConfig, run_server
+from mafalda.contract.messages.envelope import Message, encode
+from mafalda.contract.messages.events import ProducerPaused
 from mafalda.contract.subjects import ALL_ROOM_EVENTS, room_event
 from mafalda.monitor.records import read_log
+from mafalda.projection.fold import fold
+from mafalda.projection.state import State
 
 RAW_STREAM, RAW_SUBJECT = "RAW", "raw.events"
 WINDOW = 500

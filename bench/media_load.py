@@ -20,8 +20,8 @@ import psutil
 import pylibsrtp
 
 from bench.piping import LOOPBACK, pipe
-from mafalda.contract.rtp import RtpCapabilities
-from mafalda.contract.transport_parameters import SrtpParameters
+from mafalda.media.rtp import RtpCapabilities
+from mafalda.media.transport import SrtpParameters
 from mafalda.mediasoup import Consumer, PlainTransport, Router
 
 CODECS = [{"kind": "video", "mimeType": "video/VP8", "clockRate": 90000}]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mafalda.bus.config import BusConfig
-from mafalda.bus.nats_bus import NatsBus, connect
+from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.cli.fleet import FleetConfig, fleet
 from mafalda.mediasoup import Router, Worker, create_worker
 from mafalda.monitor.overview import overview

@@ -9,11 +9,11 @@ from contextlib import suppress
 import pytest
 
 from mafalda.bus.config import BusConfig
-from mafalda.bus.connection import open_connection
-from mafalda.bus.jetstream import ApiRefused, call
-from mafalda.bus.nats_bus import NatsBus, connect
-from mafalda.bus.server import NatsServer, ServerConfig, run_server
-from mafalda.bus.streams import LOAD_STREAM, LOG_STREAM
+from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
+from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.bus.nats.connection import open_connection
+from mafalda.bus.nats.jetstream import ApiRefused, call
+from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,10 @@ from pathlib import Path
 import orjson
 import yaml
 
-from mafalda.contract.asyncapi import asyncapi
 from mafalda.contract.channels import CHANNEL_OF, Role
-from mafalda.contract.envelope import encode
-from mafalda.contract.schemas import schemas
+from mafalda.contract.messages.envelope import encode
+from mafalda.contract.schema.asyncapi import asyncapi
+from mafalda.contract.schema.json_schema import schemas
 from mafalda.testing.builders import EXAMPLES, message
 
 sys.path.insert(0, str(Path(__file__).parent))

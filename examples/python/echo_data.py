@@ -10,8 +10,8 @@ import asyncio
 from contextlib import suppress
 
 from mafalda.client import DataProducer, Room, connect
-from mafalda.contract.errors import NotFound
-from mafalda.contract.queries import DataProducerInfo
+from mafalda.contract.messages.queries import DataProducerInfo
+from mafalda.errors import NotFound
 
 
 async def echo(room: Room, channel: DataProducerInfo, back: DataProducer) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mafalda.client import Room, connect
 from mafalda.client.media import record_track
-from mafalda.contract.errors import Refused
-from mafalda.contract.queries import ProducerInfo
+from mafalda.contract.messages.queries import ProducerInfo
+from mafalda.errors import Refused
 
 
 async def record(room: Room, producer: ProducerInfo, folder: Path) -> None:

@@ -51,7 +51,7 @@ class AllocatorConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str = Field("allocator", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="In logs and as the messages' source.")
-    policy: str = Field("pack", description="One of mafalda.allocator.policy.POLICIES.")
+    policy: str = Field("pack", description="One of mafalda.allocator.core.placement.policy.POLICIES.")
     watermark: float = Field(
         0.60,
         gt=0,

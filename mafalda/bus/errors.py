@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mafalda.contract.errors import Broken
+from mafalda.errors import Broken
 
 
 class StreamMismatch(Broken):

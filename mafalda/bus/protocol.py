@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mafalda.contract.envelope import Message
+from mafalda.contract.messages.envelope import Message
 
 #: Header of an intent: the inbox to which the agent sends what must not rest in the log.
 REPLY_HEADER = "Mafalda-Reply-To"
@@ -23,7 +23,7 @@ REPLY_HEADER = "Mafalda-Reply-To"
 class Delivery:
     """One message as it came. ``seq`` is its place in the log, 0 if it is not from the log.
 
-    ``data`` is raw: it may be poison, and each reader decides with ``mafalda.contract.envelope.decode``.
+    ``data`` is raw: it may be poison, and each reader decides with ``mafalda.contract.messages.envelope.decode``.
     ``subject`` never carries the ``live.`` prefix.
     """
 

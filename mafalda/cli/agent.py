@@ -8,12 +8,12 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from mafalda.bus.metrics import metering
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.tracing import tracing
+from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.options import nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_told
+from mafalda.telemetry.metrics import metering
+from mafalda.telemetry.tracing import tracing
 from mafalda.workers.agent import run_agent
 from mafalda.workers.config import AgentConfig
 

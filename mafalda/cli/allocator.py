@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.policy import POLICIES
-from mafalda.allocator.runner import run_allocator
-from mafalda.bus.metrics import metering
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.tracing import tracing
+from mafalda.allocator.core.placement.policy import POLICIES
+from mafalda.allocator.runner.runner import run_allocator
+from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.options import nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_told
+from mafalda.telemetry.metrics import metering
+from mafalda.telemetry.tracing import tracing
 
 
 @click.command()

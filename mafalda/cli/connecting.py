@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from mafalda.bus.config import BusConfig
-from mafalda.bus.nats_bus import NatsBus, connect
-from mafalda.bus.server import ServerConfig, run_server
+from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.cli.options import DEFAULT_NATS_URL
 from mafalda.cli.paths import default_store_dir
-from mafalda.contract.errors import BusUnavailable
+from mafalda.errors import BusUnavailable
 
 #: A local server that is there answers in milliseconds.
 LOCAL_CONNECT_TIMEOUT_S = 1.0

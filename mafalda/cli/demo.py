@@ -15,8 +15,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.tracing import tracing
+from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.demo_peers import DemoPeer, publisher, viewer
 from mafalda.cli.demo_table import picture
@@ -25,8 +24,9 @@ from mafalda.cli.options import DEFAULT_NATS_URL, json_option, nats_option, prin
 from mafalda.cli.paths import state_dir
 from mafalda.cli.running import run
 from mafalda.client.media import ClipSpec, make_clip, open_playback
-from mafalda.contract.state import State
 from mafalda.monitor.live import live_state
+from mafalda.projection.state import State
+from mafalda.telemetry.tracing import tracing
 
 FIRST_FRAMES_TIMEOUT_S = 30.0
 REFRESH_S = 0.5

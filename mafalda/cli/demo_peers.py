@@ -15,7 +15,7 @@ from aiortc import MediaStreamTrack
 
 from mafalda.client import Consumer, Room, connect
 from mafalda.client.media import ClipSpec, Playback, Probe
-from mafalda.contract.errors import MafaldaError
+from mafalda.errors import MafaldaError
 
 PUBLISHER = "publisher"
 TONE_TOLERANCE_HZ = 5.0

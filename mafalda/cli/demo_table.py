@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mafalda.cli.demo_peers import DemoPeer
 from mafalda.cli.ls import bitrate
-from mafalda.contract.state import RoomState, State
+from mafalda.projection.state import RoomState, State
 
 
 def picture(state: State, room_id: str, peers: list[DemoPeer], notes: deque[str]) -> RenderableType:

@@ -11,7 +11,7 @@ from mafalda.bus.protocol import Bus
 from mafalda.cli.connecting import open_bus
 from mafalda.cli.options import DEFAULT_NATS_URL, json_option, nats_option, print_json
 from mafalda.cli.running import run
-from mafalda.contract.errors import MafaldaError
+from mafalda.errors import MafaldaError
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.monitor.checkup import Finding, check_machine
 from mafalda.monitor.replay import current_state

@@ -10,7 +10,7 @@ from mafalda.cli.connecting import open_bus
 from mafalda.cli.log import line
 from mafalda.cli.options import json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
-from mafalda.contract.commands import OpenRelay, PlacePeer
+from mafalda.contract.messages.commands import OpenRelay, PlacePeer
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.explain import Story, reasons
 from mafalda.monitor.explain import explain as tell

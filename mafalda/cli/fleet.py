@@ -18,9 +18,9 @@ from pathlib import Path
 import structlog
 
 from mafalda.bus.errors import ServerFailed
-from mafalda.bus.server import NatsServer, ServerConfig, run_server
+from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from mafalda.cli.paths import default_store_dir
-from mafalda.contract.errors import Broken
+from mafalda.errors import Broken
 
 log = structlog.get_logger(__name__)
 

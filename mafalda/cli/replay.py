@@ -12,12 +12,12 @@ import click
 from mafalda.cli.connecting import open_bus
 from mafalda.cli.options import Moment, json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
-from mafalda.contract.state import State
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.records import Record, read_lines, read_log
 from mafalda.monitor.replay import current_state
 from mafalda.monitor.replay import replay as rebuild
 from mafalda.monitor.verify import differences
+from mafalda.projection.state import State
 
 VERIFY_TRIES = 5
 VERIFY_PAUSE_S = 0.5

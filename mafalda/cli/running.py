@@ -14,8 +14,8 @@ from typing import Any
 import click
 import uvloop
 
-from mafalda.bus.logs import configure_logging
-from mafalda.contract.errors import MafaldaError
+from mafalda.errors import MafaldaError
+from mafalda.telemetry.logs import configure_logging
 
 
 def run(main: Coroutine[Any, Any, int | None], *, log_level: str | None = "warning") -> None:

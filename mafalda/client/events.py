@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from mafalda.client.mailbox import Mailbox
-from mafalda.contract.errors import Closed, MafaldaError
-from mafalda.contract.events import Event
+from mafalda.client.session.bounded_queue import Mailbox
+from mafalda.contract.messages.events import Event
+from mafalda.errors import Closed, MafaldaError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,19 @@ from typing import Any
 
 from aiortc import MediaStreamTrack
 
-from mafalda.client.consumer import Consumer
-from mafalda.client.data import DataConsumer, DataProducer
-from mafalda.client.endpoint import new_id
 from mafalda.client.events import EventStream
-from mafalda.client.producer import Producer
-from mafalda.client.session import Session
-from mafalda.client.side import ProducerWish
-from mafalda.contract.errors import Closed
-from mafalda.contract.events import DataProducerOpened, ProducerOpened
+from mafalda.client.resources.consumer import Consumer
+from mafalda.client.resources.data import DataConsumer, DataProducer
+from mafalda.client.resources.producer import Producer
+from mafalda.client.session.session import Session
+from mafalda.client.webrtc.endpoint import new_id
+from mafalda.client.webrtc.transport import ProducerWish
 from mafalda.contract.ids import check_id
-from mafalda.contract.queries import DataProducerInfo, PeerInfo, ProducerInfo
-from mafalda.contract.results import JoinResult
-from mafalda.contract.rtp import ConsumerLayers
+from mafalda.contract.messages.events import DataProducerOpened, ProducerOpened
+from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo
+from mafalda.contract.messages.results import JoinResult
+from mafalda.errors import Closed
+from mafalda.media.rtp import ConsumerLayers
 
 
 class Room:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mafalda.contract import commands, events, load, results
-from mafalda.contract.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
-from mafalda.contract.intents import INTENTS
-from mafalda.contract.notices import ChannelNotices, RelayNotices
-from mafalda.contract.payload import Payload
-from mafalda.contract.queries import ANSWERS, QUERIES, REQUESTS
-from mafalda.contract.results import RESULTS
+from mafalda.contract.messages import commands, events, load, results
+from mafalda.contract.messages.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
+from mafalda.contract.messages.intents import INTENTS
+from mafalda.contract.messages.notices import ChannelNotices, RelayNotices
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.queries import ANSWERS, QUERIES, REQUESTS
+from mafalda.contract.messages.results import RESULTS
 from mafalda.contract.subjects import Address
 
 Role = Literal["client", "allocator", "agent", "operator"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mafalda.contract.errors import IllegalReplySubject
 from mafalda.contract.ids import check_id
+from mafalda.errors import IllegalReplySubject
 
 LIVE = "live."
 

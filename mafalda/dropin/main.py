@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 
-from mafalda.dropin.early import READ_FD, WRITE_FD, fleet_urls, is_reachable, log_frame, running_frame, say
-from mafalda.dropin.settings import EXIT_SETTINGS, EXIT_VERSION, WrongSettings, read_settings
+from mafalda.dropin.process.early import READ_FD, WRITE_FD, fleet_urls, is_reachable, log_frame, running_frame, say
+from mafalda.dropin.process.settings import EXIT_SETTINGS, EXIT_VERSION, WrongSettings, read_settings
 
 EXIT_NO_FLEET = 1
 _IGNORED = (signal.SIGPIPE, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
@@ -52,17 +52,17 @@ def run() -> int:
         print(f"the channel is broken: {error}", file=sys.stderr)
         return EXIT_NO_FLEET
     if os.environ.get("MAFALDA_WORKER_NURSERY", "1") != "0":
-        from mafalda.dropin import nursery
+        from mafalda.dropin.process import forkserver
 
-        control = nursery.hand_over(settings, (READ_FD, WRITE_FD, 2))
+        control = forkserver.hand_over(settings, (READ_FD, WRITE_FD, 2))
         if control is not None:
             os.close(READ_FD)
             os.close(WRITE_FD)
-            return nursery.await_child(control)
-        nursery.start()
+            return forkserver.await_child(control)
+        forkserver.start()
     # structlog would load rich for tracebacks on terminals, which costs as much as everything else together.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-    from mafalda.dropin.process import serve
+    from mafalda.dropin.process.lifecycle import serve
 
     return serve(settings)
 

@@ -1,4 +1,4 @@
-"""What the driver raises: the classes of ``mafalda.contract.errors`` where they fit, and the driver's own.
+"""What the driver raises: the classes of ``mafalda.errors`` where they fit, and the driver's own.
 
     InvalidParameters   ours before anything is sent, or the worker's TypeError
     UnsupportedError    well-formed, but the router cannot take it
@@ -18,7 +18,7 @@ What does not belong here: who raises them when.
 
 from __future__ import annotations
 
-from mafalda.contract.errors import (
+from mafalda.errors import (
     AlreadyExists,
     Broken,
     Closed,

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mafalda.contract.commands import Explanation, OpenRelay, PlacePeer
-from mafalda.contract.errors import NotFound
-from mafalda.contract.results import Rejected
+from mafalda.contract.messages.commands import Explanation, OpenRelay, PlacePeer
+from mafalda.contract.messages.results import Rejected
+from mafalda.errors import NotFound
 from mafalda.monitor.records import Record
 
 

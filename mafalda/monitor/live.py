@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from mafalda.bus.protocol import Bus, Follower
-from mafalda.contract.state import State
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.records import record
 from mafalda.monitor.replay import apply
+from mafalda.projection.state import State
 
 
 class LiveState:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from mafalda.bus.protocol import Bus
-from mafalda.contract.envelope import decode
-from mafalda.contract.errors import BadInput
-from mafalda.contract.load import ServerLoad, WorkerLoad
-from mafalda.contract.state import RoomState, ServerState, State
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.load import ServerLoad, WorkerLoad
+from mafalda.errors import BadInput
 from mafalda.monitor.replay import current_state
+from mafalda.projection.state import RoomState, ServerState, State
 
 
 async def overview(bus: Bus, *, room: str | None = None) -> dict[str, Any]:

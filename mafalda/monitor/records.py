@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from mafalda.bus.protocol import Bus, Delivery
-from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import BadInput, MalformedMessage
+from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.subjects import Address, parse
+from mafalda.errors import BadInput, MalformedMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Replay: the state as of any moment, from the log alone; and whether the fleet agrees.
 
-What does not belong here: how a message changes the state (``mafalda.contract.fold``).
+What does not belong here: how a message changes the state (``mafalda.projection.fold``).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from mafalda.bus.protocol import Bus
-from mafalda.contract.fold import fold
-from mafalda.contract.state import State
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.records import Record, read_log
+from mafalda.projection.fold import fold
+from mafalda.projection.state import State
 
 
 def apply(state: State, entry: Record) -> None:

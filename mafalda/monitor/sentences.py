@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mafalda.contract.commands import OpenRelay, PlacePeer
-from mafalda.contract.payload import Place
-from mafalda.contract.results import Rejected
+from mafalda.contract.messages.commands import OpenRelay, PlacePeer
+from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.results import Rejected
 from mafalda.monitor.records import Record
 
 _HIDDEN = {"explanation", "appData", "rtpCapabilities", "rtpParameters", "routerRtpCapabilities", "dtlsParameters"}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mafalda.bus.messages import compose
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus
-from mafalda.contract.errors import DeadlineExceeded
-from mafalda.contract.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
-from mafalda.contract.state import PeerState, RoomState, ServerState, State
+from mafalda.contract.messages.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
 from mafalda.contract.subjects import agent_request
+from mafalda.errors import DeadlineExceeded
+from mafalda.projection.state import PeerState, RoomState, ServerState, State
 
 
 async def inventory(bus: Bus, server: str, *, timeout_s: float = 5.0) -> ServerInventory:

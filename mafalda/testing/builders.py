@@ -9,13 +9,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from mafalda.contract import commands, events, intents, load, notices, queries, results
-from mafalda.contract.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.channels import CHANNEL_OF, RESULT_ACTIONS
-from mafalda.contract.envelope import Message
-from mafalda.contract.errors import ErrorInfo, NoCapacity, NotFound, RelayFailed
 from mafalda.contract.ids import derived_id
-from mafalda.contract.payload import Payload, Place
+from mafalda.contract.messages import commands, events, intents, load, notices, queries, results
+from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
+from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.payload import Payload, Place
+from mafalda.errors import NoCapacity, NotFound, RelayFailed
 from mafalda.testing.media import (
     CANDIDATE,
     DTLS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 
-from mafalda.contract.rtp import (
+from mafalda.media.rtp import (
     RtcpFeedback,
     RtcpParameters,
     RtpCapabilities,
@@ -19,7 +19,7 @@ from mafalda.contract.rtp import (
     RtpHeaderExtensionUri,
     RtpParameters,
 )
-from mafalda.contract.transport_parameters import (
+from mafalda.media.transport import (
     DtlsFingerprint,
     DtlsParameters,
     IceCandidate,

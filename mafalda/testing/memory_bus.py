@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import count
 
-from mafalda.bus.appender import MESSAGE_ID, check_captured, is_captured, message_headers
-from mafalda.bus.patterns import PatternSet, check_pattern, matches
+from mafalda.aio.background import background, stop
+from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
+from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
+from mafalda.bus.nats.requests import answer_to, read_answer, refuse_ended
 from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
-from mafalda.bus.requests import answer_to, read_answer, refuse_ended
-from mafalda.bus.tasks import background, stop
-from mafalda.contract.envelope import Message, encode
-from mafalda.contract.errors import BusUnavailable, Conflict, DeadlineExceeded
+from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LOAD_SUBJECTS
+from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded
 
 _LOADS = PatternSet(LOAD_SUBJECTS)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import orjson
 
-from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import BadInput
-from mafalda.contract.fold import fold
-from mafalda.contract.state import State
+from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.subjects import parse
+from mafalda.errors import BadInput
+from mafalda.projection.fold import fold
+from mafalda.projection.state import State
 
 
 def entries(path: Path) -> Iterator[tuple[int, str, Message | None]]:

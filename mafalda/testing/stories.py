@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mafalda.contract import commands, events, results
-from mafalda.contract.commands import PlacementCause
-from mafalda.contract.envelope import encode
-from mafalda.contract.errors import ErrorInfo, RelayFailed
-from mafalda.contract.fold import fold
 from mafalda.contract.ids import derived_id
-from mafalda.contract.payload import Payload, Place
-from mafalda.contract.state import RoomState, State
+from mafalda.contract.messages import commands, events, results
+from mafalda.contract.messages.commands import PlacementCause
+from mafalda.contract.messages.envelope import encode
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import parse
+from mafalda.errors import RelayFailed
+from mafalda.projection.fold import fold
+from mafalda.projection.state import RoomState, State
 from mafalda.testing.builders import ROOM, example, message, subject_of
 
 _WHY = commands.Explanation(policy="test", summary="The story says so.")

@@ -15,37 +15,44 @@ from typing import Any
 import structlog
 
 from mafalda.bus.protocol import Bus, Delivery
-from mafalda.bus.tracing import handling
 from mafalda.contract import subjects
 from mafalda.contract.channels import fits
-from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import AlreadyExists, MafaldaError, MalformedMessage
-from mafalda.contract.events import ServerStarted, ServerStopped, WorkerDied, WorkerStarted
-from mafalda.contract.notices import RelayNotices
-from mafalda.contract.payload import Payload, Place
-from mafalda.contract.queries import CarryProducer, ClosePipe, ConnectPipe, QueryServer, ServerInventory, SetCarried
+from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.events import ServerStarted, ServerStopped, WorkerDied, WorkerStarted
+from mafalda.contract.messages.notices import RelayNotices
+from mafalda.contract.messages.payload import Payload, Place
+from mafalda.contract.messages.queries import (
+    CarryProducer,
+    ClosePipe,
+    ConnectPipe,
+    QueryServer,
+    ServerInventory,
+    SetCarried,
+)
+from mafalda.errors import AlreadyExists, MafaldaError, MalformedMessage
 from mafalda.mediasoup.errors import WorkerDied as WorkerDeath
-from mafalda.workers.beside import Beside
+from mafalda.telemetry.tracing import handling
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.following import Following
-from mafalda.workers.guests import Guests, answer_any_query, handle_any_intent
-from mafalda.workers.guests.guest import Guest
-from mafalda.workers.inventory import take_inventory
-from mafalda.workers.load import LoadReporter
-from mafalda.workers.machine import Machine
-from mafalda.workers.machine import instructions as told
-from mafalda.workers.mirrors import Mirror, Mirrors
-from mafalda.workers.peers import PeerActor
-from mafalda.workers.pipes import SourcePort
-from mafalda.workers.producers import yield_producer
-from mafalda.workers.routers import Routers
-from mafalda.workers.scores import Scores
+from mafalda.workers.core import Machine
+from mafalda.workers.core import instructions as told
+from mafalda.workers.log.publisher import Voice
+from mafalda.workers.log.reader import Following
+from mafalda.workers.passthrough import Guests, answer_any_query, handle_any_intent
+from mafalda.workers.passthrough.peer import Guest
+from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.peers.producers import yield_producer
+from mafalda.workers.relays.pipes import SourcePort
+from mafalda.workers.relays.scores import Scores
+from mafalda.workers.relays.sideband import Beside
+from mafalda.workers.relays.sources import Sources
+from mafalda.workers.relays.target_pipes import RemoteSource, TargetPipes
+from mafalda.workers.relays.targets import Mirror, Mirrors
 from mafalda.workers.services import Services
-from mafalda.workers.sources import Sources
-from mafalda.workers.supervisor import LiveWorker, Supervisor
-from mafalda.workers.target_pipes import RemoteSource, TargetPipes
+from mafalda.workers.supervision.inventory import take_inventory
+from mafalda.workers.supervision.load import LoadReporter
+from mafalda.workers.supervision.routers import Routers
+from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
 from mafalda.workers.tasks import Tasks, own_tasks
-from mafalda.workers.voice import Voice
 
 #: What changes which workers there are; load samples, on the same subjects, do not.
 SERVER_EVENTS = tuple(

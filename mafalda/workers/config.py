@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mafalda.contract.ids import Id
-from mafalda.contract.rtp import ListenInfo, PortRange, RtpCodecCapability
+from mafalda.media.rtp import ListenInfo, PortRange, RtpCodecCapability
 
 _WILDCARDS = ("0.0.0.0", "::")
 

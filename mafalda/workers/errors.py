@@ -5,7 +5,7 @@ What does not belong here: raising.
 
 from __future__ import annotations
 
-from mafalda.contract.errors import Closed, MafaldaError, NotFound, WorkerDied
+from mafalda.errors import Closed, MafaldaError, NotFound, WorkerDied
 from mafalda.mediasoup.errors import WorkerClosed
 
 

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mafalda.bus.protocol import Bus
-from mafalda.workers.beside import Beside
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.following import Following
-from mafalda.workers.machine import Machine
-from mafalda.workers.machine.instructions import Instruction
-from mafalda.workers.mirrors import Mirrors
-from mafalda.workers.routers import Routers
-from mafalda.workers.scores import Scores
-from mafalda.workers.supervisor import Supervisor
+from mafalda.workers.core import Machine
+from mafalda.workers.core.instructions import Instruction
+from mafalda.workers.log.publisher import Voice
+from mafalda.workers.log.reader import Following
+from mafalda.workers.relays.scores import Scores
+from mafalda.workers.relays.sideband import Beside
+from mafalda.workers.relays.targets import Mirrors
+from mafalda.workers.supervision.routers import Routers
+from mafalda.workers.supervision.supervisor import Supervisor
 from mafalda.workers.tasks import Tasks
-from mafalda.workers.voice import Voice
 
 if TYPE_CHECKING:
-    from mafalda.workers.guests.house import Guests
+    from mafalda.workers.passthrough.registry import Guests
 
 
 @dataclass(slots=True, eq=False)

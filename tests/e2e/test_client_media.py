@@ -13,7 +13,7 @@ import pytest
 
 from mafalda.client import Consumer, Producer, Room, connect
 from mafalda.client.media import ClipSpec, Probe, make_clip, open_playback
-from mafalda.contract.errors import AlreadyExists, NotFound, UnsupportedError
+from mafalda.errors import AlreadyExists, NotFound, UnsupportedError
 from tests.e2e.conftest import Up
 
 CLIP = ClipSpec(frame_rate=15, duration_s=4)

@@ -19,7 +19,7 @@ from mafalda.client import connect
 from mafalda.client.media import ClipSpec, Probe, find_tone, make_clip, open_playback
 from mafalda.client.media.counter import read_number
 from mafalda.client.media.probe import luma_of, mono_of
-from mafalda.contract.queries import DataProducerInfo
+from mafalda.contract.messages.queries import DataProducerInfo
 from tests.e2e.conftest import Up
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from mafalda.contract.errors import Broken
+from mafalda.errors import Broken
 
 
 class WorkerInstallError(Broken):

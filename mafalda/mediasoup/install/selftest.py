@@ -25,8 +25,8 @@ from pymediasoup.models.transport import DtlsParameters, IceCandidate, IceParame
 from pymediasoup.rtp_parameters import RtpCapabilities, RtpParameters
 from pymediasoup.transport import Transport
 
-from mafalda.contract.errors import MafaldaError, WorkerDied
-from mafalda.contract.model import Model
+from mafalda.errors import MafaldaError, WorkerDied
+from mafalda.media.model import Model
 from mafalda.mediasoup import Router, WebRtcTransport, Worker, create_worker
 from mafalda.mediasoup.install.errors import SelfTestFailed
 from mafalda.mediasoup.install.tone import RATE_HZ, Listener, Tone

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mafalda.contract.errors import UnsupportedError
-from mafalda.contract.rtp import (
+from mafalda.errors import UnsupportedError
+from mafalda.media.rtp import (
     RtcpFeedback,
     RtpCapabilities,
     RtpCodecParameters,
@@ -19,11 +19,11 @@ from mafalda.contract.rtp import (
     RtpParameters,
     RtxParameters,
 )
+from mafalda.mediasoup.endpoints.scalability import parse_scalability_mode
 from mafalda.mediasoup.ortc.match import find_match, is_rtx
 from mafalda.mediasoup.ortc.ssrc import SsrcSource, random_ssrc
+from mafalda.mediasoup.ortc.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 from mafalda.mediasoup.ortc.validate import validate_rtp_capabilities
-from mafalda.mediasoup.scalability import parse_scalability_mode
-from mafalda.mediasoup.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 
 Uri = RtpHeaderExtensionUri
 

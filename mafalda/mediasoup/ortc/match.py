@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
-from mafalda.contract.rtp import ParameterValue
+from mafalda.media.rtp import ParameterValue
 from mafalda.mediasoup.ortc import h264
 
 

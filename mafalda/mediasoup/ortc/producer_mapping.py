@@ -9,8 +9,8 @@ What does not belong here: an individual consumer (``consumer_parameters``).
 
 from __future__ import annotations
 
-from mafalda.contract.errors import InvalidParameters, UnsupportedError
-from mafalda.contract.rtp import (
+from mafalda.errors import InvalidParameters, UnsupportedError
+from mafalda.media.rtp import (
     CodecMapping,
     EncodingMapping,
     MediaKind,
@@ -25,7 +25,7 @@ from mafalda.contract.rtp import (
 )
 from mafalda.mediasoup.ortc.match import answer_parameters, find_match, is_rtx
 from mafalda.mediasoup.ortc.ssrc import SsrcSource, random_ssrc
-from mafalda.mediasoup.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
+from mafalda.mediasoup.ortc.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 
 
 def get_producer_rtp_parameters_mapping(

@@ -1,6 +1,6 @@
 """The RTP capabilities of a router, from the codecs that it was asked to have.
 
-What does not belong here: what mediasoup supports at all (``mafalda.mediasoup.supported_rtp_capabilities``).
+What does not belong here: what mediasoup supports at all (``mafalda.mediasoup.ortc.supported_rtp_capabilities``).
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mafalda.contract.errors import InvalidParameters, UnsupportedError
-from mafalda.contract.rtp import RtpCapabilities, RtpCodecCapability
+from mafalda.errors import InvalidParameters, UnsupportedError
+from mafalda.media.rtp import RtpCapabilities, RtpCodecCapability
 from mafalda.mediasoup.ortc.match import find_match
+from mafalda.mediasoup.ortc.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 from mafalda.mediasoup.ortc.validate import validate_codec_capability
-from mafalda.mediasoup.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 
 DYNAMIC_PAYLOAD_TYPES = (*range(100, 128), *range(96, 100))
 """In the order in which they are given out; mediasoup's order, so that routers agree across the fleet."""

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from mafalda.contract.errors import InvalidParameters
-from mafalda.contract.model import Model
-from mafalda.contract.rtp import (
+from mafalda.errors import InvalidParameters
+from mafalda.media.model import Model
+from mafalda.media.rtp import (
     ParameterValue,
     RtcpParameters,
     RtpCapabilities,

@@ -14,20 +14,22 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
+from mafalda.aio.background import background
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.runner import run_allocator
-from mafalda.bus.messages import compose
+from mafalda.allocator.runner.runner import run_allocator
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus, Delivery
-from mafalda.bus.tasks import background
-from mafalda.contract import commands, events, intents, results, subjects
-from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import BadInput, ErrorInfo, RelayFailed
-from mafalda.contract.fold import fold
-from mafalda.contract.load import ServerLoad, WorkerLoad
-from mafalda.contract.payload import Payload, Place
-from mafalda.contract.rtp import RtpCapabilities
-from mafalda.contract.state import State
+from mafalda.contract import subjects
+from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.load import ServerLoad, WorkerLoad
+from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import Address
+from mafalda.errors import BadInput, RelayFailed
+from mafalda.media.rtp import RtpCapabilities
+from mafalda.projection.fold import fold
+from mafalda.projection.state import State
 from mafalda.testing.clock import ManualClock
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 

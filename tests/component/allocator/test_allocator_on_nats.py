@@ -9,15 +9,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from mafalda.aio.background import background
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.runner import run_allocator
+from mafalda.allocator.runner.runner import run_allocator
+from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
-from mafalda.bus.messages import compose
-from mafalda.bus.nats_bus import NatsBus, connect
-from mafalda.bus.tasks import background
-from mafalda.contract import commands, events, intents, results, subjects
-from mafalda.contract.envelope import decode
-from mafalda.contract.payload import Payload
+from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.contract import subjects
+from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.payload import Payload
 from tests.component.allocator.allocator_fleet import DEADLINE_S, Agent
 
 pytestmark = pytest.mark.usefixtures("no_leaked_tasks")

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.runner import run_allocator
+from mafalda.allocator.runner.runner import run_allocator
 from mafalda.bus.protocol import Appended, Delivery, Expect
-from mafalda.contract import commands, events, intents, results, subjects
-from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import BusUnavailable, Conflict
+from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
-from mafalda.contract.payload import Place
+from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.payload import Place
+from mafalda.errors import BusUnavailable, Conflict
 from mafalda.testing.clock import ManualClock
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from tests.component.allocator.allocator_fleet import DEADLINE_S, Fleet, open_fleet

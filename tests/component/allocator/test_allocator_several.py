@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mafalda.bus.protocol import Appended
-from mafalda.contract import commands, events, intents, results
-from mafalda.contract.envelope import Message
+from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages.envelope import Message
 from mafalda.testing.memory_bus import MemoryBus
 from tests.component.allocator.allocator_fleet import Fleet, open_fleet
 

@@ -12,11 +12,11 @@ from urllib.parse import urlparse
 import pytest
 import uvloop
 
-from mafalda.bus.messages import compose
+from mafalda.aio.background import stop
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus, Delivery
-from mafalda.bus.tasks import stop
-from mafalda.contract.envelope import Message
-from mafalda.contract.results import Done
+from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.results import Done
 
 DEADLINE_S = 20
 

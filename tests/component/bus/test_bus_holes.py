@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from mafalda.bus import follower as follower_module
 from mafalda.bus.config import BusConfig
-from mafalda.bus.follower import NatsFollower
-from mafalda.bus.log import read_log
-from mafalda.bus.nats_bus import connect
+from mafalda.bus.log import follower as follower_module
+from mafalda.bus.log.follower import NatsFollower
+from mafalda.bus.log.read import read_log
+from mafalda.bus.nats.bus import connect
+from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.bus.protocol import Expect, Follower
-from mafalda.bus.server import ServerConfig, run_server
 from mafalda.contract import subjects
-from mafalda.contract.errors import BusUnavailable
+from mafalda.errors import BusUnavailable
 
 EVENT = subjects.room_event("r", "a")
 OTHER = subjects.room_event("r", "b")

@@ -16,10 +16,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 ASK = """
 import asyncio, sys
 from mafalda.bus.config import BusConfig
-from mafalda.bus.messages import compose
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.tracing import span, tracing
-from mafalda.contract.results import Done
+from mafalda.bus.compose import compose
+from mafalda.bus.nats.bus import connect
+from mafalda.telemetry.tracing import span, tracing
+from mafalda.contract.messages.results import Done
 async def main():
     async with connect(BusConfig.from_environment(name="asker")) as bus:
         with span("ask"):
@@ -32,11 +32,11 @@ with tracing("asker", instance="one"):
 ANSWER = """
 import asyncio
 from mafalda.bus.config import BusConfig
-from mafalda.bus.messages import compose
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.tracing import handling, tracing
-from mafalda.contract.envelope import decode
-from mafalda.contract.results import Done
+from mafalda.bus.compose import compose
+from mafalda.bus.nats.bus import connect
+from mafalda.telemetry.tracing import handling, tracing
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.results import Done
 async def main():
     async with connect(BusConfig.from_environment(name="answerer")) as bus:
         async for delivery in bus.read("mafalda.>"):

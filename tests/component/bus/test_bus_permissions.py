@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mafalda.bus import connection
 from mafalda.bus.config import BusConfig
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.server import ServerConfig, run_server
+from mafalda.bus.nats import connection
+from mafalda.bus.nats.bus import connect
+from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.contract import subjects
-from mafalda.contract.errors import BusUnavailable, PermissionDenied
+from mafalda.errors import BusUnavailable, PermissionDenied
 
 MINE, THEIRS = subjects.intent("Lobby", "Alice", "join"), subjects.intent("Lobby", "Bob", "join")
 EVENT = subjects.room_event("Lobby", "x")

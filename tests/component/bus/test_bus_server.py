@@ -14,13 +14,13 @@ import pytest
 
 from mafalda.bus.config import BusConfig
 from mafalda.bus.errors import ServerFailed
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.server import ServerConfig, run_server
+from mafalda.bus.nats.bus import connect
+from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.contract import subjects
 
 PARENT = """
 import asyncio, sys
-from mafalda.bus.server import ServerConfig, run_server
+from mafalda.bus.nats.server import ServerConfig, run_server
 async def main():
     async with run_server(ServerConfig(port=0)) as server:
         print(server.pid, file=sys.stderr, flush=True)

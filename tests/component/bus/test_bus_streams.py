@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mafalda.bus.config import BusConfig
-from mafalda.bus.connection import open_connection
 from mafalda.bus.errors import StreamMismatch
-from mafalda.bus.jetstream import call
-from mafalda.bus.nats_bus import connect
-from mafalda.bus.streams import LOAD_STREAM, LOG_STREAM, declared, differences
+from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, declared, differences
+from mafalda.bus.nats.bus import connect
+from mafalda.bus.nats.connection import open_connection
+from mafalda.bus.nats.jetstream import call
 from mafalda.contract.subjects import LOG_SUBJECTS
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mafalda.bus.nats_bus import NatsBus
+from mafalda.bus.nats.bus import NatsBus
 from mafalda.bus.protocol import Bus
 from mafalda.client import Client, ClientConfig, connect
 from mafalda.testing.memory_bus import MemoryBus

@@ -11,15 +11,17 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from mafalda.bus.messages import compose
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery
-from mafalda.contract import events, intents, queries, results, subjects
-from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import ErrorInfo, MafaldaError, NotFound
+from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
-from mafalda.contract.payload import Payload
-from mafalda.contract.rtp import RtpCodecParameters, RtpEncodingParameters, RtpParameters
-from mafalda.contract.transport_parameters import IceCandidate, SctpParameters, SctpStreamParameters
+from mafalda.contract.messages import events, intents, queries, results
+from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.payload import Payload
+from mafalda.errors import MafaldaError, NotFound
+from mafalda.media.rtp import RtpCodecParameters, RtpEncodingParameters, RtpParameters
+from mafalda.media.transport import IceCandidate, SctpParameters, SctpStreamParameters
 from mafalda.testing.media import DTLS, ICE, ROUTER_CAPABILITIES
 
 SOURCE = "/mafalda/test/scripted-fleet"

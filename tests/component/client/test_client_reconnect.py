@@ -10,9 +10,10 @@ from aiortc.mediastreams import MediaStreamError
 
 from mafalda.bus.protocol import Bus
 from mafalda.client import Client, ClientConfig, GaveUp, Reconnected, Reconnecting, connect
-from mafalda.contract import events, intents
-from mafalda.contract.commands import PlacementCause
-from mafalda.contract.errors import DeadlineExceeded, ErrorInfo, NoCapacity, NotFound
+from mafalda.contract.messages import events, intents
+from mafalda.contract.messages.commands import PlacementCause
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.errors import DeadlineExceeded, NoCapacity, NotFound
 from tests.component.client.scripted_fleet import ScriptedFleet
 from tests.component.client.test_client_rooms import data_opened_by, next_of, opened_by
 

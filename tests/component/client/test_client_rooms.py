@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import pytest
 
-from mafalda.bus.nats_bus import NatsBus
+from mafalda.bus.nats.bus import NatsBus
 from mafalda.bus.protocol import Bus
 from mafalda.client import Client, ClientConfig, EventStream, Reconnected, RoomEvent, connect
-from mafalda.contract import events, intents
-from mafalda.contract.errors import AlreadyExists, Broken, DeadlineExceeded, IllegalId, NoCapacity, NotJoined
-from mafalda.contract.queries import DataProducerInfo, ProducerInfo
+from mafalda.contract.messages import events, intents
+from mafalda.contract.messages.queries import DataProducerInfo, ProducerInfo
+from mafalda.errors import AlreadyExists, Broken, DeadlineExceeded, IllegalId, NoCapacity, NotJoined
 from mafalda.testing.memory_bus import MemoryBus
 from tests.component.client.scripted_fleet import ScriptedFleet
 

@@ -10,13 +10,13 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from mafalda.bus.messages import compose
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Delivery
-from mafalda.contract.envelope import Message, encode
-from mafalda.contract.errors import MalformedMessage, NotFound
-from mafalda.contract.load import ServerLoad, WorkerLoad
-from mafalda.contract.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
+from mafalda.contract.messages.envelope import Message, encode
+from mafalda.contract.messages.load import ServerLoad, WorkerLoad
+from mafalda.contract.messages.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
 from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, load
+from mafalda.errors import MalformedMessage, NotFound
 from mafalda.monitor.explain import explain, reasons
 from mafalda.monitor.live import live_state
 from mafalda.monitor.overview import overview

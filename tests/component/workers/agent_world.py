@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from mafalda.bus.messages import compose
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Delivery, Expect, Inbox
-from mafalda.contract import commands, intents, results, subjects
-from mafalda.contract.envelope import Message, decode
-from mafalda.contract.errors import BadInput
-from mafalda.contract.fold import fold
-from mafalda.contract.payload import Payload, Place
-from mafalda.contract.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
-from mafalda.contract.state import State
+from mafalda.contract import subjects
+from mafalda.contract.messages import commands, intents, results
+from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.payload import Payload, Place
+from mafalda.contract.messages.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
+from mafalda.errors import BadInput
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.mediasoup.ortc import generate_router_rtp_capabilities
+from mafalda.projection.fold import fold
+from mafalda.projection.state import State
 from mafalda.testing.media import DTLS, OPUS_PARAMETERS, STREAM, VP8_SIMULCAST_PARAMETERS
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from mafalda.workers.agent import Agent, IncarnationLost, open_agent

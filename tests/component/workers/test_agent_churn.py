@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import partial
 from random import Random
 
-from mafalda.contract import events, intents, results
-from mafalda.contract.errors import NotFound, RelayFailed
 from mafalda.contract.ids import derived_id
+from mafalda.contract.messages import events, intents, results
+from mafalda.errors import NotFound, RelayFailed
 from mafalda.workers.agent import Agent
 from tests.component.workers.agent_world import Client, Fleet
 from tests.component.workers.test_agent_media import allocating

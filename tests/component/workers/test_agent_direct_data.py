@@ -9,20 +9,20 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mafalda.contract import subjects
-from mafalda.contract.channel_calls import ChannelNotice
-from mafalda.contract.envelope import decode
-from mafalda.contract.errors import InvalidParameters
-from mafalda.contract.notices import RelayNotices
-from mafalda.contract.payload import Place
+from mafalda.contract.messages.channel_calls import ChannelNotice
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.notices import RelayNotices
+from mafalda.contract.messages.payload import Place
+from mafalda.errors import InvalidParameters
 from mafalda.mediasoup import DataConsumer, DataProducer, Router, create_worker
-from mafalda.mediasoup.channel_json import to_json
+from mafalda.mediasoup.codec.channel_json import to_json
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
-from mafalda.workers.beside import Beside
-from mafalda.workers.direct_data import SEND, mirror, send
-from mafalda.workers.pipes import PipeKey
+from mafalda.workers.log.publisher import Voice
+from mafalda.workers.relays.direct_data import SEND, mirror, send
+from mafalda.workers.relays.pipes import PipeKey
+from mafalda.workers.relays.sideband import Beside
 from mafalda.workers.tasks import own_tasks
-from mafalda.workers.voice import Voice
 
 ROOM, CHAT = "lobby", "chat"
 ORIGIN, NEAR, FAR = (Place(server=server, worker=worker) for server, worker in (("a", "a0"), ("a", "a1"), ("b", "b0")))

@@ -12,10 +12,12 @@ import psutil
 import pytest
 import structlog
 
-from mafalda.contract import errors, events, intents, results, subjects
-from mafalda.contract.envelope import decode
-from mafalda.contract.load import ServerLoad
-from mafalda.contract.queries import QueryRoom, RoomSnapshot
+from mafalda import errors
+from mafalda.contract import subjects
+from mafalda.contract.messages import events, intents, results
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.load import ServerLoad
+from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from mafalda.workers.agent import run_agent

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.runner import run_allocator
+from mafalda.allocator.runner.runner import run_allocator
 from mafalda.client import Room, connect
 from mafalda.client.media.clip import ClipSpec, make_clip
 from mafalda.client.media.playback import open_playback
 from mafalda.client.media.probe import Probe
-from mafalda.contract import events
+from mafalda.contract.messages import events
 from tests.component.workers.agent_world import Fleet
 
 SPEC = ClipSpec()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.bus.messages import compose
-from mafalda.contract import errors, events, intents, results, subjects
-from mafalda.contract.queries import QueryRoom, QueryStats, QueryTransport, RoomSnapshot, Stats
-from mafalda.contract.rtp import RtpCapabilities, RtpCodecParameters, RtpParameters
+from mafalda import errors
+from mafalda.bus.compose import compose
+from mafalda.contract import subjects
+from mafalda.contract.messages import events, intents, results
+from mafalda.contract.messages.queries import QueryRoom, QueryStats, QueryTransport, RoomSnapshot, Stats
+from mafalda.media.rtp import RtpCapabilities, RtpCodecParameters, RtpParameters
 from mafalda.testing.media import DTLS, OPUS_PARAMETERS
 from tests.component.workers.agent_world import Client, Fleet
 

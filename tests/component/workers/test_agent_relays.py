@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from mafalda.contract import errors, events, intents, results
-from mafalda.contract.payload import Place
+from mafalda import errors
+from mafalda.contract.messages import events, intents, results
+from mafalda.contract.messages.payload import Place
 from mafalda.mediasoup import Consumer, DataConsumer, PipeTransport, Producer
 from tests.component.workers.agent_world import Client, Fleet
 

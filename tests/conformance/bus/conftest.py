@@ -10,12 +10,12 @@ from typing import Protocol
 import pytest
 import uvloop
 
+from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
-from mafalda.bus.messages import compose
-from mafalda.bus.nats_bus import NatsBus, connect
+from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.protocol import Bus, Delivery
-from mafalda.contract.envelope import Message
-from mafalda.contract.results import Done
+from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.results import Done
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 
 DEADLINE_S = 10

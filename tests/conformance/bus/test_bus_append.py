@@ -9,8 +9,8 @@ import pytest
 
 from mafalda.bus.protocol import Bus, Expect
 from mafalda.contract import subjects
-from mafalda.contract.envelope import CONTENT_TYPE, MAX_MESSAGE_BYTES, decode
-from mafalda.contract.errors import Conflict, MessageTooLarge
+from mafalda.contract.messages.envelope import CONTENT_TYPE, MAX_MESSAGE_BYTES, decode
+from mafalda.errors import Conflict, MessageTooLarge
 
 RESULT = subjects.result("r", "p", "join")
 COMMAND = subjects.command("r", "s1", "place-peer")

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from mafalda.bus.messages import compose
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract import subjects
-from mafalda.contract.envelope import Message, decode, peek_id
-from mafalda.contract.errors import (
+from mafalda.contract.messages.envelope import Message, decode, peek_id
+from mafalda.contract.messages.results import Done
+from mafalda.errors import (
     DeadlineExceeded,
     MafaldaError,
     MalformedMessage,
     NotFound,
     UnknownType,
 )
-from mafalda.contract.results import Done
 
 INTENT = subjects.intent("r", "p", "join")
 REQUEST = subjects.agent_request("s1", "inventory")

@@ -21,7 +21,7 @@ from aiortc import (
     RTCSctpTransport,
 )
 
-from mafalda.contract.rtp import IceParameters
+from mafalda.media.rtp import IceParameters
 from mafalda.mediasoup import WebRtcTransport
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters, NotFound, UnsupportedError, WorkerRequestFailed
-from mafalda.contract.rtp import ConsumerLayers
+from mafalda.errors import InvalidParameters, NotFound, UnsupportedError, WorkerRequestFailed
+from mafalda.media.rtp import ConsumerLayers
 from mafalda.mediasoup import Consumer, DirectTransport, Producer, Router, WebRtcTransport
 from mafalda.mediasoup.errors import ObjectClosed
 from tests.conformance.mediasoup.driver_samples import (

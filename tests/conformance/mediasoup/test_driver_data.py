@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import AlreadyExists, InvalidParameters, MafaldaError, NotFound, WorkerRequestFailed
+from mafalda.errors import AlreadyExists, InvalidParameters, MafaldaError, NotFound, WorkerRequestFailed
 from mafalda.mediasoup import (
     DataConsumer,
     DataMessage,

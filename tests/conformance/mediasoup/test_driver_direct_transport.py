@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters, UnsupportedError
+from mafalda.errors import InvalidParameters, UnsupportedError
 from mafalda.mediasoup import Router, SctpLimits
 from mafalda.mediasoup.errors import ObjectClosed
 from tests.conformance.mediasoup.driver_samples import until, vp8, vp8_packet

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import AlreadyExists, InvalidParameters, NotFound, WorkerRequestFailed
+from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, WorkerRequestFailed
 from mafalda.mediasoup import DataProducer, PipeTransport, Producer, Router, Worker
 from mafalda.mediasoup.errors import ObjectClosed
 from tests.conformance.mediasoup.driver_samples import (

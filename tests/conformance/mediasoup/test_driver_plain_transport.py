@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters, WorkerRequestFailed
-from mafalda.contract.rtp import TransportTuple
+from mafalda.errors import InvalidParameters, WorkerRequestFailed
+from mafalda.media.rtp import TransportTuple
 from mafalda.mediasoup import PlainTransport, Router, SctpLimits, Worker
 from mafalda.mediasoup.errors import ObjectClosed, WorkerClosed
 from tests.conformance.mediasoup.driver_samples import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import (
+from mafalda.errors import (
     AlreadyExists,
     BadInput,
     InvalidParameters,

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from mafalda.contract.errors import DeadlineExceeded, MafaldaError
+from mafalda.errors import DeadlineExceeded, MafaldaError
 from mafalda.mediasoup import Router, Worker
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, h264_simulcast, vp8, vp9_svc
 from tests.conformance.mediasoup.test_driver_consumer import DEVICE

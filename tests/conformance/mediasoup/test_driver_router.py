@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError
+from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError
 from mafalda.mediasoup import Router, Worker
 from mafalda.mediasoup.errors import ObjectClosed
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, vp8

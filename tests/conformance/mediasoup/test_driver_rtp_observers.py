@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters, NotFound
+from mafalda.errors import InvalidParameters, NotFound
 from mafalda.mediasoup import AudioLevelObserver, DirectTransport, Producer, Router, RtpObserver
 from mafalda.mediasoup.errors import ObjectClosed
 from tests.conformance.mediasoup.driver_samples import audio, opus_packet, until

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters, WorkerRequestFailed
+from mafalda.errors import InvalidParameters, WorkerRequestFailed
 from mafalda.mediasoup import Router, Worker
 from mafalda.mediasoup.errors import ObjectClosed
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS

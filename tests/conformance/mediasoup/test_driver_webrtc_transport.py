@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiortc import RTCDataChannel, RTCDataChannelParameters
 
-from mafalda.contract.errors import InvalidParameters, WorkerRequestFailed
+from mafalda.errors import InvalidParameters, WorkerRequestFailed
 from mafalda.mediasoup import Router, SctpLimits, WebRtcTransport, Worker
 from mafalda.mediasoup.errors import ObjectClosed, WorkerClosed
 from tests.conformance.mediasoup.driver_endpoint import allow_loopback, connected

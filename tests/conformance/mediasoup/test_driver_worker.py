@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mafalda.contract.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError, WorkerDied
+from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError, WorkerDied
 from mafalda.mediasoup import MEDIASOUP_VERSION, Worker, create_worker
 from mafalda.mediasoup.errors import (
     RequestTimeout,
@@ -238,8 +238,8 @@ async def test_what_nobody_waits_for_is_unmade(worker: Worker) -> None:
 
 
 async def test_a_worker_that_does_not_close_is_killed(worker_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mafalda.mediasoup.worker.GRACEFUL_CLOSE_S", 0.1)
-    monkeypatch.setattr("mafalda.mediasoup.worker.TERM_CLOSE_S", 0.1)
+    monkeypatch.setattr("mafalda.mediasoup.objects.worker.GRACEFUL_CLOSE_S", 0.1)
+    monkeypatch.setattr("mafalda.mediasoup.objects.worker.TERM_CLOSE_S", 0.1)
     async with create_worker(bin=worker_bin) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
     assert not psutil.pid_exists(worker.pid)

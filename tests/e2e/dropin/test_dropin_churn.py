@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from mafalda.contract.errors import MafaldaError
-from mafalda.dropin.requests import ANSWER_WITHIN_S
+from mafalda.dropin.virtual.requests import ANSWER_WITHIN_S
+from mafalda.errors import MafaldaError
 from mafalda.mediasoup import AudioLevelObserver, Router, Transport, Worker
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio
 from tests.e2e.conftest import Up, up

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mafalda.dropin.early import READ_FD, WRITE_FD
+from mafalda.dropin.process.early import READ_FD, WRITE_FD
 from mafalda.mediasoup import AudioLevelObserver, Producer, Worker
 from mafalda.mediasoup.errors import WorkerRequestFailed, WorkerStartFailed
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, opus_packet, until

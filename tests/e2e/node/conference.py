@@ -16,8 +16,8 @@ from pymediasoup import AiortcHandler, Device
 from pymediasoup.models.transport import DtlsParameters, IceCandidate, IceParameters
 from pymediasoup.rtp_parameters import RtpCapabilities, RtpParameters
 
-from mafalda.client import quirks
-from mafalda.contract.transport_parameters import IceCandidate as Candidate
+from mafalda.client.webrtc import compat
+from mafalda.media.transport import IceCandidate as Candidate
 
 TIMEOUT_S = 30
 
@@ -81,16 +81,16 @@ class ConferencePeer:
     async def produce(self, track: MediaStreamTrack) -> str:
         """Send a track; its producer's id."""
         transport, candidates = await self._transport("send")
-        with quirks.reachable_from_here(candidates):
+        with compat.reachable_from_here(candidates):
             producer = await transport.produce(track=track)
         return str(producer.id)
 
     async def consume(self, producer: str) -> MediaStreamTrack:
         """Receive a producer; the track that comes."""
         transport, candidates = await self._transport("receive")
-        capabilities = quirks.receivable(self._device).to_json_dict()
+        capabilities = compat.receivable(self._device).to_json_dict()
         told = await self.request("consume", transport=transport.id, producer=producer, rtpCapabilities=capabilities)
-        with quirks.reachable_from_here(candidates):
+        with compat.reachable_from_here(candidates):
             consumer = await transport.consume(
                 id=told["id"],
                 producerId=producer,
@@ -105,7 +105,7 @@ class ConferencePeer:
         """Close our side of all transports; the next track gets a new one."""
         while self._open:
             _, (transport, _) = self._open.popitem()
-            await quirks.close_transport(transport, timeout_s=5)
+            await compat.close_transport(transport, timeout_s=5)
 
     async def _transport(self, direction: str) -> tuple[Any, list[Candidate]]:
         if direction not in self._open:
@@ -120,7 +120,7 @@ class ConferencePeer:
                 sctpParameters=None,
                 iceServers=[],
             )
-            quirks.prepare(transport)
+            compat.prepare(transport)
             self._follow(transport)
             self.transports.append(told["id"])
             self._open[direction] = (transport, [Candidate.model_validate(it) for it in udp])

@@ -10,18 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mafalda.allocator import agenda
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.decide import Decision, Stimulus, decide
-from mafalda.allocator.open_intents import Homeless, OpenIntent
-from mafalda.allocator.reading import read
-from mafalda.allocator.view import View
-from mafalda.contract import commands, events, intents, results, subjects
-from mafalda.contract.envelope import Message, encode
-from mafalda.contract.load import ServerLoad, WorkerLoad
-from mafalda.contract.payload import Payload, Place
-from mafalda.contract.rtp import RtpCapabilities
-from mafalda.contract.transport_parameters import SctpStreamParameters
+from mafalda.allocator.core import work_queue
+from mafalda.allocator.core.decide import Decision, Stimulus, decide
+from mafalda.allocator.core.state.entries import read
+from mafalda.allocator.core.state.open_intents import Homeless, OpenIntent
+from mafalda.allocator.core.state.view import View
+from mafalda.contract import subjects
+from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages.envelope import Message, encode
+from mafalda.contract.messages.load import ServerLoad, WorkerLoad
+from mafalda.contract.messages.payload import Payload, Place
+from mafalda.media.rtp import RtpCapabilities
+from mafalda.media.transport import SctpStreamParameters
 from mafalda.testing.media import DTLS
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -75,7 +76,7 @@ class World:
         return self.seq
 
     def decide(self, stimulus: Stimulus) -> Decision:
-        return decide(self.view, stimulus, self.now, random.Random(agenda.seed_of(stimulus)))
+        return decide(self.view, stimulus, self.now, random.Random(work_queue.seed_of(stimulus)))
 
     def commit(self, decision: Decision) -> Decision:
         """Append what was decided, as the shell would."""

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from mafalda.allocator.open_intents import OpenIntent
-from mafalda.contract import intents
-from mafalda.contract.envelope import MAX_MESSAGE_BYTES
+from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.contract.ids import derived_id
+from mafalda.contract.messages import intents
+from mafalda.contract.messages.envelope import MAX_MESSAGE_BYTES
 from tests.unit.allocator.allocator_world import World, placed, rejection
 
 JOIN = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.allocator import agenda
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.decide import Decision
-from mafalda.contract import commands, events, intents, results
+from mafalda.allocator.core import work_queue
+from mafalda.allocator.core.decide import Decision
 from mafalda.contract.ids import derived_id
-from mafalda.contract.payload import Place
+from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, rejection
 
 
@@ -32,7 +32,7 @@ def test_a_dead_worker_s_peers_are_placed_again() -> None:
     world.join("lobby", "alice", id="join-1", region="eu")
     place = world.view.peer(("lobby", "alice")).place  # type: ignore[union-attr]
     seq = world.kill_worker(place)
-    (stimulus,) = agenda.of_entry(world.view, seq)
+    (stimulus,) = work_queue.of_entry(world.view, seq)
     decision = world.commit(world.decide(stimulus))
     command = place_command(decision)
     assert (command.generation, command.cause, command.join, command.region) == (2, "worker-died", "join-1", "eu")
@@ -94,7 +94,7 @@ def test_a_command_to_a_worker_that_died_meanwhile_is_decided_again() -> None:
     decision = world.decide(world.intent("lobby", "alice", intents.Join()))
     world.kill_worker(placed(decision))
     world.commit(decision)
-    (stimulus,) = agenda.of_entry(world.view, world.seq)
+    (stimulus,) = work_queue.of_entry(world.view, world.seq)
     again = place_command(world.commit(world.decide(stimulus)))
     assert (again.generation, again.cause) == (2, "worker-died")
     assert world.view.homeless == {}
@@ -143,7 +143,7 @@ def test_a_peer_is_stranded_once_and_placed_when_there_is_room() -> None:
 
     world.server("s2", 1)
     world.now += 2
-    assert stranded in agenda.due(world.view, world.now)
+    assert stranded in work_queue.due(world.view, world.now)
     assert placed(world.commit(world.decide(stranded))) == at("s2")
 
 
@@ -158,10 +158,10 @@ def test_many_stranded_peers_are_tried_a_few_at_a_time_and_all_in_turn() -> None
     tried = set()
     for _ in range(3):
         world.now += 2
-        due = agenda.due(world.view, world.now)
+        due = work_queue.due(world.view, world.now)
         assert len(due) <= 64
         for stimulus in due:
-            agenda.looked_at(world.view, stimulus, world.now)
+            work_queue.looked_at(world.view, stimulus, world.now)
         tried |= set(due)
         world.now -= 1.5  # the others' turn comes before the first are due again
     assert len(tried) == 150
@@ -223,7 +223,7 @@ def test_a_silent_server_is_lost_after_three_intervals() -> None:
     assert say.payload == events.ServerLost(server="s1", incarnation="i1")
     assert say.id == derived_id("server-lost", "s1", "i1")
     assert say.subject == "mafalda.server.s1.event.server-lost"
-    assert not agenda.is_open(world.view, server)
+    assert not work_queue.is_open(world.view, server)
     assert world.view.lost_servers(world.now) == []
 
 
@@ -266,10 +266,10 @@ def test_a_server_of_the_log_s_past_is_no_candidate_before_it_reports() -> None:
     world.view.begin(world.now)
     waiting = world.intent("lobby", "alice", intents.Join())
     assert world.decide(waiting).says == (), "a report may come any moment"
-    agenda.looked_at(world.view, waiting, world.now)
-    assert agenda.due(world.view, world.now) == []
+    work_queue.looked_at(world.view, waiting, world.now)
+    assert work_queue.due(world.view, world.now) == []
     world.load("s1")
-    assert agenda.due(world.view, world.now) == [waiting]
+    assert work_queue.due(world.view, world.now) == [waiting]
     assert placed(world.decide(waiting)) == at("s1")
 
 
@@ -290,8 +290,8 @@ def test_what_nobody_did_is_due_after_a_while() -> None:
     world = World()
     world.server("s1", 1)
     intent = world.intent("lobby", "alice", intents.Join())
-    assert agenda.due(world.view, world.now + 0.9) == []
-    assert agenda.due(world.view, world.now + 1.0) == [intent]
+    assert work_queue.due(world.view, world.now + 0.9) == []
+    assert work_queue.due(world.view, world.now + 1.0) == [intent]
 
 
 def test_a_room_in_which_another_is_at_work_is_left_to_it_for_a_while() -> None:
@@ -301,9 +301,9 @@ def test_a_room_in_which_another_is_at_work_is_left_to_it_for_a_while() -> None:
     world.now += 0.8
     world.join("lobby", "bob")
     world.now += 0.4
-    assert agenda.due(world.view, world.now) == []
+    assert work_queue.due(world.view, world.now) == []
     world.now += 0.7
-    assert agenda.due(world.view, world.now) == [intent]
+    assert work_queue.due(world.view, world.now) == [intent]
 
 
 def test_an_unanswered_consume_is_forgotten_in_the_end() -> None:
@@ -311,7 +311,7 @@ def test_an_unanswered_consume_is_forgotten_in_the_end() -> None:
     world.server("s1", 1)
     world.joined("lobby", "alice")
     intent = world.consume("lobby", "alice", "nothing")
-    agenda.looked_at(world.view, intent, world.now + 29)
+    work_queue.looked_at(world.view, intent, world.now + 29)
     assert world.view.open.get(intent.seq) is intent
-    agenda.looked_at(world.view, intent, world.now + 31)
+    work_queue.looked_at(world.view, intent, world.now + 31)
     assert world.view.open.get(intent.seq) is None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.allocator import filters
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.contract import commands, events, intents
-from mafalda.contract.payload import Place
+from mafalda.allocator.core.placement import filters
+from mafalda.contract.messages import commands, events, intents
+from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, rejection
 
 

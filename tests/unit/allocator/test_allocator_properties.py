@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mafalda.allocator import agenda
-from mafalda.allocator.candidates import WorkerView
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.policy import POLICIES
-from mafalda.allocator.reading import read
-from mafalda.allocator.view import View
-from mafalda.contract import commands, events, intents
-from mafalda.contract.payload import Place
+from mafalda.allocator.core import work_queue
+from mafalda.allocator.core.placement.policy import POLICIES
+from mafalda.allocator.core.state.candidates import WorkerView
+from mafalda.allocator.core.state.entries import read
+from mafalda.allocator.core.state.view import View
+from mafalda.contract.messages import commands, events, intents
+from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed
 
 POLICY = st.sampled_from(sorted(POLICIES))
@@ -124,7 +124,7 @@ class Storm:
     # --- what each decision keeps to -------------------------------------------------------------
 
     def _decide(self, stimulus: Any, limit: float) -> Any:
-        if not agenda.is_open(self.world.view, stimulus):
+        if not work_queue.is_open(self.world.view, stimulus):
             return None
         before = fit_workers(self.world, 0.60)
         decision = self.world.decide(stimulus)

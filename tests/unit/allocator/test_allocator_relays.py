@@ -7,11 +7,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.allocator import filters, relays
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.contract import events, subjects
-from mafalda.contract.payload import Place
-from mafalda.contract.state import ProducerState, RelayState
+from mafalda.allocator.core.placement import filters, relays
+from mafalda.contract import subjects
+from mafalda.contract.messages import events
+from mafalda.contract.messages.payload import Place
+from mafalda.projection.state import ProducerState, RelayState
 from tests.unit.allocator.allocator_world import World, relay
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mafalda.allocator.config import AllocatorConfig, Costs
-from mafalda.allocator.reservations import Ledger
-from mafalda.contract import events, intents
-from mafalda.contract.payload import Place
+from mafalda.allocator.core.state.reservations import Ledger
+from mafalda.contract.messages import events, intents
+from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, relay
 
 S1 = Place(server="s1", worker="s1-0-i1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.bus.ledger import Ledger, Verdict
+from mafalda.bus.log.coverage import Ledger, Verdict
 from mafalda.contract.subjects import LOG_SUBJECTS
 
 A, B = "mafalda.room.r.event.a", "mafalda.room.r.event.b"

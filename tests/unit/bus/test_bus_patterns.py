@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.bus.patterns import MAX_FILTERS, PatternSet, check_pattern, collide, cover, matches, to_regex
+from mafalda.bus.log.patterns import MAX_FILTERS, PatternSet, check_pattern, collide, cover, matches, to_regex
 from mafalda.contract.subjects import LOG_SUBJECTS
 
 TOKENS = st.sampled_from(["a", "b", "c"])

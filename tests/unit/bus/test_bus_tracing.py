@@ -9,10 +9,10 @@ import sys
 import pytest
 from opentelemetry import trace
 
-from mafalda.bus.messages import compose
-from mafalda.bus.tracing import current_traceparent, exports, handling, new_traceparent, parse_traceparent, span
-from mafalda.contract.envelope import Message, decode, encode
-from mafalda.contract.results import Done
+from mafalda.bus.compose import compose
+from mafalda.contract.messages.envelope import Message, decode, encode
+from mafalda.contract.messages.results import Done
+from mafalda.telemetry.tracing import current_traceparent, exports, handling, new_traceparent, parse_traceparent, span
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SUBJECT = "mafalda.room.r.peer.p.result.join"
@@ -103,10 +103,10 @@ def test_the_environment_says_whether_spans_are_exported(environ: dict[str, str]
 
 LOGGING = """
 import logging, structlog
-from mafalda.bus.logs import configure_logging
-from mafalda.bus.messages import compose
-from mafalda.bus.tracing import handling
-from mafalda.contract.results import Done
+from mafalda.telemetry.logs import configure_logging
+from mafalda.bus.compose import compose
+from mafalda.telemetry.tracing import handling
+from mafalda.contract.messages.results import Done
 configure_logging(human=False)
 message = compose(Done(intent="x", generation=1), subject="a.b", source="/x", id="m1")
 message = message.model_copy(update={"traceparent": "%s"})

@@ -11,9 +11,9 @@ import pytest
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
-from mafalda.client.mailbox import Mailbox
-from mafalda.client.tracks import IncomingTrack, OutgoingTrack
-from mafalda.contract.errors import Broken, Closed, NotFound
+from mafalda.client.session.bounded_queue import Mailbox
+from mafalda.client.webrtc.tracks import IncomingTrack, OutgoingTrack
+from mafalda.errors import Broken, Closed, NotFound
 
 
 class Numbers(MediaStreamTrack):

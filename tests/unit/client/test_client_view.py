@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.client.view import RoomView
-from mafalda.contract import events
-from mafalda.contract.errors import ErrorInfo, NoCapacity
-from mafalda.contract.queries import DataProducerInfo, PeerInfo, ProducerInfo, RoomSnapshot
+from mafalda.client.session.view import RoomView
+from mafalda.contract.messages import events
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo, RoomSnapshot
+from mafalda.errors import NoCapacity
 
 
 def opened(producer: str, *, peer: str = "bob", generation: int = 1) -> events.ProducerOpened:

@@ -18,9 +18,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from mafalda.contract.channels import CHANNELS
-from mafalda.contract.envelope import CONTENT_TYPE, decode
 from mafalda.contract.ids import ID_PATTERN
-from mafalda.contract.registry import PAYLOADS
+from mafalda.contract.messages.envelope import CONTENT_TYPE, decode
+from mafalda.contract.messages.registry import PAYLOADS
 from mafalda.contract.subjects import parse
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from mafalda.contract import commands, events, results
 from mafalda.contract.channels import CHANNEL_OF, CHANNELS, REPLY_CHANNEL, fits
-from mafalda.contract.payload import Payload
-from mafalda.contract.registry import PAYLOADS
-from mafalda.contract.state import State
+from mafalda.contract.messages import commands, events, results
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.registry import PAYLOADS
 from mafalda.contract.subjects import LOG_SUBJECTS, Address, parse
+from mafalda.projection.state import State
 from mafalda.testing.builders import EXAMPLES, subject_of
 from mafalda.testing.stories import Story
 

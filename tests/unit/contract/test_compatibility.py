@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract import events, intents
-from mafalda.contract.schemas import payload_schema, schemas
+from mafalda.contract.messages import events, intents
+from mafalda.contract.schema.json_schema import payload_schema, schemas
 from mafalda.testing.compatibility import breaking_changes, schema_changes
 
 RELEASED = Path(__file__).parents[3] / "schemas" / "released"

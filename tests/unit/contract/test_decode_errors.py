@@ -11,17 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.contract import intents, queries
-from mafalda.contract.envelope import MAX_MESSAGE_BYTES, decode, encode, peek_id
-from mafalda.contract.errors import (
-    BadInput,
-    ErrorInfo,
-    MalformedMessage,
-    MessageTooLarge,
-    UnknownType,
-    UnknownVersion,
-)
-from mafalda.contract.payload import MAX_APP_DATA_BYTES, MAX_APP_DATA_DEPTH
+from mafalda.contract.messages import intents, queries
+from mafalda.contract.messages.envelope import MAX_MESSAGE_BYTES, decode, encode, peek_id
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.payload import MAX_APP_DATA_BYTES, MAX_APP_DATA_DEPTH
+from mafalda.errors import BadInput, MalformedMessage, MessageTooLarge, UnknownType, UnknownVersion
 from mafalda.testing.builders import EXAMPLES, example, message
 
 SECRET = "correct-horse-battery-staple"

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mafalda.contract import intents, results
-from mafalda.contract.envelope import MAX_MESSAGE_BYTES, Message, decode, encode, peek_id
-from mafalda.contract.errors import MessageTooLarge
 from mafalda.contract.ids import derived_id
-from mafalda.contract.payload import Payload
-from mafalda.contract.registry import PAYLOADS
+from mafalda.contract.messages import intents, results
+from mafalda.contract.messages.envelope import MAX_MESSAGE_BYTES, Message, decode, encode, peek_id
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.registry import PAYLOADS
+from mafalda.errors import MessageTooLarge
 from mafalda.testing.builders import EXAMPLES, NOON, example, message
 
 ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mafalda.contract.errors import ErrorInfo, MafaldaError, NotFound
-from mafalda.contract.results import Rejected
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.results import Rejected
+from mafalda.errors import MafaldaError, NotFound
 from mafalda.testing.builders import message
 
 

@@ -10,12 +10,12 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mafalda.contract import commands, events, results
-from mafalda.contract.errors import ErrorInfo
-from mafalda.contract.fold import fold
-from mafalda.contract.payload import Payload, Place
-from mafalda.contract.state import State
+from mafalda.contract.messages import commands, events, results
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import parse
+from mafalda.projection.fold import fold
+from mafalda.projection.state import State
 from mafalda.testing.builders import EXAMPLES, example, subject_of
 from mafalda.testing.stories import Story, broken_promises, place
 

@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from mafalda.contract import results
-from mafalda.contract.commands import OpenRelay
-from mafalda.contract.events import PeerLeft, ProducerPaused, ProducerResumed, ServerDraining
-from mafalda.contract.fold import fold
-from mafalda.contract.state import State
+from mafalda.contract.messages import results
+from mafalda.contract.messages.commands import OpenRelay
+from mafalda.contract.messages.events import PeerLeft, ProducerPaused, ProducerResumed, ServerDraining
 from mafalda.contract.subjects import Address, parse
+from mafalda.projection.fold import fold
+from mafalda.projection.state import State
 from mafalda.testing.builders import example
 from mafalda.testing.stories import Story, broken_promises, place
 

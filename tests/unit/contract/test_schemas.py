@@ -12,11 +12,18 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from mafalda.contract import results
-from mafalda.contract.envelope import Message, encode
-from mafalda.contract.payload import Payload
-from mafalda.contract.registry import PAYLOADS
-from mafalda.contract.schemas import DIALECT, ENVELOPE_FILE, envelope_schema, payload_schema, schema_file, schemas
+from mafalda.contract.messages import results
+from mafalda.contract.messages.envelope import Message, encode
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.registry import PAYLOADS
+from mafalda.contract.schema.json_schema import (
+    DIALECT,
+    ENVELOPE_FILE,
+    envelope_schema,
+    payload_schema,
+    schema_file,
+    schemas,
+)
 from mafalda.testing.builders import EXAMPLES, message
 from mafalda.testing.media import ICE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from mafalda.contract.state import State
+from mafalda.projection.state import State
 from mafalda.testing.stories import Story
 
 

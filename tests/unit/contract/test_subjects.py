@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mafalda.contract import subjects
-from mafalda.contract.errors import IllegalId, IllegalReplySubject
 from mafalda.contract.ids import check_id, derived_id
 from mafalda.contract.subjects import Address
+from mafalda.errors import IllegalId, IllegalReplySubject
 
 ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 actions = st.sampled_from(["join", "peer-joined", "open-relay"])

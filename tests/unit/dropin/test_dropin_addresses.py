@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.guests.addresses import any_port, map_listen_info, map_options
+from mafalda.workers.passthrough.addresses import any_port, map_listen_info, map_options
 
 OWN = {"127.0.0.1", "10.0.0.6"}
 HERE = AgentConfig(server="s", workers=1, listen_ip="10.0.0.6", announced_address="203.0.113.6")

@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from mafalda.contract.channel_calls import ChannelNotice
-from mafalda.contract.intents import CloseProducer, CreateTransport, Intent
-from mafalda.contract.results import JoinResult
-from mafalda.contract.rtp import RtpCapabilities
-from mafalda.dropin import homes
-from mafalda.dropin.errors import Refusal
-from mafalda.dropin.fleet import Answer, Fleet, OnAnswer, make_call
-from mafalda.dropin.homes import Home
+from mafalda.contract.messages.channel_calls import ChannelNotice
+from mafalda.contract.messages.intents import CloseProducer, CreateTransport, Intent
+from mafalda.contract.messages.results import JoinResult
+from mafalda.dropin.fleet import peer_session
+from mafalda.dropin.fleet.fleet import Answer, Fleet, OnAnswer, make_call
+from mafalda.dropin.fleet.peer_session import Home
+from mafalda.dropin.virtual.errors import Refusal
+from mafalda.media.rtp import RtpCapabilities
 from tests.conformance.mediasoup.driver_samples import until
 
 INTENT = CloseProducer(producer="close-producer")
@@ -203,7 +203,7 @@ async def test_a_place_that_is_lost_again_at_once_changes_nothing() -> None:
 
 
 async def test_without_another_place_whoever_waits_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(homes, "COME_BACK_WITHIN_S", 0.01)
+    monkeypatch.setattr(peer_session, "COME_BACK_WITHIN_S", 0.01)
     fleet = _Fleet()
     answers: list[Answer] = []
     home = _home(fleet, comes_back=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mafalda.dropin import dumps
-from mafalda.dropin.errors import Refusal
-from mafalda.dropin.objects import Kind, Node, Objects
+from mafalda.dropin.virtual import dumps
+from mafalda.dropin.virtual.errors import Refusal
+from mafalda.dropin.virtual.objects import Kind, Node, Objects
 
 
 def _add(objects: Objects, id: str, kind: Kind, parent: str | None = None) -> Node:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mafalda.dropin.settings import WrongSettings, read_settings
+from mafalda.dropin.process.settings import WrongSettings, read_settings
 
 
 def test_what_a_library_passes() -> None:

@@ -11,14 +11,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from mafalda.contract.errors import AlreadyExists, InvalidParameters, NotFound, WorkerDied, WorkerRequestFailed
-from mafalda.mediasoup import channel as channel_module
-from mafalda.mediasoup.channel import MAX_UNSENT_BYTES, Channel, Undo
-from mafalda.mediasoup.decoder import Decoder
-from mafalda.mediasoup.encoder import Encoder
+from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, WorkerDied, WorkerRequestFailed
+from mafalda.mediasoup.channel import channel as channel_module
+from mafalda.mediasoup.channel.channel import MAX_UNSENT_BYTES, Channel, Undo
+from mafalda.mediasoup.channel.framing import FrameReader, frame
+from mafalda.mediasoup.channel.messages import SCHEMA
+from mafalda.mediasoup.codec.decoder import Decoder
+from mafalda.mediasoup.codec.encoder import Encoder
 from mafalda.mediasoup.errors import FramingError, RequestTimeout, WorkerClosed
-from mafalda.mediasoup.framing import FrameReader, frame
-from mafalda.mediasoup.messages import SCHEMA
 
 ROOT = "FBS.Message.Message"
 CREATE = "WORKER_CREATE_ROUTER"

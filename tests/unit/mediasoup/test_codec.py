@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mafalda.contract.errors import InvalidParameters
-from mafalda.mediasoup.decoder import Decoder
-from mafalda.mediasoup.encoder import Encoder
+from mafalda.errors import InvalidParameters
+from mafalda.mediasoup.channel.messages import SCHEMA
+from mafalda.mediasoup.codec.decoder import Decoder
+from mafalda.mediasoup.codec.encoder import Encoder
+from mafalda.mediasoup.codec.schema import INTEGERS, Enum, Field, Table, Union
 from mafalda.mediasoup.errors import FramingError
-from mafalda.mediasoup.messages import SCHEMA
-from mafalda.mediasoup.schema import INTEGERS, Enum, Field, Table, Union
 from tests.unit.mediasoup.fbs_text import fbs_text
 
 ROOT = "FBS.Message.Message"

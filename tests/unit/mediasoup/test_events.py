@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters
+from mafalda.errors import InvalidParameters
 from mafalda.mediasoup.errors import ObjectClosed, RequestTimeout
-from mafalda.mediasoup.events import Emitter, Event
-from mafalda.mediasoup.tasks import Tasks
+from mafalda.mediasoup.objects.events import Emitter, Event
+from mafalda.mediasoup.objects.tasks import Tasks
 
 
 class Base(Emitter):

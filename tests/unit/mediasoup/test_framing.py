@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.contract.errors import InvalidParameters
+from mafalda.errors import InvalidParameters
+from mafalda.mediasoup.channel.framing import MAX_MESSAGE_BYTES, FrameReader, frame
 from mafalda.mediasoup.errors import FramingError
-from mafalda.mediasoup.framing import MAX_MESSAGE_BYTES, FrameReader, frame
 
 PAYLOADS = st.lists(st.binary(min_size=1, max_size=200), max_size=10)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mafalda.mediasoup.codec.generate import OUTPUT, compile_schemas, render
 from mafalda.mediasoup.fbs import schema as generated
-from mafalda.mediasoup.generate import OUTPUT, compile_schemas, render
 from mafalda.mediasoup.install.cache import cache_root
 from mafalda.mediasoup.install.source import unpack_worker
 from tests.unit.mediasoup.fbs_text import fbs_text

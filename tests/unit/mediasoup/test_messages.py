@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 import mafalda.mediasoup
-from mafalda.contract.errors import InvalidParameters
-from mafalda.mediasoup import messages
+from mafalda.errors import InvalidParameters
+from mafalda.mediasoup.channel import messages
 from mafalda.mediasoup.errors import FramingError
 from mafalda.mediasoup.fbs import schema as generated
 
-SOURCES = [path.read_text() for path in Path(mafalda.mediasoup.__file__).parent.glob("*.py")]
+DRIVER = Path(mafalda.mediasoup.__file__).parent
+SOURCES = [path.read_text() for path in DRIVER.rglob("*.py") if "fbs" not in path.parts]
 # mediasoup's library does not use it either: each transport has its own.
 UNUSED_METHODS = {"TRANSPORT_CONNECT"}
 

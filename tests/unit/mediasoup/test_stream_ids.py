@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.contract.errors import WorkerRequestFailed
-from mafalda.mediasoup.stream_ids import MAX_STREAMS, StreamIds
+from mafalda.errors import WorkerRequestFailed
+from mafalda.mediasoup.transports.stream_ids import MAX_STREAMS, StreamIds
 
 
 def test_round_robin() -> None:

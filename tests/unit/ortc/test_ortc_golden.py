@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters, MafaldaError, UnsupportedError
-from mafalda.contract.model import Model
-from mafalda.contract.rtp import RtpCapabilities, RtpParameters
+from mafalda.errors import InvalidParameters, MafaldaError, UnsupportedError
+from mafalda.media.model import Model
+from mafalda.media.rtp import RtpCapabilities, RtpParameters
 from mafalda.mediasoup import ortc
-from mafalda.mediasoup.scalability import parse_scalability_mode
+from mafalda.mediasoup.endpoints.scalability import parse_scalability_mode
 
 GOLDEN = Path(__file__).parent / "golden"
 ERRORS: dict[str, type[MafaldaError]] = {

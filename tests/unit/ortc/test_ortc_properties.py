@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mafalda.contract.errors import InvalidParameters, UnsupportedError
-from mafalda.contract.rtp import RtpCapabilities, RtpParameters
+from mafalda.errors import InvalidParameters, UnsupportedError
+from mafalda.media.rtp import RtpCapabilities, RtpParameters
 from mafalda.mediasoup import ortc
 
 # The machine may be busy: no time limits.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mafalda.contract.errors import InvalidParameters, UnsupportedError
-from mafalda.contract.rtp import (
+from mafalda.errors import InvalidParameters, UnsupportedError
+from mafalda.media.rtp import (
     RtpCapabilities,
     RtpCodecParameters,
     RtpEncodingParameters,

@@ -12,8 +12,8 @@ from pymediasoup import rtp_parameters as pm
 from pymediasoup import sctp_parameters as pm_sctp
 from pymediasoup.models import transport as pm_transport
 
-from mafalda.contract import rtp
-from mafalda.contract.model import Model
+from mafalda.media import rtp
+from mafalda.media.model import Model
 
 MODELS = [word for name in rtp.__all__ if isinstance(word := getattr(rtp, name), type) and issubclass(word, BaseModel)]
 VP8 = {"mimeType": "video/VP8", "payloadType": 96, "clockRate": 90000}

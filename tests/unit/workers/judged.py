@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 from mafalda.contract.ids import derived_id
-from mafalda.contract.payload import Payload
+from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import parse
 from mafalda.testing.builders import message
 from mafalda.testing.stories import Story
-from mafalda.workers.machine import Machine
-from mafalda.workers.machine.instructions import Entry, HandleIntent, Instruction, LoadRoom
+from mafalda.workers.core import Machine
+from mafalda.workers.core.instructions import Entry, HandleIntent, Instruction, LoadRoom
 
 I = TypeVar("I", bound=Instruction)  # noqa: E741
 

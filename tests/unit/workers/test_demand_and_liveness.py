@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.workers.machine import Demand, Liveness
+from mafalda.workers.core import Demand, Liveness
 
 
 def test_a_relay_flows_while_anybody_takes_it() -> None:

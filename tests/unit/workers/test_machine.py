@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from mafalda.contract import events, intents
-from mafalda.contract.errors import NotFound, StaleGeneration, WorkerDied
+from mafalda.contract.messages import events, intents
+from mafalda.errors import NotFound, StaleGeneration, WorkerDied
 from mafalda.testing.builders import subject_of
 from mafalda.testing.stories import Story, place
-from mafalda.workers.machine import machine
-from mafalda.workers.machine.instructions import (
+from mafalda.workers.core import machine
+from mafalda.workers.core.instructions import (
     AdoptPeer,
     CheckWaiting,
     CloseMirror,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mafalda.testing.stories import Story
-from mafalda.workers.machine.instructions import AdoptPeer, CloseMirror, LoadRoom, OpenMirror
+from mafalda.workers.core.instructions import AdoptPeer, CloseMirror, LoadRoom, OpenMirror
 from tests.unit.workers.judged import Judged, only
 
 WORKERS = ("a-0", "a-1", "b-0", "c-0")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.client.view import RoomView
-from mafalda.contract.payload import Place
-from mafalda.contract.state import PeerState, ProducerState, RoomState
-from mafalda.workers.snapshots import snapshot
+from mafalda.client.session.view import RoomView
+from mafalda.contract.messages.payload import Place
+from mafalda.projection.state import PeerState, ProducerState, RoomState
+from mafalda.workers.peers.room_pages import snapshot
 
 PLACE = Place(server="s1", worker="s1-0-a")
 

@@ -1,0 +1,42 @@
+"""Put a payload into its envelope. What does not belong here: sending it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.payload import Payload
+from mafalda.telemetry.tracing import current_traceparent, new_traceparent
+
+
+def compose(
+    payload: Payload,
+    *,
+    subject: str,
+    source: str,
+    cause: Message | None = None,
+    id: str | None = None,
+) -> Message:
+    """A message that says ``payload``, as of now.
+
+    Args:
+        payload: What is said.
+        subject: Where it will be published.
+        source: Who says it, a CloudEvents source such as ``/mafalda/agent/s1``.
+        cause: The message that this one answers: it gives the correlation, and the trace if no span is current.
+        id: Given where the same thing, done twice, must be stored once (``derived_id``); ``None`` is a random one.
+    """
+    own = id or uuid4().hex
+    return Message(
+        id=own,
+        source=source,
+        type=payload.type_name(),
+        subject=subject,
+        time=datetime.now(UTC),
+        dataschema=payload.schema_uri(),
+        correlationid=cause.correlation if cause else own,
+        causationid=cause.id if cause else None,
+        traceparent=current_traceparent() or (cause and cause.traceparent) or new_traceparent(),
+        data=payload,
+    )

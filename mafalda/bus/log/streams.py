@@ -1,0 +1,167 @@
+"""The two streams, declared once; made if missing, and looked at whenever somebody connects.
+
+What exists already is mended where JetStream allows it and the declaration is certain; what an operator may
+have chosen (copies, age, size, more subjects of a newer version) is left alone. What does not belong here:
+what is in the streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from mafalda.bus.config import BusConfig
+from mafalda.bus.errors import StreamMismatch
+from mafalda.bus.nats.connection import Connection
+from mafalda.bus.nats.jetstream import ApiRefused, call
+from mafalda.contract.subjects import LIVE, LOAD_SUBJECTS, LOG_SUBJECTS
+
+_log = structlog.get_logger(__name__)
+
+LOG_STREAM = "MAFALDA_LOG"
+LOAD_STREAM = "MAFALDA_LOAD"
+
+#: Seconds in which the same id is stored once. Longer than any publisher repeats, and NATS' own default.
+DUPLICATE_WINDOW_S = 120
+
+#: An oversized message is stored, up to this, so that its sender can be told so on its result subject.
+MAX_STORED_BYTES = 1024 * 1024
+
+#: A load report older than this says nothing of its server but that it is gone.
+LOAD_MAX_AGE_S = 60
+
+#: What JetStream cannot change later.
+_FIXED = {"storage", "retention"}
+
+
+def declared(config: BusConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both streams as they must be, log first. What is ``None`` in ``config`` is absent: it may be anything."""
+    log: dict[str, Any] = {
+        "name": LOG_STREAM,
+        "description": "Everything that happened: intents, commands, results, events.",
+        "subjects": list(LOG_SUBJECTS),
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",  # the log is the truth: it says no rather than forget unasked
+        "max_msg_size": MAX_STORED_BYTES,
+        "duplicate_window": _ns(DUPLICATE_WINDOW_S),
+        "republish": {"src": "mafalda.>", "dest": f"{LIVE}mafalda.>"},
+        "allow_direct": True,
+        "allow_rollup_hdrs": False,  # else a header of anybody's message could empty the log
+    }
+    load: dict[str, Any] = {
+        "name": LOAD_STREAM,
+        "description": "The last load report of each server.",
+        "subjects": list(LOAD_SUBJECTS),
+        "storage": "memory",
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_age": _ns(LOAD_MAX_AGE_S),
+        "max_msg_size": MAX_STORED_BYTES,
+        "duplicate_window": _ns(LOAD_MAX_AGE_S),
+        "allow_direct": True,
+        "allow_rollup_hdrs": False,
+    }
+    if config.replicas is not None:
+        log["num_replicas"] = load["num_replicas"] = config.replicas
+    if config.log_max_age_s is not None:
+        log["max_age"] = _ns(config.log_max_age_s)
+    if config.log_max_bytes is not None:
+        log["max_bytes"] = config.log_max_bytes
+    return log, load
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """What of ``wanted`` does not hold in ``found``, with the value that it should have.
+
+    Subjects only ever grow: those of a newer version stay.
+    """
+    changed: dict[str, Any] = {}
+    for name, value in wanted.items():
+        if name == "subjects":
+            missing = [subject for subject in value if subject not in found.get("subjects", ())]
+            if missing:
+                changed["subjects"] = [*found.get("subjects", ()), *missing]
+        elif name == "republish":
+            if {"src": None, "dest": None, **found.get("republish", {})} != value:
+                changed[name] = value
+        elif found.get(name, False) != value:  # false flags are left out
+            changed[name] = value
+    return changed
+
+
+#: "error creating store for stream".
+_STORE_FAILED = 10049
+_CREATE_ATTEMPTS, _CREATE_PAUSE_S = 20, 0.1
+
+
+async def ensure_streams(connection: Connection) -> None:
+    """Make both streams as declared. Several processes may do this at once.
+
+    Raises:
+        StreamMismatch: One exists and cannot be made so.
+        BusUnavailable: JetStream did not answer, or has no room for a stream.
+    """
+    for wanted in declared(connection.config):
+        await _ensure(connection, wanted)
+
+
+async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
+    name = wanted["name"]
+    found = await _find(connection, name)
+    if found is None:
+        try:
+            await _create(connection, wanted)
+            _log.info("stream-created", action="stream-created", stream=name)
+            return
+        except ApiRefused as refused:
+            if refused.err_code != ApiRefused.NAME_IN_USE:
+                raise StreamMismatch("JetStream refused a stream", stream=name, reason=str(refused)) from None
+        found = await _find(connection, name) or {}  # somebody else was faster
+    changed = differences(found, wanted)
+    if not changed:
+        return
+    fields = ", ".join(sorted(changed))
+    if fixed := _FIXED & changed.keys():
+        raise StreamMismatch(
+            "a stream of this name exists and is of another kind",
+            stream=name,
+            fields=", ".join(sorted(fixed)),
+            found=", ".join(f"{field}={found.get(field)}" for field in sorted(fixed)),
+        )
+    try:
+        await call(connection, f"STREAM.UPDATE.{name}", {**found, **changed})
+    except ApiRefused as refused:
+        raise StreamMismatch("a stream differs", stream=name, fields=fields, reason=str(refused)) from None
+    _log.warning("stream-updated", action="stream-updated", stream=name, fields=fields)
+
+
+async def _create(connection: Connection, wanted: dict[str, Any]) -> None:
+    """Create a stream; again, for a while, if one of this name was deleted so lately that its files are still there."""
+    for attempt in range(_CREATE_ATTEMPTS):
+        try:
+            await call(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
+        except ApiRefused as refused:
+            if refused.err_code != _STORE_FAILED or attempt + 1 == _CREATE_ATTEMPTS:
+                raise
+            await asyncio.sleep(_CREATE_PAUSE_S)
+        else:
+            return
+
+
+async def _find(connection: Connection, name: str) -> dict[str, Any] | None:
+    try:
+        info = await call(connection, f"STREAM.INFO.{name}")
+    except ApiRefused as refused:
+        if refused.err_code == ApiRefused.NO_STREAM:
+            return None
+        raise StreamMismatch("JetStream refused to show a stream", stream=name, reason=str(refused)) from None
+    found: dict[str, Any] = info["config"]
+    return found
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)

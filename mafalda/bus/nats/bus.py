@@ -1,0 +1,147 @@
+"""The bus on NATS: what ``protocol.Bus`` promises, put together from its parts.
+
+What does not belong here: how any part works (``appender``, ``follower``, ``log``, ``requests``, ``streams``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+
+from mafalda.bus.config import BusConfig
+from mafalda.bus.log import append, read
+from mafalda.bus.log.follower import NatsFollower, open_follower
+from mafalda.bus.log.patterns import check_pattern
+from mafalda.bus.log.streams import ensure_streams
+from mafalda.bus.nats import requests
+from mafalda.bus.nats.connection import Connection, open_connection
+from mafalda.bus.nats.subscription_buffer import Arrivals, Arrived, Hole, to_delivery
+from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
+from mafalda.contract.messages.envelope import Message, encode
+from mafalda.contract.subjects import LIVE, live
+from mafalda.errors import BusUnavailable, PermissionDenied
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def connect(config: BusConfig) -> AsyncIterator[NatsBus]:
+    """Connect, see to the streams, disconnect.
+
+    Raises:
+        BusUnavailable: No NATS in time, or one without JetStream.
+        PermissionDenied: The credential was refused.
+        StreamMismatch: A stream of ours exists and is another.
+    """
+    async with open_connection(config) as connection:
+        if config.ensure_streams:
+            await ensure_streams(connection)
+        yield NatsBus(connection)
+
+
+class NatsBus:
+    """A ``Bus``; get one from ``connect``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def append(
+        self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None
+    ) -> Appended:
+        return await append.append(self.connection, subject, message, expect, headers)
+
+    def follow(self, *patterns: str, after_seq: int | None = None) -> AbstractAsyncContextManager[Follower]:
+        return self._follow(patterns, after_seq)
+
+    @asynccontextmanager
+    async def _follow(self, patterns: tuple[str, ...], after_seq: int | None) -> AsyncIterator[NatsFollower]:
+        async with open_follower(self.connection, patterns, after_seq) as follower:
+            yield follower
+
+    def share(self, *patterns: str, group: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
+        return self._subscribe([live(check_pattern(pattern)) for pattern in patterns], group)
+
+    async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
+        async for entry in read.read_log(self.connection, patterns, after_seq=after_seq, up_to_seq=up_to_seq):
+            yield entry
+
+    async def last(self, subject: str) -> Delivery | None:
+        return await read.last_entry(self.connection, check_pattern(subject))
+
+    async def last_seq(self) -> int:
+        return await read.last_seq(self.connection)
+
+    async def publish(self, subject: str, message: Message) -> None:
+        if append.is_captured(subject):
+            raise ValueError(f"the log captures {subject!r}: append there")
+        raw = encode(message)
+        try:
+            await self.connection.publish(subject, raw, headers=append.message_headers(message))
+        except BusUnavailable as error:  # at most once: this is the once
+            _log.warning("publish-lost", action="publish-lost", subject=subject, reason=str(error))
+
+    def listen(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
+        return self._subscribe([check_pattern(pattern) for pattern in patterns], "")
+
+    async def latest_loads(self) -> Sequence[Delivery]:
+        return await read.latest_loads(self.connection)
+
+    async def request(self, subject: str, message: Message, *, timeout_s: float) -> Message:
+        return await requests.request(self.connection, subject, message, timeout_s)
+
+    def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
+        return requests.serve(self.connection, patterns, handler)
+
+    def inbox(self) -> AbstractAsyncContextManager[Inbox]:
+        return self._inbox()
+
+    @asynccontextmanager
+    async def _inbox(self) -> AsyncIterator[Inbox]:
+        async with requests.open_inbox(self.connection) as inbox:
+            yield inbox
+
+    @asynccontextmanager
+    async def _subscribe(self, subjects: list[str], group: str) -> AsyncIterator[AsyncIterator[Delivery]]:
+        arrivals = Arrivals(self.connection.config.follow_buffer)
+        taps = [await self.connection.subscribe(subject, arrivals, queue=group) for subject in subjects]
+        try:
+            await requests.flush(self.connection)
+            yield _Deliveries(arrivals)
+        finally:
+            await self.connection.unsubscribe(*taps)
+
+
+class _Deliveries:
+    """What arrives, at most once."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+
+    def __aiter__(self) -> AsyncIterator[Delivery]:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        while True:
+            item = self._arrivals.pop()
+            if item is None:
+                await self._arrivals.wait()
+            elif isinstance(item, Arrived):
+                if delivery := _delivery(item):
+                    return delivery
+            elif isinstance(item, PermissionDenied):
+                raise item
+            elif item is Hole.OVERFLOWED:
+                _log.warning("arrivals-dropped", action="arrivals-dropped", dropped=self._arrivals.dropped)
+
+
+def _delivery(item: Arrived) -> Delivery | None:
+    message = item.message
+    if not message.subject.startswith(LIVE):
+        return to_delivery(message)
+    try:
+        return to_delivery(message, int((message.headers or {})["Nats-Sequence"]))
+    except (KeyError, ValueError):
+        _log.warning("ghost", action="ghost", subject=message.subject)  # not from the stream
+        return None

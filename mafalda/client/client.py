@@ -1,0 +1,147 @@
+"""The way in: a client on a bus, and joining rooms with it.
+
+What does not belong here: what can be done in a room (``room``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+
+from mafalda.bus.config import BusConfig
+from mafalda.bus.nats.bus import connect as connect_bus
+from mafalda.bus.protocol import Bus, Inbox
+from mafalda.client.config import ClientConfig
+from mafalda.client.room import Room
+from mafalda.client.session.requests import Asker
+from mafalda.client.session.session import Session
+from mafalda.client.session.tasks import Tasks
+from mafalda.client.webrtc.endpoint import new_id
+from mafalda.contract import subjects
+from mafalda.contract.ids import check_id
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.intents import Join, Leave
+from mafalda.contract.messages.results import Done, JoinResult
+from mafalda.errors import DeadlineExceeded, MafaldaError
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def connect(
+    url: str | None = None, *, bus: Bus | None = None, config: ClientConfig | None = None
+) -> AsyncIterator[Client]:
+    """Connect to Mafalda.
+
+    Args:
+        url: Of NATS, several by comma; ``None`` is ``MAFALDA_NATS_URL``, else ``nats://127.0.0.1:4222``.
+        bus: Use this bus, which somebody else opened and closes, instead of connecting to ``url``.
+        config: How long to wait for what.
+
+    Raises:
+        BusUnavailable: There is no NATS.
+    """
+    async with AsyncExitStack() as stack:
+        if bus is None:
+            bus = await stack.enter_async_context(connect_bus(_bus_config(url)))
+        inbox = await stack.enter_async_context(bus.inbox())
+        client = Client(bus, inbox, config or ClientConfig())
+        tasks = Tasks(client._failed)
+        stack.push_async_callback(tasks.close)
+        tasks.spawn("client-inbox", client._read_inbox())
+        yield client
+
+
+def _bus_config(url: str | None) -> BusConfig:
+    """A client's: streams are the fleet's business."""
+    config = BusConfig.from_environment(name="mafalda-client")
+    servers = tuple(part.strip() for part in url.split(",")) if url else config.servers
+    return config.model_copy(update={"servers": servers, "ensure_streams": False})
+
+
+class Client:
+    """Made by ``connect``. It can be in any number of rooms."""
+
+    def __init__(self, bus: Bus, inbox: Inbox, config: ClientConfig) -> None:
+        self._bus = bus
+        self._inbox = inbox
+        self._config = config
+        self._sessions: set[Session] = set()
+
+    @asynccontextmanager
+    async def join(
+        self,
+        room: str,
+        peer: str | None = None,
+        *,
+        app_data: dict[str, Any] | None = None,
+        region: str | None = None,
+    ) -> AsyncIterator[Room]:
+        """Be a peer of a room while the block runs; leaving it closes all that was opened there.
+
+        Args:
+            room: Its id; a room is made by joining it.
+            peer: Our id in it; random if not given.
+            app_data: For the other peers.
+            region: Where we are; a policy may prefer servers near it.
+
+        Raises:
+            IllegalId: The room's or the peer's id is not 1 to 64 of ``A-Z a-z 0-9 _ -``.
+            AlreadyExists: The room has a peer of this id.
+            NoCapacity: No worker takes us.
+            DeadlineExceeded: Nobody answered in time.
+        """
+        check_id("room", room)
+        peer = check_id("peer", peer or new_id("peer"))
+        session = Session(Asker(self._bus, self._inbox.subject, room, peer, self._config), self._config)
+        ours = (
+            subjects.result(room, peer, "*"),
+            subjects.peer_event(room, peer, "*"),
+            subjects.room_event(room, "*"),
+        )
+        async with self._bus.follow(*ours) as follower:
+            self._sessions.add(session)
+            try:
+                session.listen(follower)
+                await self._join(session, Join(app_data=app_data or {}, region=region))
+                yield Room(session)
+            finally:
+                await self._leave(session)
+                self._sessions.discard(session)
+
+    async def _join(self, session: Session, intent: Join) -> None:
+        placement = await session.asker.ask(intent, JoinResult, timeout_s=self._config.join_timeout_s)
+        session.placed(placement)
+        await session.begin()
+
+    async def _leave(self, session: Session) -> None:
+        """Say goodbye, if there is anybody to hear it, and close what is here."""
+        session.leaving = True
+        try:
+            if session.placement is not None and not session.over:
+                await session.asker.ask(Leave(), Done, timeout_s=self._config.leave_timeout_s)
+        except MafaldaError as error:
+            _log.info("left without an answer", action="client.leave", reason=str(error))
+        finally:
+            await session.end()
+
+    async def _read_inbox(self) -> None:
+        while True:
+            try:
+                delivery = await self._inbox.next(timeout_s=60.0)
+                message = decode(delivery.data)
+            except DeadlineExceeded:
+                continue
+            except MafaldaError as error:
+                _log.warning("unreadable", action="client.inbox", reason=str(error))
+                continue
+            for session in self._sessions:
+                session.asker.hear_secret(message)
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("the inbox failed", action="client.bug", exc_info=error)
+        for session in list(self._sessions):
+            session._bug(error)

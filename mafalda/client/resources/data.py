@@ -1,0 +1,159 @@
+"""Data messages: a channel of ours into the room, and channels of others that we receive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from mafalda.client.session.bounded_queue import Mailbox
+from mafalda.client.session.reconnecting import KeptConsumer, KeptProducer
+from mafalda.client.webrtc.endpoint import Endpoint, new_id
+from mafalda.client.webrtc.transport import ProducerWish, Side
+from mafalda.contract.messages.intents import CloseDataConsumer, CloseDataProducer
+from mafalda.contract.messages.results import ConsumeDataResult
+from mafalda.errors import Broken, Closed, DeadlineExceeded
+
+if TYPE_CHECKING:
+    from mafalda.client.session.session import Session
+
+Data = bytes | str
+
+
+class DataProducer(KeptProducer):
+    """Made by ``room.produce_data``. It has the same id at every placement."""
+
+    stats_target: Literal["data-producer"] = "data-producer"
+
+    def __init__(
+        self, session: Session, wish: ProducerWish, *, label: str, protocol: str, reliability: dict[str, Any]
+    ) -> None:
+        super().__init__(session, f"data-producer-{wish.id}")
+        self.label = label
+        self.protocol = protocol
+        self._wish = wish
+        self._reliability = reliability
+        self._side: Side | None = None
+        self._local: Any = None
+        self._waiting: deque[Data] = deque()
+        self._sent = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        return self._wish.id
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What SCTP has not sent yet, in bytes."""
+        return int(self._local.bufferedAmount) if self._local is not None else 0
+
+    def send(self, message: Data) -> None:
+        """Send a message. While reconnecting it waits here, in order.
+
+        What was on its way when a worker died is lost: mediasoup keeps nothing.
+
+        Raises:
+            Broken: Too many messages wait.
+            Closed: The channel is closed.
+        """
+        self._check()
+        if len(self._waiting) >= self._session.config.max_queued_messages:
+            raise Broken("too many messages wait to be sent", waiting=len(self._waiting))
+        self._waiting.append(message)
+        self._sent.clear()
+        self._flush()
+
+    async def drain(self) -> None:
+        """Wait until all that was sent has been handed to SCTP."""
+        while self._waiting:
+            self._check()
+            await self._sent.wait()
+
+    def _flush(self) -> None:
+        if self._local is not None and not self._local.closed and self._local.readyState == "open":
+            while self._waiting:
+                self._local.send(self._waiting.popleft())
+        if not self._waiting:
+            self._sent.set()
+
+    async def _open_at(self, endpoint: Endpoint) -> None:
+        self._side, self._local = await endpoint.produce_data(
+            self._wish, label=self.label, protocol=self.protocol, **self._reliability
+        )
+        self._local.on("open", self._flush)
+        self._flush()
+
+    async def _drop_here(self) -> None:
+        if self._side is not None:
+            await self._side.stop_data(self._local)
+
+    def _closing(self) -> CloseDataProducer:
+        return CloseDataProducer(data_producer=self.id)
+
+    def _ended(self) -> None:
+        self._waiting.clear()
+        self._sent.set()
+
+
+class DataConsumer(KeptConsumer, AsyncIterator[Data]):
+    """Made by ``room.consume_data``. Iterate it for messages; it goes on over re-placements."""
+
+    stats_target: Literal["data-consumer"] = "data-consumer"
+
+    def __init__(self, session: Session, producer: str) -> None:
+        super().__init__(session, f"data-consumer-of-{producer}", producer)
+        self._id = new_id("data-consumer")
+        self._messages: Mailbox[Data] = Mailbox(session.config.max_queued_messages, overflow="fail")
+        self._result: ConsumeDataResult | None = None
+        self._side: Side | None = None
+        self._local: Any = None
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def label(self) -> str:
+        """What the producer calls the channel."""
+        return self._result.label if self._result else ""
+
+    @property
+    def protocol(self) -> str:
+        """What the producer says of its messages."""
+        return self._result.protocol if self._result else ""
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the producer is on another worker than we are."""
+        return self._result is not None and self._result.relayed
+
+    async def __anext__(self) -> Data:
+        try:
+            return await self._messages.take()
+        except Closed:
+            raise StopAsyncIteration from None
+
+    async def _open_at(self, endpoint: Endpoint) -> None:
+        await self._until_back()
+        self._id = new_id("data-consumer")
+        self._side, self._local, self._result = await endpoint.consume_data(self._id, self.producer_id)
+        opened = asyncio.Event()
+        self._local.on("open", opened.set)
+        self._local.on("message", self._messages.put)
+        if self._local.readyState != "open":
+            try:
+                async with asyncio.timeout(self._session.config.ice_timeout_s):
+                    await opened.wait()
+            except TimeoutError:
+                raise DeadlineExceeded("the data channel did not open", producer=self.producer_id) from None
+
+    async def _drop_here(self) -> None:
+        if self._side is not None:
+            await self._side.stop_data(self._local)
+
+    def _closing(self) -> CloseDataConsumer:
+        return CloseDataConsumer(data_consumer=self._id)
+
+    def _ended(self) -> None:
+        self._messages.end(self._error)

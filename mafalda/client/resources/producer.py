@@ -1,0 +1,83 @@
+"""A track of ours that is sent into the room, wherever we are placed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiortc import MediaStreamTrack
+
+from mafalda.client.session.reconnecting import KeptProducer
+from mafalda.client.webrtc.endpoint import Endpoint
+from mafalda.client.webrtc.transport import ProducerWish, Side
+from mafalda.contract.messages.intents import CloseProducer, PauseProducer, ResumeProducer
+from mafalda.contract.messages.results import Done
+
+if TYPE_CHECKING:
+    from mafalda.client.session.session import Session
+
+
+class Producer(KeptProducer):
+    """Made by ``room.produce``. It has the same id at every placement."""
+
+    stats_target: Literal["producer"] = "producer"
+
+    def __init__(self, session: Session, track: MediaStreamTrack, wish: ProducerWish, codec: str | None) -> None:
+        super().__init__(session, f"producer-{wish.id}")
+        self._track = track
+        self._wish = wish
+        self._codec = codec
+        self._paused = wish.paused
+        self._side: Side | None = None
+        self._local: Any = None
+        self._ordering = asyncio.Lock()
+
+    @property
+    def id(self) -> str:
+        return self._wish.id
+
+    @property
+    def kind(self) -> str:
+        """``audio`` or ``video``."""
+        return str(self._track.kind)
+
+    @property
+    def track(self) -> MediaStreamTrack:
+        """The application's track. The SDK never stops it."""
+        return self._track
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    async def pause(self) -> None:
+        """Send nothing until ``resume``; consumers are told."""
+        await self._set_paused(True)
+
+    async def resume(self) -> None:
+        """Send again."""
+        await self._set_paused(False)
+
+    async def _set_paused(self, paused: bool) -> None:
+        async with self._ordering:
+            self._check()
+            self._paused = paused
+            if self.is_open:
+                self._local.track.paused = paused
+                intent = PauseProducer(producer=self.id) if paused else ResumeProducer(producer=self.id)
+                await self._session.asker.ask(intent, Done)
+
+    async def _open_at(self, endpoint: Endpoint) -> None:
+        wish = ProducerWish(self.id, self._paused, self._wish.app_data)
+        self._side, self._local = await endpoint.produce(self._track, wish, self._codec)
+
+    async def _drop_here(self) -> None:
+        if self._side is not None:
+            await self._side.stop_producer(self._local)
+
+    def _closing(self) -> CloseProducer:
+        return CloseProducer(producer=self.id)
+
+    def _ended(self) -> None:
+        if self._local is not None:
+            self._local.track.stop()  # the stand-in: nothing more is sent

@@ -1,0 +1,114 @@
+"""What a client knows of its room: a snapshot, and the room's events on top. Pure.
+
+It says the same as the contract's fold, from what a client may read: room events only. What does
+not belong here: reading them (``session``), acting on them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mafalda.contract.messages import events
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo, RoomSnapshot
+
+AnyProducer = ProducerInfo | DataProducerInfo
+
+#: ``moved``: its owner lost its place or its transport and will open it again under the same id.
+Fate = Literal["opened", "moved", "closed"]
+
+#: Why a producer closes although its owner, if it is one of ours, opens it again.
+_COMES_BACK: tuple[events.ClosedReason, ...] = ("transport-closed", "peer-moved", "worker-died")
+
+
+class RoomView:
+    """Peers, producers and data producers by id, including our own."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.peers: dict[str, PeerInfo] = {}
+        self.producers: dict[str, AnyProducer] = {}
+        self._generations: dict[str, int] = {}
+
+    def start(self, snapshot: RoomSnapshot) -> None:
+        """Begin with what the agent says the room was: its first page."""
+        self.seq = snapshot.seq
+        self.peers.clear()
+        self.producers.clear()
+        self._generations.clear()
+        self.add(snapshot)
+
+    def add(self, page: RoomSnapshot) -> None:
+        """One more page of it; events after the first page are still to come on top."""
+        self.peers |= {peer.peer: peer for peer in page.peers}
+        self.producers |= {producer.producer: producer for producer in page.producers}
+        self.producers |= {producer.data_producer: producer for producer in page.data_producers}
+
+    def apply(self, seq: int, event: Payload) -> dict[str, Fate]:
+        """Take one room event; events that the snapshot contains already are passed over.
+
+        Returns:
+            The producers, by id, that this event opened, took for a while, or closed for good.
+        """
+        if seq <= self.seq:
+            return {}
+        self.seq = seq
+        match event:
+            case events.PeerJoined():
+                self.peers[event.peer] = PeerInfo(peer=event.peer, app_data=event.app_data)
+            case events.PeerMoved() | events.PeerStranded():
+                return self._drop_all_of(event.peer, "moved")
+            case events.PeerLeft():
+                self.peers.pop(event.peer, None)
+                return self._drop_all_of(event.peer, "closed")
+            case events.ProducerOpened() | events.DataProducerOpened():
+                return self._opened(event)
+            case events.ProducerPaused() | events.ProducerResumed():
+                self._paused(event)
+            case events.ProducerClosed():
+                return self._closed(event.producer, event.generation, event.reason)
+            case events.DataProducerClosed():
+                return self._closed(event.data_producer, event.generation, event.reason)
+        return {}
+
+    def _opened(self, event: events.ProducerOpened | events.DataProducerOpened) -> dict[str, Fate]:
+        info: AnyProducer
+        if isinstance(event, events.DataProducerOpened):
+            key = event.data_producer
+            info = DataProducerInfo(
+                data_producer=key,
+                peer=event.peer,
+                label=event.label,
+                protocol=event.protocol,
+                app_data=event.app_data,
+            )
+        else:
+            key = event.producer
+            info = ProducerInfo(
+                producer=key,
+                peer=event.peer,
+                media_kind=event.media_kind,
+                paused=event.paused,
+                app_data=event.app_data,
+            )
+        self.producers[key] = info
+        self._generations[key] = event.generation
+        return {key: "opened"}
+
+    def _paused(self, event: events.ProducerPaused | events.ProducerResumed) -> None:
+        info = self.producers.get(event.producer)
+        if isinstance(info, ProducerInfo):
+            paused = isinstance(event, events.ProducerPaused)
+            self.producers[event.producer] = info.model_copy(update={"paused": paused})
+
+    def _closed(self, key: str, generation: int, reason: events.ClosedReason) -> dict[str, Fate]:
+        if key not in self.producers or self._generations.get(key, generation) > generation:
+            return {}
+        del self.producers[key]
+        return {key: "moved" if reason in _COMES_BACK else "closed"}
+
+    def _drop_all_of(self, peer: str, fate: Fate) -> dict[str, Fate]:
+        gone = [key for key, info in self.producers.items() if info.peer == peer]
+        for key in gone:
+            del self.producers[key]
+        return dict.fromkeys(gone, fate)

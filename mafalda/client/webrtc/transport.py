@@ -1,0 +1,244 @@
+"""One WebRTC transport of ours, sending or receiving: pymediasoup's, with its server side asked for by intents.
+
+What does not belong here: which placement it is at (``endpoint``), opening things again (``kept``),
+pymediasoup's oddities (``quirks``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiortc import MediaStreamTrack
+from pymediasoup import Device
+from pymediasoup.models.transport import DtlsParameters as PyDtlsParameters
+from pymediasoup.models.transport import IceCandidate as PyIceCandidate
+from pymediasoup.models.transport import IceParameters as PyIceParameters
+from pymediasoup.rtp_parameters import RtpParameters as PyRtpParameters
+from pymediasoup.sctp_parameters import SctpParameters as PySctpParameters
+from pymediasoup.sctp_parameters import SctpStreamParameters as PySctpStreamParameters
+
+from mafalda.client.config import ClientConfig
+from mafalda.client.session.requests import Asker
+from mafalda.client.session.tasks import Tasks
+from mafalda.client.webrtc import compat
+from mafalda.client.webrtc.tracks import OutgoingTrack
+from mafalda.contract.messages.intents import ConnectTransport, CreateTransport, Produce, ProduceData
+from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done, ProduceDataResult, ProduceResult
+from mafalda.errors import Broken, MafaldaError
+from mafalda.media.rtp import RtpParameters
+from mafalda.media.transport import (
+    DtlsParameters,
+    IceCandidate,
+    NumSctpStreams,
+    SctpStreamParameters,
+)
+
+Direction = Literal["send", "receive"]
+
+#: aiortc's own limit; pymediasoup says the same.
+_SCTP_STREAMS = NumSctpStreams(os=1024, mis=1024)
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerWish:
+    """What the application wants a producer to be."""
+
+    id: str
+    paused: bool = False
+    app_data: dict[str, Any] = field(default_factory=dict)
+
+
+class Side:
+    """A transport. ``lose`` is told, once, if it is of no more use."""
+
+    def __init__(
+        self,
+        direction: Direction,
+        transport_id: str,
+        asker: Asker,
+        config: ClientConfig,
+        tasks: Tasks,
+        lose: Callable[[str], None],
+    ) -> None:
+        self.id = transport_id
+        self._direction = direction
+        self._asker = asker
+        self._config = config
+        self._tasks = tasks
+        self._lose = lose
+        self._lock = asyncio.Lock()
+        self._transport: Any = None
+        self._candidates: list[IceCandidate] = []
+        self._connected = asyncio.Event()
+        self._dtls_told: asyncio.Task[MafaldaError | None] | None = None
+        self._closed = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether ICE and DTLS have come through."""
+        return self._connected.is_set() and not self._closed
+
+    async def open(self, device: Device) -> None:
+        """Have the transport made on the worker, and its counterpart here."""
+        result = await self._asker.ask_transport(
+            CreateTransport(
+                transport=self.id,
+                direction=self._direction,
+                enable_tcp=False,
+                enable_sctp=True,
+                num_sctp_streams=_SCTP_STREAMS,
+            )
+        )
+        if result.ice_parameters is None:
+            raise Broken("the agent sent no ICE parameters", transport=self.id)
+        self._candidates = result.ice_candidates
+        create = device.createSendTransport if self._direction == "send" else device.createRecvTransport
+        sctp = result.sctp_parameters
+        self._transport = create(
+            id=self.id,
+            iceParameters=PyIceParameters(**result.ice_parameters.to_json_dict()),
+            iceCandidates=[PyIceCandidate(**candidate.to_json_dict()) for candidate in result.ice_candidates],
+            dtlsParameters=PyDtlsParameters(**result.dtls_parameters.to_json_dict()),
+            sctpParameters=PySctpParameters(**sctp.to_json_dict()) if sctp else None,
+            iceServers=[],
+        )
+        compat.prepare(self._transport)
+        self._transport.on("connect", self._on_connect)
+        self._transport.on("produce", self._on_produce)
+        self._transport.on("producedata", self._on_produce_data)
+        self._transport.handler.pc.on("connectionstatechange", self._on_state)
+
+    async def produce(self, track: MediaStreamTrack, wish: ProducerWish, codec: Any) -> Any:
+        """Send a track under the wished id; pymediasoup's producer."""
+        sent = OutgoingTrack(track, paused=wish.paused)
+        async with self._lock:
+            with compat.reachable_from_here(self._candidates):
+                try:
+                    return await self._transport.produce(track=sent, codec=codec, appData={"wish": wish})
+                except BaseException:
+                    sent.stop()  # the sender that was made already ends with its track
+                    raise
+
+    async def produce_data(self, wish: ProducerWish, **channel: Any) -> Any:
+        """Open a data channel for sending; pymediasoup's data producer."""
+        async with self._lock:
+            with compat.reachable_from_here(self._candidates):
+                return await self._transport.produceData(**channel, appData={"wish": wish})
+
+    async def consume(self, result: ConsumeResult) -> Any:
+        """Receive what the worker sends; pymediasoup's consumer."""
+        async with self._lock:
+            with compat.reachable_from_here(self._candidates):
+                consumer = await self._transport.consume(
+                    id=result.consumer,
+                    producerId=result.producer,
+                    kind=result.media_kind,
+                    rtpParameters=PyRtpParameters(**result.rtp_parameters.to_json_dict()),
+                )
+        await self._until_told()
+        return consumer
+
+    async def consume_data(self, result: ConsumeDataResult) -> Any:
+        """Open a data channel for receiving; pymediasoup's data consumer."""
+        async with self._lock:
+            with compat.reachable_from_here(self._candidates):
+                consumer = await self._transport.consumeData(
+                    id=result.data_consumer,
+                    dataProducerId=result.data_producer,
+                    sctpStreamParameters=PySctpStreamParameters(**result.sctp_stream_parameters.to_json_dict()),
+                    label=result.label,
+                    protocol=result.protocol,
+                )
+        await self._until_told()
+        return consumer
+
+    async def stop_producer(self, producer: Any) -> None:
+        """Stop sending, while the transport lives on."""
+        async with self._lock:
+            if not self._closed:
+                await compat.stop_sender(producer)
+
+    async def stop_consumer(self, consumer: Any) -> None:
+        """Stop receiving, while the transport lives on."""
+        async with self._lock:
+            if not self._closed:
+                await compat.stop_receiver(self._transport, consumer)
+
+    async def stop_data(self, channel: Any) -> None:
+        """Close a data producer or consumer, while the transport lives on."""
+        async with self._lock:
+            if not self._closed:
+                await channel.close()
+
+    async def close(self) -> None:
+        """Close what is here; the worker's side is not told."""
+        if not self._closed:
+            self._closed = True
+            if self._transport is not None:
+                await compat.close_transport(self._transport, self._config.close_timeout_s)
+
+    # --- what pymediasoup asks for ------------------------------------------------------------------
+
+    def _on_connect(self, dtls: Any) -> None:
+        parameters = DtlsParameters.model_validate(dtls.model_dump(exclude_none=True))
+        self._dtls_told = self._tasks.spawn(f"connect-{self.id}", self._tell_dtls(parameters))
+        self._tasks.spawn(f"ice-{self.id}", self._watch())
+
+    async def _tell_dtls(self, parameters: DtlsParameters) -> MafaldaError | None:
+        try:
+            await self._asker.ask(ConnectTransport(transport=self.id, dtls_parameters=parameters), Done)
+        except MafaldaError as error:
+            self._lose(f"{self._direction} transport refused: {error}")
+            return error
+        return None
+
+    async def _until_told(self) -> None:
+        """Wait for the answer to ``connect``: what is asked for afterwards would fail for the same reason."""
+        if self._dtls_told is not None and (error := await asyncio.shield(self._dtls_told)):
+            raise error
+
+    async def _on_produce(self, kind: Literal["audio", "video"], rtp: Any, app_data: dict[str, Any]) -> str:
+        await self._until_told()
+        wish: ProducerWish = app_data["wish"]
+        intent = Produce(
+            producer=wish.id,
+            transport=self.id,
+            media_kind=kind,
+            rtp_parameters=RtpParameters.model_validate(rtp.model_dump(exclude_none=True)),
+            paused=wish.paused,
+            app_data=wish.app_data,
+        )
+        return (await self._asker.ask(intent, ProduceResult)).producer
+
+    async def _on_produce_data(
+        self, *, sctpStreamParameters: Any, label: str, protocol: str, appData: dict[str, Any]
+    ) -> str:
+        await self._until_told()
+        wish: ProducerWish = appData["wish"]
+        stream = sctpStreamParameters.model_dump(exclude_none=True)
+        intent = ProduceData(
+            data_producer=wish.id,
+            transport=self.id,
+            sctp_stream_parameters=SctpStreamParameters.model_validate(stream),
+            label=label,
+            protocol=protocol,
+            app_data=wish.app_data,
+        )
+        return (await self._asker.ask(intent, ProduceDataResult)).data_producer
+
+    def _on_state(self) -> None:
+        state = self._transport.handler.pc.connectionState
+        if state == "connected":
+            self._connected.set()
+        elif state in ("failed", "closed", "disconnected") and not self._closed:
+            self._lose(f"{self._direction} transport {state}")
+
+    async def _watch(self) -> None:
+        try:
+            async with asyncio.timeout(self._config.ice_timeout_s):
+                await self._connected.wait()
+        except TimeoutError:
+            self._lose(f"{self._direction} transport not connected in time")

@@ -1,0 +1,75 @@
+"""Commands: what an allocator orders one server to do, and why it chose so.
+
+``mafalda.command.{room}.{server}.{action}``; all commands of a room are one aggregate. What does
+not belong here: how the choice is made (``mafalda.allocator``).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from mafalda.contract.ids import Id
+from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.media.model import Model
+
+PlacementCause = Literal["join", "worker-died", "server-lost", "server-restarted", "drain"]
+
+
+class Command(Payload):
+    """An order to one server."""
+
+    kind: ClassVar[Kind] = "command"
+
+
+class Candidate(Model):
+    """One worker that a policy looked at; ``outcome`` is ``chosen`` or the named reason it was passed over."""
+
+    server: Id
+    worker: Id
+    outcome: str
+    load: float | None = Field(None, description="Load with pending reservations, 1.0 is one full core.")
+    score: float | None = None
+
+
+class Explanation(Model):
+    """Why this worker. Candidates beyond the first few are only counted."""
+
+    policy: str
+    summary: str = Field(description="One sentence for people.")
+    candidates: list[Candidate] = Field(default_factory=list)
+    passed_over: dict[str, int] = Field(default_factory=dict, description="How many candidates for each reason.")
+
+
+class PlacePeer(Command):
+    """Give a peer its place: from now on this server answers for it."""
+
+    action = "place-peer"
+    room: Id
+    peer: Id
+    server: Id
+    worker: Id
+    generation: int = Field(ge=1)
+    cause: PlacementCause = "join"
+    join: str = Field(description="Id of the join intent that this peer's membership stems from.")
+    app_data: AppData = app_data()
+    region: Id | None = None
+    one_transport: bool = Field(False, description="As the join said.")
+    explanation: Explanation
+
+
+class OpenRelay(Command):
+    """Carry a producer from one worker to another. Sent to the target's server, which fetches it."""
+
+    action = "open-relay"
+    room: Id
+    producer: Id
+    data: bool = Field(False, description="A data producer.")
+    source: Place
+    target: Place
+    generation: int = Field(ge=1, description="Generation of the peer that owns the producer.")
+    explanation: Explanation
+
+
+COMMANDS: tuple[type[Command], ...] = (PlacePeer, OpenRelay)

@@ -1,0 +1,307 @@
+"""Events: facts, past tense, in three audiences.
+
+Room events are for everyone in the room (``mafalda.room.{room}.event.*``), peer events for one
+peer (``…peer.{peer}.event.*``), server events for the fleet (``mafalda.server.{server}.event.*``).
+What a peer's own intents did to its own objects is in their results, not here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from mafalda.contract.ids import Id
+from mafalda.contract.messages.commands import PlacementCause
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.load import ServerLoad
+from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.media.model import Model
+from mafalda.media.rtp import MediaKind, ProducerType
+from mafalda.media.transport import SctpStreamParameters
+
+ClosedReason = Literal["closed", "transport-closed", "producer-closed", "peer-left", "peer-moved", "worker-died"]
+
+
+class Event(Payload):
+    """A fact."""
+
+    kind: ClassVar[Kind] = "event"
+
+
+# --- rooms ---------------------------------------------------------------------------------------
+
+
+class PeerJoined(Event):
+    """A peer is in the room, on its first place."""
+
+    action = "peer-joined"
+    peer: Id
+    server: Id
+    worker: Id
+    generation: int
+    app_data: AppData = app_data()
+
+
+class PeerMoved(Event):
+    """The peer has a new place; everything that it had on the old one is gone. Its client reconnects."""
+
+    action = "peer-moved"
+    peer: Id
+    server: Id
+    worker: Id
+    generation: int
+    cause: PlacementCause
+
+
+class PeerStranded(Event):
+    """The peer's place is gone and there is no other now; it is placed as soon as there is one."""
+
+    action = "peer-stranded"
+    peer: Id
+    generation: int
+    error: ErrorInfo
+
+
+class PeerLeft(Event):
+    """A peer is not in the room any more, and nothing of it is."""
+
+    action = "peer-left"
+    peer: Id
+    generation: int
+    reason: Literal["left", "timed-out", "evicted"] = "left"
+
+
+class ProducerOpened(Event):
+    """A track can be consumed."""
+
+    action = "producer-opened"
+    peer: Id
+    producer: Id
+    transport: Id
+    server: Id
+    worker: Id
+    generation: int
+    media_kind: MediaKind
+    type: ProducerType
+    paused: bool = False
+    app_data: AppData = app_data()
+
+
+class ProducerPaused(Event):
+    """A producer sends nothing for a while."""
+
+    action = "producer-paused"
+    peer: Id
+    producer: Id
+
+
+class ProducerResumed(Event):
+    """A producer sends again."""
+
+    action = "producer-resumed"
+    peer: Id
+    producer: Id
+
+
+class ProducerClosed(Event):
+    """A producer ended, and all its consumers with it."""
+
+    action = "producer-closed"
+    peer: Id
+    producer: Id
+    generation: int
+    reason: ClosedReason
+
+
+class DataProducerOpened(Event):
+    """Data messages can be consumed."""
+
+    action = "data-producer-opened"
+    peer: Id
+    data_producer: Id
+    transport: Id
+    server: Id
+    worker: Id
+    generation: int
+    sctp_stream_parameters: SctpStreamParameters
+    label: str = ""
+    protocol: str = ""
+    app_data: AppData = app_data()
+
+
+class DataProducerClosed(Event):
+    """A data producer ended, and all its data consumers with it."""
+
+    action = "data-producer-closed"
+    peer: Id
+    data_producer: Id
+    generation: int
+    reason: ClosedReason
+
+
+class RelayOpened(Event):
+    """A producer can now be consumed on the target worker, under its own id."""
+
+    action = "relay-opened"
+    producer: Id
+    data: bool
+    source: Place
+    target: Place
+
+
+class RelayFailed(Event):
+    """A relay could not be opened; the consumes that waited for it are rejected."""
+
+    action = "relay-failed"
+    producer: Id
+    data: bool
+    source: Place
+    target: Place
+    error: ErrorInfo
+
+
+class RelayClosed(Event):
+    """A producer is not carried to the target worker any more; what consumed it there ended."""
+
+    action = "relay-closed"
+    producer: Id
+    data: bool
+    source: Place
+    target: Place
+    reason: Literal["producer-closed", "unused", "source-died", "target-died", "failed"]
+
+
+# --- peers ---------------------------------------------------------------------------------------
+
+
+class TransportClosed(Event):
+    """A transport ended without its client asking: ICE or DTLS failed for good."""
+
+    action = "transport-closed"
+    transport: Id
+    generation: int
+    reason: Literal["ice-failed", "dtls-failed", "dtls-closed", "timed-out"]
+
+
+class ConsumerClosed(Event):
+    """A consumer ended without its client asking."""
+
+    action = "consumer-closed"
+    consumer: Id
+    producer: Id
+    generation: int
+    reason: ClosedReason
+
+
+class DataConsumerClosed(Event):
+    """A data consumer ended without its client asking."""
+
+    action = "data-consumer-closed"
+    data_consumer: Id
+    data_producer: Id
+    generation: int
+    reason: ClosedReason
+
+
+# --- servers -------------------------------------------------------------------------------------
+
+
+class WorkerInfo(Model):
+    """One mediasoup-worker process. Its id is never used again after its death."""
+
+    worker: Id
+    pid: int
+    slot: int
+
+
+class ServerStarted(Event):
+    """An agent began. What an earlier incarnation of it had is gone."""
+
+    action = "server-started"
+    server: Id
+    incarnation: Id
+    workers: list[WorkerInfo]
+    announced_address: str
+    region: Id | None = None
+    agent_version: str = ""
+
+
+class ServerStopped(Event):
+    """An agent ended on purpose; its peers are to be placed elsewhere."""
+
+    action = "server-stopped"
+    server: Id
+    incarnation: Id
+
+
+class ServerDraining(Event):
+    """No new placements here (``draining``), or again welcome (not ``draining``)."""
+
+    action = "server-draining"
+    server: Id
+    incarnation: Id
+    draining: bool
+
+
+class ServerLost(Event):
+    """An allocator saw no load report of this incarnation for three intervals."""
+
+    action = "server-lost"
+    server: Id
+    incarnation: Id
+
+
+class WorkerStarted(Event):
+    """A worker process runs and can be given peers."""
+
+    action = "worker-started"
+    server: Id
+    incarnation: Id
+    worker: WorkerInfo
+
+
+class WorkerDied(Event):
+    """A worker process ended unasked; everything on it is gone."""
+
+    action = "worker-died"
+    server: Id
+    incarnation: Id
+    worker: Id
+    exit_code: int | None = Field(None, description="Absent if a signal ended it.")
+    signal: str | None = None
+
+
+class LoadSampled(Event):
+    """A load report kept in the log, so that a replay can decide again."""
+
+    action = "load-sampled"
+    load: ServerLoad
+
+
+ROOM_EVENTS: tuple[type[Event], ...] = (
+    PeerJoined,
+    PeerMoved,
+    PeerStranded,
+    PeerLeft,
+    ProducerOpened,
+    ProducerPaused,
+    ProducerResumed,
+    ProducerClosed,
+    DataProducerOpened,
+    DataProducerClosed,
+    RelayOpened,
+    RelayFailed,
+    RelayClosed,
+)
+PEER_EVENTS: tuple[type[Event], ...] = (TransportClosed, ConsumerClosed, DataConsumerClosed)
+SERVER_EVENTS: tuple[type[Event], ...] = (
+    ServerStarted,
+    ServerStopped,
+    ServerDraining,
+    ServerLost,
+    WorkerStarted,
+    WorkerDied,
+    LoadSampled,
+)
+EVENTS = ROOM_EVENTS + PEER_EVENTS + SERVER_EVENTS

@@ -1,0 +1,256 @@
+"""Intents: what a peer wants. Published by clients on ``mafalda.room.{room}.peer.{peer}.intent.{action}``.
+
+Ids of transports, producers and consumers are chosen by whoever asks, so that asking twice is
+asking once. What does not belong here: answers (``results``) and reads (``queries``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mafalda.contract.ids import Id
+from mafalda.contract.messages.channel_calls import ChannelCall
+from mafalda.contract.messages.payload import AppData, Kind, Payload, app_data
+from mafalda.media.rtp import ConsumerLayers, MediaKind, RtpCapabilities, RtpParameters
+from mafalda.media.transport import DtlsParameters, NumSctpStreams, SctpStreamParameters
+
+
+class Intent(Payload):
+    """What a peer wants."""
+
+    kind: ClassVar[Kind] = "intent"
+
+
+def channel() -> Any:
+    """The same, as an application that speaks the worker's channel put it: then this is what the worker is asked."""
+    return Field(
+        None,
+        repr=False,
+        description="What the application's mediasoup library asked its worker; the worker is asked exactly this.",
+    )
+
+
+class Join(Intent):
+    """Become a peer of the room. The only intent that needs no placement to exist already."""
+
+    action = "join"
+    app_data: AppData = app_data()
+    region: Id | None = Field(None, description="Where the peer is; a policy may prefer servers near it.")
+    one_transport: bool = Field(
+        False, description="The peer is a single transport, as a drop-in's peers are: less is expected of it."
+    )
+
+
+class Leave(Intent):
+    """Stop being a peer; everything the peer owns is closed."""
+
+    action = "leave"
+
+
+class CreateTransport(Intent):
+    """Open a WebRtcTransport on the peer's worker.
+
+    ICE and DTLS parameters come to the inbox named by the header ``Mafalda-Reply-To``; the stored
+    result is the same without the ICE password.
+    """
+
+    action = "create-transport"
+    transport: Id
+    direction: Literal["send", "receive", "both"] = "both"
+    enable_tcp: bool = True
+    prefer_tcp: bool = False
+    enable_sctp: bool = False
+    num_sctp_streams: NumSctpStreams | None = None
+    max_sctp_message_size: int = Field(262144, ge=1, le=1 << 30, description="Bytes.")
+    initial_available_outgoing_bitrate: int = Field(600_000, ge=1, le=4_294_967_295, description="Bits per second.")
+    app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
+
+
+class ConnectTransport(Intent):
+    """Give the client's DTLS parameters to a transport."""
+
+    action = "connect-transport"
+    transport: Id
+    dtls_parameters: DtlsParameters
+
+
+class RestartIce(Intent):
+    """New ICE credentials for a transport; they come to the inbox, as at its creation."""
+
+    action = "restart-ice"
+    transport: Id
+
+
+class CloseTransport(Intent):
+    """Close a transport and all that it carries."""
+
+    action = "close-transport"
+    transport: Id
+
+
+class Produce(Intent):
+    """Send a track into the room."""
+
+    action = "produce"
+    producer: Id
+    transport: Id
+    media_kind: MediaKind
+    rtp_parameters: RtpParameters
+    paused: bool = False
+    key_frame_request_delay_ms: int | None = Field(None, ge=0, le=60_000, description="Milliseconds; None: at once.")
+    app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
+
+
+class ProduceData(Intent):
+    """Send data messages into the room."""
+
+    action = "produce-data"
+    data_producer: Id
+    transport: Id
+    sctp_stream_parameters: SctpStreamParameters
+    label: str = Field("", max_length=256)
+    protocol: str = Field("", max_length=256)
+    app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
+
+
+class Consume(Intent):
+    """Receive a producer of the room, wherever it is."""
+
+    action = "consume"
+    consumer: Id
+    transport: Id
+    producer: Id
+    rtp_capabilities: RtpCapabilities
+    paused: bool = Field(True, description="mediasoup's advice: start paused, resume when the client is ready.")
+    preferred_layers: ConsumerLayers | None = None
+    app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
+
+
+class ConsumeData(Intent):
+    """Receive a data producer of the room, wherever it is."""
+
+    action = "consume-data"
+    data_consumer: Id
+    transport: Id
+    data_producer: Id
+    app_data: AppData = app_data()
+    channel: ChannelCall | None = channel()
+
+
+class PauseProducer(Intent):
+    """Send nothing for a while; consumers are told. Answered by ``Done``."""
+
+    action = "pause-producer"
+    producer: Id
+
+
+class ResumeProducer(Intent):
+    """Send again after a pause. Answered by ``Done``."""
+
+    action = "resume-producer"
+    producer: Id
+
+
+class CloseProducer(Intent):
+    """End a producer and all its consumers. Answered by ``Done``."""
+
+    action = "close-producer"
+    producer: Id
+
+
+class CloseDataProducer(Intent):
+    """End a data producer and all its data consumers. Answered by ``Done``."""
+
+    action = "close-data-producer"
+    data_producer: Id
+
+
+class PauseConsumer(Intent):
+    """Receive nothing of a producer for a while. Answered by ``Done``."""
+
+    action = "pause-consumer"
+    consumer: Id
+
+
+class ResumeConsumer(Intent):
+    """Receive a producer, at first or again. Answered by ``Done``."""
+
+    action = "resume-consumer"
+    consumer: Id
+
+
+class CloseConsumer(Intent):
+    """Receive a producer no more. Answered by ``Done``."""
+
+    action = "close-consumer"
+    consumer: Id
+
+
+class CloseDataConsumer(Intent):
+    """Receive a data producer no more. Answered by ``Done``."""
+
+    action = "close-data-consumer"
+    data_consumer: Id
+
+
+class SetPreferredLayers(Intent):
+    """Choose the highest simulcast or SVC layers that a consumer should get."""
+
+    action = "set-preferred-layers"
+    consumer: Id
+    spatial_layer: int = Field(ge=0, le=15)
+    temporal_layer: int | None = Field(None, ge=0, le=15)
+
+
+class SetPriority(Intent):
+    """Who gets bitrate first, among the consumers of one transport."""
+
+    action = "set-priority"
+    consumer: Id
+    priority: int = Field(ge=1, le=255)
+
+
+class RequestKeyFrame(Intent):
+    """Ask a video consumer's producer for a key frame. Answered by ``Done``."""
+
+    action = "request-key-frame"
+    consumer: Id
+
+
+class RequestChannel(Intent):
+    """Whatever else an application that speaks the worker's channel asks of its peer's objects."""
+
+    action = "channel"
+    call: ChannelCall
+
+
+INTENTS: tuple[type[Intent], ...] = (
+    Join,
+    Leave,
+    CreateTransport,
+    ConnectTransport,
+    RestartIce,
+    CloseTransport,
+    Produce,
+    ProduceData,
+    Consume,
+    ConsumeData,
+    PauseProducer,
+    ResumeProducer,
+    CloseProducer,
+    CloseDataProducer,
+    PauseConsumer,
+    ResumeConsumer,
+    CloseConsumer,
+    CloseDataConsumer,
+    SetPreferredLayers,
+    SetPriority,
+    RequestKeyFrame,
+    RequestChannel,
+)

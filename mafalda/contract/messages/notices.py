@@ -1,0 +1,60 @@
+"""Notices: what is told outside the log, in order, and never answered.
+
+An application that speaks the worker's channel sends media through it and hears of its objects (``docs/dropin.md``).
+Application to agent on ``…peer.{peer}.notice.channel``, agent to the application's inbox, agent to agent on
+``…server.{server}.notice.relay``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from mafalda.contract.ids import Id
+from mafalda.contract.messages.channel_calls import ChannelNotice
+from mafalda.contract.messages.payload import Kind, Payload, Place
+
+
+class Notice(Payload):
+    """Something told outside the log."""
+
+    kind: ClassVar[Kind] = "notice"
+
+
+class ChannelNotices(Notice):
+    """Notifications of, or for, one peer's objects, in order."""
+
+    action = "channel"
+    items: list[ChannelNotice]
+
+
+class RelayNotices(Notice):
+    """What crosses a relay beside its pipe: messages of a direct data producer, and scores of a producer.
+
+    SCTP has no word for sub-channels, so what an application sends by its data producer crosses no pipe
+    (``DATAPRODUCER_SEND``); and a worker scores a piped producer by what crossed, not by what reached its origin
+    (``PRODUCER_SCORE``, with ``scores`` by encoding).
+    """
+
+    action = "relay"
+    room: Id
+    source: Place
+    target: Place
+    items: list[ChannelNotice]
+
+
+#: Notifications in one message, and their bytes of JSON, roughly: a message has a greatest size.
+MAX_BATCH, MAX_BATCH_BYTES = 64, 96 * 1024
+
+
+def first_batch(items: Sequence[ChannelNotice]) -> list[ChannelNotice]:
+    """As many of these, from the first, as one message should hold; at least one, if there is one."""
+    size_bytes = 0
+    for number, notice in enumerate(items[:MAX_BATCH]):
+        size_bytes += len(repr(notice.body)) if notice.body else 0
+        if size_bytes > MAX_BATCH_BYTES and number:
+            return list(items[:number])
+    return list(items[:MAX_BATCH])
+
+
+NOTICES: tuple[type[Notice], ...] = (ChannelNotices, RelayNotices)

@@ -1,0 +1,261 @@
+"""Queries and requests: questions that change no room and are never stored.
+
+A peer asks its agent on ``…peer.{peer}.query.{action}``; agents (about relays) and operators ask
+an agent on ``mafalda.server.{server}.request.{action}``. Answers go to the asker's inbox, as the
+answer payload or as ``Rejected``. Secrets may travel here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mafalda.contract.ids import Id
+from mafalda.contract.messages.channel_calls import ChannelCall
+from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.media.model import Model
+from mafalda.media.rtp import MediaKind, ProducerType, RtpMapping, RtpParameters
+from mafalda.media.transport import SctpStreamParameters, SrtpParameters
+
+
+class Query(Payload):
+    """What a peer asks its agent."""
+
+    kind: ClassVar[Kind] = "query"
+
+
+class Request(Payload):
+    """What agents and operators ask an agent."""
+
+    kind: ClassVar[Kind] = "request"
+
+
+class Answer(Payload):
+    """What is answered to a query or a request."""
+
+    kind: ClassVar[Kind] = "answer"
+
+
+# --- a peer asks its agent -----------------------------------------------------------------------
+
+
+class QueryRoom(Query):
+    """Who is here and what can be consumed? A large room is told in pages."""
+
+    action = "room"
+    after: str | None = Field(None, max_length=80, description="Where the page before ended (its ``next``).")
+
+
+class QueryTransport(Query):
+    """A transport's parameters again, with its ICE password; answered by ``TransportResult``."""
+
+    action = "transport"
+    transport: Id
+
+
+class QueryStats(Query):
+    """mediasoup's own statistics of one object of the asker's."""
+
+    action = "stats"
+    target: Literal["transport", "producer", "consumer", "data-producer", "data-consumer"]
+    id: Id
+
+
+class QueryChannel(Query):
+    """A request to the worker that changes nothing, as an application that speaks its channel put it.
+
+    Answered by ``ChannelAnswer``.
+    """
+
+    action = "channel"
+    call: ChannelCall
+
+
+class PeerInfo(Model):
+    """A peer, as the others in its room may see it."""
+
+    peer: Id
+    app_data: AppData = app_data()
+
+
+class ProducerInfo(Model):
+    """A producer that can be consumed."""
+
+    producer: Id
+    peer: Id
+    media_kind: MediaKind
+    paused: bool
+    app_data: AppData = app_data()
+
+
+class DataProducerInfo(Model):
+    """A data producer that can be consumed."""
+
+    data_producer: Id
+    peer: Id
+    label: str
+    protocol: str
+    app_data: AppData = app_data()
+
+
+class RoomSnapshot(Answer):
+    """A room, or a page of it, as of a log sequence.
+
+    Room events with a greater sequence than the *first* page's come on top of all pages.
+    """
+
+    action = "room"
+    seq: int
+    peers: list[PeerInfo]
+    producers: list[ProducerInfo]
+    data_producers: list[DataProducerInfo]
+    next: str | None = Field(None, description="There is more: ask again with this as ``after``.")
+
+
+class Stats(Answer):
+    """mediasoup's statistics: one object each, in mediasoup's own shape."""
+
+    action = "stats"
+    stats: list[dict[str, Any]]
+
+
+# --- agents ask agents ---------------------------------------------------------------------------
+
+
+class PipeEnd(Model):
+    """Where one end of a pipe listens, and how to speak to it."""
+
+    ip: str
+    port: int = Field(ge=1, le=65535)
+    srtp_parameters: SrtpParameters | None = Field(None, repr=False)
+
+
+class ConnectPipe(Request):
+    """Join our new pipe end with one of yours, for this room, between these two workers."""
+
+    action = "connect-pipe"
+    room: Id
+    source: Place
+    target: Place
+    end: PipeEnd
+    enable_rtx: bool = False
+
+
+class PipeConnected(Answer):
+    """The answering agent's end of the pipe, connected to the asker's."""
+
+    action = "pipe-connected"
+    end: PipeEnd
+
+
+class CarryProducer(Request):
+    """Send this producer over the pipe that we share."""
+
+    action = "carry-producer"
+    room: Id
+    producer: Id
+    data: bool
+    source: Place
+    target: Place
+
+
+class ProducerCarried(Answer):
+    """What the target must produce on its end, under the same id."""
+
+    action = "producer-carried"
+    media_kind: MediaKind | None = None
+    type: ProducerType | None = None
+    rtp_parameters: RtpParameters | None = None
+    rtp_mapping: RtpMapping | None = Field(
+        None, description="How the target must map it, if consumers count on the SSRCs that it has at its origin."
+    )
+    paused: bool = False
+    sctp_stream_parameters: SctpStreamParameters | None = None
+    label: str = ""
+    protocol: str = ""
+    direct: bool = Field(False, description="Its messages come one by one as notices, not over the pipe.")
+    scores: list[int] = Field(default_factory=list, description="At its origin, by encoding, each from 0 to 10.")
+
+
+class SetCarried(Request):
+    """Nobody here wants this producer now (``paused``), somebody does again, or never more (``closed``)."""
+
+    action = "set-carried"
+    room: Id
+    producer: Id
+    source: Place
+    target: Place
+    wanted: Literal["paused", "flowing", "closed"]
+
+
+class ClosePipe(Request):
+    """The other end of this pipe is gone."""
+
+    action = "close-pipe"
+    room: Id
+    source: Place
+    target: Place
+
+
+class Ok(Answer):
+    """Done, and there is nothing to say."""
+
+    action = "ok"
+
+
+# --- operators ask agents ------------------------------------------------------------------------
+
+
+class QueryServer(Request):
+    """What do you really have? Asked of the workers, not of the log."""
+
+    action = "inventory"
+
+
+class PeerInventory(Model):
+    """What a worker holds of one peer."""
+
+    room: Id
+    peer: Id
+    worker: Id
+    generation: int
+    transports: list[Id]
+    producers: list[Id]
+    consumers: list[Id]
+    data_producers: list[Id]
+    data_consumers: list[Id]
+
+
+class RelayInventory(Model):
+    """A producer that a worker holds for another worker's."""
+
+    room: Id
+    producer: Id
+    data: bool
+    source: Place
+    target: Place
+
+
+class ServerInventory(Answer):
+    """What a server's workers hold, as of a log sequence that the agent has acted on."""
+
+    action = "inventory"
+    server: Id
+    incarnation: Id
+    seq: int
+    workers: list[Id]
+    peers: list[PeerInventory]
+    relays: list[RelayInventory]
+
+
+QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QueryStats, QueryChannel)
+REQUESTS: tuple[type[Payload], ...] = (ConnectPipe, CarryProducer, SetCarried, ClosePipe, QueryServer)
+ANSWERS: tuple[type[Payload], ...] = (
+    RoomSnapshot,
+    Stats,
+    PipeConnected,
+    ProducerCarried,
+    Ok,
+    ServerInventory,
+)

@@ -1,0 +1,94 @@
+"""What the application has made, as far as it knows: one name space, as a worker's.
+
+What does not belong here: where anything is (``homes``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from mafalda.dropin.virtual.errors import Refusal, failed, not_found
+
+if TYPE_CHECKING:
+    from mafalda.dropin.fleet.peer_session import Home
+
+Kind = Literal[
+    "router", "webrtcserver", "transport", "observer", "producer", "consumer", "dataproducer", "dataconsumer"
+]
+#: Which of them take notifications too; a worker's dump lists them twice.
+NOTIFIABLE = frozenset({"transport", "producer", "dataproducer"})
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One object. ``held`` are notifications that came before the answer to its making."""
+
+    id: str
+    kind: Kind
+    home: Home | None = None
+    parent: str | None = None  # of a transport its router, of a producer its transport
+    type: str = ""  # of a transport, as the schema calls it
+    producer: str | None = None  # of consumers
+    sctp: bool = False
+    listener: str | None = None  # WebRtcServer of a transport
+    listen_infos: list[dict[str, Any]] = field(default_factory=list)  # of a WebRtcServer
+    is_open: bool = False
+    held: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
+    children: dict[str, Node] = field(default_factory=dict)
+
+
+class Objects:
+    """All of one virtual worker's."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self._nodes.values()))
+
+    def get(self, id: str) -> Node | None:
+        """The object, if there is one."""
+        return self._nodes.get(id)
+
+    def require(self, id: str, method: str, *kinds: Kind) -> Node:
+        """The open object of one of these kinds.
+
+        Raises:
+            Refusal: There is none.
+        """
+        found = self._nodes.get(id)
+        if found is None or not found.is_open or (kinds and found.kind not in kinds):
+            raise not_found(id, method)
+        return found
+
+    def add(self, node: Node) -> Node:
+        """A new object.
+
+        Raises:
+            Refusal: The id is taken, as far as one worker is concerned.
+        """
+        if not isinstance(node.id, str) or not node.id:
+            raise Refusal("TypeError", "an id is missing")
+        if node.id in self._nodes:
+            raise failed(f"Channel request handler with ID {node.id} already exists")
+        self._nodes[node.id] = node
+        if node.parent is not None and (parent := self._nodes.get(node.parent)):
+            parent.children[node.id] = node
+        return node
+
+    def remove(self, node: Node) -> list[Node]:
+        """An object and everything in it; the list begins with itself."""
+        found = [node]
+        for child in list(node.children.values()):
+            found += self.remove(child)
+        if self._nodes.get(node.id) is node:
+            del self._nodes[node.id]
+        if node.parent is not None and (parent := self._nodes.get(node.parent)):
+            parent.children.pop(node.id, None)
+        return found
+
+    def of(self, *kinds: Kind) -> list[Node]:
+        """The open ones of some kinds."""
+        return [node for node in self._nodes.values() if node.kind in kinds and node.is_open]

@@ -1,0 +1,150 @@
+"""Every error that Mafalda raises or sends, by who caused it.
+
+    MafaldaError
+    ├── BadInput                 whoever sent it must change it; a retry changes nothing
+    │   ├── IllegalId · MalformedMessage · MessageTooLarge · UnknownType · UnknownVersion · IllegalReplySubject
+    │   ├── InvalidParameters    parameters that a worker would not survive or accept
+    │   └── UnsupportedError     well-formed, but no router here can take it (codec, capability)
+    ├── Refused                  well-formed, but the state of the room says no
+    │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume
+    │   └── NoCapacity           no worker below the watermark
+    ├── Broken                   the outside failed us; a retry may help
+    │   ├── WorkerDied · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayFailed
+    │   └── PermissionDenied     NATS refused a subject to this credential
+    ├── Conflict                 another writer was first (expected sequence): fold again, decide again
+    └── Closed                   we closed it ourselves
+
+What does not belong here: who maps them to ack, nak or term (``mafalda.bus``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class MafaldaError(Exception):
+    """The root. ``code`` is the word on the wire; ``details`` are fields, never secrets."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, reason: str, /, **details: Any) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.details = details
+
+    def __str__(self) -> str:
+        fields = " ".join(f"{key}={value!r}" for key, value in self.details.items())
+        return f"{self.reason} ({fields})" if fields else self.reason
+
+
+class BadInput(MafaldaError):
+    code = "bad-input"
+
+
+class IllegalId(BadInput):
+    code = "illegal-id"
+
+
+class MalformedMessage(BadInput):
+    code = "malformed-message"
+
+
+class MessageTooLarge(BadInput):
+    code = "message-too-large"
+
+
+class UnknownType(BadInput):
+    code = "unknown-type"
+
+
+class UnknownVersion(BadInput):
+    code = "unknown-version"
+
+
+class IllegalReplySubject(BadInput):
+    code = "illegal-reply-subject"
+
+
+class InvalidParameters(BadInput):
+    code = "invalid-parameters"
+
+
+class UnsupportedError(BadInput):
+    code = "unsupported"
+
+
+class Refused(MafaldaError):
+    code = "refused"
+
+
+class NotFound(Refused):
+    code = "not-found"
+
+
+class AlreadyExists(Refused):
+    code = "already-exists"
+
+
+class NotJoined(Refused):
+    code = "not-joined"
+
+
+class StaleGeneration(Refused):
+    code = "stale-generation"
+
+
+class CannotConsume(Refused):
+    code = "cannot-consume"
+
+
+class NoCapacity(Refused):
+    code = "no-capacity"
+
+
+class Broken(MafaldaError):
+    code = "broken"
+
+
+class WorkerDied(Broken):
+    code = "worker-died"
+
+
+class WorkerRequestFailed(Broken):
+    code = "worker-request-failed"
+
+
+class BusUnavailable(Broken):
+    code = "bus-unavailable"
+
+
+class DeadlineExceeded(Broken):
+    code = "deadline-exceeded"
+
+
+class RelayFailed(Broken):
+    code = "relay-failed"
+
+
+class PermissionDenied(Broken):
+    code = "permission-denied"
+
+
+class Conflict(MafaldaError):
+    """A conditional append lost: ``details["actual"]`` is the aggregate's real last sequence."""
+
+    code = "conflict"
+
+
+class Closed(MafaldaError):
+    code = "closed"
+
+
+def _by_code(root: type[MafaldaError]) -> dict[str, type[MafaldaError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _by_code(child)
+    return found
+
+
+#: Every class above, by its code on the wire.
+ERRORS_BY_CODE = _by_code(MafaldaError)

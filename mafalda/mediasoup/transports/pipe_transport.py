@@ -1,0 +1,94 @@
+"""A pipe transport: media from one router to another, in the same worker or far away.
+
+All layers cross it, unchanged but for payload types and SSRCs. It has no ICE and no DTLS: a far end that is gone
+raises no event, so somebody else has to notice.
+
+What does not belong here: which producers cross (the agent's relays), what all transports do (``transport``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mafalda.media.rtp import RtpCapabilities, SrtpParameters, TransportTuple
+from mafalda.mediasoup import ortc
+from mafalda.mediasoup.channel.channel import Channel
+from mafalda.mediasoup.codec import shapes
+from mafalda.mediasoup.endpoints.consumer import Consumer
+from mafalda.mediasoup.objects.entity import JsonObject
+from mafalda.mediasoup.transports.transport import Transport
+
+if TYPE_CHECKING:
+    from mafalda.mediasoup.objects.router import Router
+
+
+class PipeTransport(Transport):
+    """Made by ``router.create_pipe_transport``."""
+
+    type = "pipe"
+    _stats_type = "pipe-transport"
+
+    def __init__(
+        self,
+        channel: Channel,
+        id: str,
+        app_data: Mapping[str, Any] | None,
+        router: Router,
+        dump: JsonObject,
+    ) -> None:
+        super().__init__(channel, id, app_data, router, dump)
+        self.rtx: bool = dump["rtx"]
+        self._tuple = TransportTuple.model_validate(dump["tuple"])
+        srtp = dump.get("srtpParameters")
+        self.srtp_parameters = SrtpParameters.model_validate(srtp) if srtp is not None else None
+
+    @property
+    def tuple(self) -> TransportTuple:
+        """Local and, after ``connect``, remote address."""
+        return self._tuple
+
+    async def connect(
+        self, *, ip: str, port: int, srtp_parameters: SrtpParameters | Mapping[str, Any] | None = None
+    ) -> None:
+        """Tell the other pipe's address and key.
+
+        Raises:
+            InvalidParameters: Something is malformed, missing or superfluous.
+            WorkerRequestFailed: It was called before.
+        """
+        srtp = ortc.parse(SrtpParameters, srtp_parameters) if srtp_parameters is not None else None
+        body = {"ip": ip, "port": port, "srtpParameters": srtp.to_json_dict() if srtp is not None else None}
+        answer = await self._request("PIPETRANSPORT_CONNECT", body)
+        self._tuple = TransportTuple.model_validate(shapes.tuple_shape(answer["tuple"]))
+
+    async def consume(
+        self,
+        *,
+        producer_id: str,
+        id: str | None = None,
+        app_data: Mapping[str, Any] | None = None,
+        rtp_capabilities: RtpCapabilities | Mapping[str, Any] | None = None,
+        paused: bool = False,
+        **unused: Any,
+    ) -> Consumer:
+        """Send a producer of the same router, all its layers, to the other pipe.
+
+        What the far end can receive does not matter: it is a router. ``produce`` there with the consumer's kind
+        and RTP parameters, and the same producer id.
+
+        Args:
+            producer_id: Which one.
+            id: Of the consumer; None is a fresh UUID4.
+            app_data: The application's own.
+            rtp_capabilities: Unused.
+            paused: Whether it starts paused.
+            unused: The other options of ``Transport.consume``, which mean nothing on a pipe.
+
+        Raises:
+            NotFound: The router has no such producer.
+        """
+        self._check_open()
+        producer = self._router.require_producer(producer_id)
+        parameters = ortc.get_pipe_consumer_rtp_parameters(producer.consumable_rtp_parameters, self.rtx)
+        return await self._consume(producer, parameters, id, paused, None, False, True, app_data)
