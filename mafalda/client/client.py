@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import connect as connect_bus
 from mafalda.bus.protocol import Bus, Inbox
@@ -18,7 +19,6 @@ from mafalda.client.config import ClientConfig
 from mafalda.client.room import Room
 from mafalda.client.session.requests import Asker
 from mafalda.client.session.session import Session
-from mafalda.client.session.tasks import Tasks
 from mafalda.client.webrtc.endpoint import new_id
 from mafalda.contract import subjects
 from mafalda.contract.ids import check_id
@@ -49,9 +49,9 @@ async def connect(
             bus = await stack.enter_async_context(connect_bus(_bus_config(url)))
         inbox = await stack.enter_async_context(bus.inbox())
         client = Client(bus, inbox, config or ClientConfig())
-        tasks = Tasks(client._failed)
+        tasks = TaskScope(client._failed)
         stack.push_async_callback(tasks.close)
-        tasks.spawn("client-inbox", client._read_inbox())
+        tasks.spawn(client._read_inbox(), "client-inbox")
         yield client
 
 
@@ -141,7 +141,7 @@ class Client:
             for session in self._sessions:
                 session.asker.hear_secret(message)
 
-    def _failed(self, error: Exception) -> None:
-        _log.error("the inbox failed", action="client.bug", exc_info=error)
+    def _failed(self, name: str, error: Exception) -> None:
+        _log.error("the inbox failed", action="client.bug", task=name, exc_info=error)
         for session in list(self._sessions):
-            session._bug(error)
+            session.task_failed(name, error)

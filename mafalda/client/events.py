@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from mafalda.client.session.bounded_queue import Mailbox
+from mafalda.aio.bounded_queue import BoundedQueue
 from mafalda.contract.messages.events import Event
 from mafalda.errors import Closed, MafaldaError
 
@@ -46,11 +46,11 @@ class EventStream(AsyncIterator[RoomEvent]):
     """
 
     def __init__(self, max_queued: int) -> None:
-        self.mailbox: Mailbox[RoomEvent] = Mailbox(max_queued, overflow="fail")
+        self.queue: BoundedQueue[RoomEvent] = BoundedQueue(max_queued, overflow="fail")
 
     async def __anext__(self) -> RoomEvent:
         try:
-            return await self.mailbox.take()
+            return await self.queue.take()
         except Closed:
             raise StopAsyncIteration from None
 
@@ -69,18 +69,18 @@ class Fanout:
         made = EventStream(self._max_queued)
         self._streams.append(made)
         if self._over:
-            made.mailbox.end(self._error)
+            made.queue.end(self._error)
         return made
 
     def emit(self, event: RoomEvent) -> None:
         """Tell every stream; those that have ended are forgotten."""
-        self._streams = [stream for stream in self._streams if not stream.mailbox.over]
+        self._streams = [stream for stream in self._streams if not stream.queue.over]
         for stream in self._streams:
-            stream.mailbox.put(event)
+            stream.queue.put(event)
 
     def end(self, error: MafaldaError | None) -> None:
         """No more events: streams end, by ``error`` if there is one."""
         self._over, self._error = True, error
         for stream in self._streams:
-            stream.mailbox.end(error)
+            stream.queue.end(error)
         self._streams.clear()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import count
 
-from mafalda.aio.background import background, stop
+from mafalda.aio.tasks import background, cancel_and_wait
 from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
 from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
 from mafalda.bus.nats.requests import answer_to, read_answer, refuse_ended
@@ -293,7 +293,7 @@ class MemoryBus:
                 running.add(task)
                 task.add_done_callback(running.discard)
         finally:
-            await stop(*running)
+            await cancel_and_wait(*running)
             for question in mailbox.rest():
                 reply(question, refuse_ended(question, source))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract import subjects
 from mafalda.contract.channels import fits
@@ -52,7 +53,6 @@ from mafalda.workers.supervision.inventory import take_inventory
 from mafalda.workers.supervision.load import LoadReporter
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
-from mafalda.workers.tasks import Tasks, own_tasks
 
 #: What changes which workers there are; load samples, on the same subjects, do not.
 SERVER_EVENTS = tuple(
@@ -99,7 +99,7 @@ async def run_agent(bus: Bus, config: AgentConfig, *, ready: Ready = None) -> No
 @asynccontextmanager
 async def open_agent(bus: Bus, config: AgentConfig) -> AsyncIterator[Agent]:
     """One incarnation, from its ``ServerStarted`` to its ``ServerStopped``. Call its ``follow`` to let it act."""
-    async with own_tasks() as tasks:
+    async with open_tasks() as tasks:
         agent = Agent(bus, config, tasks)
         try:
             await agent.start()
@@ -121,7 +121,7 @@ async def open_agent(bus: Bus, config: AgentConfig) -> AsyncIterator[Agent]:
 class Agent:
     """One incarnation of a server's agent. Get one from ``open_agent``."""
 
-    def __init__(self, bus: Bus, config: AgentConfig, tasks: Tasks) -> None:
+    def __init__(self, bus: Bus, config: AgentConfig, tasks: TaskScope) -> None:
         self.config = config
         self.incarnation = secrets.token_hex(8)
         self._bus = bus

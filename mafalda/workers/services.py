@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.bus.protocol import Bus
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
@@ -20,7 +21,6 @@ from mafalda.workers.relays.sideband import Beside
 from mafalda.workers.relays.targets import Mirrors
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
-from mafalda.workers.tasks import Tasks
 
 if TYPE_CHECKING:
     from mafalda.workers.passthrough.registry import Guests
@@ -32,7 +32,7 @@ class Services:
 
     bus: Bus
     config: AgentConfig
-    tasks: Tasks
+    tasks: TaskScope
     voice: Voice
     machine: Machine
     following: Following

@@ -186,7 +186,7 @@ def test_a_path_that_leaves_the_package_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "escaped").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", PACKAGE[:60]])
+@pytest.mark.parametrize("content", [b"", b"not an archive", PACKAGE[:60]], ids=["empty", "text", "truncated"])
 def test_a_broken_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
     tarball = tmp_path / "package.tgz"
     tarball.write_bytes(content)

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from mafalda.aio.sequence import SequenceWaiter
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.decide import Decision, Say, Stimulus, decide
@@ -21,7 +22,6 @@ from mafalda.allocator.core.placement.policy import Dice
 from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock
-from mafalda.allocator.runner.waiting import Waiting
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus, Expect
 from mafalda.contract import subjects
@@ -56,7 +56,7 @@ class Desk:
         self._rng = rng
         self._view = view
         self._counters = counters
-        self._folded = Waiting()
+        self._folded = SequenceWaiter()
         self._queues: dict[str, deque[Stimulus]] = {}
         self._queued: set[Stimulus] = set()
         self._in_flight = asyncio.Semaphore(config.max_in_flight)

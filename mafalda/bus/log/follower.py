@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 import structlog
 from nats.aio.msg import Msg
 
-from mafalda.aio.background import stop
+from mafalda.aio.tasks import cancel_and_wait
 from mafalda.bus.log.coverage import Ledger, Verdict
 from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.log.read import last_seq, read_log
@@ -91,7 +91,7 @@ class NatsFollower:
     async def close(self) -> None:
         """Unsubscribe; nothing is yielded after this."""
         if self._auditing is not None:
-            await stop(self._auditing)
+            await cancel_and_wait(self._auditing)
         await self._drop_mending()
         await self._connection.unsubscribe(*self._taps.values())
         self._taps.clear()

@@ -25,7 +25,7 @@ from nats.aio.msg import Msg
 from nats.errors import BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
-from mafalda.aio.background import background
+from mafalda.aio.tasks import background
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.subscriptions import Sink, Tap, Tapped
 from mafalda.errors import BusUnavailable, MafaldaError, MessageTooLarge, PermissionDenied

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from mafalda.aio.background import background, stop
+from mafalda.aio.tasks import background, cancel_and_wait
 from mafalda.bus.compose import compose
 from mafalda.bus.log.append import message_headers
 from mafalda.bus.log.patterns import check_pattern
@@ -132,7 +132,7 @@ async def _serve(connection: Connection, arrivals: Arrivals, handler: Handler) -
                 running.add(task)
                 task.add_done_callback(running.discard)
     finally:
-        await stop(*running)
+        await cancel_and_wait(*running)
         while (item := arrivals.pop()) is not None:
             if isinstance(item, Arrived):
                 delivery = to_delivery(item.message)

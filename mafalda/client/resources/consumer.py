@@ -126,7 +126,7 @@ class Consumer(KeptConsumer):
         if self._track is None:
             self._track = IncomingTrack(self._result.media_kind, self._session.config.max_queued_frames)
         await self._stop_pump()
-        self._pump = self._session.tasks.spawn(f"pump-{self._id}", self._track.pump(self._local.track))
+        self._pump = self._session.tasks.spawn(self._track.pump(self._local.track), f"pump-{self._id}")
 
     async def _drop_here(self) -> None:
         await self._stop_pump()

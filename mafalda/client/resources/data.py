@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from mafalda.client.session.bounded_queue import Mailbox
+from mafalda.aio.bounded_queue import BoundedQueue
 from mafalda.client.session.reconnecting import KeptConsumer, KeptProducer
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
 from mafalda.client.webrtc.transport import ProducerWish, Side
@@ -104,7 +104,7 @@ class DataConsumer(KeptConsumer, AsyncIterator[Data]):
     def __init__(self, session: Session, producer: str) -> None:
         super().__init__(session, f"data-consumer-of-{producer}", producer)
         self._id = new_id("data-consumer")
-        self._messages: Mailbox[Data] = Mailbox(session.config.max_queued_messages, overflow="fail")
+        self._messages: BoundedQueue[Data] = BoundedQueue(session.config.max_queued_messages, overflow="fail")
         self._result: ConsumeDataResult | None = None
         self._side: Side | None = None
         self._local: Any = None

@@ -15,7 +15,7 @@ from aiortc.exceptions import InvalidStateError as AiortcInvalidStateError
 from pymediasoup.errors import InvalidStateError, UnsupportedError
 
 from mafalda import errors
-from mafalda.client.session.tasks import Gone, first_set, unless
+from mafalda.aio.events import Interrupted, run_unless_set, wait_first
 from mafalda.client.session.view import Fate
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages.intents import Intent
@@ -67,11 +67,11 @@ class Kept(ABC):
 
     async def wait_open(self) -> None:
         """Wait until it is open, or over."""
-        await first_set(self._open, self._over)
+        await wait_first(self._open, self._over)
 
     async def wait_lost(self) -> None:
         """Wait until it is not open for the moment, or over."""
-        await first_set(self._not_open, self._over)
+        await wait_first(self._not_open, self._over)
 
     async def wait_closed(self) -> None:
         """Wait until it is over."""
@@ -102,9 +102,9 @@ class Kept(ABC):
             MafaldaError: It cannot be opened.
         """
         self._session.kept.add(self)
-        self._task = self._session.tasks.spawn(self._name, self._keep())
+        self._task = self._session.tasks.spawn(self._keep(), self._name)
         try:
-            await first_set(self._open, self._over)
+            await wait_first(self._open, self._over)
         except asyncio.CancelledError:
             await self._end(None)
             self._take_back()
@@ -167,7 +167,7 @@ class Kept(ABC):
     def _take_back(self) -> None:
         """Have closed on the server what may have been opened there without our knowing."""
         if self._session.has_endpoint:
-            self._session.tasks.spawn(f"{self._name}-take-back", self._tell(self._closing()))
+            self._session.tasks.spawn(self._tell(self._closing()), f"{self._name}-take-back")
 
     # --- keeping --------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Kept(ABC):
                     continue
                 self._opened_once = True
                 self._set_open(True)
-                await first_set(endpoint.gone, self._lost)
+                await wait_first(endpoint.gone, self._lost)
                 self._set_open(False)
                 if not endpoint.gone.is_set():
                     await self._drop_here()
@@ -204,8 +204,8 @@ class Kept(ABC):
         while True:
             self._lost.clear()
             try:
-                await unless(endpoint.gone, self._open_at(endpoint), f"{self._name}-open")
-            except Gone:
+                await run_unless_set(endpoint.gone, self._open_at(endpoint), f"{self._name}-open")
+            except Interrupted:
                 return False
             except Exception as error:
                 if endpoint.gone.is_set():

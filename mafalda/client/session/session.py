@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from mafalda.aio.events import Interrupted, run_unless_set, wait_first
+from mafalda.aio.tasks import TaskScope
 from mafalda.bus.protocol import Delivery, Follower
 from mafalda.client.config import ClientConfig
 from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
 from mafalda.client.session.requests import Asker
-from mafalda.client.session.tasks import Gone, Tasks, first_set, unless
 from mafalda.client.session.view import RoomView
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract import subjects
@@ -44,7 +45,7 @@ class Session:
         self.config = config
         self.view = RoomView()
         self.fanout = Fanout(config.max_queued_events)
-        self.tasks = Tasks(self._bug)
+        self.tasks = TaskScope(self.task_failed)
         self.kept: set[Kept] = set()
         self.placement: JoinResult | None = None
         self.leaving = False
@@ -70,7 +71,7 @@ class Session:
 
     def listen(self, follower: Follower) -> None:
         """Start reading; before the join is asked for, so that nothing is missed."""
-        self.tasks.spawn("room-reader", self._read(follower))
+        self.tasks.spawn(self._read(follower), "room-reader")
 
     async def begin(self) -> None:
         """Take the room's snapshot, and start keeping an endpoint; we have a place."""
@@ -82,8 +83,8 @@ class Session:
         early, self._early = self._early or [], None
         for seq, event in early:
             self.view.apply(seq, event)
-        self.tasks.spawn("endpoint-keeper", self._keep_endpoint())
-        self.tasks.spawn("sign-of-life", self._show_life())
+        self.tasks.spawn(self._keep_endpoint(), "endpoint-keeper")
+        self.tasks.spawn(self._show_life(), "sign-of-life")
 
     def fail(self, error: MafaldaError | None) -> None:
         """The membership is over: by ``error``, or because we leave."""
@@ -101,9 +102,10 @@ class Session:
         if self._endpoint is not None:
             await self._endpoint.close()
 
-    def _bug(self, error: Exception) -> None:
+    def task_failed(self, name: str, error: Exception) -> None:
+        """A task that the membership depends on has failed: the membership is over."""
         if not isinstance(error, MafaldaError):
-            _log.error("the client failed", action="client.bug", exc_info=error)
+            _log.error("the client failed", action="client.bug", task=name, exc_info=error)
             error = Broken(f"the client failed: {type(error).__name__}: {error}")
         self.fail(error)
 
@@ -116,7 +118,7 @@ class Session:
             MafaldaError: The membership is over, for this reason (``Closed``: we left).
         """
         while True:
-            await first_set(self._ready, self._over)
+            await wait_first(self._ready, self._over)
             if self.over:
                 raise self._error or Closed("the room was left")
             if self._endpoint is not None and not self._endpoint.gone.is_set():
@@ -132,7 +134,7 @@ class Session:
         while not condition():
             if self.over:
                 raise self._error or Closed("the room was left")
-            await first_set(self._pulse, self._over)
+            await wait_first(self._pulse, self._over)
 
     def follows(self, producer: str) -> bool:
         """Whether something of ours is kept open on this producer, wherever it goes."""
@@ -217,15 +219,15 @@ class Session:
                 self.fail(NotJoined("the room let us go", reason=event.reason))
 
     async def _show_life(self) -> None:
-        """Ask for something now and then, unless a connected transport shows that we are there."""
+        """Ask for something now and then, run_unless_set a connected transport shows that we are there."""
         while True:
             await asyncio.sleep(self.config.sign_of_life_s)
             endpoint = self._endpoint
             if endpoint is None or endpoint.is_connected or not self.has_endpoint:
                 continue
             try:
-                await unless(endpoint.gone, self.asker.query(QueryRoom(), RoomSnapshot), "sign-of-life-query")
-            except (MafaldaError, Gone) as error:
+                await run_unless_set(endpoint.gone, self.asker.query(QueryRoom(), RoomSnapshot), "sign-of-life-query")
+            except (MafaldaError, Interrupted) as error:
                 _log.info("no answer to a sign of life", action="client.sign-of-life", reason=str(error))
 
     # --- keeping an endpoint --------------------------------------------------------------------------
@@ -252,7 +254,7 @@ class Session:
                 self.fanout.emit(Reconnecting(endpoint.generation, endpoint.cause))
             await endpoint.close()
             if self._wanted_generation <= endpoint.generation:  # the place is still ours, so mend it there
-                self.tasks.spawn("close-there", endpoint.close_there())
+                self.tasks.spawn(endpoint.close_there(), "close-there")
                 await self._pause(pause_s, endpoint.generation)
                 pause_s = min(2 * pause_s + _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
 
@@ -290,7 +292,7 @@ class Session:
                     await thing.wait_open()
 
         try:
-            await unless(endpoint.gone, all_open(), "reopened")
-        except Gone:
+            await run_unless_set(endpoint.gone, all_open(), "reopened")
+        except Interrupted:
             return False
         return True

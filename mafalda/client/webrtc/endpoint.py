@@ -15,9 +15,9 @@ from aiortc import MediaStreamTrack
 from pymediasoup import AiortcHandler, Device
 from pymediasoup.rtp_parameters import RtpCapabilities as PyRtpCapabilities
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.client.config import ClientConfig
 from mafalda.client.session.requests import Asker
-from mafalda.client.session.tasks import Tasks
 from mafalda.client.webrtc import compat
 from mafalda.client.webrtc.transport import Direction, ProducerWish, Side
 from mafalda.contract.messages.intents import CloseTransport, Consume, ConsumeData, ResumeConsumer
@@ -36,7 +36,7 @@ def new_id(kind: str) -> str:
 class Endpoint:
     """This peer at one placement. ``gone`` is set, with a ``cause``, when it is of no more use."""
 
-    def __init__(self, placement: JoinResult, asker: Asker, config: ClientConfig, tasks: Tasks) -> None:
+    def __init__(self, placement: JoinResult, asker: Asker, config: ClientConfig, tasks: TaskScope) -> None:
         self.placement = placement
         self.gone = asyncio.Event()
         self.cause = ""

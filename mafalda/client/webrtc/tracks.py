@@ -18,7 +18,7 @@ from aiortc.mediastreams import MediaStreamError
 from av.frame import Frame
 from av.packet import Packet
 
-from mafalda.client.session.bounded_queue import Mailbox
+from mafalda.aio.bounded_queue import BoundedQueue
 from mafalda.errors import MafaldaError
 
 MediaFrame = av.VideoFrame | av.AudioFrame
@@ -51,7 +51,7 @@ class IncomingTrack(MediaStreamTrack):
     def __init__(self, kind: str, max_queued: int) -> None:
         super().__init__()
         self.kind = kind
-        self._frames: Mailbox[MediaFrame] = Mailbox(max_queued, overflow="drop-oldest")
+        self._frames: BoundedQueue[MediaFrame] = BoundedQueue(max_queued, overflow="drop-oldest")
         self._last_pts = 0
         self._last_s: float | None = None
 

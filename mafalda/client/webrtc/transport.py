@@ -20,9 +20,9 @@ from pymediasoup.rtp_parameters import RtpParameters as PyRtpParameters
 from pymediasoup.sctp_parameters import SctpParameters as PySctpParameters
 from pymediasoup.sctp_parameters import SctpStreamParameters as PySctpStreamParameters
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.client.config import ClientConfig
 from mafalda.client.session.requests import Asker
-from mafalda.client.session.tasks import Tasks
 from mafalda.client.webrtc import compat
 from mafalda.client.webrtc.tracks import OutgoingTrack
 from mafalda.contract.messages.intents import ConnectTransport, CreateTransport, Produce, ProduceData
@@ -60,7 +60,7 @@ class Side:
         transport_id: str,
         asker: Asker,
         config: ClientConfig,
-        tasks: Tasks,
+        tasks: TaskScope,
         lose: Callable[[str], None],
     ) -> None:
         self.id = transport_id
@@ -184,8 +184,8 @@ class Side:
 
     def _on_connect(self, dtls: Any) -> None:
         parameters = DtlsParameters.model_validate(dtls.model_dump(exclude_none=True))
-        self._dtls_told = self._tasks.spawn(f"connect-{self.id}", self._tell_dtls(parameters))
-        self._tasks.spawn(f"ice-{self.id}", self._watch())
+        self._dtls_told = self._tasks.spawn(self._tell_dtls(parameters), f"connect-{self.id}")
+        self._tasks.spawn(self._watch(), f"ice-{self.id}")
 
     async def _tell_dtls(self, parameters: DtlsParameters) -> MafaldaError | None:
         try:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 from opentelemetry import trace
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.mediasoup.channel import messages
 from mafalda.mediasoup.channel.framing import FrameReader, frame
 from mafalda.mediasoup.errors import (
@@ -30,7 +31,6 @@ from mafalda.mediasoup.errors import (
     WorkerDied,
     WorkerRequestFailed,
 )
-from mafalda.mediasoup.objects.tasks import Tasks
 
 Handler = Callable[[str, dict[str, Any]], None]
 # Notifications held for an object that is being created; far more than a worker sends in that moment.
@@ -80,7 +80,7 @@ class Channel:
     """
 
     def __init__(self, worker_pid: int, request_timeout_s: float, on_broken: Callable[[FramingError], None]) -> None:
-        self.tasks = Tasks()
+        self.tasks = TaskScope()
         self._worker_pid = worker_pid
         self._request_timeout_s = request_timeout_s
         self._on_broken = on_broken

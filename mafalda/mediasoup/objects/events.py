@@ -33,7 +33,7 @@ class Event(str, Generic[T]):
 class Spawner(Protocol):
     """Owner of the tasks that run coroutine callbacks."""
 
-    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> object: ...
 
 
 class Emitter:

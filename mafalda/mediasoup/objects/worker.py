@@ -196,7 +196,7 @@ class Worker(Emitter):
             self._stopping = asyncio.create_task(self._stop(), name=f"mediasoup-worker {self.pid} stop")
         await _finish(self._stopping)
         # Here and not in that task: a callback may be what closes the worker.
-        await self._channel.tasks.finish(_CALLBACK_GRACE_S)
+        await self._channel.tasks.close(_CALLBACK_GRACE_S)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -11,10 +11,10 @@ from itertools import islice
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.notices import MAX_BATCH, first_batch
 from mafalda.errors import MafaldaError
-from mafalda.workers.tasks import Tasks
 
 #: What may wait for one reader; a bus that takes nothing for so long has other troubles.
 MAX_WAITING = 16_384
@@ -31,7 +31,7 @@ class Outbox:
         publish: Sends one message with these notices.
     """
 
-    def __init__(self, tasks: Tasks, name: str, publish: Publish) -> None:
+    def __init__(self, tasks: TaskScope, name: str, publish: Publish) -> None:
         self._tasks = tasks
         self._name = name
         self._publish = publish

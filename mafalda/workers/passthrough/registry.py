@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus
 from mafalda.contract.messages.channel_calls import ChannelNotice
@@ -23,7 +24,6 @@ from mafalda.workers.log.batcher import Outbox
 from mafalda.workers.passthrough.webrtc_servers import Listeners
 from mafalda.workers.peers.peer import PeerActor
 from mafalda.workers.supervision.supervisor import Supervisor
-from mafalda.workers.tasks import Tasks
 
 #: Between two questions whether an application is there, and how long it may take to answer, in seconds.
 ASK_EVERY_S, ANSWER_WITHIN_S = 3.0, 3.0
@@ -35,7 +35,7 @@ log = structlog.get_logger("mafalda.workers")
 class Guests:
     """One incarnation's."""
 
-    def __init__(self, bus: Bus, config: AgentConfig, tasks: Tasks, supervisor: Supervisor) -> None:
+    def __init__(self, bus: Bus, config: AgentConfig, tasks: TaskScope, supervisor: Supervisor) -> None:
         self.bus = bus
         self.config = config
         self.tasks = tasks

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.contract import subjects
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.notices import RelayNotices
@@ -19,7 +20,6 @@ from mafalda.workers.core.instructions import MirrorKey
 from mafalda.workers.log.batcher import Outbox
 from mafalda.workers.log.publisher import Voice
 from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.tasks import Tasks
 
 Tell = Callable[[ChannelNotice], None]
 Stop = Callable[[], None]
@@ -35,7 +35,7 @@ class Beside:
         voice: Speaks to their agents.
     """
 
-    def __init__(self, server: str, tasks: Tasks, voice: Voice) -> None:
+    def __init__(self, server: str, tasks: TaskScope, voice: Voice) -> None:
         self._server = server
         self._tasks = tasks
         self._voice = voice

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import (
     CarryProducer,
@@ -32,7 +33,6 @@ from mafalda.workers.relays.scores import Scores
 from mafalda.workers.relays.sideband import Beside, Stop
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
-from mafalda.workers.tasks import Tasks
 
 log = structlog.get_logger("mafalda.workers")
 
@@ -89,7 +89,7 @@ class Sources:
     def __init__(
         self,
         config: AgentConfig,
-        tasks: Tasks,
+        tasks: TaskScope,
         supervisor: Supervisor,
         routers: Routers,
         upstream: Upstream,

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.messages.queries import (
@@ -29,7 +30,6 @@ from mafalda.workers.log.publisher import Voice
 from mafalda.workers.relays.pipes import Locks, PipeKey, SourcePort, describe, join, make_end, wants_srtp
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
-from mafalda.workers.tasks import Tasks
 
 A = TypeVar("A", bound=Payload)
 #: A message is as large as its sender's transport let it be.
@@ -85,7 +85,7 @@ class TargetPipes:
     def __init__(
         self,
         config: AgentConfig,
-        tasks: Tasks,
+        tasks: TaskScope,
         supervisor: Supervisor,
         routers: Routers,
         *,

@@ -14,6 +14,7 @@ from typing import Literal
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages.commands import OpenRelay
@@ -37,7 +38,6 @@ from mafalda.workers.relays.scores import Scores
 from mafalda.workers.relays.sideband import Beside, Stop
 from mafalda.workers.relays.target_pipes import PortOf, TargetPipes
 from mafalda.workers.relays.waiters import Waiting
-from mafalda.workers.tasks import Tasks
 
 #: After the source did not do what was asked: how long until it is asked again.
 _RETRY_S = 1.0
@@ -87,7 +87,7 @@ class Mirrors:
     def __init__(
         self,
         config: AgentConfig,
-        tasks: Tasks,
+        tasks: TaskScope,
         voice: Voice,
         machine: Machine,
         pipes: TargetPipes,

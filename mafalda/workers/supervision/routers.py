@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.mediasoup import Router
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.supervision.supervisor import LiveWorker
-from mafalda.workers.tasks import Tasks
 
 _Key = tuple[str, str]  # room, worker
 
@@ -27,7 +27,7 @@ class _Shared:
 class Routers:
     """Makes a router at its first use and closes it after its last."""
 
-    def __init__(self, config: AgentConfig, tasks: Tasks) -> None:
+    def __init__(self, config: AgentConfig, tasks: TaskScope) -> None:
         self._config = config
         self._tasks = tasks
         self._shared: dict[_Key, _Shared] = {}

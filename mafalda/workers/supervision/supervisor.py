@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.contract.messages.events import WorkerInfo
 from mafalda.contract.messages.payload import Place
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup import WebRtcServer, Worker, create_worker
 from mafalda.mediasoup.errors import WorkerDied, WorkerStartFailed
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.tasks import Tasks
 
 #: So many short lives one after the other are a crash loop.
 CRASH_LOOP_LIVES = 3
@@ -60,7 +60,7 @@ class Supervisor:
     def __init__(
         self,
         config: AgentConfig,
-        tasks: Tasks,
+        tasks: TaskScope,
         *,
         on_up: Callable[[LiveWorker], None],
         on_gone: Callable[[LiveWorker, WorkerDied], None],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
-from mafalda.aio.background import background
+from mafalda.aio.tasks import background
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
 from mafalda.bus.compose import compose

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from mafalda.aio.background import background
+from mafalda.aio.tasks import background
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
 from mafalda.bus.compose import compose

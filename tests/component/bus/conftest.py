@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 import pytest
 import uvloop
 
-from mafalda.aio.background import stop
+from mafalda.aio.tasks import cancel_and_wait
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract.messages.envelope import Message
@@ -72,7 +72,7 @@ class Cable:
     async def close(self) -> None:
         self.closed = True
         self.cut()
-        await stop(*self._tasks)
+        await cancel_and_wait(*self._tasks)
 
 
 @asynccontextmanager

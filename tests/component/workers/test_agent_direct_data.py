@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from mafalda.aio.tasks import open_tasks
 from mafalda.contract import subjects
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.envelope import decode
@@ -22,7 +23,6 @@ from mafalda.workers.log.publisher import Voice
 from mafalda.workers.relays.direct_data import SEND, mirror, send
 from mafalda.workers.relays.pipes import PipeKey
 from mafalda.workers.relays.sideband import Beside
-from mafalda.workers.tasks import own_tasks
 
 ROOM, CHAT = "lobby", "chat"
 ORIGIN, NEAR, FAR = (Place(server=server, worker=worker) for server, worker in (("a", "a0"), ("a", "a1"), ("b", "b0")))
@@ -65,7 +65,7 @@ async def _hop(router: Router) -> _Hop:
 async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[Beside]:
     """What an agent has of this, which hears what other agents tell it."""
     bus = MemoryBus(broker)
-    async with own_tasks() as tasks, bus.listen(subjects.agent_notice(server, "*")) as deliveries:
+    async with open_tasks() as tasks, bus.listen(subjects.agent_notice(server, "*")) as deliveries:
         beside = Beside(server, tasks, Voice(bus, server))
 
         async def hear() -> None:

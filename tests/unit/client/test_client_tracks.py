@@ -1,4 +1,4 @@
-"""Stand-in tracks and the mailbox that they wait in."""
+"""Stand-in tracks and the queue that they wait in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
-from mafalda.client.session.bounded_queue import Mailbox
+from mafalda.aio.bounded_queue import BoundedQueue
 from mafalda.client.webrtc.tracks import IncomingTrack, OutgoingTrack
 from mafalda.errors import Broken, Closed, NotFound
 
@@ -75,8 +75,8 @@ async def test_frames_that_nobody_takes_go_the_oldest_first() -> None:
     assert [(await track.recv()).pts for _ in range(3)] == [6000, 9000, 12000]
 
 
-async def test_a_mailbox_gives_all_that_came_before_its_end() -> None:
-    box: Mailbox[int] = Mailbox(10, overflow="fail")
+async def test_a_queue_gives_all_that_came_before_its_end() -> None:
+    box: BoundedQueue[int] = BoundedQueue(10, overflow="fail")
     box.put(1)
     box.end(NotFound("gone"))
     box.put(2)
@@ -86,8 +86,8 @@ async def test_a_mailbox_gives_all_that_came_before_its_end() -> None:
         await box.take()
 
 
-async def test_a_full_mailbox_that_must_be_complete_fails_after_what_fitted() -> None:
-    box: Mailbox[int] = Mailbox(2, overflow="fail")
+async def test_a_full_queue_that_must_be_complete_fails_after_what_fitted() -> None:
+    box: BoundedQueue[int] = BoundedQueue(2, overflow="fail")
     for number in range(5):
         box.put(number)
     assert [await box.take(), await box.take()] == [0, 1]
@@ -96,7 +96,7 @@ async def test_a_full_mailbox_that_must_be_complete_fails_after_what_fitted() ->
 
 
 async def test_a_taker_wakes_up_for_an_item_and_for_the_end() -> None:
-    box: Mailbox[int] = Mailbox(2, overflow="fail")
+    box: BoundedQueue[int] = BoundedQueue(2, overflow="fail")
     taking = asyncio.create_task(box.take())
     await asyncio.sleep(0)
     box.put(7)

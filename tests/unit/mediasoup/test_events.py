@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from mafalda.aio.tasks import TaskScope
 from mafalda.errors import InvalidParameters
 from mafalda.mediasoup.errors import ObjectClosed, RequestTimeout
 from mafalda.mediasoup.objects.events import Emitter, Event
-from mafalda.mediasoup.objects.tasks import Tasks
 
 
 class Base(Emitter):
@@ -23,7 +23,7 @@ class Thing(Base):
 
 @pytest.fixture
 def thing() -> Thing:
-    return Thing(Tasks())
+    return Thing(TaskScope())
 
 
 def test_listeners_are_called_in_order_until_they_leave(thing: Thing) -> None:
@@ -58,7 +58,7 @@ def test_a_failing_listener_stops_nobody(thing: Thing) -> None:
 
 
 async def test_coroutines_run_and_may_fail() -> None:
-    tasks = Tasks()
+    tasks = TaskScope()
     thing = Thing(tasks)
     done: list[int] = []
 
@@ -70,15 +70,15 @@ async def test_coroutines_run_and_may_fail() -> None:
     thing.on("change", slow)
     thing._emit("change", 1)
     assert done == []
-    await tasks.finish(5)
+    await tasks.close(5)
     assert done == [1]
     thing._emit("change", 2)  # nothing is started any more
-    await tasks.finish(5)
+    await tasks.close(5)
     assert done == [1]
 
 
 async def test_what_does_not_end_is_cancelled() -> None:
-    tasks = Tasks()
+    tasks = TaskScope()
     thing = Thing(tasks)
     ended: list[str] = []
 
@@ -90,7 +90,7 @@ async def test_what_does_not_end_is_cancelled() -> None:
 
     thing.on("change", forever)
     thing._emit("change", 1)
-    await tasks.finish(0.01)
+    await tasks.close(0.01)
     assert ended == ["cancelled"]
 
 

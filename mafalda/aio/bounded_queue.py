@@ -14,7 +14,7 @@ from mafalda.errors import Broken, Closed, MafaldaError
 T = TypeVar("T")
 
 
-class Mailbox(Generic[T]):
+class BoundedQueue(Generic[T]):
     """Items in order, for one taker. Nothing blocks the giver.
 
     Args:

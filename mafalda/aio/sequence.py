@@ -1,4 +1,4 @@
-"""Waiting until the view has folded a log entry. What does not belong here: folding."""
+"""Waiting until a log entry has been folded."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import heapq
 from itertools import count
 
 
-class Waiting:
-    """Those who wait, by the sequence that they wait for."""
+class SequenceWaiter:
+    """Wakes those who wait for a log sequence once everything up to it is folded."""
 
     def __init__(self) -> None:
         self._seq = 0

@@ -1,0 +1,65 @@
+"""Jobs of one key one after the other, jobs of different keys side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from mafalda.aio.tasks import OnFailure, TaskScope, log_failure
+
+K = TypeVar("K", bound=Hashable)
+Job = Callable[[], Awaitable[object]]
+
+
+class SerialExecutor(Generic[K]):
+    """Runs jobs in the order in which they were submitted for their key. A key without jobs costs nothing.
+
+    Args:
+        tasks: Owns one task for each key that has jobs.
+        name: Of those tasks, followed by the key.
+        on_failure: Called with the task's name and the exception of a failed job; the jobs after it still run.
+    """
+
+    def __init__(self, tasks: TaskScope, name: str, on_failure: OnFailure = log_failure) -> None:
+        self._tasks = tasks
+        self._name = name
+        self._on_failure = on_failure
+        self._queues: dict[K, deque[Job]] = {}
+        self._idle: dict[K, asyncio.Event] = {}
+
+    def submit(self, key: K, job: Job) -> None:
+        """Run ``job`` after all that was submitted for ``key`` before."""
+        if (queue := self._queues.get(key)) is not None:
+            queue.append(job)
+            return
+        self._queues[key] = deque([job])
+        self._idle[key] = asyncio.Event()
+        self._tasks.spawn(self._run(key), f"{self._name} {key}")
+
+    def backlog(self, key: K) -> int:
+        """How many jobs of ``key`` have not begun."""
+        return len(self._queues.get(key, ()))
+
+    def is_idle(self, key: K) -> bool:
+        """Whether no job of ``key`` waits or runs."""
+        return key not in self._queues
+
+    async def wait_idle(self, key: K) -> None:
+        """Return when no job of ``key`` waits or runs. Not for the jobs of ``key`` themselves."""
+        while (idle := self._idle.get(key)) is not None:
+            await idle.wait()
+
+    async def _run(self, key: K) -> None:
+        queue = self._queues[key]
+        try:
+            while queue:
+                job = queue.popleft()
+                try:
+                    await job()
+                except Exception as error:
+                    self._on_failure(f"{self._name} {key}", error)
+        finally:
+            del self._queues[key]
+            self._idle.pop(key).set()

@@ -1,0 +1,66 @@
+"""Jobs of one key run in order; other keys do not wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mafalda.aio.serial_executor import SerialExecutor
+from mafalda.aio.tasks import open_tasks
+
+
+async def test_one_key_in_order_other_keys_beside_it() -> None:
+    gate, done = asyncio.Event(), []
+
+    async def blocked() -> None:
+        await gate.wait()
+        done.append("a1")
+
+    async def note(what: str) -> None:
+        done.append(what)
+
+    async with open_tasks() as tasks:
+        jobs = SerialExecutor[str](tasks, "job")
+        jobs.submit("a", blocked)
+        jobs.submit("a", lambda: note("a2"))
+        jobs.submit("b", lambda: note("b1"))
+        await jobs.wait_idle("b")
+        assert (done, jobs.backlog("a"), jobs.is_idle("a"), jobs.is_idle("b")) == (["b1"], 1, False, True)
+        gate.set()
+        await jobs.wait_idle("a")
+        assert done == ["b1", "a1", "a2"]
+
+
+async def test_a_failed_job_does_not_stop_the_next() -> None:
+    failures: list[str] = []
+    done: list[int] = []
+
+    async def fail() -> None:
+        raise ValueError("broken")
+
+    async def work() -> None:
+        done.append(1)
+
+    async with open_tasks() as tasks:
+        jobs = SerialExecutor[str](tasks, "job", lambda name, error: failures.append(f"{name}: {error}"))
+        jobs.submit("a", fail)
+        jobs.submit("a", work)
+        await jobs.wait_idle("a")
+    assert (failures, done) == (["job a: broken"], [1])
+
+
+async def test_a_job_may_submit_another_for_its_own_key() -> None:
+    done: list[str] = []
+
+    async with open_tasks() as tasks:
+        jobs = SerialExecutor[str](tasks, "job")
+
+        async def second() -> None:
+            done.append("second")
+
+        async def first() -> None:
+            jobs.submit("a", second)
+            done.append("first")
+
+        jobs.submit("a", first)
+        await jobs.wait_idle("a")
+    assert done == ["first", "second"]
