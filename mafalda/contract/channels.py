@@ -248,3 +248,17 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
         case events.Event() if address.server is not None:
             return getattr(payload, "server", None) == address.server
     return True
+
+
+#: Subjects of the events that change which servers and workers there are; load samples are not among them.
+SERVER_LIFECYCLE_SUBJECTS = tuple(
+    f"mafalda.server.*.event.{event.action}"
+    for event in (
+        events.ServerStarted,
+        events.ServerStopped,
+        events.ServerDraining,
+        events.ServerLost,
+        events.WorkerStarted,
+        events.WorkerDied,
+    )
+)

@@ -1,0 +1,36 @@
+"""Read a message off a subject: decoded, and checked against the subject that it came on."""
+
+from __future__ import annotations
+
+from mafalda.contract.channels import fits
+from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.subjects import Address, parse
+from mafalda.errors import MalformedMessage
+
+
+def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
+    """The parts of a subject and the message on it.
+
+    NATS checks who may publish on a subject, not what is published there. So whoever reads a subject must refuse a
+    message that belongs to another one.
+
+    Args:
+        subject: Without the ``live.`` prefix.
+        data: The CloudEvent as JSON, as it came.
+
+    Raises:
+        BadInput: The subject is not one of Mafalda's, the data is no message, or the message belongs on another
+            subject.
+    """
+    address = parse(subject)
+    if address is None:
+        raise MalformedMessage("not a subject of Mafalda", subject=subject[:128])
+    return address, check_message(address, data)
+
+
+def check_message(address: Address, data: bytes) -> Message:
+    """As ``read_message``, for a subject that was parsed before."""
+    message = decode(data)
+    if not fits(address, message.data):
+        raise MalformedMessage("this message belongs on another subject", type=message.type)
+    return message
