@@ -1,0 +1,155 @@
+/** A track of ours that is sent into the room, wherever this peer is placed. */
+
+import type { types } from "mediasoup-client";
+import type { MafaldaError } from "../errors.js";
+import { newId } from "../protocol/subjects.js";
+import type { Endpoint, ProduceOptions } from "../session/endpoint.js";
+import { Resource, type ResourceState } from "../session/resource.js";
+import type { Session } from "../session/session.js";
+
+/** Where a track comes from; carried in the producer's `appData.source`. */
+export type Source = "camera" | "microphone" | "screen" | "screen-audio" | "file";
+
+export interface PublishOptions {
+  source?: Source;
+  /** Several resolutions at once, of which each receiver gets what it needs. Default: for cameras. */
+  simulcast?: boolean;
+  /** `VP8` (default), `VP9`, `H264` or `AV1`, if the browser and the room have it. */
+  codec?: string;
+  /** Of the highest resolution, in bits per second. */
+  maxBitrate?: number;
+  /** Start muted. */
+  muted?: boolean;
+  appData?: Record<string, unknown>;
+}
+
+const CAMERA_BITRATE_BPS = 1_700_000;
+const SCREEN_BITRATE_BPS = 2_500_000;
+
+/** Sends one track until it is closed. */
+export class LocalPublication extends Resource {
+  readonly id = newId();
+  readonly kind: "audio" | "video";
+  readonly source: Source;
+  #track: MediaStreamTrack;
+  #muted: boolean;
+  #producer: types.Producer | undefined;
+
+  constructor(
+    session: Session,
+    track: MediaStreamTrack,
+    private readonly options: PublishOptions,
+    private readonly onChange: (publication: LocalPublication) => void,
+  ) {
+    super(session);
+    this.#track = track;
+    this.#muted = options.muted ?? false;
+    this.kind = track.kind === "audio" ? "audio" : "video";
+    this.source = options.source ?? (this.kind === "audio" ? "microphone" : "camera");
+  }
+
+  get track(): MediaStreamTrack {
+    return this.#track;
+  }
+
+  get muted(): boolean {
+    return this.#muted;
+  }
+
+  /** Sends nothing until `unmute`; the others are told. The wish holds across outages. */
+  async mute(): Promise<void> {
+    await this.#setMuted(true);
+  }
+
+  async unmute(): Promise<void> {
+    await this.#setMuted(false);
+  }
+
+  /** Sends another track of the same kind from now on, such as another camera's. */
+  async replaceTrack(track: MediaStreamTrack): Promise<void> {
+    this.#track = track;
+    await this.#producer?.replaceTrack({ track });
+    this.onChange(this);
+  }
+
+  /** Stops sending. The track itself goes on, for it is the application's. */
+  async close(): Promise<void> {
+    if (this.state === "closed") return;
+    this.end();
+    await this.session.requests.ask("close-producer", { producer: this.id }, "mafalda.result.done.v1").catch(() => undefined);
+  }
+
+  /** WebRTC statistics of the sender, if it is open. */
+  async getStats(): Promise<RTCStatsReport | undefined> {
+    return await this.#producer?.getStats();
+  }
+
+  protected override async open(endpoint: Endpoint): Promise<void> {
+    const transport = await endpoint.sendTransport();
+    const muted = this.#muted;
+    const appData: ProduceOptions = { id: this.id, paused: muted, appData: { ...this.options.appData, source: this.source } };
+    const codec = this.#codec(endpoint.device);
+    this.#producer = await transport.produce({
+      track: this.#track,
+      stopTracks: false,
+      disableTrackOnPause: false,
+      zeroRtpOnPause: true,
+      appData: appData as unknown as types.AppData,
+      ...(codec ? { codec } : {}),
+      ...this.#encodings(codec),
+    });
+    if (muted) this.#producer.pause();
+    if (this.#muted !== muted) await this.#applyMuted();
+  }
+
+  protected override dropLocal(): void {
+    this.#producer?.close();
+    this.#producer = undefined;
+  }
+
+  protected override onEnded(_error: MafaldaError | undefined): void {
+    this.onChange(this);
+  }
+
+  protected override onState(_state: ResourceState): void {
+    this.onChange(this);
+  }
+
+  async #setMuted(muted: boolean): Promise<void> {
+    this.#muted = muted;
+    this.onChange(this);
+    await this.#applyMuted();
+  }
+
+  /** Makes the producer what `muted` says: here at once, on the worker as soon as it answers; at the latest when it is opened again. */
+  async #applyMuted(): Promise<void> {
+    const producer = this.#producer;
+    if (!producer || producer.closed) return;
+    if (this.#muted) producer.pause();
+    else producer.resume();
+    const action = this.#muted ? "pause-producer" : "resume-producer";
+    await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.closedSignal);
+  }
+
+  #codec(device: types.Device): types.RtpCodecCapability | undefined {
+    if (this.kind === "audio") return undefined;
+    const wanted = `video/${(this.options.codec ?? "VP8").toLowerCase()}`;
+    return device.sendRtpCapabilities.codecs?.find((codec) => codec.mimeType.toLowerCase() === wanted) as types.RtpCodecCapability | undefined;
+  }
+
+  #encodings(codec: types.RtpCodecCapability | undefined): Pick<types.ProducerOptions, "encodings" | "codecOptions"> {
+    if (this.kind === "audio") return { codecOptions: { opusDtx: true, opusFec: true } };
+    const isScreen = this.source === "screen";
+    const maxBitrate = this.options.maxBitrate ?? (isScreen ? SCREEN_BITRATE_BPS : CAMERA_BITRATE_BPS);
+    const isSvc = /\/(vp9|av1)$/i.test(codec?.mimeType ?? "");
+    if (isSvc) return { encodings: [{ maxBitrate, scalabilityMode: isScreen ? "L1T3" : "L3T3_KEY" }] };
+    if (!(this.options.simulcast ?? !isScreen)) return { encodings: [{ maxBitrate }] };
+    return {
+      encodings: [4, 2, 1].map((scaleResolutionDownBy) => ({
+        scaleResolutionDownBy,
+        maxBitrate: Math.round(maxBitrate / scaleResolutionDownBy ** 1.5),
+        scalabilityMode: "L1T3",
+      })),
+    };
+  }
+}

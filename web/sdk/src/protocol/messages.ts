@@ -1,0 +1,934 @@
+// Generated from schemas/ by scripts/generate-types.mjs; do not edit.
+
+/**
+ * The RTP header extensions that mediasoup-worker 3.27.1 knows; it can be told of no other.
+ */
+export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" | "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time" | "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01" | "urn:ietf:params:rtp-hdrext:ssrc-audio-level" | "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension" | "urn:3gpp:video-orientation" | "urn:ietf:params:rtp-hdrext:toffset" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time" | "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay" | "urn:mediasoup:params:rtp-hdrext:packet-id")
+
+/**
+ * The data of each message, by the message's CloudEvents type.
+ */
+export interface MessageData {
+"mafalda.answer.room.v1": RoomSnapshotAnswer
+"mafalda.answer.stats.v1": StatsAnswer
+"mafalda.event.consumer-closed.v1": ConsumerClosed
+"mafalda.event.data-consumer-closed.v1": DataConsumerClosed
+"mafalda.event.data-producer-closed.v1": DataProducerClosed
+"mafalda.event.data-producer-opened.v1": DataProducerOpened
+"mafalda.event.peer-joined.v1": PeerJoined
+"mafalda.event.peer-left.v1": PeerLeft
+"mafalda.event.peer-moved.v1": PeerMoved
+"mafalda.event.peer-stranded.v1": PeerStranded
+"mafalda.event.producer-closed.v1": ProducerClosed
+"mafalda.event.producer-opened.v1": ProducerOpened
+"mafalda.event.producer-paused.v1": ProducerPaused
+"mafalda.event.producer-resumed.v1": ProducerResumed
+"mafalda.event.relay-closed.v1": RelayClosed
+"mafalda.event.relay-failed.v1": RelayFailed
+"mafalda.event.relay-opened.v1": RelayOpened
+"mafalda.event.transport-closed.v1": TransportClosed
+"mafalda.intent.close-consumer.v1": CloseConsumerIntent
+"mafalda.intent.close-data-consumer.v1": CloseDataConsumerIntent
+"mafalda.intent.close-data-producer.v1": CloseDataProducerIntent
+"mafalda.intent.close-producer.v1": CloseProducerIntent
+"mafalda.intent.close-transport.v1": CloseTransportIntent
+"mafalda.intent.connect-transport.v1": ConnectTransportIntent
+"mafalda.intent.consume-data.v1": ConsumeDataIntent
+"mafalda.intent.consume.v1": ConsumeIntent
+"mafalda.intent.create-transport.v1": CreateTransportIntent
+"mafalda.intent.join.v1": JoinIntent
+"mafalda.intent.leave.v1": LeaveIntent
+"mafalda.intent.pause-consumer.v1": PauseConsumerIntent
+"mafalda.intent.pause-producer.v1": PauseProducerIntent
+"mafalda.intent.produce-data.v1": ProduceDataIntent
+"mafalda.intent.produce.v1": ProduceIntent
+"mafalda.intent.request-key-frame.v1": RequestKeyFrameIntent
+"mafalda.intent.restart-ice.v1": RestartIceIntent
+"mafalda.intent.resume-consumer.v1": ResumeConsumerIntent
+"mafalda.intent.resume-producer.v1": ResumeProducerIntent
+"mafalda.intent.set-preferred-layers.v1": SetPreferredLayersIntent
+"mafalda.intent.set-priority.v1": SetPriorityIntent
+"mafalda.query.room.v1": QueryRoom
+"mafalda.query.stats.v1": QueryStats
+"mafalda.query.transport.v1": QueryTransport
+"mafalda.result.consume-data.v1": ConsumeDataResult
+"mafalda.result.consume.v1": ConsumeResult
+"mafalda.result.done.v1": DoneResult
+"mafalda.result.join.v1": JoinResult
+"mafalda.result.produce-data.v1": ProduceDataResult
+"mafalda.result.produce.v1": ProduceResult
+"mafalda.result.rejected.v1": RejectedResult
+"mafalda.result.transport.v1": TransportResult
+}
+/**
+ * A room, or a page of it, as of a log sequence. Room events with a greater sequence than the *first* page's come on top of all pages.
+ */
+export interface RoomSnapshotAnswer {
+seq: number
+peers: PeerInfo[]
+producers: ProducerInfo[]
+dataProducers: DataProducerInfo[]
+/**
+ * There is more: ask again with this as after.
+ */
+next?: string
+}
+/**
+ * A peer, as the others in its room may see it.
+ */
+export interface PeerInfo {
+peer: string
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * A producer that can be consumed.
+ */
+export interface ProducerInfo {
+producer: string
+peer: string
+mediaKind: ("audio" | "video")
+paused: boolean
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * A data producer that can be consumed.
+ */
+export interface DataProducerInfo {
+dataProducer: string
+peer: string
+label: string
+protocol: string
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * mediasoup's statistics: one object each, in mediasoup's own shape.
+ */
+export interface StatsAnswer {
+stats: {
+[k: string]: unknown
+}[]
+}
+/**
+ * A consumer ended without its client asking.
+ */
+export interface ConsumerClosed {
+consumer: string
+producer: string
+generation: number
+reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
+}
+/**
+ * A data consumer ended without its client asking.
+ */
+export interface DataConsumerClosed {
+dataConsumer: string
+dataProducer: string
+generation: number
+reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
+}
+/**
+ * A data producer ended, and all its data consumers with it.
+ */
+export interface DataProducerClosed {
+peer: string
+dataProducer: string
+generation: number
+reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
+}
+/**
+ * Data messages can be consumed.
+ */
+export interface DataProducerOpened {
+peer: string
+dataProducer: string
+transport: string
+server: string
+worker: string
+generation: number
+sctpStreamParameters: SctpStreamParameters
+label?: string
+protocol?: string
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * How reliable an SCTP stream is. At most one of the two limits, and only when it is not ordered.
+ */
+export interface SctpStreamParameters {
+streamId: number
+/**
+ * Absent: true, unless a limit is given.
+ */
+ordered?: boolean
+/**
+ * Milliseconds after which a message is sent no more.
+ */
+maxPacketLifeTime?: number
+/**
+ * How often a message is sent again.
+ */
+maxRetransmits?: number
+}
+/**
+ * A peer is in the room, on its first place.
+ */
+export interface PeerJoined {
+peer: string
+server: string
+worker: string
+generation: number
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * A peer is not in the room any more, and nothing of it is.
+ */
+export interface PeerLeft {
+peer: string
+generation: number
+reason?: ("left" | "timed-out" | "evicted")
+}
+/**
+ * The peer has a new place; everything that it had on the old one is gone. Its client reconnects.
+ */
+export interface PeerMoved {
+peer: string
+server: string
+worker: string
+generation: number
+cause: ("join" | "worker-died" | "server-lost" | "server-restarted" | "drain")
+}
+/**
+ * The peer's place is gone and there is no other now; it is placed as soon as there is one.
+ */
+export interface PeerStranded {
+peer: string
+generation: number
+error: ErrorInfo
+}
+/**
+ * An error on the wire.
+ */
+export interface ErrorInfo {
+code: string
+message: string
+details?: {
+[k: string]: unknown
+}
+}
+/**
+ * A producer ended, and all its consumers with it.
+ */
+export interface ProducerClosed {
+peer: string
+producer: string
+generation: number
+reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
+}
+/**
+ * A track can be consumed.
+ */
+export interface ProducerOpened {
+peer: string
+producer: string
+transport: string
+server: string
+worker: string
+generation: number
+mediaKind: ("audio" | "video")
+type: ("simple" | "simulcast" | "svc")
+paused?: boolean
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * A producer sends nothing for a while.
+ */
+export interface ProducerPaused {
+peer: string
+producer: string
+}
+/**
+ * A producer sends again.
+ */
+export interface ProducerResumed {
+peer: string
+producer: string
+}
+/**
+ * A producer is not carried to the target worker any more; what consumed it there ended.
+ */
+export interface RelayClosed {
+producer: string
+data: boolean
+source: Place
+target: Place
+reason: ("producer-closed" | "unused" | "source-died" | "target-died" | "failed")
+}
+/**
+ * One worker of one server.
+ */
+export interface Place {
+server: string
+worker: string
+}
+/**
+ * A relay could not be opened; the consumes that waited for it are rejected.
+ */
+export interface RelayFailed {
+producer: string
+data: boolean
+source: Place
+target: Place
+error: ErrorInfo
+}
+/**
+ * A producer can now be consumed on the target worker, under its own id.
+ */
+export interface RelayOpened {
+producer: string
+data: boolean
+source: Place
+target: Place
+}
+/**
+ * A transport ended without its client asking: ICE or DTLS failed for good.
+ */
+export interface TransportClosed {
+transport: string
+generation: number
+reason: ("ice-failed" | "dtls-failed" | "dtls-closed" | "timed-out")
+}
+/**
+ * Receive a producer no more. Answered by Done.
+ */
+export interface CloseConsumerIntent {
+consumer: string
+}
+/**
+ * Receive a data producer no more. Answered by Done.
+ */
+export interface CloseDataConsumerIntent {
+dataConsumer: string
+}
+/**
+ * End a data producer and all its data consumers. Answered by Done.
+ */
+export interface CloseDataProducerIntent {
+dataProducer: string
+}
+/**
+ * End a producer and all its consumers. Answered by Done.
+ */
+export interface CloseProducerIntent {
+producer: string
+}
+/**
+ * Close a transport and all that it carries.
+ */
+export interface CloseTransportIntent {
+transport: string
+}
+/**
+ * Give the client's DTLS parameters to a transport.
+ */
+export interface ConnectTransportIntent {
+transport: string
+dtlsParameters: DtlsParameters
+}
+/**
+ * The DTLS side of a WebRTC transport.
+ */
+export interface DtlsParameters {
+role?: ("auto" | "client" | "server")
+/**
+ * @minItems 1
+ * @maxItems 16
+ */
+fingerprints: [DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]
+}
+/**
+ * The digest of a DTLS certificate (RFC 8122).
+ */
+export interface DtlsFingerprint {
+algorithm: ("sha-1" | "sha-224" | "sha-256" | "sha-384" | "sha-512")
+/**
+ * Hexadecimal bytes joined by colons.
+ */
+value: string
+}
+/**
+ * Receive a data producer of the room, wherever it is.
+ */
+export interface ConsumeDataIntent {
+dataConsumer: string
+transport: string
+dataProducer: string
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * Receive a producer of the room, wherever it is.
+ */
+export interface ConsumeIntent {
+consumer: string
+transport: string
+producer: string
+rtpCapabilities: RtpCapabilities
+/**
+ * mediasoup's advice: start paused, resume when the client is ready.
+ */
+paused?: boolean
+preferredLayers?: ConsumerLayers
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * What an endpoint or a router can receive at media level.
+ */
+export interface RtpCapabilities {
+/**
+ * @maxItems 256
+ */
+codecs?: RtpCodecCapability[]
+/**
+ * @maxItems 256
+ */
+headerExtensions?: RtpHeaderExtension[]
+}
+/**
+ * A codec that an endpoint or a router can receive, or that a router is asked to have.
+ */
+export interface RtpCodecCapability {
+/**
+ * Media type and subtype, such as 'audio/opus' or 'video/VP8'.
+ */
+mimeType: string
+/**
+ * Hertz.
+ */
+clockRate: number
+/**
+ * Audio channels; 1 when left out. Never set for video.
+ */
+channels?: number
+/**
+ * Codec specific; some decide whether two codecs match.
+ */
+parameters?: {
+[k: string]: string | number | boolean | null
+}
+/**
+ * @maxItems 64
+ */
+rtcpFeedback?: RtcpFeedback[]
+/**
+ * Always the media type of mimeType, which wins where they differ.
+ */
+kind: ("audio" | "video")
+/**
+ * Wanted RTP payload type; absent lets the router choose a dynamic one.
+ */
+preferredPayloadType?: number
+}
+/**
+ * One RTCP feedback message that a codec uses, such as nack or nack pli.
+ */
+export interface RtcpFeedback {
+type: string
+parameter?: string
+}
+/**
+ * An RTP header extension that an endpoint or a router supports. No worker need know its URI.
+ */
+export interface RtpHeaderExtension {
+kind: ("audio" | "video")
+uri: string
+preferredId: number
+preferredEncrypt?: boolean
+/**
+ * Seen from the router; ignored in an endpoint's capabilities.
+ */
+direction?: ("sendrecv" | "sendonly" | "recvonly" | "inactive")
+}
+/**
+ * Spatial and temporal layer of a simulcast or SVC consumer, each from 0.
+ */
+export interface ConsumerLayers {
+spatialLayer: number
+/**
+ * Absent is the highest one.
+ */
+temporalLayer?: number
+}
+/**
+ * Open a WebRtcTransport on the peer's worker. ICE and DTLS parameters come to the inbox named by the header Mafalda-Reply-To; the stored result is the same without the ICE password.
+ */
+export interface CreateTransportIntent {
+transport: string
+direction?: ("send" | "receive" | "both")
+enableTcp?: boolean
+preferTcp?: boolean
+enableSctp?: boolean
+numSctpStreams?: NumSctpStreams
+/**
+ * Bytes.
+ */
+maxSctpMessageSize?: number
+/**
+ * Bits per second.
+ */
+initialAvailableOutgoingBitrate?: number
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * Numbers of SCTP streams.
+ */
+export interface NumSctpStreams {
+/**
+ * Outgoing streams at first.
+ */
+OS: number
+/**
+ * Greatest number of incoming streams.
+ */
+MIS: number
+}
+/**
+ * Become a peer of the room. The only intent that needs no placement to exist already.
+ */
+export interface JoinIntent {
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+/**
+ * Where the peer is; a policy may prefer servers near it.
+ */
+region?: string
+/**
+ * The peer is a single transport, as a drop-in's peers are: less is expected of it.
+ */
+oneTransport?: boolean
+}
+/**
+ * Stop being a peer; everything the peer owns is closed.
+ */
+export interface LeaveIntent {
+
+}
+/**
+ * Receive nothing of a producer for a while. Answered by Done.
+ */
+export interface PauseConsumerIntent {
+consumer: string
+}
+/**
+ * Send nothing for a while; consumers are told. Answered by Done.
+ */
+export interface PauseProducerIntent {
+producer: string
+}
+/**
+ * Send data messages into the room.
+ */
+export interface ProduceDataIntent {
+dataProducer: string
+transport: string
+sctpStreamParameters: SctpStreamParameters
+label?: string
+protocol?: string
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * Send a track into the room.
+ */
+export interface ProduceIntent {
+producer: string
+transport: string
+mediaKind: ("audio" | "video")
+rtpParameters: RtpParameters
+paused?: boolean
+/**
+ * Milliseconds; absent: at once.
+ */
+keyFrameRequestDelayMs?: number
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
+}
+/**
+ * What an endpoint sends (a producer's parameters), or what is sent to it (a consumer's).
+ */
+export interface RtpParameters {
+mid?: string
+/**
+ * @maxItems 64
+ */
+codecs: RtpCodecParameters[]
+/**
+ * @maxItems 64
+ */
+headerExtensions?: RtpHeaderExtensionParameters[]
+/**
+ * @maxItems 32
+ */
+encodings?: RtpEncodingParameters[]
+rtcp?: RtcpParameters
+/**
+ * Media stream identification (RFC 8830).
+ */
+msid?: string
+}
+/**
+ * A codec in use, with its payload type.
+ */
+export interface RtpCodecParameters {
+/**
+ * Media type and subtype, such as 'audio/opus' or 'video/VP8'.
+ */
+mimeType: string
+/**
+ * Hertz.
+ */
+clockRate: number
+/**
+ * Audio channels; 1 when left out. Never set for video.
+ */
+channels?: number
+/**
+ * Codec specific; some decide whether two codecs match.
+ */
+parameters?: {
+[k: string]: string | number | boolean | null
+}
+/**
+ * @maxItems 64
+ */
+rtcpFeedback?: RtcpFeedback[]
+/**
+ * RTP payload type, unique within the parameters.
+ */
+payloadType: number
+}
+/**
+ * An RTP header extension in use.
+ */
+export interface RtpHeaderExtensionParameters {
+uri: RtpHeaderExtensionUri
+id: number
+encrypt?: boolean
+parameters?: {
+[k: string]: string | number | boolean | null
+}
+}
+/**
+ * One RTP stream of a producer or consumer, such as a simulcast layer.
+ */
+export interface RtpEncodingParameters {
+ssrc?: number
+/**
+ * RTP stream id, unique within the parameters.
+ */
+rid?: string
+/**
+ * Payload type of this encoding's codec; absent is the first media codec.
+ */
+codecPayloadType?: number
+rtx?: RtxParameters
+/**
+ * Whether the stream may pause by itself; absent is the same as false.
+ */
+dtx?: boolean
+/**
+ * Spatial and temporal layers, such as 'L1T3' or 'L3T3_KEY'.
+ */
+scalabilityMode?: string
+scaleResolutionDownBy?: number
+/**
+ * Greatest bit rate of the stream, in bits per second.
+ */
+maxBitrate?: number
+}
+/**
+ * The retransmission stream of an encoding.
+ */
+export interface RtxParameters {
+ssrc: number
+}
+/**
+ * RTCP settings of RTP parameters.
+ */
+export interface RtcpParameters {
+cname?: string
+reducedSize?: boolean
+}
+/**
+ * Ask a video consumer's producer for a key frame. Answered by Done.
+ */
+export interface RequestKeyFrameIntent {
+consumer: string
+}
+/**
+ * New ICE credentials for a transport; they come to the inbox, as at its creation.
+ */
+export interface RestartIceIntent {
+transport: string
+}
+/**
+ * Receive a producer, at first or again. Answered by Done.
+ */
+export interface ResumeConsumerIntent {
+consumer: string
+}
+/**
+ * Send again after a pause. Answered by Done.
+ */
+export interface ResumeProducerIntent {
+producer: string
+}
+/**
+ * Choose the highest simulcast or SVC layers that a consumer should get.
+ */
+export interface SetPreferredLayersIntent {
+consumer: string
+spatialLayer: number
+temporalLayer?: number
+}
+/**
+ * Who gets bitrate first, among the consumers of one transport.
+ */
+export interface SetPriorityIntent {
+consumer: string
+priority: number
+}
+/**
+ * Who is here and what can be consumed? A large room is told in pages.
+ */
+export interface QueryRoom {
+/**
+ * Where the page before ended (its next).
+ */
+after?: string
+}
+/**
+ * mediasoup's own statistics of one object of the asker's.
+ */
+export interface QueryStats {
+target: ("transport" | "producer" | "consumer" | "data-producer" | "data-consumer")
+id: string
+}
+/**
+ * A transport's parameters again, with its ICE password; answered by TransportResult.
+ */
+export interface QueryTransport {
+transport: string
+}
+/**
+ * A data consumer is open; relayed if its data producer is on another worker.
+ */
+export interface ConsumeDataResult {
+dataConsumer: string
+dataProducer: string
+transport: string
+generation: number
+sctpStreamParameters: SctpStreamParameters
+label: string
+protocol: string
+relayed: boolean
+}
+/**
+ * A consumer is open; relayed if its producer is on another worker.
+ */
+export interface ConsumeResult {
+consumer: string
+producer: string
+transport: string
+generation: number
+mediaKind: ("audio" | "video")
+type: ("simple" | "simulcast" | "svc" | "pipe")
+rtpParameters: RtpParameters
+paused: boolean
+producerPaused: boolean
+relayed: boolean
+score?: ConsumerScore
+}
+/**
+ * Quality of a consumer's stream and of the producer's streams behind it, each from 0 to 10.
+ */
+export interface ConsumerScore {
+score: number
+producerScore: number
+/**
+ * @maxItems 32
+ */
+producerScores: number[]
+}
+/**
+ * Yes, and there is nothing more to say. target is the id of what the intent was about.
+ */
+export interface DoneResult {
+intent: string
+target?: string
+generation: number
+}
+/**
+ * The peer has a place. generation grows with each re-placement.
+ */
+export interface JoinResult {
+server: string
+worker: string
+generation: number
+routerRtpCapabilities: RtpCapabilities
+}
+/**
+ * A data producer is open.
+ */
+export interface ProduceDataResult {
+dataProducer: string
+transport: string
+generation: number
+}
+/**
+ * A producer is open.
+ */
+export interface ProduceResult {
+producer: string
+transport: string
+generation: number
+type: ("simple" | "simulcast" | "svc")
+}
+/**
+ * No. intent is the action that was asked for; the error says what to change.
+ */
+export interface RejectedResult {
+intent: string
+error: ErrorInfo
+}
+/**
+ * A WebRtcTransport as its client needs it; also the answer to restart-ice and to the query.
+ */
+export interface TransportResult {
+transport: string
+generation: number
+iceParameters?: IceParameters
+iceCandidates: IceCandidate[]
+dtlsParameters: DtlsParameters
+sctpParameters?: SctpParameters
+}
+/**
+ * Absent from the log: it holds the ICE password.
+ */
+export interface IceParameters {
+usernameFragment: string
+password: string
+iceLite?: boolean
+}
+/**
+ * An address under which a WebRTC transport can be reached.
+ */
+export interface IceCandidate {
+foundation: string
+priority: number
+/**
+ * IP address or host name; the older name of 'address'.
+ */
+ip: string
+/**
+ * IP address or host name.
+ */
+address?: string
+protocol: ("udp" | "tcp")
+port: number
+type: ("host" | "srflx" | "prflx" | "relay")
+tcpType?: ("active" | "passive" | "so")
+}
+/**
+ * The SCTP association of a transport.
+ */
+export interface SctpParameters {
+port: number
+/**
+ * Outgoing streams at first.
+ */
+OS: number
+/**
+ * Greatest number of incoming streams.
+ */
+MIS: number
+/**
+ * Bytes; the same as 'maxReceiveMessageSize'.
+ */
+maxMessageSize: number
+/**
+ * Bytes.
+ */
+maxSendMessageSize?: number
+/**
+ * Bytes.
+ */
+maxReceiveMessageSize?: number
+/**
+ * Bytes.
+ */
+sendBufferSize?: number
+/**
+ * Bytes.
+ */
+perStreamSendQueueLimit?: number
+/**
+ * Bytes.
+ */
+maxReceiverWindowBufferSize?: number
+isDataChannel?: boolean
+}

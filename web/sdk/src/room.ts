@@ -1,0 +1,185 @@
+/** A room that we are in: the application's side of the SDK. */
+
+import { Emitter } from "./emitter.js";
+import type { MafaldaError } from "./errors.js";
+import { LocalPublication, type PublishOptions } from "./media/publication.js";
+import { RemoteSubscription } from "./media/subscription.js";
+import { connectBus, type Bus, type BusOptions } from "./nats/bus.js";
+import { newId } from "./protocol/subjects.js";
+import type { AppData, PeerInfo, ProducerInfo, RosterChange } from "./session/roster.js";
+import { Session, type SessionState } from "./session/session.js";
+
+/** What is received by itself: everything, one kind, or nothing. */
+export type AutoSubscribe = "everything" | "audio" | "video" | "nothing";
+
+export interface JoinOptions extends BusOptions {
+  room: string;
+  /** This participant's id. Default: a new one. */
+  peer?: string;
+  /** The application's own data, which the others see: at most 16 KB of JSON. */
+  appData?: AppData;
+  /** Where this participant is; a policy may prefer servers near it. */
+  region?: string;
+  /** Default: `everything`. */
+  autoSubscribe?: AutoSubscribe;
+  signal?: AbortSignal;
+}
+
+export interface RoomEvents {
+  peerJoined: PeerInfo;
+  peerLeft: PeerInfo;
+  producerAdded: ProducerInfo;
+  producerChanged: ProducerInfo;
+  producerRemoved: ProducerInfo;
+  /** A subscription was made, opened, lost its placement, opened again, or ended; see its `state`. */
+  subscriptionChanged: RemoteSubscription;
+  publicationChanged: LocalPublication;
+  /** Why, in words, is for people. */
+  stateChanged: { state: SessionState; reason: string };
+  /** `error` is undefined if we left. */
+  ended: { error: MafaldaError | undefined };
+}
+
+/** Get one from `joinRoom`. */
+export class Room extends Emitter<RoomEvents> {
+  readonly publications = new Map<string, LocalPublication>();
+  readonly subscriptions = new Map<string, RemoteSubscription>();
+  readonly #session: Session;
+  readonly #bus: Bus;
+
+  /** @internal */
+  constructor(
+    bus: Bus,
+    readonly id: string,
+    readonly peerId: string,
+    private readonly options: JoinOptions,
+  ) {
+    super();
+    this.#bus = bus;
+    this.#session = new Session(
+      bus,
+      {
+        room: id,
+        peer: peerId,
+        appData: options.appData ?? {},
+        ...(options.region === undefined ? {} : { region: options.region }),
+        ...(options.inboxPrefix === undefined ? {} : { inboxPrefix: options.inboxPrefix }),
+      },
+      {
+        changed: (changes) => changes.forEach((change) => this.#changed(change)),
+        state: (state, reason) => this.emit("stateChanged", { state, reason }),
+        ended: (error) => this.#ended(error),
+      },
+    );
+  }
+
+  get state(): SessionState {
+    return this.#session.state;
+  }
+
+  /** Everybody in the room, ourselves included, by id. */
+  get peers(): ReadonlyMap<string, PeerInfo> {
+    return this.#session.roster.peers;
+  }
+
+  /** Everything that is sent in the room, by id. */
+  get producers(): ReadonlyMap<string, ProducerInfo> {
+    return this.#session.roster.producers;
+  }
+
+  /** The server and worker that this peer is placed on; for people who look at the fleet. */
+  get placement(): { server: string; worker: string; generation: number } | undefined {
+    const placement = this.#session.placement;
+    return placement && { server: placement.server, worker: placement.worker, generation: placement.generation };
+  }
+
+  /** @internal */
+  async join(signal?: AbortSignal): Promise<void> {
+    await this.#session.join(signal);
+  }
+
+  /** Sends a track into the room. Resolves when the room can receive it; it is kept open across outages until it is closed. */
+  async publish(track: MediaStreamTrack, options: PublishOptions = {}): Promise<LocalPublication> {
+    const publication = new LocalPublication(this.#session, track, options, (it) => {
+      if (it.state === "closed") this.publications.delete(it.id);
+      this.emit("publicationChanged", it);
+    });
+    this.publications.set(publication.id, publication);
+    await publication.start();
+    return publication;
+  }
+
+  /** Receives a producer. Resolves when its media can flow; it is kept open across outages while the producer is there. */
+  async subscribe(producerId: string): Promise<RemoteSubscription> {
+    const known = this.subscriptions.get(producerId);
+    if (known) return known;
+    const producer = this.producers.get(producerId);
+    if (!producer) throw new RangeError(`the room has no producer ${producerId}`);
+    const subscription = this.#subscribe(producer);
+    await subscription.start();
+    return subscription;
+  }
+
+  /** Leaves the room and disconnects. */
+  async leave(): Promise<void> {
+    await this.#session.leave();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.leave();
+  }
+
+  #subscribe(producer: ProducerInfo): RemoteSubscription {
+    const subscription = new RemoteSubscription(this.#session, producer, (it) => {
+      if (it.state === "closed" && this.subscriptions.get(producer.id) === it) this.subscriptions.delete(producer.id);
+      this.emit("subscriptionChanged", it);
+    });
+    this.subscriptions.set(producer.id, subscription);
+    return subscription;
+  }
+
+  #changed(change: RosterChange): void {
+    switch (change.type) {
+      case "peer-joined":
+        return this.emit("peerJoined", change.peer);
+      case "peer-left":
+        return this.emit("peerLeft", change.peer);
+      case "producer-added":
+        this.emit("producerAdded", change.producer);
+        return this.#autoSubscribe(change.producer);
+      case "producer-changed":
+        return this.emit("producerChanged", change.producer);
+      case "producer-removed":
+        this.subscriptions.get(change.producer.id)?.end();
+        return this.emit("producerRemoved", change.producer);
+    }
+  }
+
+  #autoSubscribe(producer: ProducerInfo): void {
+    const wanted = this.options.autoSubscribe ?? "everything";
+    if (producer.peer === this.peerId || producer.kind === "data" || this.subscriptions.has(producer.id)) return;
+    if (wanted !== "everything" && wanted !== producer.kind) return;
+    const subscription = this.#subscribe(producer);
+    this.emit("subscriptionChanged", subscription);
+    subscription.start().catch(() => undefined); // its end is told by `subscriptionChanged`
+  }
+
+  #ended(error: MafaldaError | undefined): void {
+    this.emit("ended", { error });
+    this.endEvents();
+    void this.#bus.close();
+  }
+}
+
+/** Connects to NATS and becomes a peer of a room. Rejects when there is no place, or the token does not allow it. */
+export async function joinRoom(options: JoinOptions): Promise<Room> {
+  const bus = await connectBus(options);
+  const room = new Room(bus, options.room, options.peer ?? newId(), options);
+  try {
+    await room.join(options.signal);
+    return room;
+  } catch (error) {
+    await bus.close();
+    throw error;
+  }
+}

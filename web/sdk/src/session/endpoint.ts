@@ -1,0 +1,141 @@
+/** The browser's WebRTC side at one placement: a mediasoup device, and a transport each way, made when first needed. */
+
+import { Device, type types } from "mediasoup-client";
+import { MafaldaError } from "../errors.js";
+import type { JoinResult } from "../protocol/messages.js";
+import { newId } from "../protocol/subjects.js";
+import type { Requests } from "./requests.js";
+
+/** How long a transport may be disconnected before its ICE is restarted. */
+const DISCONNECTED_MS = 2_000;
+
+/** What a producer is to be, given to mediasoup-client with the track so that its `produce` event can pass it on. */
+export interface ProduceOptions {
+  readonly id: string;
+  readonly paused: boolean;
+  readonly appData: Record<string, unknown>;
+}
+
+/** Made for each placement, and again at the same one when its transports failed. */
+export class Endpoint {
+  readonly #lost = new AbortController();
+  readonly #transports = new Map<"send" | "receive", Promise<types.Transport>>();
+
+  private constructor(
+    readonly placement: JoinResult,
+    readonly device: Device,
+    private readonly requests: Requests,
+  ) {}
+
+  static async create(placement: JoinResult, requests: Requests): Promise<Endpoint> {
+    const device = await Device.factory();
+    await device.load({ routerRtpCapabilities: placement.routerRtpCapabilities as unknown as types.RtpCapabilities });
+    return new Endpoint(placement, device, requests);
+  }
+
+  /** Aborted when this endpoint is of no more use; its reason says why. */
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  get generation(): number {
+    return this.placement.generation;
+  }
+
+  sendTransport(): Promise<types.Transport> {
+    return this.#transport("send");
+  }
+
+  receiveTransport(): Promise<types.Transport> {
+    return this.#transport("receive");
+  }
+
+  /** Ids of the transports that were made here. */
+  async transportIds(): Promise<string[]> {
+    return (await Promise.all(this.#transports.values())).map((transport) => transport.id);
+  }
+
+  /** This endpoint is of no more use: close what is here. The worker's side goes with the placement, or is closed by `closeRemote`. */
+  lose(reason: string): void {
+    if (this.lost.aborted) return;
+    this.#lost.abort(new MafaldaError("placement-lost", reason));
+    for (const transport of this.#transports.values()) transport.then((it) => it.close(), () => undefined);
+  }
+
+  /** Has the transports closed on the worker too, for a placement that stays. */
+  async closeRemote(): Promise<void> {
+    const transports = await Promise.allSettled(this.#transports.values());
+    await Promise.allSettled(
+      transports.flatMap((it) => (it.status === "fulfilled" ? [this.requests.ask("close-transport", { transport: it.value.id }, "mafalda.result.done.v1")] : [])),
+    );
+  }
+
+  #transport(direction: "send" | "receive"): Promise<types.Transport> {
+    let transport = this.#transports.get(direction);
+    if (!transport) {
+      transport = this.#open(direction);
+      this.#transports.set(direction, transport);
+      transport.catch(() => this.#transports.delete(direction));
+    }
+    return transport;
+  }
+
+  async #open(direction: "send" | "receive"): Promise<types.Transport> {
+    const result = await this.requests.askTransport(
+      "create-transport",
+      { transport: newId(), direction, enableTcp: true, enableSctp: true, numSctpStreams: { OS: 1024, MIS: 1024 } },
+      this.lost,
+    );
+    if (!result.iceParameters) throw new MafaldaError("malformed-message", "the agent sent no ICE parameters");
+    const options = {
+      id: result.transport,
+      iceParameters: result.iceParameters,
+      iceCandidates: result.iceCandidates,
+      dtlsParameters: result.dtlsParameters,
+      ...(result.sctpParameters ? { sctpParameters: result.sctpParameters } : {}),
+    } as unknown as types.TransportOptions;
+    const transport = direction === "send" ? this.device.createSendTransport(options) : this.device.createRecvTransport(options);
+    this.#serve(transport);
+    if (this.lost.aborted) {
+      transport.close();
+      this.lost.throwIfAborted();
+    }
+    return transport;
+  }
+
+  /** Answers what mediasoup-client asks of its signalling. */
+  #serve(transport: types.Transport): void {
+    transport.on("connect", ({ dtlsParameters }, done, fail) => {
+      const data = { transport: transport.id, dtlsParameters: dtlsParameters as never };
+      this.requests.ask("connect-transport", data, "mafalda.result.done.v1", this.lost).then(() => done(), fail);
+    });
+    if (transport.direction === "send") {
+      transport.on("produce", ({ kind, rtpParameters, appData }, done, fail) => {
+        const { id, paused, appData: custom } = appData as unknown as ProduceOptions;
+        const data = { producer: id, transport: transport.id, mediaKind: kind, rtpParameters: rtpParameters as never, paused, appData: custom };
+        this.requests.ask("produce", data, "mafalda.result.produce.v1", this.lost).then((result) => done({ id: result.producer }), fail);
+      });
+      transport.on("producedata", ({ sctpStreamParameters, label, protocol, appData }, done, fail) => {
+        const { id, appData: custom } = appData as unknown as ProduceOptions;
+        const data = { dataProducer: id, transport: transport.id, sctpStreamParameters: sctpStreamParameters as never, label: label ?? "", protocol: protocol ?? "", appData: custom };
+        this.requests.ask("produce-data", data, "mafalda.result.produce-data.v1", this.lost).then((result) => done({ id: result.dataProducer }), fail);
+      });
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    transport.on("connectionstatechange", (state) => {
+      clearTimeout(timer);
+      if (state === "failed") this.lose(`${transport.direction} transport failed`);
+      if (state === "disconnected") timer = setTimeout(() => void this.#restartIce(transport), DISCONNECTED_MS);
+    });
+  }
+
+  async #restartIce(transport: types.Transport): Promise<void> {
+    if (this.lost.aborted || transport.closed) return;
+    try {
+      const result = await this.requests.askTransport("restart-ice", { transport: transport.id }, this.lost);
+      if (result.iceParameters) await transport.restartIce({ iceParameters: result.iceParameters as unknown as types.IceParameters });
+    } catch (error) {
+      this.lose(`ICE could not be restarted: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+}

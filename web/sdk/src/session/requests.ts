@@ -1,0 +1,111 @@
+/**
+ * Intents and their results. An intent is stored in the log; its result is matched by `causationid`. What a stored result does
+ * not hold (the ICE password) comes to the private inbox that the intent names.
+ */
+
+import { MafaldaError, Unavailable, fromErrorInfo } from "../errors.js";
+import type { Bus } from "../nats/bus.js";
+import { compose, type AnyMessage, type Message } from "../protocol/envelope.js";
+import type { MessageData } from "../protocol/messages.js";
+import type { PeerSubjects } from "../protocol/subjects.js";
+
+type Action<K extends string> = keyof MessageData extends infer T ? (T extends `mafalda.${K}.${infer A}.v1` ? A : never) : never;
+export type IntentAction = Action<"intent">;
+export type IntentData<A extends IntentAction> = MessageData[`mafalda.intent.${A}.v1`];
+export type ResultType = Extract<keyof MessageData, `mafalda.result.${string}`>;
+export type QueryAction = Action<"query">;
+
+const RESULT_TIMEOUT_MS = 15_000;
+const REPEAT_MS = 2_000;
+const PRIVATE_ANSWER_WAIT_MS = 500;
+const QUERY_TIMEOUT_MS = 5_000;
+
+interface Pending {
+  readonly result: PromiseWithResolvers<AnyMessage>;
+  readonly private: PromiseWithResolvers<AnyMessage>;
+}
+
+/** The requests of one peer. */
+export class Requests {
+  readonly #pending = new Map<string, Pending>();
+
+  constructor(
+    readonly bus: Bus,
+    readonly subjects: PeerSubjects,
+    readonly inbox: string,
+    readonly source: string,
+  ) {}
+
+  /** Appends an intent and returns the data of its result, which must be of type `expected`. */
+  async ask<A extends IntentAction, R extends ResultType>(action: A, data: IntentData<A>, expected: R, signal?: AbortSignal): Promise<MessageData[R]> {
+    const answer = await this.#answer(action, data, false, signal);
+    return expect(answer, expected);
+  }
+
+  /** As `ask`, for a transport's parameters: the answer in the private inbox counts, for only it has the ICE password. */
+  async askTransport(action: "create-transport" | "restart-ice", data: IntentData<"create-transport">, signal?: AbortSignal): Promise<MessageData["mafalda.result.transport.v1"]> {
+    const result = expect(await this.#answer(action, data, true, signal), "mafalda.result.transport.v1");
+    if (result.iceParameters) return result;
+    return await this.query("transport", { transport: data.transport }, "mafalda.result.transport.v1");
+  }
+
+  /** Asks the peer's agent; changes nothing. */
+  async query<Q extends QueryAction, R extends keyof MessageData>(name: Q, data: MessageData[`mafalda.query.${Q}.v1`], expected: R): Promise<MessageData[R]> {
+    const message = compose(`mafalda.query.${name}.v1`, data as never, this.subjects.query(name), this.source);
+    return expect(await this.bus.request(message, QUERY_TIMEOUT_MS), expected);
+  }
+
+  /** Takes a result of the log. */
+  receiveResult(message: AnyMessage): void {
+    this.#find(message)?.result.resolve(message);
+  }
+
+  /** Takes what came to the private inbox. */
+  receivePrivate(message: AnyMessage): void {
+    this.#find(message)?.private.resolve(message);
+  }
+
+  #find(message: AnyMessage): Pending | undefined {
+    const direct = this.#pending.get(message.causationid ?? "");
+    if (direct) return direct;
+    // A join's result is caused by the placement command; what it has in common with the join is the correlation.
+    const answersJoin = message.type === "mafalda.result.join.v1" || (message.type === "mafalda.result.rejected.v1" && message.data.intent === "join");
+    return answersJoin ? this.#pending.get(message.correlationid ?? "") : undefined;
+  }
+
+  async #answer<A extends IntentAction>(action: A, data: IntentData<A>, isPrivate: boolean, signal?: AbortSignal): Promise<AnyMessage> {
+    const type = `mafalda.intent.${action}.v1` as const;
+    const message = compose(type, data as never, this.subjects.intent(action), this.source) as Message;
+    const pending: Pending = { result: Promise.withResolvers(), private: Promise.withResolvers() };
+    this.#pending.set(message.id, pending);
+    try {
+      const deadline = performance.now() + RESULT_TIMEOUT_MS;
+      while (performance.now() < deadline) {
+        await this.bus.append(message, this.inbox, signal);
+        const answer = await Promise.race([pending.private.promise, pending.result.promise, wait(REPEAT_MS, signal)]);
+        if (!answer) continue; // the same id again: stored once, whatever happened to the answers
+        if (isPrivate && answer.type === "mafalda.result.transport.v1" && !answer.data.iceParameters) {
+          return (await Promise.race([pending.private.promise, wait(PRIVATE_ANSWER_WAIT_MS, signal)])) ?? answer;
+        }
+        return answer;
+      }
+      throw new Unavailable("deadline-exceeded", `no result of ${action} in time`, { action });
+    } finally {
+      this.#pending.delete(message.id);
+    }
+  }
+}
+
+function expect<R extends keyof MessageData>(message: AnyMessage, expected: R): MessageData[R] {
+  if (message.type === "mafalda.result.rejected.v1") throw fromErrorInfo(message.data.error);
+  if (message.type !== expected) throw new MafaldaError("malformed-message", `expected ${expected}, got ${message.type}`);
+  return message.data as MessageData[R];
+}
+
+function wait(ms: number, signal?: AbortSignal): Promise<undefined> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const timer = setTimeout(() => resolve(undefined), ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}

@@ -1,0 +1,138 @@
+/** What is known of a room: a snapshot from the agent, and the room's events on top of it. No I/O. */
+
+import type { AnyMessage } from "../protocol/envelope.js";
+import type { RoomSnapshotAnswer } from "../protocol/messages.js";
+
+export type AppData = Readonly<Record<string, unknown>>;
+
+export interface PeerInfo {
+  readonly id: string;
+  readonly appData: AppData;
+}
+
+/** Something that a peer sends: a track, or data messages. */
+export interface ProducerInfo {
+  readonly id: string;
+  readonly peer: string;
+  readonly kind: "audio" | "video" | "data";
+  readonly paused: boolean;
+  readonly appData: AppData;
+  /** Of a data producer. */
+  readonly label?: string;
+}
+
+export type RosterChange =
+  | { type: "peer-joined"; peer: PeerInfo }
+  | { type: "peer-left"; peer: PeerInfo; reason: string }
+  | { type: "producer-added"; producer: ProducerInfo }
+  | { type: "producer-changed"; producer: ProducerInfo }
+  /** `moved`: its peer was placed again and opens it again under the same id. */
+  | { type: "producer-removed"; producer: ProducerInfo; moved: boolean };
+
+/** The peers and producers of one room, as of log sequence `seq`. */
+export class Roster {
+  readonly peers = new Map<string, PeerInfo>();
+  readonly producers = new Map<string, ProducerInfo>();
+  seq = 0;
+
+  /** Replaces everything by the pages of a snapshot; returns what is different from before. */
+  reset(pages: readonly RoomSnapshotAnswer[]): RosterChange[] {
+    const peers = new Map<string, PeerInfo>();
+    const producers = new Map<string, ProducerInfo>();
+    for (const page of pages) {
+      for (const { peer, appData } of page.peers) peers.set(peer, { id: peer, appData: appData ?? {} });
+      for (const it of page.producers) {
+        producers.set(it.producer, { id: it.producer, peer: it.peer, kind: it.mediaKind, paused: it.paused, appData: it.appData ?? {} });
+      }
+      for (const it of page.dataProducers) {
+        producers.set(it.dataProducer, { id: it.dataProducer, peer: it.peer, kind: "data", paused: false, appData: it.appData ?? {}, label: it.label });
+      }
+    }
+    const changes: RosterChange[] = [];
+    for (const producer of this.producers.values()) {
+      if (!producers.has(producer.id)) changes.push({ type: "producer-removed", producer, moved: false });
+    }
+    for (const peer of this.peers.values()) {
+      if (!peers.has(peer.id)) changes.push({ type: "peer-left", peer, reason: "left" });
+    }
+    for (const peer of peers.values()) if (!this.peers.has(peer.id)) changes.push({ type: "peer-joined", peer });
+    for (const producer of producers.values()) {
+      const known = this.producers.get(producer.id);
+      if (!known) changes.push({ type: "producer-added", producer });
+      else if (known.paused !== producer.paused) changes.push({ type: "producer-changed", producer });
+    }
+    this.peers.clear();
+    this.producers.clear();
+    for (const [id, peer] of peers) this.peers.set(id, peer);
+    for (const [id, producer] of producers) this.producers.set(id, producer);
+    this.seq = pages[0]?.seq ?? 0;
+    return changes;
+  }
+
+  /** Applies one room event; returns what it changed. Events up to `seq` are in the snapshot already. */
+  apply(seq: number, message: AnyMessage): RosterChange[] {
+    if (seq <= this.seq) return [];
+    this.seq = seq;
+    switch (message.type) {
+      case "mafalda.event.peer-joined.v1": {
+        const peer = { id: message.data.peer, appData: message.data.appData ?? {} };
+        this.peers.set(peer.id, peer);
+        return [{ type: "peer-joined", peer }];
+      }
+      case "mafalda.event.peer-moved.v1":
+        return this.#removeProducersOf(message.data.peer, true);
+      case "mafalda.event.peer-left.v1": {
+        const peer = this.peers.get(message.data.peer);
+        const changes = this.#removeProducersOf(message.data.peer, false);
+        if (!peer) return changes;
+        this.peers.delete(peer.id);
+        return [...changes, { type: "peer-left", peer, reason: message.data.reason ?? "left" }];
+      }
+      case "mafalda.event.producer-opened.v1": {
+        const { producer: id, peer, mediaKind, paused, appData } = message.data;
+        return this.#add({ id, peer, kind: mediaKind, paused: paused ?? false, appData: appData ?? {} });
+      }
+      case "mafalda.event.data-producer-opened.v1": {
+        const { dataProducer: id, peer, label, appData } = message.data;
+        return this.#add({ id, peer, kind: "data", paused: false, appData: appData ?? {}, label: label ?? "" });
+      }
+      case "mafalda.event.producer-paused.v1":
+        return this.#setPaused(message.data.producer, true);
+      case "mafalda.event.producer-resumed.v1":
+        return this.#setPaused(message.data.producer, false);
+      case "mafalda.event.producer-closed.v1":
+        return this.#remove(message.data.producer, message.data.peer);
+      case "mafalda.event.data-producer-closed.v1":
+        return this.#remove(message.data.dataProducer, message.data.peer);
+      default:
+        return [];
+    }
+  }
+
+  #add(producer: ProducerInfo): RosterChange[] {
+    if (this.producers.has(producer.id)) return []; // the first peer with an id has it
+    this.producers.set(producer.id, producer);
+    return [{ type: "producer-added", producer }];
+  }
+
+  #setPaused(id: string, paused: boolean): RosterChange[] {
+    const known = this.producers.get(id);
+    if (!known || known.paused === paused) return [];
+    const producer = { ...known, paused };
+    this.producers.set(id, producer);
+    return [{ type: "producer-changed", producer }];
+  }
+
+  #remove(id: string, peer: string): RosterChange[] {
+    const producer = this.producers.get(id);
+    if (!producer || producer.peer !== peer) return [];
+    this.producers.delete(id);
+    return [{ type: "producer-removed", producer, moved: false }];
+  }
+
+  #removeProducersOf(peer: string, moved: boolean): RosterChange[] {
+    const gone = [...this.producers.values()].filter((producer) => producer.peer === peer);
+    for (const producer of gone) this.producers.delete(producer.id);
+    return gone.map((producer) => ({ type: "producer-removed", producer, moved }));
+  }
+}
