@@ -20,7 +20,7 @@ from mafalda.cli.connecting import bus_config
 from mafalda.cli.demo_peers import DemoPeer, publisher, viewer
 from mafalda.cli.demo_table import picture
 from mafalda.cli.fleet import FleetConfig, fleet
-from mafalda.cli.options import DEFAULT_NATS_URL, json_option, nats_option, print_json
+from mafalda.cli.options import DEFAULT_NATS_URL, json_option, nats_option, page_options, print_json
 from mafalda.cli.paths import state_dir
 from mafalda.cli.running import run
 from mafalda.client.media import ClipSpec, make_clip, open_playback
@@ -71,6 +71,7 @@ class Stage:
 @click.option("--allocators", default=1, show_default=True, type=click.IntRange(1, 8))
 @click.option("--policy", default="spread", show_default=True, help="spread: a relay is always seen.")
 @click.option("--nats-port", default=4222, show_default=True, help="Of the embedded nats-server; 0 takes a free one.")
+@page_options
 @click.option("--store", type=click.Path(path_type=Path), help="Where the embedded nats-server keeps the log.")
 @click.option("--attach", is_flag=True, help="Use the fleet that is up (--nats-url) instead of starting one.")
 @json_option
@@ -84,6 +85,8 @@ def demo(
     allocators: int,
     policy: str,
     nats_port: int,
+    page: bool,
+    web_port: int | None,
     store: Path | None,
     attach: bool,
     as_json: bool,
@@ -98,6 +101,8 @@ def demo(
         policy=policy,
         nats_url=nats_url,
         nats_port=nats_port,
+        page=page and not once,
+        web_port=web_port,
         store_dir=store,
         log_file=state_dir() / "demo.log",
     )
@@ -110,9 +115,11 @@ async def _demo(config: DemoConfig) -> int:
     notes: deque[str] = deque(maxlen=6)
     say = (lambda text: click.echo(text, err=True)) if config.duration_s else notes.append
     async with AsyncExitStack() as stack:
-        url = await _fleet(config, stack)
+        url, page_url = await _fleet(config, stack)
         stage = await stack.enter_async_context(_stage(url, config.viewers, notes, say))
         if config.duration_s is None:
+            if page_url:
+                click.echo(f"join in a browser: {page_url}?room={stage.room_id}")
             await _watch(stage)
             return 0
         found = await _once(stage, config.duration_s)
@@ -123,13 +130,14 @@ async def _demo(config: DemoConfig) -> int:
     return 0 if found["ok"] else 1
 
 
-async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> str:
+async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> tuple[str, str | None]:
+    """The fleet's NATS and the address of its room page."""
     if config.attach:
-        return config.fleet.nats_url or DEFAULT_NATS_URL
+        return config.fleet.nats_url or DEFAULT_NATS_URL, None
     if config.fleet.log_file:
         config.fleet.log_file.parent.mkdir(parents=True, exist_ok=True)
     running = await stack.enter_async_context(fleet(config.fleet, say=lambda text: click.echo(text, err=True)))
-    return running.nats_url
+    return running.nats_url, running.page_url
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +20,7 @@ import structlog
 
 from mafalda.bus.errors import ServerFailed
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
+from mafalda.cli import page as room_page
 from mafalda.cli.paths import default_store_dir
 from mafalda.errors import Broken
 
@@ -45,6 +47,8 @@ class FleetConfig:
     nats_host: str = "127.0.0.1"
     nats_port: int = 4222  # 0: any free one
     store_dir: Path | None = None  # of the embedded nats-server; None: the default one
+    page: bool = False  # serve the room page, if it has been built
+    web_port: int | None = None  # of the page; None: the default one, or any free one if that is taken
     log_file: Path | None = None  # where the components' logs go; None: our standard error
 
 
@@ -63,6 +67,7 @@ class Fleet:
     """A running fleet."""
 
     nats_url: str
+    page_url: str | None = None  # the room page's address, if it is served
     components: list[Component] = field(default_factory=list)
 
 
@@ -79,11 +84,18 @@ async def fleet(config: FleetConfig, *, say: Callable[[str], None] = lambda _: N
     """
     async with AsyncExitStack() as stack:
         url = config.nats_url
+        page, listener = _page(config, stack, say)
+        server: NatsServer | None = None
         if url is None:
             store = config.store_dir or default_store_dir()
             store.mkdir(parents=True, exist_ok=True)
+            origins = room_page.origins(listener) if listener else None
             server = await stack.enter_async_context(
-                run_server(ServerConfig(host=config.nats_host, port=config.nats_port, store_dir=store))
+                run_server(
+                    ServerConfig(
+                        host=config.nats_host, port=config.nats_port, store_dir=store, websocket_origins=origins
+                    )
+                )
             )
             url = server.url
             say(f"nats-server at {url}, its store in {store}")
@@ -97,7 +109,26 @@ async def fleet(config: FleetConfig, *, say: Callable[[str], None] = lambda _: N
         for component in _components(config):
             running.components.append(component)
             await supervisor.start(component)
+        if server and page and listener:
+            serving = room_page.serve(listener, page, nats_url=url, websocket_port=server.websocket_port)
+            running.page_url = await stack.enter_async_context(serving)
         yield running
+
+
+def _page(
+    config: FleetConfig, stack: AsyncExitStack, say: Callable[[str], None]
+) -> tuple[Path | None, socket.socket | None]:
+    """The folder of the room page and a listening socket for it, or nothing and a line that says why."""
+    if not config.page:
+        return None, None
+    folder = room_page.find_page()
+    if folder is None:
+        say("no room page: it has not been built (`make setup` builds it)")
+        return None, None
+    if config.nats_url is not None:
+        say("no room page: it comes with the embedded nats-server only")
+        return None, None
+    return folder, stack.enter_context(room_page.listen(config.web_port))
 
 
 def _components(config: FleetConfig) -> list[Component]:

@@ -40,6 +40,17 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def page_options(command: F) -> F:
+    """``--page`` and ``--web-port``: whether and where the room page is served."""
+    on = click.option("--page/--no-page", default=True, show_default=True, help="Serve the room page, on loopback.")
+    port = click.option(
+        "--web-port",
+        type=click.IntRange(0, 65535),
+        help="Of the room page; 0 takes a free one. [default: 8080, or a free one if that is taken]",
+    )
+    return on(port(command))
+
+
 def stop_with_stdin_option(command: F) -> F:
     """For components that a supervisor started: end when the supervisor is gone, whatever became of it."""
     return click.option("--stop-with-stdin", is_flag=True, hidden=True)(command)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mafalda.cli.fleet import FleetConfig, fleet
-from mafalda.cli.options import json_option, nats_option, print_json
+from mafalda.cli.options import json_option, nats_option, page_options, print_json
 from mafalda.cli.running import run
 
 
@@ -22,6 +22,7 @@ from mafalda.cli.running import run
 @click.option("--policy", default="pack", show_default=True, help="How workers are chosen.")
 @click.option("--nats-host", default="127.0.0.1", show_default=True, help="Where the embedded nats-server listens.")
 @click.option("--nats-port", default=4222, show_default=True, help="0 takes a free one.")
+@page_options
 @click.option("--store", type=click.Path(path_type=Path), help="Where the embedded nats-server keeps the log.")
 @json_option
 def up(
@@ -32,6 +33,8 @@ def up(
     policy: str,
     nats_host: str,
     nats_port: int,
+    page: bool,
+    web_port: int | None,
     store: Path | None,
     as_json: bool,
 ) -> None:
@@ -47,6 +50,8 @@ def up(
         nats_url=nats_url,
         nats_host=nats_host,
         nats_port=nats_port,
+        page=page,
+        web_port=web_port,
         store_dir=store,
     )
     run(_up(config, as_json), log_level=None)
@@ -56,7 +61,10 @@ async def _up(config: FleetConfig, as_json: bool) -> None:
     async with fleet(config, say=lambda text: click.echo(text, err=as_json)) as running:
         if as_json:
             pids = {part.name: part.process.pid for part in running.components if part.process}
-            print_json({"ready": True, "nats_url": running.nats_url, "pids": pids})
+            page = {"page_url": running.page_url} if running.page_url else {}
+            print_json({"ready": True, "nats_url": running.nats_url, **page, "pids": pids})
         else:
+            if running.page_url:
+                click.echo(f"room page: {running.page_url}")
             click.echo(f"up: {config.servers} x {config.workers} workers at {running.nats_url}. Ctrl-C stops all.")
         await asyncio.Event().wait()

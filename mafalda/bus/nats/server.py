@@ -36,6 +36,11 @@ class ServerConfig(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address to listen on. Loopback: there is no password.")
     port: int = Field(4222, ge=0, le=65535, description="0: a free one, chosen by the server itself.")
+    websocket_origins: tuple[str, ...] | None = Field(
+        None,
+        description="Also listen for websockets, on a free port, for web pages of these origins (scheme, host and port): "
+        "a browser lets every page connect to loopback, and there is no password. None: no websockets.",
+    )
     store_dir: Path | None = Field(None, description="Where the log rests. None: a fresh one, deleted at the end.")
     conf_file: Path | None = Field(None, description="None: Mafalda's own nats.conf.")
     binary: Path | None = Field(None, description="None: the environment's nats-server, else the PATH's.")
@@ -50,12 +55,18 @@ class NatsServer:
         self._config = config
         self._directory = directory
         self._port = config.port
+        self._websocket_port = 0
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
         """For clients."""
         return f"nats://{self._config.host}:{self._port}"
+
+    @property
+    def websocket_port(self) -> int:
+        """Where it takes websockets; the same after a new start. 0: nowhere."""
+        return self._websocket_port
 
     @property
     def pid(self) -> int:
@@ -75,7 +86,7 @@ class NatsServer:
         """
         config = self._config
         store = config.store_dir or self._directory / "store"
-        arguments = ["-c", str(config.conf_file or default_conf()), "-a", config.host, "-p", str(self._port or -1)]
+        arguments = ["-c", str(self._conf()), "-a", config.host, "-p", str(self._port or -1)]
         arguments += ["-sd", str(store), "-l", str(self.log_file), "--ports_file_dir", str(self._directory)]
         self._process = await asyncio.create_subprocess_exec(
             str(config.binary or find_binary()),
@@ -135,8 +146,10 @@ class NatsServer:
             if self._process is None or self._process.returncode is not None:
                 code = self._process.returncode if self._process else None
                 raise ServerFailed("nats-server did not start", exit_code=code, last_words=self._last_words())
-            if port := self._listening_port():
+            if port := self._listening_port("nats"):
                 self._port = port
+                if self._config.websocket_origins is not None:
+                    self._websocket_port = self._listening_port("websocket")
                 with suppress(OSError):
                     reader, writer = await asyncio.open_connection(self._config.host, port)
                     try:
@@ -146,11 +159,28 @@ class NatsServer:
                         writer.close()
             await asyncio.sleep(0.02)
 
-    def _listening_port(self) -> int:
+    def _conf(self) -> Path:
+        """The configuration file, with the websocket listener that no command line option can give."""
+        conf = self._config.conf_file or default_conf()
+        origins = self._config.websocket_origins
+        if origins is None:
+            return conf
+        listener = {
+            "host": self._config.host,
+            "port": self._websocket_port or -1,
+            "no_tls": True,
+            "allowed_origins": origins,
+        }
+        own = self._directory / "nats.conf"  # an included file is named from the folder of the one that includes it
+        included = os.path.relpath(conf.resolve(), self._directory.resolve())
+        own.write_text(f"include {included!r}\nwebsocket: {orjson.dumps(listener).decode()}\n")
+        return own
+
+    def _listening_port(self, what: str) -> int:
         """The port as this very process says it, 0 until it does: on a taken port somebody else would answer."""
         for file in self._directory.glob(f"*_{self.pid}.ports"):
             with suppress(orjson.JSONDecodeError, KeyError, IndexError):  # half written: look again
-                url: str = orjson.loads(file.read_bytes())["nats"][0]
+                url: str = orjson.loads(file.read_bytes())[what][0]
                 return int(url.rsplit(":", 1)[1])
         return 0
 

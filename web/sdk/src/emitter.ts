@@ -22,28 +22,30 @@ export class Emitter<M extends object> {
   once<K extends keyof M>(name: K, options: { signal?: AbortSignal } = {}): Promise<M[K]> {
     return new Promise((resolve, reject) => {
       options.signal?.throwIfAborted();
-      const stop = this.on(name, (event) => (stop(), resolve(event)), options);
-      options.signal?.addEventListener("abort", () => reject(options.signal?.reason), { once: true });
+      const settled = new AbortController();
+      this.on(name, (event) => (settled.abort(), resolve(event)), { signal: settled.signal });
+      options.signal?.addEventListener("abort", () => (settled.abort(), reject(options.signal?.reason)), { signal: settled.signal });
     });
   }
 
-  /** The events of this name from now on, in order. Ends with the emitter or when the signal aborts. */
-  async *events<K extends keyof M>(name: K, options: { signal?: AbortSignal } = {}): AsyncGenerator<M[K], void> {
+  /** The events of this name from this call on, in order. Ends with the emitter or when the signal aborts. */
+  events<K extends keyof M>(name: K, options: { signal?: AbortSignal } = {}): AsyncGenerator<M[K], void> {
     const queue: M[K][] = [];
     let wake: () => void = () => undefined;
-    const signals = options.signal ? [options.signal, this.#ended.signal] : [this.#ended.signal];
-    const signal = AbortSignal.any(signals);
+    const signal = AbortSignal.any([...(options.signal ? [options.signal] : []), this.#ended.signal]);
     const stop = this.on(name, (event) => (queue.push(event), wake()));
-    signal.addEventListener("abort", () => wake(), { once: true });
-    try {
-      while (true) {
-        while (queue.length > 0) yield queue.shift() as M[K];
-        if (signal.aborted) return;
-        await new Promise<void>((resolve) => (wake = resolve));
+    signal.addEventListener("abort", () => (stop(), wake()), { once: true });
+    return (async function* () {
+      try {
+        while (true) {
+          while (queue.length > 0) yield queue.shift() as M[K];
+          if (signal.aborted) return;
+          await new Promise<void>((resolve) => (wake = resolve));
+        }
+      } finally {
+        stop();
       }
-    } finally {
-      stop();
-    }
+    })();
   }
 
   protected emit<K extends keyof M>(name: K, event: M[K]): void {

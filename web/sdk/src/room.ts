@@ -27,9 +27,12 @@ export interface JoinOptions extends BusOptions {
 
 export interface RoomEvents {
   peerJoined: PeerInfo;
+  /** It was placed on another worker. */
+  peerChanged: PeerInfo;
   peerLeft: PeerInfo;
   producerAdded: ProducerInfo;
   producerChanged: ProducerInfo;
+  /** It is over, or its owner is being placed again and will open it again under the same id; subscriptions wait for that. */
   producerRemoved: ProducerInfo;
   /** A subscription was made, opened, lost its placement, opened again, or ended; see its `state`. */
   subscriptionChanged: RemoteSubscription;
@@ -142,15 +145,23 @@ export class Room extends Emitter<RoomEvents> {
     switch (change.type) {
       case "peer-joined":
         return this.emit("peerJoined", change.peer);
+      case "peer-changed":
+        return this.emit("peerChanged", change.peer);
       case "peer-left":
+        for (const it of [...this.subscriptions.values()]) if (it.producer.peer === change.peer.id) it.end();
         return this.emit("peerLeft", change.peer);
       case "producer-added":
+        this.subscriptions.get(change.producer.id)?.producerBack();
         this.emit("producerAdded", change.producer);
         return this.#autoSubscribe(change.producer);
       case "producer-changed":
         return this.emit("producerChanged", change.producer);
       case "producer-removed":
-        this.subscriptions.get(change.producer.id)?.end();
+        if (change.moved) this.subscriptions.get(change.producer.id)?.producerAway();
+        else {
+          this.subscriptions.get(change.producer.id)?.end();
+          if (this.peers.has(this.peerId)) this.publications.get(change.producer.id)?.end(); // somebody closed it for us
+        }
         return this.emit("producerRemoved", change.producer);
     }
   }

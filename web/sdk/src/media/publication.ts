@@ -1,7 +1,7 @@
 /** A track of ours that is sent into the room, wherever this peer is placed. */
 
 import type { types } from "mediasoup-client";
-import type { MafaldaError } from "../errors.js";
+import { MafaldaError } from "../errors.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint, ProduceOptions } from "../session/endpoint.js";
 import { Resource, type ResourceState } from "../session/resource.js";
@@ -76,7 +76,7 @@ export class LocalPublication extends Resource {
   async close(): Promise<void> {
     if (this.state === "closed") return;
     this.end();
-    await this.session.requests.ask("close-producer", { producer: this.id }, "mafalda.result.done.v1").catch(() => undefined);
+    await this.#closeOnWorker();
   }
 
   /** WebRTC statistics of the sender, if it is open. */
@@ -84,22 +84,43 @@ export class LocalPublication extends Resource {
     return await this.#producer?.getStats();
   }
 
+  override get serverId(): string {
+    return this.id;
+  }
+
+  override async check(): Promise<void> {
+    if (!this.session.roster.producers.has(this.id)) throw new MafaldaError("not-found", "the producer is not in the room any more");
+    await this.#applyMuted();
+  }
+
   protected override async open(endpoint: Endpoint): Promise<void> {
     const transport = await endpoint.sendTransport();
     const muted = this.#muted;
     const appData: ProduceOptions = { id: this.id, paused: muted, appData: { ...this.options.appData, source: this.source } };
     const codec = this.#codec(endpoint.device);
-    this.#producer = await transport.produce({
-      track: this.#track,
-      stopTracks: false,
-      disableTrackOnPause: false,
-      zeroRtpOnPause: true,
-      appData: appData as unknown as types.AppData,
-      ...(codec ? { codec } : {}),
-      ...this.#encodings(codec),
-    });
+    const track = this.#track;
+    try {
+      this.#producer = await transport.produce({
+        track,
+        stopTracks: false,
+        disableTrackOnPause: false,
+        zeroRtpOnPause: true,
+        appData: appData as unknown as types.AppData,
+        ...(codec ? { codec } : {}),
+        ...this.#encodings(codec),
+      });
+    } catch (error) {
+      // A try whose answer was lost may have been carried out.
+      if (error instanceof MafaldaError && error.code === "already-exists") await this.#closeOnWorker();
+      throw error;
+    }
     if (muted) this.#producer.pause();
     if (this.#muted !== muted) await this.#applyMuted();
+    if (this.#track !== track) await this.#producer.replaceTrack({ track: this.#track });
+  }
+
+  protected override mayRetry(error: unknown, openedOnce: boolean): boolean {
+    return (error instanceof MafaldaError && error.code === "already-exists") || super.mayRetry(error, openedOnce);
   }
 
   protected override dropLocal(): void {
@@ -107,12 +128,12 @@ export class LocalPublication extends Resource {
     this.#producer = undefined;
   }
 
-  protected override onEnded(_error: MafaldaError | undefined): void {
+  protected override onState(_state: ResourceState): void {
     this.onChange(this);
   }
 
-  protected override onState(_state: ResourceState): void {
-    this.onChange(this);
+  async #closeOnWorker(): Promise<void> {
+    await this.session.requests.ask("close-producer", { producer: this.id }, "mafalda.result.done.v1").catch(() => undefined);
   }
 
   async #setMuted(muted: boolean): Promise<void> {
@@ -128,7 +149,9 @@ export class LocalPublication extends Resource {
     if (this.#muted) producer.pause();
     else producer.resume();
     const action = this.#muted ? "pause-producer" : "resume-producer";
-    await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.closedSignal);
+    await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.closedSignal).catch((error: unknown) => {
+      if (this.#producer === producer && !producer.closed) throw error; // else it is opened again as `muted` says
+    });
   }
 
   #codec(device: types.Device): types.RtpCodecCapability | undefined {

@@ -33,11 +33,17 @@ export class Bus {
   readonly #connection: NatsConnection;
   readonly #restored = new Set<() => void>();
   readonly #interrupted = new Set<() => void>();
+  readonly #closed = new Set<(error: MafaldaError | undefined) => void>();
   #isUp = true;
 
   constructor(connection: NatsConnection) {
     this.#connection = connection;
     void this.#watch();
+    void connection.closed().then((error) => {
+      this.#isUp = false;
+      const reason = error ? this.#closedBy(error) : undefined;
+      for (const listener of [...this.#closed]) listener(reason);
+    });
   }
 
   /** Whether a server is connected right now. */
@@ -56,8 +62,14 @@ export class Bus {
     return () => (this.#interrupted.delete(interrupted), void this.#restored.delete(restored));
   }
 
+  /** Calls back when the connection is closed for good: by `close`, or because the server does not accept this credential any more. */
+  onClosed(listener: (error: MafaldaError | undefined) => void): () => void {
+    this.#closed.add(listener);
+    return () => void this.#closed.delete(listener);
+  }
+
   /** Stores a message in the log; repeats it under the same id while the outcome is unknown. Returns its sequence. */
-  async append(message: Message, replyTo: string, signal?: AbortSignal): Promise<number> {
+  async append(message: Message, replyTo: string): Promise<number> {
     const header = headers();
     header.set("Nats-Msg-Id", message.id);
     header.set("Content-Type", "application/cloudevents+json");
@@ -65,7 +77,6 @@ export class Bus {
     const deadline = performance.now() + APPEND_TIMEOUT_MS;
     let reason = "timeout";
     for (let timeout = FIRST_ATTEMPT_MS; performance.now() < deadline; timeout = Math.min(2 * timeout, 4_000)) {
-      signal?.throwIfAborted();
       try {
         const answer = await this.#connection.request(message.subject ?? "", encode(message), { headers: header, timeout });
         const ack = answer.json<{ seq?: number; error?: { code: number; err_code?: number; description?: string } }>();
@@ -118,6 +129,13 @@ export class Bus {
 
   async close(): Promise<void> {
     await this.#connection.close();
+  }
+
+  #closedBy(error: Error): MafaldaError {
+    if (error instanceof errors.AuthorizationError || error instanceof errors.UserAuthenticationExpiredError) {
+      return new MafaldaError("permission-denied", `NATS refused the token: ${error.message}`);
+    }
+    return new Unavailable("bus-unavailable", `the connection to NATS ended: ${error.message}`);
   }
 
   #subscribe(subject: string, receive: (msg: Msg, message: AnyMessage) => void): () => void {

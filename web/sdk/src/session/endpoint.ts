@@ -20,6 +20,8 @@ export interface ProduceOptions {
 export class Endpoint {
   readonly #lost = new AbortController();
   readonly #transports = new Map<"send" | "receive", Promise<types.Transport>>();
+  readonly #ids = new Set<string>();
+  readonly #isConnected = new Set<types.Transport>();
 
   private constructor(
     readonly placement: JoinResult,
@@ -55,6 +57,16 @@ export class Endpoint {
     return (await Promise.all(this.#transports.values())).map((transport) => transport.id);
   }
 
+  /** Whether the transport was made here, even if it is not open yet. */
+  hasTransport(id: string): boolean {
+    return this.#ids.has(id);
+  }
+
+  /** Whether a transport is connected, which shows the agent that this peer is there. */
+  get isConnected(): boolean {
+    return this.#isConnected.size > 0;
+  }
+
   /** This endpoint is of no more use: close what is here. The worker's side goes with the placement, or is closed by `closeRemote`. */
   lose(reason: string): void {
     if (this.lost.aborted) return;
@@ -81,9 +93,11 @@ export class Endpoint {
   }
 
   async #open(direction: "send" | "receive"): Promise<types.Transport> {
+    const id = newId();
+    this.#ids.add(id);
     const result = await this.requests.askTransport(
       "create-transport",
-      { transport: newId(), direction, enableTcp: true, enableSctp: true, numSctpStreams: { OS: 1024, MIS: 1024 } },
+      { transport: id, direction, enableTcp: true, enableSctp: true, numSctpStreams: { OS: 1024, MIS: 1024 } },
       this.lost,
     );
     if (!result.iceParameters) throw new MafaldaError("malformed-message", "the agent sent no ICE parameters");
@@ -107,7 +121,13 @@ export class Endpoint {
   #serve(transport: types.Transport): void {
     transport.on("connect", ({ dtlsParameters }, done, fail) => {
       const data = { transport: transport.id, dtlsParameters: dtlsParameters as never };
-      this.requests.ask("connect-transport", data, "mafalda.result.done.v1", this.lost).then(() => done(), fail);
+      this.requests.ask("connect-transport", data, "mafalda.result.done.v1", this.lost).then(
+        () => done(),
+        (error: Error) => {
+          fail(error);
+          this.lose(`the transport could not be connected: ${error.message}`);
+        },
+      );
     });
     if (transport.direction === "send") {
       transport.on("produce", ({ kind, rtpParameters, appData }, done, fail) => {
@@ -124,6 +144,8 @@ export class Endpoint {
     let timer: ReturnType<typeof setTimeout> | undefined;
     transport.on("connectionstatechange", (state) => {
       clearTimeout(timer);
+      if (state === "connected") this.#isConnected.add(transport);
+      else this.#isConnected.delete(transport);
       if (state === "failed") this.lose(`${transport.direction} transport failed`);
       if (state === "disconnected") timer = setTimeout(() => void this.#restartIce(transport), DISCONNECTED_MS);
     });

@@ -3,6 +3,7 @@
  * not hold (the ICE password) comes to the private inbox that the intent names.
  */
 
+import { abortable, delay } from "../abort.js";
 import { MafaldaError, Unavailable, fromErrorInfo } from "../errors.js";
 import type { Bus } from "../nats/bus.js";
 import { compose, type AnyMessage, type Message } from "../protocol/envelope.js";
@@ -20,9 +21,27 @@ const REPEAT_MS = 2_000;
 const PRIVATE_ANSWER_WAIT_MS = 500;
 const QUERY_TIMEOUT_MS = 5_000;
 
+/** Asked twice, these do what they do once; so they are asked again by themselves when an answer may have been missed. */
+const IDEMPOTENT: ReadonlySet<IntentAction> = new Set([
+  "pause-producer",
+  "resume-producer",
+  "pause-consumer",
+  "resume-consumer",
+  "set-preferred-layers",
+  "leave",
+] as const);
+
 interface Pending {
+  readonly action: string;
   readonly result: PromiseWithResolvers<AnyMessage>;
   readonly private: PromiseWithResolvers<AnyMessage>;
+}
+
+/** The connection broke while an intent was under way: it may have been carried out, and its answer is lost. */
+export class Interrupted extends Unavailable {
+  constructor(action: string) {
+    super("interrupted", `the connection was interrupted during ${action}`, { action });
+  }
 }
 
 /** The requests of one peer. */
@@ -36,10 +55,18 @@ export class Requests {
     readonly source: string,
   ) {}
 
-  /** Appends an intent and returns the data of its result, which must be of type `expected`. */
+  /**
+   * Appends an intent and returns the data of its result, which must be of type `expected`. Throws `Interrupted` when the answer may have
+   * been missed and the intent cannot be repeated blindly.
+   */
   async ask<A extends IntentAction, R extends ResultType>(action: A, data: IntentData<A>, expected: R, signal?: AbortSignal): Promise<MessageData[R]> {
-    const answer = await this.#answer(action, data, false, signal);
-    return expect(answer, expected);
+    while (true) {
+      try {
+        return expect(await this.#answer(action, data, false, signal), expected);
+      } catch (error) {
+        if (!(error instanceof Interrupted) || !IDEMPOTENT.has(action)) throw error;
+      }
+    }
   }
 
   /** As `ask`, for a transport's parameters: the answer in the private inbox counts, for only it has the ICE password. */
@@ -65,6 +92,11 @@ export class Requests {
     this.#find(message)?.private.resolve(message);
   }
 
+  /** The connection is back after an interruption: answers that were given meanwhile were missed. */
+  interrupted(): void {
+    for (const { result, action } of this.#pending.values()) result.reject(new Interrupted(action));
+  }
+
   #find(message: AnyMessage): Pending | undefined {
     const direct = this.#pending.get(message.causationid ?? "");
     if (direct) return direct;
@@ -76,16 +108,17 @@ export class Requests {
   async #answer<A extends IntentAction>(action: A, data: IntentData<A>, isPrivate: boolean, signal?: AbortSignal): Promise<AnyMessage> {
     const type = `mafalda.intent.${action}.v1` as const;
     const message = compose(type, data as never, this.subjects.intent(action), this.source) as Message;
-    const pending: Pending = { result: Promise.withResolvers(), private: Promise.withResolvers() };
+    const pending: Pending = { action, result: Promise.withResolvers(), private: Promise.withResolvers() };
+    pending.result.promise.catch(() => undefined);
     this.#pending.set(message.id, pending);
     try {
       const deadline = performance.now() + RESULT_TIMEOUT_MS;
       while (performance.now() < deadline) {
-        await this.bus.append(message, this.inbox, signal);
-        const answer = await Promise.race([pending.private.promise, pending.result.promise, wait(REPEAT_MS, signal)]);
+        await abortable(Promise.race([this.bus.append(message, this.inbox), pending.result.promise]), signal);
+        const answer = await first([pending.private.promise, pending.result.promise], REPEAT_MS, signal);
         if (!answer) continue; // the same id again: stored once, whatever happened to the answers
         if (isPrivate && answer.type === "mafalda.result.transport.v1" && !answer.data.iceParameters) {
-          return (await Promise.race([pending.private.promise, wait(PRIVATE_ANSWER_WAIT_MS, signal)])) ?? answer;
+          return (await first([pending.private.promise], PRIVATE_ANSWER_WAIT_MS, signal)) ?? answer;
         }
         return answer;
       }
@@ -96,16 +129,19 @@ export class Requests {
   }
 }
 
+/** What settles first, or undefined after `ms` milliseconds. */
+async function first<T>(promises: Promise<T>[], ms: number, signal?: AbortSignal): Promise<T | undefined> {
+  const settled = new AbortController();
+  const ends = signal ? AbortSignal.any([signal, settled.signal]) : settled.signal;
+  try {
+    return await Promise.race([...promises, delay(ms, ends)]);
+  } finally {
+    settled.abort();
+  }
+}
+
 function expect<R extends keyof MessageData>(message: AnyMessage, expected: R): MessageData[R] {
   if (message.type === "mafalda.result.rejected.v1") throw fromErrorInfo(message.data.error);
   if (message.type !== expected) throw new MafaldaError("malformed-message", `expected ${expected}, got ${message.type}`);
   return message.data as MessageData[R];
-}
-
-function wait(ms: number, signal?: AbortSignal): Promise<undefined> {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const timer = setTimeout(() => resolve(undefined), ms);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
-  });
 }

@@ -1,7 +1,9 @@
 /** What the application opened once and the SDK keeps open: at each new placement it is opened again. */
 
+import { abortable, anyAborted, delay } from "../abort.js";
 import { Closed, MafaldaError, Refused } from "../errors.js";
 import type { Endpoint } from "./endpoint.js";
+import { Interrupted } from "./requests.js";
 import type { Session } from "./session.js";
 
 const FIRST_PAUSE_MS = 100;
@@ -13,12 +15,21 @@ export type ResourceState = "opening" | "open" | "closed";
 /** Base of publications and subscriptions. */
 export abstract class Resource {
   #state: ResourceState = "opening";
+  #error: MafaldaError | undefined;
   readonly #closed = new AbortController();
   readonly #firstOpen = Promise.withResolvers<void>();
   #reopen: () => void = () => undefined;
 
   constructor(protected readonly session: Session) {
     this.#firstOpen.promise.catch(() => undefined); // whoever awaits it gets the error; without anybody it is in `closed`
+  }
+
+  /** Its id on the worker, while it is open. */
+  abstract get serverId(): string | undefined;
+
+  /** Why it is closed; undefined if the application closed it or its producer ended. */
+  get error(): MafaldaError | undefined {
+    return this.#error;
   }
 
   get state(): ResourceState {
@@ -40,12 +51,13 @@ export abstract class Resource {
   /** Closes it here, without a word to the fleet. */
   end(error?: MafaldaError): void {
     if (this.#state === "closed") return;
-    this.#setState("closed");
     this.session.resources.delete(this);
+    this.#error = error;
     this.#firstOpen.reject(error ?? new Closed("it was closed"));
     this.#closed.abort(error ?? new Closed("it was closed"));
     this.dropLocal();
-    this.onEnded(error);
+    this.onEnded();
+    this.#setState("closed");
   }
 
   /** Its server side is gone although the transport is not: open it again. */
@@ -57,10 +69,14 @@ export abstract class Resource {
   protected abstract open(endpoint: Endpoint): Promise<void>;
   /** Closes what mediasoup-client has of it. */
   protected abstract dropLocal(): void;
-  protected abstract onEnded(error: MafaldaError | undefined): void;
-  protected onState(_state: ResourceState): void {}
+  /** Lets go of what belongs to it. */
+  protected onEnded(): void {}
+  protected abstract onState(state: ResourceState): void;
+  /** After an interruption of the connection, in which events may have been missed: throws `not-found` if the server side is gone. */
+  abstract check(): Promise<void>;
   /** Whether a refusal may pass by itself. */
   protected mayRetry(error: unknown, openedOnce: boolean): boolean {
+    if (error instanceof Interrupted) return true;
     return openedOnce && !(error instanceof Refused && error.code === "permission-denied");
   }
 
@@ -73,31 +89,28 @@ export abstract class Resource {
   async #keep(): Promise<void> {
     let openedOnce = false;
     let pause = FIRST_PAUSE_MS;
-    while (this.#state !== "closed") {
+    while (!this.closedSignal.aborted) {
       try {
-        const endpoint = await this.session.endpoint(this.#closed.signal);
-        const lost = new Promise<void>((resolve) => {
-          this.#reopen = resolve;
-          for (const signal of [endpoint.lost, this.#closed.signal]) {
-            if (signal.aborted) resolve();
-            else signal.addEventListener("abort", () => resolve(), { once: true });
-          }
-        });
+        const endpoint = await this.session.endpoint(this.closedSignal);
+        const gone = new AbortController();
+        this.#reopen = () => gone.abort();
         try {
-          await this.open(endpoint);
+          await abortable(this.open(endpoint), endpoint.lost);
         } catch (error) {
-          if (endpoint.lost.aborted || this.#closed.signal.aborted) continue;
+          this.dropLocal();
+          if (endpoint.lost.aborted || this.closedSignal.aborted) continue;
           if (!this.mayRetry(error, openedOnce)) throw error;
-          await new Promise((resolve) => setTimeout(resolve, pause));
+          console.info("mafalda: not open yet", this.constructor.name, error);
+          await delay(pause, this.closedSignal);
           pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
           continue;
         }
         if (this.closedSignal.aborted) return this.dropLocal();
         openedOnce = true;
         pause = FIRST_PAUSE_MS;
-        this.#setState("open");
         this.#firstOpen.resolve();
-        await lost;
+        this.#setState("open");
+        await anyAborted(gone.signal, endpoint.lost, this.closedSignal);
         if (this.closedSignal.aborted) return;
         this.#setState("opening");
         this.dropLocal();

@@ -8,6 +8,13 @@ export type AppData = Readonly<Record<string, unknown>>;
 export interface PeerInfo {
   readonly id: string;
   readonly appData: AppData;
+  /** The server and worker that it is placed on, as far as events have told: a snapshot does not. */
+  readonly place?: Place;
+}
+
+export interface Place {
+  readonly server: string;
+  readonly worker: string;
 }
 
 /** Something that a peer sends: a track, or data messages. */
@@ -21,8 +28,12 @@ export interface ProducerInfo {
   readonly label?: string;
 }
 
+/** Why a producer closes although its owner opens it again under the same id. */
+const COMES_BACK = new Set(["transport-closed", "peer-moved", "worker-died"]);
+
 export type RosterChange =
   | { type: "peer-joined"; peer: PeerInfo }
+  | { type: "peer-changed"; peer: PeerInfo }
   | { type: "peer-left"; peer: PeerInfo; reason: string }
   | { type: "producer-added"; producer: ProducerInfo }
   | { type: "producer-changed"; producer: ProducerInfo }
@@ -33,16 +44,23 @@ export type RosterChange =
 export class Roster {
   readonly peers = new Map<string, PeerInfo>();
   readonly producers = new Map<string, ProducerInfo>();
+  readonly #generations = new Map<string, number>();
   seq = 0;
 
-  /** Replaces everything by the pages of a snapshot; returns what is different from before. */
+  /**
+   * Replaces everything by the pages of a snapshot; returns what is different from before. What a peer of the room does not send any more
+   * counts as moved: the snapshot does not say whether it comes back.
+   */
   reset(pages: readonly RoomSnapshotAnswer[]): RosterChange[] {
     const peers = new Map<string, PeerInfo>();
     const producers = new Map<string, ProducerInfo>();
     for (const page of pages) {
-      for (const { peer, appData } of page.peers) peers.set(peer, { id: peer, appData: appData ?? {} });
+      for (const { peer, appData } of page.peers) {
+        const place = this.peers.get(peer)?.place;
+        peers.set(peer, { id: peer, appData: appData ?? {}, ...(place && { place }) });
+      }
       for (const it of page.producers) {
-        producers.set(it.producer, { id: it.producer, peer: it.peer, kind: it.mediaKind, paused: it.paused, appData: it.appData ?? {} });
+        producers.set(it.producer, { id: it.producer, peer: it.peer, kind: it.mediaKind, paused: it.paused ?? false, appData: it.appData ?? {} });
       }
       for (const it of page.dataProducers) {
         producers.set(it.dataProducer, { id: it.dataProducer, peer: it.peer, kind: "data", paused: false, appData: it.appData ?? {}, label: it.label });
@@ -50,7 +68,7 @@ export class Roster {
     }
     const changes: RosterChange[] = [];
     for (const producer of this.producers.values()) {
-      if (!producers.has(producer.id)) changes.push({ type: "producer-removed", producer, moved: false });
+      if (!producers.has(producer.id)) changes.push({ type: "producer-removed", producer, moved: peers.has(producer.peer) });
     }
     for (const peer of this.peers.values()) {
       if (!peers.has(peer.id)) changes.push({ type: "peer-left", peer, reason: "left" });
@@ -63,6 +81,7 @@ export class Roster {
     }
     this.peers.clear();
     this.producers.clear();
+    this.#generations.clear();
     for (const [id, peer] of peers) this.peers.set(id, peer);
     for (const [id, producer] of producers) this.producers.set(id, producer);
     this.seq = pages[0]?.seq ?? 0;
@@ -75,11 +94,17 @@ export class Roster {
     this.seq = seq;
     switch (message.type) {
       case "mafalda.event.peer-joined.v1": {
-        const peer = { id: message.data.peer, appData: message.data.appData ?? {} };
-        this.peers.set(peer.id, peer);
-        return [{ type: "peer-joined", peer }];
+        const { peer: id, appData, server, worker } = message.data;
+        const peer = { id, appData: appData ?? {}, place: { server, worker } };
+        const isNew = !this.peers.has(id);
+        this.peers.set(id, peer);
+        return [{ type: isNew ? "peer-joined" : "peer-changed", peer }];
       }
-      case "mafalda.event.peer-moved.v1":
+      case "mafalda.event.peer-moved.v1": {
+        const { peer: id, server, worker } = message.data;
+        return [...this.#removeProducersOf(id, true), ...this.#setPlace(id, { server, worker })];
+      }
+      case "mafalda.event.peer-stranded.v1":
         return this.#removeProducersOf(message.data.peer, true);
       case "mafalda.event.peer-left.v1": {
         const peer = this.peers.get(message.data.peer);
@@ -89,30 +114,41 @@ export class Roster {
         return [...changes, { type: "peer-left", peer, reason: message.data.reason ?? "left" }];
       }
       case "mafalda.event.producer-opened.v1": {
-        const { producer: id, peer, mediaKind, paused, appData } = message.data;
-        return this.#add({ id, peer, kind: mediaKind, paused: paused ?? false, appData: appData ?? {} });
+        const { producer: id, peer, mediaKind, paused, appData, generation, server, worker } = message.data;
+        const producer: ProducerInfo = { id, peer, kind: mediaKind, paused: paused ?? false, appData: appData ?? {} };
+        return [...this.#setPlace(peer, { server, worker }), ...this.#add(producer, generation)];
       }
       case "mafalda.event.data-producer-opened.v1": {
-        const { dataProducer: id, peer, label, appData } = message.data;
-        return this.#add({ id, peer, kind: "data", paused: false, appData: appData ?? {}, label: label ?? "" });
+        const { dataProducer: id, peer, label, appData, generation } = message.data;
+        return this.#add({ id, peer, kind: "data", paused: false, appData: appData ?? {}, label: label ?? "" }, generation);
       }
       case "mafalda.event.producer-paused.v1":
         return this.#setPaused(message.data.producer, true);
       case "mafalda.event.producer-resumed.v1":
         return this.#setPaused(message.data.producer, false);
       case "mafalda.event.producer-closed.v1":
-        return this.#remove(message.data.producer, message.data.peer);
+        return this.#remove(message.data.producer, message.data.peer, message.data.generation, message.data.reason);
       case "mafalda.event.data-producer-closed.v1":
-        return this.#remove(message.data.dataProducer, message.data.peer);
+        return this.#remove(message.data.dataProducer, message.data.peer, message.data.generation, message.data.reason);
       default:
         return [];
     }
   }
 
-  #add(producer: ProducerInfo): RosterChange[] {
-    if (this.producers.has(producer.id)) return []; // the first peer with an id has it
+  /** A producer that is known already was opened anew: whoever received the former one must begin again. */
+  #add(producer: ProducerInfo, generation: number): RosterChange[] {
+    const former = this.producers.get(producer.id);
     this.producers.set(producer.id, producer);
-    return [{ type: "producer-added", producer }];
+    this.#generations.set(producer.id, generation);
+    return [...(former ? [{ type: "producer-removed", producer: former, moved: true } as const] : []), { type: "producer-added", producer }];
+  }
+
+  #setPlace(id: string, place: Place): RosterChange[] {
+    const known = this.peers.get(id);
+    if (!known || (known.place?.worker === place.worker && known.place.server === place.server)) return [];
+    const peer = { ...known, place };
+    this.peers.set(id, peer);
+    return [{ type: "peer-changed", peer }];
   }
 
   #setPaused(id: string, paused: boolean): RosterChange[] {
@@ -123,11 +159,11 @@ export class Roster {
     return [{ type: "producer-changed", producer }];
   }
 
-  #remove(id: string, peer: string): RosterChange[] {
+  #remove(id: string, peer: string, generation: number, reason: string): RosterChange[] {
     const producer = this.producers.get(id);
-    if (!producer || producer.peer !== peer) return [];
+    if (!producer || producer.peer !== peer || (this.#generations.get(id) ?? generation) > generation) return [];
     this.producers.delete(id);
-    return [{ type: "producer-removed", producer, moved: false }];
+    return [{ type: "producer-removed", producer, moved: COMES_BACK.has(reason) }];
   }
 
   #removeProducersOf(peer: string, moved: boolean): RosterChange[] {

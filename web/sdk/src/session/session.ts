@@ -5,7 +5,8 @@
  *     joining ──▶ joined ◀──▶ reconnecting ──▶ left
  */
 
-import { Closed, MafaldaError } from "../errors.js";
+import { abortable, anyAborted, delay } from "../abort.js";
+import { Closed, MafaldaError, Refused } from "../errors.js";
 import type { Bus, Stored } from "../nats/bus.js";
 import type { AnyMessage } from "../protocol/envelope.js";
 import type { JoinResult, RoomSnapshotAnswer } from "../protocol/messages.js";
@@ -32,6 +33,11 @@ export interface SessionListener {
 }
 
 const REJOIN_PAUSE_MS = 1_000;
+const LEAVE_TIMEOUT_MS = 3_000;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5_000;
+/** After an outage of NATS the agents reconnect too. Without an answer for this long, this peer's agent is taken to be gone. */
+const AGENT_PATIENCE_MS = 20_000;
 /** An agent lets go of a peer that neither has a connected transport nor asks for anything for a minute. */
 const HEARTBEAT_MS = 20_000;
 
@@ -45,10 +51,13 @@ export class Session {
   #state: SessionState = "joining";
   #early: Stored[] | undefined = [];
   #endpoint: Endpoint | undefined;
-  #waiting = Promise.withResolvers<Endpoint>();
-  #opening: Promise<void> | undefined;
   #placement: JoinResult | undefined;
-  #rejoining: Promise<void> | undefined;
+  /** The generation of the placement that we should be at; its parameters may still be on their way. */
+  #wantedGeneration = 0;
+  #resyncing = false;
+  #rejoining = false;
+  #leaving = false;
+  #changedPlace = Promise.withResolvers<void>();
 
   constructor(
     private readonly bus: Bus,
@@ -57,7 +66,6 @@ export class Session {
   ) {
     const inbox = bus.newInbox(options.inboxPrefix);
     this.requests = new Requests(bus, new PeerSubjects(options.room, options.peer), inbox, `/client/${options.peer}`);
-    this.#waiting.promise.catch(() => undefined);
   }
 
   get state(): SessionState {
@@ -77,38 +85,47 @@ export class Session {
       this.bus.subscribeStored(subjects.roomEvents, (stored) => this.#roomEvent(stored)),
       this.bus.subscribeInbox(inbox, (message) => this.requests.receivePrivate(message)),
       this.bus.onChange(
-        () => this.#setState("reconnecting", "the connection to NATS is interrupted"),
+        () => this.#interrupted(),
         () => void this.#resync(),
       ),
     );
+    this.#stop.push(this.bus.onClosed((error) => this.end(error)));
     try {
-      await this.bus.flush();
+      await abortable(this.bus.flush(), signal);
       await this.#join(signal);
-      const heartbeat = setInterval(() => void this.#heartbeat(), HEARTBEAT_MS);
-      this.#stop.push(() => clearInterval(heartbeat));
     } catch (error) {
-      this.end(error instanceof MafaldaError ? error : undefined);
-      throw error;
+      if (!(error instanceof MafaldaError && ["interrupted", "already-exists"].includes(error.code))) {
+        this.end(error instanceof MafaldaError ? error : undefined);
+        throw error;
+      }
+      void this.#rejoin(error.message);
     }
+    const heartbeat = setInterval(() => void this.#heartbeat(), HEARTBEAT_MS);
+    this.#stop.push(() => clearInterval(heartbeat));
+    void this.#keepEndpoint().catch((error: unknown) => {
+      if (!this.#ended.signal.aborted) this.end(new MafaldaError("webrtc-failed", error instanceof Error ? error.message : String(error)));
+    });
   }
 
   /** The endpoint of the present placement, as soon as there is one. */
   async endpoint(signal: AbortSignal): Promise<Endpoint> {
-    signal.throwIfAborted();
-    if (this.#endpoint && !this.#endpoint.lost.aborted) return this.#endpoint;
-    this.#ended.signal.throwIfAborted();
-    return await Promise.race([
-      this.#waiting.promise,
-      new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true })),
-    ]);
+    const either = AbortSignal.any([signal, this.#ended.signal]);
+    while (true) {
+      either.throwIfAborted();
+      if (this.#endpoint && !this.#endpoint.lost.aborted) return this.#endpoint;
+      await abortable(this.#changedPlace.promise, either);
+    }
   }
 
   /** Leaves the room and tells the fleet. */
   async leave(): Promise<void> {
-    if (this.#state === "left") return;
-    const told = this.requests.ask("leave", {}, "mafalda.result.done.v1", AbortSignal.timeout(3_000)).catch(() => undefined);
+    if (this.#leaving || this.#ended.signal.aborted) return;
+    this.#leaving = true;
+    const answer = this.requests.ask("leave", {}, "mafalda.result.done.v1", AbortSignal.timeout(LEAVE_TIMEOUT_MS)).catch(() => undefined);
     this.#setState("left", "left");
-    await told;
+    for (const resource of [...this.resources]) resource.end();
+    this.#endpoint?.lose("the room was left");
+    await answer;
     this.end();
   }
 
@@ -120,7 +137,6 @@ export class Session {
     this.#ended.abort(reason);
     for (const resource of [...this.resources]) resource.end(error);
     this.#endpoint?.lose("the room was left");
-    this.#waiting.reject(reason);
     for (const stop of this.#stop.splice(0)) stop();
     this.listener.ended(error);
   }
@@ -132,7 +148,7 @@ export class Session {
     const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }) };
     this.#early = [];
     const placement = await this.requests.ask("join", data, "mafalda.result.join.v1", signal);
-    await this.#loadRoster();
+    await abortable(this.#loadRoster(), signal);
     this.#placed(placement);
   }
 
@@ -153,92 +169,136 @@ export class Session {
   }
 
   #placed(placement: JoinResult): void {
-    if (this.#placement && placement.generation <= this.#placement.generation && this.#endpoint && !this.#endpoint.lost.aborted) return;
+    if (placement.generation < this.#wantedGeneration) return;
+    if (this.#placement && placement.generation <= this.#placement.generation) return;
     this.#placement = placement;
-    this.#endpoint?.lose("the peer was placed again");
-    this.#openEndpoint();
+    this.#leavePlace(placement.generation, "the peer was placed again");
+    this.#placeChanged();
   }
 
-  #openEndpoint(): void {
-    if (this.#opening || !this.#placement || this.#ended.signal.aborted) return;
-    this.#opening = Endpoint.create(this.#placement, this.requests)
-      .then((endpoint) => {
-        this.#opening = undefined;
-        if (this.#ended.signal.aborted) return endpoint.lose("the room was left");
-        if (endpoint.generation !== this.#placement?.generation) return this.#openEndpoint();
-        this.#endpoint = endpoint;
-        endpoint.lost.addEventListener("abort", () => this.#endpointLost(endpoint), { once: true });
-        const waiting = this.#waiting;
-        this.#waiting = Promise.withResolvers();
-        this.#waiting.promise.catch(() => undefined);
-        waiting.resolve(endpoint);
-        this.#setState("joined", "");
-      })
-      .catch((error: unknown) => this.end(new MafaldaError("webrtc-failed", error instanceof Error ? error.message : String(error))));
+  /** There is, or will be, another placement: what we have at the present one is gone. */
+  #leavePlace(wantedGeneration: number, reason: string): void {
+    this.#wantedGeneration = Math.max(this.#wantedGeneration, wantedGeneration);
+    if (this.#endpoint && this.#endpoint.generation < this.#wantedGeneration) this.#endpoint.lose(reason);
   }
 
-  #endpointLost(endpoint: Endpoint): void {
-    if (this.#endpoint !== endpoint || this.#ended.signal.aborted) return;
-    this.#setState("reconnecting", String((endpoint.lost.reason as Error).message));
-    if (this.#placement?.generation === endpoint.generation) {
-      void endpoint.closeRemote(); // the place is still ours: begin there with new transports
-      this.#openEndpoint();
+  #placeChanged(): void {
+    const before = this.#changedPlace;
+    this.#changedPlace = Promise.withResolvers();
+    before.resolve();
+  }
+
+  /** Keeps an endpoint at the wanted placement: another one after each loss. */
+  async #keepEndpoint(): Promise<void> {
+    const ended = this.#ended.signal;
+    let pause = 0;
+    while (!ended.aborted) {
+      while (!this.#placement || this.#placement.generation < this.#wantedGeneration) await abortable(this.#changedPlace.promise, ended);
+      const openedAt = performance.now();
+      const endpoint = await Endpoint.create(this.#placement, this.requests);
+      if (endpoint.generation !== this.#placement.generation) continue;
+      this.#endpoint = endpoint;
+      this.#placeChanged();
+      this.#setState("joined", "");
+      await anyAborted(endpoint.lost, ended);
+      if (ended.aborted) return endpoint.lose("the room was left");
+      this.#setState("reconnecting", String((endpoint.lost.reason as Error).message));
+      if (performance.now() - openedAt > LONGEST_PAUSE_MS) pause = 0;
+      if (this.#placement?.generation === endpoint.generation && this.#wantedGeneration <= endpoint.generation) {
+        void endpoint.closeRemote(); // the place is still ours: begin there with new transports
+        await delay(pause, ended);
+        pause = Math.min(2 * pause + FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+      }
     }
   }
 
   /** The place was lost, by an outage or by the fleet's decision: become a peer again under the same id. */
-  #rejoin(reason: string): void {
-    if (this.#rejoining || this.#state === "left") return;
+  async #rejoin(reason: string): Promise<void> {
+    if (this.#rejoining || this.#leaving || this.#ended.signal.aborted) return;
+    this.#rejoining = true;
     this.#setState("reconnecting", reason);
-    this.#endpoint?.lose(reason);
     this.#placement = undefined;
-    this.#rejoining = (async () => {
+    this.#wantedGeneration = 0;
+    this.#endpoint?.lose(reason);
+    try {
       while (!this.#ended.signal.aborted) {
         try {
           return await this.#join(this.#ended.signal);
         } catch (error) {
           if (error instanceof MafaldaError && error.code === "permission-denied") return this.end(error);
           if (error instanceof MafaldaError && error.code === "already-exists") {
-            await this.requests.ask("leave", {}, "mafalda.result.done.v1").catch(() => undefined);
+            await this.requests.ask("leave", {}, "mafalda.result.done.v1", this.#ended.signal).catch(() => undefined);
           }
-          await new Promise((resolve) => setTimeout(resolve, REJOIN_PAUSE_MS));
+          console.info("mafalda: not joined yet", error);
+          await delay(REJOIN_PAUSE_MS, this.#ended.signal).catch(() => undefined);
         }
       }
-    })().finally(() => (this.#rejoining = undefined));
+    } finally {
+      this.#rejoining = false;
+    }
   }
 
   // --- after an interruption --------------------------------------------------------------------------
 
-  /** What was published while the connection was away was missed: ask for the room as it is, and for our own transports. */
+  #interrupted(): void {
+    this.#setState("reconnecting", "the connection to NATS is interrupted");
+  }
+
+  /** What was published while the connection was away was missed: ask for the room as it is, and for what is ours. */
   async #resync(): Promise<void> {
-    if (this.#state === "left" || this.#rejoining) return;
+    this.requests.interrupted();
+    if (this.#resyncing || this.#rejoining || this.#leaving) return;
+    this.#resyncing = true;
     try {
-      this.#early ??= [];
-      await this.#loadRoster();
-      const endpoint = this.#endpoint;
-      if (endpoint && !endpoint.lost.aborted) {
-        for (const transport of await endpoint.transportIds()) await this.requests.query("transport", { transport }, "mafalda.result.transport.v1");
-        this.#setState("joined", "");
+      const giveUpAt = performance.now() + AGENT_PATIENCE_MS;
+      while (!this.#ended.signal.aborted && this.bus.isUp && this.#placement) {
+        try {
+          await this.#loadRoster();
+          await this.#checkOwn();
+          return;
+        } catch (error) {
+          const code = error instanceof MafaldaError ? error.code : "";
+          if (code === "not-joined") return void this.#rejoin("the fleet let go of this peer during an outage");
+          if (performance.now() > giveUpAt) return void this.#rejoin("no agent answers for this peer");
+          await delay(REJOIN_PAUSE_MS, this.#ended.signal).catch(() => undefined);
+        }
       }
-      for (const resource of this.resources) this.#check(resource);
-    } catch (error) {
-      const code = error instanceof MafaldaError ? error.code : "";
-      if (code === "not-joined") this.#rejoin("the fleet let go of this peer during an outage");
-      else if (code === "not-found") this.#endpoint?.lose("the transports are gone");
-      else if (code === "deadline-exceeded") this.#rejoin("no agent answers for this peer");
-      else if (this.bus.isUp) setTimeout(() => void this.#resync(), REJOIN_PAUSE_MS);
+    } finally {
+      this.#resyncing = false;
     }
   }
 
-  /** Lets a resource compare itself with the room. */
-  #check(resource: Resource): void {
-    (resource as Resource & { check?: () => void }).check?.();
+  /** Compares what we have with what the agent has; what is gone there is opened again. */
+  async #checkOwn(): Promise<void> {
+    if (this.#placement && this.#placement.generation < this.#wantedGeneration) {
+      // The result with the new placement was missed. All routers of the fleet are alike, so the old parameters do.
+      this.#placed({ ...this.#placement, generation: this.#wantedGeneration });
+    }
+    const endpoint = this.#endpoint;
+    if (!endpoint || endpoint.lost.aborted) return;
+    try {
+      for (const transport of await endpoint.transportIds()) await this.requests.query("transport", { transport }, "mafalda.result.transport.v1");
+    } catch (error) {
+      if (!(error instanceof MafaldaError && error.code === "not-found")) throw error;
+      return endpoint.lose("the transports are gone");
+    }
+    for (const resource of this.resources) {
+      if (resource.state !== "open") continue;
+      try {
+        await resource.check();
+      } catch (error) {
+        if (!(error instanceof MafaldaError && error.code === "not-found")) throw error;
+        resource.reopen();
+      }
+    }
+    if (!endpoint.lost.aborted) this.#setState("joined", "");
   }
 
+  /** Without a connected transport, only a question tells the agent that this peer is still there. */
   async #heartbeat(): Promise<void> {
-    if (this.#state !== "joined" || !this.bus.isUp) return;
+    if (this.#state !== "joined" || !this.bus.isUp || this.#endpoint?.isConnected) return;
     await this.requests.query("room", {}, "mafalda.answer.room.v1").catch((error: unknown) => {
-      if (error instanceof MafaldaError && error.code === "not-joined") this.#rejoin("the fleet let go of this peer");
+      if (error instanceof MafaldaError && error.code === "not-joined") void this.#rejoin("the fleet let go of this peer");
     });
   }
 
@@ -250,27 +310,39 @@ export class Session {
   }
 
   #peerEvent(message: AnyMessage): void {
-    if (message.type === "mafalda.event.transport-closed.v1") {
-      const closed = message.data;
-      void this.#endpoint?.transportIds().then((ids) => {
-        if (ids.includes(closed.transport)) this.#endpoint?.lose(`transport closed: ${closed.reason}`);
-      });
-    } else if (message.type === "mafalda.event.consumer-closed.v1") {
-      for (const resource of this.resources) if ((resource as { consumerId?: string }).consumerId === message.data.consumer) resource.reopen();
-    } else if (message.type === "mafalda.event.data-consumer-closed.v1") {
-      for (const resource of this.resources) if ((resource as { consumerId?: string }).consumerId === message.data.dataConsumer) resource.reopen();
+    switch (message.type) {
+      case "mafalda.event.transport-closed.v1": {
+        const { transport, reason } = message.data;
+        if (this.#endpoint?.hasTransport(transport)) this.#endpoint.lose(`transport closed: ${reason}`);
+        return;
+      }
+      case "mafalda.event.consumer-closed.v1":
+        return this.#consumerClosed(message.data.consumer);
+      case "mafalda.event.data-consumer-closed.v1":
+        return this.#consumerClosed(message.data.dataConsumer);
     }
+  }
+
+  #consumerClosed(consumer: string): void {
+    for (const resource of this.resources) if (resource.serverId === consumer) resource.reopen();
   }
 
   #roomEvent(stored: Stored): void {
     if (this.#early) this.#early.push(stored);
     else this.#changed(this.roster.apply(stored.seq, stored.message));
     const { message } = stored;
-    const generation = this.#placement?.generation ?? 0;
-    if (message.type === "mafalda.event.peer-moved.v1" && message.data.peer === this.options.peer && message.data.generation > generation) {
-      this.#endpoint?.lose(`the peer was placed again: ${message.data.cause}`);
-    } else if (message.type === "mafalda.event.peer-left.v1" && message.data.peer === this.options.peer && message.data.generation >= generation && generation > 0) {
-      if (this.#state !== "left") this.#rejoin(`the fleet let go of this peer: ${message.data.reason ?? "left"}`);
+    const present = this.#placement?.generation;
+    if (present === undefined || !("peer" in message.data) || message.data.peer !== this.options.peer) return;
+    switch (message.type) {
+      case "mafalda.event.peer-moved.v1":
+        return this.#leavePlace(message.data.generation, `the peer was placed again: ${message.data.cause}`);
+      case "mafalda.event.peer-stranded.v1":
+        if (message.data.generation >= present) this.#leavePlace(message.data.generation + 1, message.data.error.message);
+        return;
+      case "mafalda.event.peer-left.v1":
+        if (message.data.generation < present || this.#leaving) return;
+        if (message.data.reason === "timed-out") return void this.#rejoin("the fleet had no sign of this peer for too long");
+        return this.end(new Refused("not-joined", `this peer is out of the room: ${message.data.reason ?? "left"}`));
     }
   }
 
