@@ -1,9 +1,8 @@
-import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 
 export default defineConfig({
   base: "./",
   esbuild: { jsx: "automatic", jsxImportSource: "preact" },
-  resolve: { alias: { "mafalda-client": fileURLToPath(new URL("../sdk/src/index.ts", import.meta.url)) } },
+  resolve: { alias: { "mafalda-client": new URL("../sdk/src/index.ts", import.meta.url).pathname } },
   build: { target: "es2022", sourcemap: true, assetsInlineLimit: 0 },
 });

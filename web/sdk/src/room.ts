@@ -37,7 +37,9 @@ export interface RoomEvents {
   /** A subscription was made, opened, lost its placement, opened again, or ended; see its `state`. */
   subscriptionChanged: RemoteSubscription;
   publicationChanged: LocalPublication;
-  /** Why, in words, is for people. */
+  /** The browser lets nothing be heard before the person has done something here: call `startPlayback` when they click. */
+  playbackBlocked: Record<string, never>;
+  /** `reason` is for people. */
   stateChanged: { state: SessionState; reason: string };
   /** `error` is undefined if we left. */
   ended: { error: MafaldaError | undefined };
@@ -123,6 +125,11 @@ export class Room extends Emitter<RoomEvents> {
     return subscription;
   }
 
+  /** Plays what the browser did not let play by itself; call it from a click. */
+  startPlayback(): void {
+    for (const subscription of this.subscriptions.values()) subscription.startPlayback();
+  }
+
   /** Leaves the room and disconnects. */
   async leave(): Promise<void> {
     await this.#session.leave();
@@ -133,10 +140,11 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #subscribe(producer: ProducerInfo): RemoteSubscription {
-    const subscription = new RemoteSubscription(this.#session, producer, (it) => {
+    const onChange = (it: RemoteSubscription) => {
       if (it.state === "closed" && this.subscriptions.get(producer.id) === it) this.subscriptions.delete(producer.id);
       this.emit("subscriptionChanged", it);
-    });
+    };
+    const subscription = new RemoteSubscription(this.#session, producer, onChange, () => this.emit("playbackBlocked", {}));
     this.subscriptions.set(producer.id, subscription);
     return subscription;
   }

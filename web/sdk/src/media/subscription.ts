@@ -37,6 +37,7 @@ export class RemoteSubscription extends Resource {
     session: Session,
     producer: ProducerInfo,
     private readonly onChange: (subscription: RemoteSubscription) => void,
+    private readonly onBlocked: () => void,
   ) {
     super(session);
     this.#producer = producer;
@@ -86,6 +87,16 @@ export class RemoteSubscription extends Resource {
   async resume(): Promise<void> {
     this.#isPaused = false;
     await this.#apply();
+  }
+
+  /** How loud it is now, from 0 to 1; 0 while nothing is received. */
+  get audioLevel(): number {
+    return this.#consumer?.rtpReceiver?.getSynchronizationSources()[0]?.audioLevel ?? 0;
+  }
+
+  /** @internal Tries again to play what the browser did not let play. */
+  startPlayback(): void {
+    for (const element of this.#adaptive.elements) if (element.paused) this.#play(element);
   }
 
   async getStats(): Promise<RTCStatsReport | undefined> {
@@ -170,7 +181,13 @@ export class RemoteSubscription extends Resource {
   #show(element: HTMLMediaElement): void {
     if (!this.track) return;
     element.srcObject = new MediaStream([this.track]);
-    void element.play().catch(() => undefined); // autoplay is blocked: the room tells the application
+    this.#play(element);
+  }
+
+  #play(element: HTMLMediaElement): void {
+    element.play().catch((error: unknown) => {
+      if ((error as DOMException).name === "NotAllowedError") this.onBlocked();
+    });
   }
 
   /** Makes the worker's consumer what is wanted; one change at a time, and the latest wish last. */

@@ -1,0 +1,298 @@
+/** The room that we are in, as signals for the views. One call at a time. */
+
+import { computed, effect, signal } from "@preact/signals";
+import { joinRoom, type LocalPublication, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
+import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, watchLevel } from "./devices.js";
+import { displayName, roomId, speakerId, videoSize } from "./settings.js";
+
+export interface Person {
+  readonly id: string;
+  readonly name: string;
+  readonly isSelf: boolean;
+  readonly isMuted: boolean;
+  readonly camera: RemoteSubscription | MediaStreamTrack | undefined;
+  readonly screen: RemoteSubscription | MediaStreamTrack | undefined;
+  /** Its media is on its way, for the first time or again. */
+  readonly isWaiting: boolean;
+}
+
+const SPEAKING_LEVEL = 0.02;
+const LEVELS_MS = 250;
+
+export const phase = signal<"lobby" | "joining" | "call" | "ended">("lobby");
+/** Why the call ended or could not begin; empty if we left. */
+export const problem = signal("");
+export const connection = signal<{ state: SessionState; reason: string }>({ state: "joining", reason: "" });
+export const people = signal<readonly Person[]>([]);
+export const speaking = signal<ReadonlySet<string>>(new Set());
+export const activeSpeaker = signal<string | undefined>(undefined);
+export const playbackBlocked = signal(false);
+export const sharing = signal(false);
+/** What just happened, for screen readers and as a short note on the screen. */
+export const notes = signal<readonly { id: number; text: string }[]>([]);
+export const sharer = computed(() => people.value.find((person) => person.screen));
+
+let room: Room | undefined;
+let screenTrack: MediaStreamTrack | undefined;
+let stops: (() => void)[] = [];
+let noteId = 0;
+const players = new Map<string, HTMLAudioElement>();
+
+export function note(text: string): void {
+  const id = ++noteId;
+  notes.value = [...notes.value, { id, text }].slice(-3);
+  setTimeout(() => (notes.value = notes.value.filter((it) => it.id !== id)), 5_000);
+}
+
+/** Joins the room that is chosen, with what is switched on. */
+export async function join(): Promise<void> {
+  phase.value = "joining";
+  problem.value = "";
+  try {
+    const { websocketPort } = (await (await fetch("api/config")).json()) as { websocketPort: number };
+    const name = displayName.value.trim() || "Guest";
+    const joined = await joinRoom({
+      servers: `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:${websocketPort}`,
+      room: roomId.value,
+      appData: { name },
+    });
+    room = joined;
+    history.replaceState(null, "", addressOf(roomId.value));
+    follow(joined);
+    phase.value = "call";
+  } catch (error) {
+    problem.value = `Joining failed: ${error instanceof Error ? error.message : String(error)}`;
+    phase.value = "lobby";
+  }
+}
+
+/** The address that others open to come here. */
+export function addressOf(id: string): string {
+  const address = new URL(location.href);
+  address.searchParams.set("room", id);
+  return address.href;
+}
+
+export async function leave(): Promise<void> {
+  await room?.leave();
+}
+
+export function startPlayback(): void {
+  playbackBlocked.value = false;
+  room?.startPlayback();
+}
+
+/** The server and worker that this peer is on. */
+export function ownPlacement() {
+  return room?.placement;
+}
+
+export function ownPeerId(): string | undefined {
+  return room?.peerId;
+}
+
+export async function toggleScreen(): Promise<void> {
+  if (sharing.value) return stopScreen();
+  let stream: MediaStream;
+  try {
+    stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { ideal: 15, max: 30 } }, audio: true });
+  } catch (error) {
+    if ((error as DOMException).name !== "NotAllowedError") note(`The screen cannot be shared: ${(error as Error).message}`);
+    return;
+  }
+  const [video] = stream.getVideoTracks();
+  const [audio] = stream.getAudioTracks();
+  if (!room || !video) return stream.getTracks().forEach((track) => track.stop());
+  screenTrack = video;
+  sharing.value = true;
+  video.addEventListener("ended", () => void stopScreen());
+  refresh();
+  try {
+    await room.publish(video, { source: "screen" });
+    if (audio) await room.publish(audio, { source: "screen-audio" });
+  } catch (error) {
+    note(`The screen cannot be shared: ${(error as Error).message}`);
+    await stopScreen();
+  }
+}
+
+async function stopScreen(): Promise<void> {
+  sharing.value = false;
+  screenTrack = undefined;
+  const shared = publicationsOf("screen", "screen-audio");
+  refresh();
+  await Promise.all(shared.map(async (publication) => (publication.track.stop(), await publication.close())));
+}
+
+function publicationsOf(...sources: string[]): LocalPublication[] {
+  return [...(room?.publications.values() ?? [])].filter((publication) => sources.includes(publication.source));
+}
+
+// --- following the room -----------------------------------------------------------------------------
+
+function follow(joined: Room): void {
+  connection.value = { state: joined.state, reason: "" };
+  joined.on("stateChanged", (change) => (connection.value = change));
+  joined.on("peerJoined", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer.appData)} joined`));
+  joined.on("peerLeft", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer.appData)} left`));
+  for (const name of ["peerJoined", "peerLeft", "producerAdded", "producerChanged", "producerRemoved", "subscriptionChanged", "publicationChanged"] as const) {
+    joined.on(name, refresh);
+  }
+  joined.on("playbackBlocked", () => (playbackBlocked.value = true));
+  joined.on("ended", ({ error }) => {
+    problem.value = error ? error.message : "";
+    phase.value = "ended";
+    stop();
+  });
+  stops.push(effect(publishCamera), effect(publishMicrophone), effect(routeSound));
+  const timer = setInterval(measureLevels, LEVELS_MS);
+  stops.push(() => clearInterval(timer));
+  const onHide = () => void joined.leave();
+  addEventListener("pagehide", onHide);
+  stops.push(() => removeEventListener("pagehide", onHide));
+  refresh();
+}
+
+function stop(): void {
+  for (const it of stops.splice(0)) it();
+  for (const player of players.values()) player.remove();
+  players.clear();
+  for (const track of [screenTrack, cameraTrack.peek(), microphoneTrack.peek()]) track?.stop();
+  screenTrack = cameraTrack.value = microphoneTrack.value = undefined;
+  room = undefined;
+  sharing.value = false;
+  people.value = [];
+  speaking.value = new Set();
+  activeSpeaker.value = undefined;
+}
+
+function nameOf(appData: Readonly<Record<string, unknown>> | undefined): string {
+  return typeof appData?.name === "string" && appData.name ? appData.name : "Guest";
+}
+
+let isStale = false;
+
+/** Computes `people` again, once for all events of one turn. */
+function refresh(): void {
+  if (isStale) return;
+  isStale = true;
+  queueMicrotask(() => {
+    isStale = false;
+    if (!room) return;
+    playSound(room);
+    people.value = [...room.peers.values()].map((peer) => person(room as Room, peer.id)).sort((a, b) => Number(b.isSelf) - Number(a.isSelf));
+  });
+}
+
+function person(joined: Room, id: string): Person {
+  const isSelf = id === joined.peerId;
+  const name = nameOf(joined.peers.get(id)?.appData);
+  if (isSelf) {
+    const publications = publicationsOf("camera", "microphone");
+    return {
+      id,
+      name,
+      isSelf,
+      isMuted: !microphoneOn.value,
+      camera: cameraTrack.value,
+      screen: screenTrack,
+      isWaiting: publications.some((publication) => publication.state === "opening"),
+    };
+  }
+  const producers = [...joined.producers.values()].filter((producer) => producer.peer === id);
+  const subscriptions = [...joined.subscriptions.values()].filter((it) => it.producer.peer === id);
+  const video = (source: string) => subscriptions.find((it) => it.producer.kind === "video" && it.producer.appData.source === source);
+  const microphone = producers.find((producer) => producer.kind === "audio" && producer.appData.source !== "screen-audio");
+  return {
+    id,
+    name,
+    isSelf,
+    isMuted: !microphone || microphone.paused,
+    camera: video("camera") ?? video("file") ?? subscriptions.find((it) => it.producer.kind === "video" && it.producer.appData.source === undefined),
+    screen: video("screen"),
+    isWaiting: subscriptions.some((it) => it.state === "opening"),
+  };
+}
+
+// --- what we send -----------------------------------------------------------------------------------
+
+let cameraJob: Promise<void> = Promise.resolve();
+let microphoneJob: Promise<void> = Promise.resolve();
+
+function publishCamera(): void {
+  const track = cameraTrack.value;
+  cameraJob = cameraJob.then(() => publishAs("camera", track)).then(refresh);
+}
+
+function publishMicrophone(): void {
+  const track = microphoneTrack.value;
+  const isOn = microphoneOn.value;
+  microphoneJob = microphoneJob
+    .then(async () => {
+      await publishAs("microphone", track);
+      const [publication] = publicationsOf("microphone");
+      if (publication && publication.muted === isOn) await (isOn ? publication.unmute() : publication.mute());
+    })
+    .catch((error: unknown) => console.warn("mafalda: not muted", error))
+    .then(refresh);
+}
+
+async function publishAs(source: "camera" | "microphone", track: MediaStreamTrack | undefined): Promise<void> {
+  const [publication] = publicationsOf(source);
+  try {
+    if (!track) await publication?.close();
+    else if (publication) await publication.replaceTrack(track);
+    else await room?.publish(track, { source, muted: source === "microphone" && !microphoneOn.peek(), simulcast: source === "camera" && !videoSize });
+  } catch (error) {
+    if (room) note(`The ${source} cannot be sent: ${(error as Error).message}`);
+  }
+}
+
+// --- what we hear -----------------------------------------------------------------------------------
+
+function playSound(joined: Room): void {
+  for (const [id, subscription] of joined.subscriptions) {
+    if (subscription.producer.kind !== "audio" || players.has(id)) continue;
+    const player = new Audio();
+    if (speakerId.value) void player.setSinkId?.(speakerId.value).catch(() => undefined);
+    players.set(id, player);
+    subscription.attach(player);
+  }
+  for (const id of [...players.keys()]) if (!joined.subscriptions.has(id)) players.delete(id);
+}
+
+function routeSound(): void {
+  const sink = speakerId.value;
+  for (const player of players.values()) void player.setSinkId?.(sink).catch(() => undefined);
+}
+
+let ownLevel = 0;
+effect(() => {
+  const track = microphoneTrack.value;
+  if (phase.value !== "call" || !track) return;
+  const stopWatching = watchLevel(track, (level) => (ownLevel = level / 3));
+  return () => {
+    stopWatching();
+    ownLevel = 0;
+  };
+});
+
+function measureLevels(): void {
+  if (!room) return;
+  const loud = new Map<string, number>();
+  if (microphoneOn.value && ownLevel > SPEAKING_LEVEL) loud.set(room.peerId, 0);
+  for (const { producer, audioLevel } of room.subscriptions.values()) {
+    if (audioLevel > SPEAKING_LEVEL && !producer.paused) loud.set(producer.peer, audioLevel);
+  }
+  const before = speaking.value;
+  if (loud.size !== before.size || [...loud.keys()].some((id) => !before.has(id))) speaking.value = new Set(loud.keys());
+  const current = activeSpeaker.value;
+  if (current !== undefined && loud.has(current) && room.peers.has(current)) return;
+  const [loudest] = [...loud].filter(([id]) => id !== room?.peerId).sort((a, b) => b[1] - a[1]);
+  if (loudest) activeSpeaker.value = loudest[0];
+  else if (current !== undefined && !room.peers.has(current)) activeSpeaker.value = undefined;
+}
+
+/** Switches for the views. */
+export const toggleMicrophone = () => void (microphoneOn.value = !microphoneOn.value);
+export const toggleCamera = () => void (cameraOn.value = !cameraOn.value);
