@@ -32,11 +32,12 @@ from mafalda.mediasoup.transports.direct_transport import DirectTransport
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.passthrough.addresses import map_listen_info, map_options
 from mafalda.workers.passthrough.peer import Guest, guest_of
+from mafalda.workers.passthrough.registry import Guests
 from mafalda.workers.peers.consuming import Wanted, check_free, find_producer, when_here
 from mafalda.workers.peers.intents import handle_intent
 from mafalda.workers.peers.peer import Heard, Outcome, PeerActor
 from mafalda.workers.peers.producers import claim, hold
-from mafalda.workers.relays.targets import Mirror
+from mafalda.workers.relays.targets import RelayTarget
 
 #: What may be asked of an object of the peer's own, besides what has an intent of its own.
 ALLOWED = frozenset(
@@ -68,7 +69,7 @@ ALLOWED = frozenset(
 )
 
 
-async def handle_any_intent(actor: PeerActor, entry: Entry) -> Outcome | None:
+async def handle_any_intent(guests: Guests, actor: PeerActor, entry: Entry) -> Outcome | None:
     """Do one intent, an application's or an ordinary one.
 
     Raises:
@@ -79,7 +80,7 @@ async def handle_any_intent(actor: PeerActor, entry: Entry) -> Outcome | None:
     if isinstance(call, ChannelCall):
         if entry.reply is None:
             raise InvalidParameters("an application that speaks the worker's channel needs an inbox")
-        guest = guest_of(actor, actor.services.guests)
+        guest = guest_of(actor, guests)
         guest.inbox = check_reply(entry.reply)
         return await _HANDLERS[type(intent)](guest, intent, call, entry)
     if isinstance(actor.guest, Guest):
@@ -228,7 +229,9 @@ async def _consume(guest: Guest, intent: intents.Consume, call: ChannelCall, ent
     )
 
 
-async def _open_consumer(guest: Guest, intent: intents.Consume, call: ChannelCall, mirror: Mirror | None) -> Outcome:
+async def _open_consumer(
+    guest: Guest, intent: intents.Consume, call: ChannelCall, mirror: RelayTarget | None
+) -> Outcome:
     actor = guest.actor
     body = {**body_of(call), "consumerId": intent.consumer, "producerId": intent.producer}
     with Wanted(actor, intent.producer, intent.consumer, mirror, paused=intent.paused) as wanted:
@@ -269,7 +272,7 @@ async def _consume_data(guest: Guest, intent: intents.ConsumeData, call: Channel
 
 
 async def _open_data_consumer(
-    guest: Guest, intent: intents.ConsumeData, call: ChannelCall, mirror: Mirror | None
+    guest: Guest, intent: intents.ConsumeData, call: ChannelCall, mirror: RelayTarget | None
 ) -> Outcome:
     actor = guest.actor
     body = {**body_of(call), "dataConsumerId": intent.data_consumer, "dataProducerId": intent.data_producer}
@@ -294,7 +297,7 @@ async def _open_data_consumer(
 # --- observers ------------------------------------------------------------------------------------
 
 
-async def _observe(guest: Guest, intent: intents.Consume, call: ChannelCall, mirror: Mirror | None) -> Outcome:
+async def _observe(guest: Guest, intent: intents.Consume, call: ChannelCall, mirror: RelayTarget | None) -> Outcome:
     actor = guest.actor
     observer = guest.observers.get(intent.transport)
     if observer is None:

@@ -24,7 +24,7 @@ from mafalda.mediasoup.objects import raw
 from mafalda.mediasoup.objects.entity import Entity
 from mafalda.mediasoup.objects.scopes import unscoped
 from mafalda.mediasoup.transports.direct_transport import DirectTransport
-from mafalda.workers.core.instructions import MirrorKey
+from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.passthrough.registry import Guests
 from mafalda.workers.peers.peer import PeerActor
 from mafalda.workers.relays.direct_data import SEND, send
@@ -61,7 +61,7 @@ class Guest:
 
         raw.tap(entity, told)
 
-    def watch_relayed(self, consumer: Consumer, key: MirrorKey) -> None:
+    def watch_relayed(self, consumer: Consumer, key: RelayKey) -> None:
         """As ``watch``, for a consumer of a mirror: the producer's score is shown as it is at its origin."""
         scores = self.actor.services.scores
 
@@ -107,7 +107,7 @@ class Guest:
     def _take(self, notice: ChannelNotice) -> None:
         actor, entity = self.actor, self.find(notice.handler)
         if notice.event == SEND and isinstance(entity, DataProducer):
-            send(actor.services.beside, actor.room, actor.place.worker, entity, notice)
+            send(self.house.sideband, actor.room, actor.place.worker, entity, notice)
         elif entity is not None and isinstance(entity, _TELLABLE.get(notice.event, ())):
             raw.notify(actor.live.worker, notice.event, entity.channel_id, from_json(notice.body))
 
@@ -133,8 +133,8 @@ class Guest:
     def unobserve(self, consumer: str) -> None:
         """It does no more."""
         if found := self._observed.pop(consumer, None):
-            key = MirrorKey(self.actor.room, found[1], self.actor.place.worker)
-            self.actor.services.mirrors.drop(key, (self.actor.peer, consumer))
+            key = RelayKey(self.actor.room, found[1], self.actor.place.worker)
+            self.actor.services.relay_targets.drop(key, (self.actor.peer, consumer))
 
     async def close(self) -> None:
         """The peer's place is over."""

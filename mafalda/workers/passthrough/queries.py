@@ -15,6 +15,7 @@ from mafalda.errors import NotFound, NotJoined
 from mafalda.mediasoup.objects import raw
 from mafalda.workers.passthrough.calls import accepted, body_of, perform, unscoped_dict
 from mafalda.workers.passthrough.peer import Guest, guest_of
+from mafalda.workers.passthrough.registry import Guests
 from mafalda.workers.peers.peer import PeerActor
 from mafalda.workers.peers.queries import answer_query
 
@@ -35,7 +36,7 @@ _READS = frozenset(
 )
 
 
-async def answer_any_query(actor: PeerActor, delivery: Delivery) -> Message:
+async def answer_any_query(guests: Guests, actor: PeerActor, delivery: Delivery) -> Message:
     """Answer one query of a peer, an application's or an ordinary one.
 
     Raises:
@@ -46,9 +47,9 @@ async def answer_any_query(actor: PeerActor, delivery: Delivery) -> Message:
         return await answer_query(actor, delivery)
     if actor.is_over:
         raise NotJoined("the peer has no place here any more", peer=actor.peer)
-    guest = guest_of(actor, actor.services.guests)
+    guest = guest_of(actor, guests)
     answer = accepted(guest, message.data, await _read(guest, message.data.call))
-    return actor.services.voice.answer(answer, delivery.reply or delivery.subject, message)
+    return actor.services.publisher.reply(answer, delivery.reply or delivery.subject, message)
 
 
 async def _read(guest: Guest, call: ChannelCall) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from mafalda.contract.messages.notices import ChannelNotices
 from mafalda.errors import BusUnavailable, DeadlineExceeded, MafaldaError
 from mafalda.mediasoup.codec.channel_json import to_json
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.log.batcher import Outbox
+from mafalda.workers.log.batcher import NoticeBatcher
 from mafalda.workers.passthrough.webrtc_servers import Listeners
 from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.supervision.supervisor import Supervisor
 
 #: Between two questions whether an application is there, and how long it may take to answer, in seconds.
@@ -35,13 +36,16 @@ log = structlog.get_logger("mafalda.workers")
 class Guests:
     """One incarnation's."""
 
-    def __init__(self, bus: Bus, config: AgentConfig, tasks: TaskScope, supervisor: Supervisor) -> None:
+    def __init__(
+        self, bus: Bus, config: AgentConfig, tasks: TaskScope, supervisor: Supervisor, sideband: RelaySideband
+    ) -> None:
         self.bus = bus
         self.config = config
         self.tasks = tasks
+        self.sideband = sideband
         self.listeners = Listeners(supervisor)
         self._source = f"/mafalda/agent/{config.server}"
-        self._outboxes: dict[str, Outbox] = {}
+        self._outboxes: dict[str, NoticeBatcher] = {}
         self._silences: dict[str, int] = {}
 
     def own_addresses(self) -> Collection[str]:
@@ -55,7 +59,7 @@ class Guests:
         outbox = self._outboxes.get(inbox)
         if outbox is None:
             self._outboxes = {known: it for known, it in self._outboxes.items() if not it.is_empty}
-            outbox = self._outboxes[inbox] = Outbox(self.tasks, inbox, lambda items: self._publish(inbox, items))
+            outbox = self._outboxes[inbox] = NoticeBatcher(self.tasks, inbox, lambda items: self._publish(inbox, items))
         outbox.put(ChannelNotice(event=event, handler=handler, body=to_json(body) or None))
 
     async def _publish(self, inbox: str, items: list[ChannelNotice]) -> None:

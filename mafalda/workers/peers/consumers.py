@@ -8,7 +8,7 @@ from __future__ import annotations
 from mafalda.contract.messages import intents
 from mafalda.errors import NotFound
 from mafalda.mediasoup import Consumer
-from mafalda.workers.core.instructions import Entry, MirrorKey
+from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.peers.peer import Heard, Outcome, PeerActor, done
 
 
@@ -28,9 +28,9 @@ def _consumer(actor: PeerActor, consumer: str) -> Consumer:
 def _want(actor: PeerActor, consumer: str, *, paused: bool) -> None:
     """Tell the relay that feeds a consumer, if one does."""
     heard = actor.consumers.get(consumer)
-    if heard and heard.mirror and actor.services.mirrors.by_key.get(heard.mirror.key) is heard.mirror:
-        key = MirrorKey(actor.room, heard.producer, actor.place.worker)
-        actor.services.mirrors.want(key, (actor.peer, consumer), paused=paused)
+    if heard and heard.mirror and actor.services.relay_targets.by_key.get(heard.mirror.key) is heard.mirror:
+        key = RelayKey(actor.room, heard.producer, actor.place.worker)
+        actor.services.relay_targets.want(key, (actor.peer, consumer), paused=paused)
 
 
 async def pause_consumer(actor: PeerActor, intent: intents.PauseConsumer, _: Entry) -> Outcome:

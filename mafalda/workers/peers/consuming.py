@@ -14,11 +14,11 @@ from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult
 from mafalda.errors import AlreadyExists, CannotConsume, DeadlineExceeded, MafaldaError, NotFound
 from mafalda.mediasoup import Consumer, ortc
 from mafalda.projection.state import ProducerState
-from mafalda.workers.core.instructions import Entry, MirrorKey
+from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.peers.peer import Heard, Outcome, PeerActor
-from mafalda.workers.relays.targets import Mirror
+from mafalda.workers.relays.targets import RelayTarget
 
-_Open = Callable[[Mirror | None], Awaitable[Outcome]]
+_Open = Callable[[RelayTarget | None], Awaitable[Outcome]]
 
 
 async def consume(actor: PeerActor, intent: intents.Consume, entry: Entry) -> Outcome | None:
@@ -45,7 +45,7 @@ def check_free(actor: PeerActor, consumer: str) -> None:
 
 
 def find_producer(actor: PeerActor, producer: str, *, data: bool) -> ProducerState:
-    room = actor.services.machine.room(actor.room)
+    room = actor.services.rooms.room(actor.room)
     found = room.producers.get(producer) if room else None
     if found is None or found.data != data:
         raise NotFound("the room has no such producer", producer=producer)
@@ -60,8 +60,8 @@ async def when_here(
 ) -> Outcome | None:
     if producer.place == actor.place:
         return await open_(None)
-    key = MirrorKey(actor.room, producer.producer, actor.place.worker)
-    if mirror := actor.services.mirrors.usable(key):
+    key = RelayKey(actor.room, producer.producer, actor.place.worker)
+    if mirror := actor.services.relay_targets.usable(key):
         return await open_(mirror)
     actor.reserved.add(consumer)
     deadline = asyncio.get_running_loop().time() + actor.services.config.consume_timeout_s
@@ -69,11 +69,11 @@ async def when_here(
     return None
 
 
-def _park(actor: PeerActor, entry: Entry, key: MirrorKey, consumer: str, open_: _Open, deadline: float) -> None:
+def _park(actor: PeerActor, entry: Entry, key: RelayKey, consumer: str, open_: _Open, deadline: float) -> None:
     async def wait() -> None:
         error: MafaldaError | None = None
         try:
-            await actor.services.mirrors.waiting.wait(key, deadline, since_seq=entry.seq)
+            await actor.services.relay_targets.waiters.wait(key, deadline, since_seq=entry.seq)
         except TimeoutError:
             waited_s = actor.services.config.consume_timeout_s
             error = DeadlineExceeded("no relay in time", producer=key.producer, waited_s=waited_s)
@@ -87,14 +87,14 @@ def _park(actor: PeerActor, entry: Entry, key: MirrorKey, consumer: str, open_: 
 async def _resume(
     actor: PeerActor,
     entry: Entry,
-    key: MirrorKey,
+    key: RelayKey,
     consumer: str,
     open_: _Open,
     deadline: float,
     error: MafaldaError | None,
 ) -> None:
     """The wait is over: consume, wait on if the relay has gone again, or say no."""
-    mirror = actor.services.mirrors.usable(key)
+    mirror = actor.services.relay_targets.usable(key)
     if error is None and mirror is None and asyncio.get_running_loop().time() < deadline:
         _park(actor, entry, key, consumer, open_, deadline)
         return
@@ -113,7 +113,7 @@ async def _resume(
 # --- on the worker --------------------------------------------------------------------------------
 
 
-async def _consume(actor: PeerActor, intent: intents.Consume, mirror: Mirror | None) -> Outcome:
+async def _consume(actor: PeerActor, intent: intents.Consume, mirror: RelayTarget | None) -> Outcome:
     transport = actor.transport(intent.transport)
     producer = actor.router.require_producer(intent.producer)
     why_not = ortc.why_cannot_consume(producer.consumable_rtp_parameters, intent.rtp_capabilities)
@@ -133,7 +133,7 @@ async def _consume(actor: PeerActor, intent: intents.Consume, mirror: Mirror | N
 
 
 def _consume_result(
-    actor: PeerActor, intent: intents.Consume, consumer: Consumer, mirror: Mirror | None
+    actor: PeerActor, intent: intents.Consume, consumer: Consumer, mirror: RelayTarget | None
 ) -> ConsumeResult:
     return ConsumeResult(
         consumer=intent.consumer,
@@ -150,7 +150,7 @@ def _consume_result(
     )
 
 
-async def _consume_data(actor: PeerActor, intent: intents.ConsumeData, mirror: Mirror | None) -> Outcome:
+async def _consume_data(actor: PeerActor, intent: intents.ConsumeData, mirror: RelayTarget | None) -> Outcome:
     transport = actor.transport(intent.transport)
     with Wanted(actor, intent.data_producer, intent.data_consumer, mirror, paused=False) as wanted:
         consumer = await transport.consume_data(
@@ -177,9 +177,11 @@ async def _consume_data(actor: PeerActor, intent: intents.ConsumeData, mirror: M
 class Wanted:
     """Keeps a relay from closing while a consumer of it is being made; given back if that fails."""
 
-    def __init__(self, actor: PeerActor, producer: str, consumer: str, mirror: Mirror | None, *, paused: bool) -> None:
-        self._mirrors = actor.services.mirrors
-        self._key = MirrorKey(actor.room, producer, actor.place.worker)
+    def __init__(
+        self, actor: PeerActor, producer: str, consumer: str, mirror: RelayTarget | None, *, paused: bool
+    ) -> None:
+        self._mirrors = actor.services.relay_targets
+        self._key = RelayKey(actor.room, producer, actor.place.worker)
         self._who = (actor.peer, consumer)
         self._mirror = mirror
         self._paused = paused

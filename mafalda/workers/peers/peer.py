@@ -32,15 +32,16 @@ from mafalda.contract.messages.events import (
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.messages.results import Done, JoinResult, Rejected, Result
-from mafalda.errors import BusUnavailable, MafaldaError, NoCapacity, NotFound, NotJoined, WorkerDied
+from mafalda.errors import MafaldaError, NoCapacity, NotFound, NotJoined
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Router, Transport, WebRtcTransport
 from mafalda.telemetry.metrics import count_rejection
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import Liveness
-from mafalda.workers.core.instructions import Entry, MirrorKey
+from mafalda.workers.core.instructions import Entry, RelayKey
+from mafalda.workers.core.stimuli import PeerEnded, PeerReady, PeerRefused
 from mafalda.workers.errors import as_contract_error
-from mafalda.workers.relays.targets import Mirror
-from mafalda.workers.services import Services
+from mafalda.workers.peers.services import PeerServices
+from mafalda.workers.relays.targets import RelayTarget
 from mafalda.workers.supervision.supervisor import LiveWorker
 
 #: What a peer may have asked for and not yet got; more is refused.
@@ -56,7 +57,7 @@ class Heard:
     consumer: Consumer | DataConsumer
     producer: str
     transport: str
-    mirror: Mirror | None
+    mirror: RelayTarget | None
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class PeerActor:
     """One placement of one peer.
 
     Args:
-        services: The agent's parts.
+        services: What a session uses of the agent.
         live: The worker on which it is placed.
         entry: The command that placed it.
         command: The same, as what it is.
@@ -101,7 +102,7 @@ class PeerActor:
 
     def __init__(
         self,
-        services: Services,
+        services: PeerServices,
         live: LiveWorker,
         entry: Entry,
         command: PlacePeer,
@@ -123,7 +124,7 @@ class PeerActor:
         self.data_producers: dict[str, DataProducer] = {}
         self.consumers: dict[str, Heard] = {}
         self.reserved: set[str] = set()  # consumers that wait for a relay
-        self.liveness = Liveness(heard_at=_now())
+        self.liveness = Liveness(active_at=_now())
         self.is_over = False
         self._router: Router | None = None
         self._queue: asyncio.Queue[Work] = asyncio.Queue()
@@ -152,10 +153,8 @@ class PeerActor:
 
     # --- life ---------------------------------------------------------------------------------------
 
-    async def run(self, previous: asyncio.Task[None] | None) -> None:
+    async def run(self) -> None:
         """Take the place, do what is asked until it is over, close everything."""
-        if previous:
-            await asyncio.wait([previous])
         try:
             async with AsyncExitStack() as stack:
                 await self._settle(stack)
@@ -173,7 +172,7 @@ class PeerActor:
 
     def ask(self, entry: Entry) -> None:
         """Do an intent, after those before it."""
-        self.liveness.hear(_now())
+        self.liveness.note_activity(_now())
         if self._queue.qsize() >= MAX_QUEUED:
             error = NoCapacity("too much asked for at once", limit=MAX_QUEUED)
             self.services.tasks.spawn(self.reject(entry, error), f"reject {self.peer}")
@@ -188,47 +187,37 @@ class PeerActor:
         services, command = self.services, self.command
         with handling(self._entry.message, "agent.place-peer", self._attributes()):
             intents = subjects.intent(self.room, self.peer, "*")
-            stack.push_async_callback(services.following.remove, intents)
+            stack.push_async_callback(services.log_reader.remove, intents)
             router, *others = await asyncio.gather(
                 services.routers.acquire(self.room, self.live, self),
-                services.following.add(intents),
-                services.following.serve(stack, subjects.query(self.room, self.peer, "*"), handler=self._query),
+                services.log_reader.add(intents),
+                services.log_reader.serve(stack, subjects.query(self.room, self.peer, "*"), handler=self._query),
                 return_exceptions=True,
             )
             for error in (router, *others):
                 if isinstance(error, MafaldaError):
-                    await self._not_placed(error)
+                    self._not_placed(error)
                     return
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
             await self._welcome()
-            missed = await self._missed(intents)
+            missed = await services.log_reader.past_intents(intents, after_seq=self._entry.seq)
             log.info("peer placed", action="peer_placed", **self._ids(), cause=command.cause)
-        services.execute(services.machine.on_peer_ready(self.room, self.peer, self.generation, missed))
+        services.report(PeerReady(self.room, self.peer, self.generation, missed))
 
     async def _query(self, delivery: Delivery) -> Message:
         if self._router is None:
             raise NotJoined("the peer is about to get its place", peer=self.peer)
-        self.liveness.hear(_now())  # a peer that only watches the room is there too
+        self.liveness.note_activity(_now())  # a peer that only watches the room is there too
         return await self._answer_query(self, delivery)
 
-    async def _not_placed(self, error: MafaldaError) -> None:
-        """Its worker does not do what it is asked: the peer is told, and let go.
-
-        A worker that died is told dead by the supervisor, and then the peer is placed elsewhere.
-        """
+    def _not_placed(self, error: MafaldaError) -> None:
+        """The worker did not make what the session needs: the machine decides what becomes of the peer."""
         refusal = as_contract_error(error)
         log.error("peer not placed", action="peer_not_placed", **self._ids(), reason=str(refusal))
         self.is_over = True
-        if not isinstance(refusal, WorkerDied):
-            await self.tell_room(
-                PeerLeft(peer=self.peer, generation=self.generation, reason="evicted"),
-                self._entry.message,
-                self._derived_id(self._entry.message, "peer-left"),
-            )
-            await self._tell_join(Rejected(intent="join", error=ErrorInfo.of(refusal)))
-        self.services.execute(self.services.machine.on_peer_ended(self.room, self.peer, self.generation))
+        self.services.report(PeerRefused(self.room, self.peer, self.generation, refusal))
 
     async def _welcome(self) -> None:
         command, cause = self.command, self._entry.message
@@ -266,16 +255,6 @@ class PeerActor:
         await self._say(
             result, subjects.result(self.room, self.peer, "join"), message, self._derived_id(message, "result")
         )
-
-    async def _missed(self, intents: str) -> list[Entry]:
-        """Intents from between the command and the moment since when they are followed."""
-        try:
-            last = await self.services.bus.last(intents)
-        except BusUnavailable:
-            last = None  # then its client cannot have said anything either
-        if last is None or last.seq <= self._entry.seq:
-            return []
-        return await self.services.following.past(intents, after_seq=self._entry.seq, up_to_seq=last.seq)
 
     async def close_objects(self) -> None:
         """Close everything that the peer has on its worker."""
@@ -338,7 +317,7 @@ class PeerActor:
 
     async def _whisper(self, entry: Entry, outcome: Outcome) -> None:
         if outcome.secret is not None and entry.reply is not None:
-            await self.services.voice.whisper(outcome.secret, entry.reply, cause=entry.message)
+            await self.services.publisher.send_private(outcome.secret, entry.reply, cause=entry.message)
 
     async def reject(self, entry: Entry, error: MafaldaError) -> None:
         """Say no."""
@@ -363,7 +342,7 @@ class PeerActor:
         await self._say(event, subjects.peer_event(self.room, self.peer, event.action), None, None)
 
     async def _say(self, payload: Payload, subject: str, cause: Message | None, id: str | None) -> None:
-        await self.services.voice.say(payload, subject, cause=cause, id=id)
+        await self.services.publisher.append(payload, subject, cause=cause, id=id)
 
     # --- what happens to it ---------------------------------------------------------------------------
 
@@ -380,7 +359,7 @@ class PeerActor:
     def finish(self) -> None:
         """It is not a peer any more."""
         self.end()
-        self.services.execute(self.services.machine.on_peer_ended(self.room, self.peer, self.generation))
+        self.services.report(PeerEnded(self.room, self.peer, self.generation))
 
     def adopt_consumer(self, id: str, heard: Heard) -> None:
         """The peer has a consumer: tell it, after whatever is being said now, if it ends unasked."""
@@ -388,8 +367,8 @@ class PeerActor:
 
         def ended(cause: str) -> None:
             self.consumers.pop(id, None)
-            key = MirrorKey(self.room, heard.producer, self.place.worker)
-            self.services.mirrors.drop(key, (self.peer, id))
+            key = RelayKey(self.room, heard.producer, self.place.worker)
+            self.services.relay_targets.drop(key, (self.peer, id))
             if cause in ("producerclose", "dataproducerclose") and not self.is_over:
                 self.post(lambda: self._consumer_closed(id, heard))
 
@@ -414,7 +393,7 @@ class PeerActor:
             isinstance(it, WebRtcTransport) and it.ice_state in ("connected", "completed")
             for it in self.transports.values()
         )
-        self.liveness.connectedness(connected, _now())
+        self.liveness.note_connected(connected, _now())
 
     def _ids(self) -> dict[str, str]:
         return {

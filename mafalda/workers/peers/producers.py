@@ -31,7 +31,7 @@ def claim(actor: PeerActor, producer: str) -> None:
     Raises:
         AlreadyExists: Somebody in the room has it.
     """
-    room = actor.services.machine.room(actor.room)
+    room = actor.services.rooms.room(actor.room)
     key = (actor.room, producer)
     if key in actor.services.claimed or (room is not None and producer in room.producers):
         raise AlreadyExists("the room has a producer with this id", producer=producer)

@@ -33,14 +33,14 @@ async def answer_query(actor: PeerActor, delivery: Delivery) -> Message:
         if actor.is_over:
             raise NotJoined("the peer has no place here any more", peer=actor.peer)
         answer = await _answer(actor, message.data)
-        return actor.services.voice.answer(answer, delivery.reply or delivery.subject, message)
+        return actor.services.publisher.reply(answer, delivery.reply or delivery.subject, message)
 
 
 async def _answer(actor: PeerActor, query: Payload) -> Payload:
     match query:
         case QueryRoom():
-            machine = actor.services.machine
-            return snapshot(machine.room(actor.room), machine.room_seq(actor.room), after=query.after)
+            rooms = actor.services.rooms
+            return snapshot(rooms.room(actor.room), rooms.room_seq(actor.room), after=query.after)
         case QueryTransport(transport=transport):
             return transport_result(actor, transport, actor.transport(transport))
         case QueryStats():

@@ -11,13 +11,13 @@ from mafalda.mediasoup import DataProducer
 from mafalda.mediasoup.codec.channel_json import from_json
 from mafalda.mediasoup.objects import raw
 from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.relays.sideband import Beside, Stop
+from mafalda.workers.relays.sideband import RelaySideband, Stop
 
 #: How an application's library sends by a data producer.
 SEND = "DATAPRODUCER_SEND"
 
 
-def send(beside: Beside, room: str, worker: str, producer: DataProducer, notice: ChannelNotice) -> None:
+def send(sideband: RelaySideband, room: str, worker: str, producer: DataProducer, notice: ChannelNotice) -> None:
     """Let a data producer on a worker of ours send a message, here and wherever it is carried.
 
     Raises:
@@ -25,14 +25,14 @@ def send(beside: Beside, room: str, worker: str, producer: DataProducer, notice:
     """
     raw.send_data(producer, from_json(notice.body))
     if not producer.paused:
-        beside.tell(room, worker, notice)
+        sideband.tell(room, worker, notice)
 
 
-def mirror(beside: Beside, pipe: PipeKey, producer: DataProducer) -> Stop:
+def mirror(sideband: RelaySideband, pipe: PipeKey, producer: DataProducer) -> Stop:
     """Let a mirror on a worker of ours send what its origin sends; returns how to stop that."""
 
     def hear(notice: ChannelNotice) -> None:
         if notice.event == SEND and not producer.closed:
-            send(beside, pipe.room, pipe.target.worker, producer, notice)
+            send(sideband, pipe.room, pipe.target.worker, producer, notice)
 
-    return beside.expect(pipe, producer.id, hear)
+    return sideband.expect(pipe, producer.id, hear)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.media.rtp import ConsumerScore
 from mafalda.mediasoup import Consumer, Producer
-from mafalda.workers.core.instructions import MirrorKey
+from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.relays.sideband import Beside, Stop
+from mafalda.workers.relays.sideband import RelaySideband, Stop
 
 _SCORE = "PRODUCER_SCORE"
 
@@ -30,43 +30,43 @@ class _Mirror:
 class Scores:
     """Of all producers and mirrors on one server's workers."""
 
-    def __init__(self, beside: Beside) -> None:
-        self._beside = beside
+    def __init__(self, sideband: RelaySideband) -> None:
+        self._sideband = sideband
         self._told: set[Producer] = set()  # those whose changes are told on
-        self._mirrors: dict[MirrorKey, _Mirror] = {}
+        self._mirrors: dict[RelayKey, _Mirror] = {}
 
     # --- the source ---------------------------------------------------------------------------------
 
     def carry(self, pipe: PipeKey, producer: Producer) -> Stop:
         """Tell a pipe's target of the producer's scores; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer.id, pipe.source.worker)
+        key = RelayKey(pipe.room, producer.id, pipe.source.worker)
         if key not in self._mirrors and producer not in self._told:
             self._told.add(producer)
             producer.on(producer.SCORE, lambda _: self._tell(key, _scores_of(producer)))
             producer.on(producer.CLOSE, lambda _: self._told.discard(producer))
-        return self._beside.carry(pipe, producer.id)
+        return self._sideband.carry(pipe, producer.id)
 
     def now(self, pipe: PipeKey, producer: Producer) -> tuple[int, ...]:
         """The scores of a producer on the pipe's source, as they are at its origin."""
-        mirror = self._mirrors.get(MirrorKey(pipe.room, producer.id, pipe.source.worker))
+        mirror = self._mirrors.get(RelayKey(pipe.room, producer.id, pipe.source.worker))
         return mirror.scores if mirror else _scores_of(producer)
 
-    def _tell(self, key: MirrorKey, scores: tuple[int, ...]) -> None:
+    def _tell(self, key: RelayKey, scores: tuple[int, ...]) -> None:
         notice = ChannelNotice(event=_SCORE, handler=key.producer, body={"scores": list(scores)})
-        self._beside.tell(key.room, key.worker, notice)
+        self._sideband.tell(key.room, key.worker, notice)
 
     # --- the target ---------------------------------------------------------------------------------
 
     def expect(self, pipe: PipeKey, producer: str) -> Stop:
         """Keep the origin's scores for a mirror on a worker of ours; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer, pipe.target.worker)
+        key = RelayKey(pipe.room, producer, pipe.target.worker)
         self._mirrors[key] = mirror = _Mirror()
 
         def hear(notice: ChannelNotice) -> None:
             if notice.event == _SCORE:
                 self._change(key, mirror, tuple(int(score) for score in (notice.body or {})["scores"]))
 
-        stop_hearing = self._beside.expect(pipe, producer, hear)
+        stop_hearing = self._sideband.expect(pipe, producer, hear)
 
         def stop() -> None:
             stop_hearing()
@@ -77,23 +77,23 @@ class Scores:
 
     def begin(self, pipe: PipeKey, producer: str, scores: Sequence[int]) -> None:
         """What they were when the mirror was made, if nothing was heard since."""
-        mirror = self._mirrors.get(MirrorKey(pipe.room, producer, pipe.target.worker))
+        mirror = self._mirrors.get(RelayKey(pipe.room, producer, pipe.target.worker))
         if mirror and not mirror.scores:
             mirror.scores = tuple(scores)
 
-    def _change(self, key: MirrorKey, mirror: _Mirror, scores: tuple[int, ...]) -> None:
+    def _change(self, key: RelayKey, mirror: _Mirror, scores: tuple[int, ...]) -> None:
         mirror.scores = scores
         self._tell(key, scores)
         for listener in list(mirror.listeners.values()):
             listener()
 
-    def watch(self, key: MirrorKey, consumer: Consumer, listener: Callable[[], None]) -> None:
+    def watch(self, key: RelayKey, consumer: Consumer, listener: Callable[[], None]) -> None:
         """Call ``listener`` when the scores behind a consumer change at their origin, until the consumer is closed."""
         if mirror := self._mirrors.get(key):
             mirror.listeners[consumer] = listener
             consumer.on(consumer.CLOSE, lambda _: mirror.listeners.pop(consumer, None))
 
-    def shown(self, key: MirrorKey, consumer: Consumer) -> ConsumerScore:
+    def shown(self, key: RelayKey, consumer: Consumer) -> ConsumerScore:
         """A consumer's score, with that of its producer as it is at the origin.
 
         Source: ``worker/src/RTC/Consumer.cpp``, ``FillBufferScore``.

@@ -16,9 +16,9 @@ from mafalda.contract import subjects
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.notices import RelayNotices
 from mafalda.errors import MafaldaError
-from mafalda.workers.core.instructions import MirrorKey
-from mafalda.workers.log.batcher import Outbox
-from mafalda.workers.log.publisher import Voice
+from mafalda.workers.core.instructions import RelayKey
+from mafalda.workers.log.batcher import NoticeBatcher
+from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.relays.pipes import PipeKey
 
 Tell = Callable[[ChannelNotice], None]
@@ -26,25 +26,25 @@ Stop = Callable[[], None]
 log = structlog.get_logger("mafalda.workers")
 
 
-class Beside:
+class RelaySideband:
     """All relays out of and into one server's workers.
 
     Args:
         server: This one.
         tasks: Where what goes to others is sent.
-        voice: Speaks to their agents.
+        publisher: Speaks to their agents.
     """
 
-    def __init__(self, server: str, tasks: TaskScope, voice: Voice) -> None:
+    def __init__(self, server: str, tasks: TaskScope, publisher: Publisher) -> None:
         self._server = server
         self._tasks = tasks
-        self._voice = voice
-        self._carried: dict[MirrorKey, dict[PipeKey, Tell]] = {}
-        self._expected: dict[MirrorKey, tuple[PipeKey, Tell]] = {}
+        self._publisher = publisher
+        self._carried: dict[RelayKey, dict[PipeKey, Tell]] = {}
+        self._expected: dict[RelayKey, tuple[PipeKey, Tell]] = {}
 
     def carry(self, pipe: PipeKey, producer: str) -> Stop:
         """From now on what is told of a producer is told at the pipe's target too; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer, pipe.source.worker)
+        key = RelayKey(pipe.room, producer, pipe.source.worker)
         tell = (lambda notice: self._hear(pipe, notice)) if pipe.is_local else self._teller(pipe)
         self._carried.setdefault(key, {})[pipe] = tell
 
@@ -59,12 +59,12 @@ class Beside:
 
     def tell(self, room: str, worker: str, notice: ChannelNotice) -> None:
         """Tell something of a producer (the notice's handler) on a worker of ours wherever it is carried."""
-        for tell in list(self._carried.get(MirrorKey(room, notice.handler, worker), {}).values()):
+        for tell in list(self._carried.get(RelayKey(room, notice.handler, worker), {}).values()):
             tell(notice)
 
     def expect(self, pipe: PipeKey, producer: str, hear: Tell) -> Stop:
         """Hear what is told of a producer at its mirror on a worker of ours; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer, pipe.target.worker)
+        key = RelayKey(pipe.room, producer, pipe.target.worker)
         self._expected[key] = entry = (pipe, hear)
 
         def stop() -> None:
@@ -73,7 +73,7 @@ class Beside:
 
         return stop
 
-    def hear(self, notices: RelayNotices) -> None:
+    def receive(self, notices: RelayNotices) -> None:
         """Something for mirrors on a worker of ours."""
         pipe = PipeKey(notices.room, notices.source, notices.target)
         for notice in notices.items:
@@ -84,12 +84,12 @@ class Beside:
 
         async def publish(items: list[ChannelNotice]) -> None:
             notices = RelayNotices(room=pipe.room, source=pipe.source, target=pipe.target, items=items)
-            await self._voice.report(notices, subject)
+            await self._publisher.publish(notices, subject)
 
-        return Outbox(self._tasks, pipe.target.server, publish).put
+        return NoticeBatcher(self._tasks, pipe.target.server, publish).put
 
     def _hear(self, pipe: PipeKey, notice: ChannelNotice) -> None:
-        expected = self._expected.get(MirrorKey(pipe.room, notice.handler, pipe.target.worker))
+        expected = self._expected.get(RelayKey(pipe.room, notice.handler, pipe.target.worker))
         if expected is None or expected[0] != pipe:
             return  # it has ended, and its source is about to hear so
         try:

@@ -27,10 +27,10 @@ from mafalda.errors import NotFound
 from mafalda.media.rtp import CodecMapping, EncodingMapping, RtpMapping
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, PipeTransport, Producer
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.core.instructions import MirrorKey
+from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.relays.pipes import Locks, PipeKey, describe, join, make_end
 from mafalda.workers.relays.scores import Scores
-from mafalda.workers.relays.sideband import Beside, Stop
+from mafalda.workers.relays.sideband import RelaySideband, Stop
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
 
@@ -40,14 +40,14 @@ log = structlog.get_logger("mafalda.workers")
 class Upstream(Protocol):
     """The mirrors, for a carried producer that is itself one: a tree's inner node."""
 
-    def want(self, key: MirrorKey, who: Hashable, *, paused: bool) -> None:
+    def want(self, key: RelayKey, who: Hashable, *, paused: bool) -> None:
         """Somebody further on takes it.
 
         Raises:
             NotFound: The mirror is closing.
         """
 
-    def drop(self, key: MirrorKey, who: Hashable) -> None: ...
+    def drop(self, key: RelayKey, who: Hashable) -> None: ...
 
 
 #: What sends a producer over the pipe, or the direct data producer whose messages go beside it.
@@ -72,7 +72,7 @@ class _Pipe:
     carries: dict[str, _Carry] = field(default_factory=dict)
 
 
-class Sources:
+class RelaySources:
     """All pipes out of this server's workers.
 
     Args:
@@ -81,7 +81,7 @@ class Sources:
         supervisor: The workers.
         routers: Their routers.
         upstream: The mirrors, for what is carried on.
-        beside: Carries what a pipe cannot.
+        sideband: Carries what a pipe cannot.
         scores: Tells the origin's.
         has_room: Whether anything of a room is here.
     """
@@ -93,7 +93,7 @@ class Sources:
         supervisor: Supervisor,
         routers: Routers,
         upstream: Upstream,
-        beside: Beside,
+        sideband: RelaySideband,
         scores: Scores,
         *,
         has_room: Callable[[str], bool],
@@ -103,7 +103,7 @@ class Sources:
         self._supervisor = supervisor
         self._routers = routers
         self._upstream = upstream
-        self._beside = beside
+        self._sideband = sideband
         self._scores = scores
         self._has_room = has_room
         self._pipes: dict[PipeKey, _Pipe] = {}
@@ -227,7 +227,7 @@ class Sources:
         consumer: Carrier
         if data_producer is not None and data_producer.type == "direct":
             consumer = data_producer
-            carry.stops.append(self._beside.carry(key, data_producer.id))
+            carry.stops.append(self._sideband.carry(key, data_producer.id))
         elif request.data:
             consumer = await pipe.end.consume_data(data_producer_id=request.producer)
         else:
@@ -274,7 +274,7 @@ class Sources:
         )
 
     def _tell_upstream(self, key: PipeKey, producer: str, *, paused: bool) -> None:
-        self._upstream.want(MirrorKey(key.room, producer, key.source.worker), key, paused=paused)
+        self._upstream.want(RelayKey(key.room, producer, key.source.worker), key, paused=paused)
 
     def _ended(self, key: PipeKey, pipe: _Pipe, producer: str, consumer: Carrier) -> None:
         carry = pipe.carries.get(producer)
@@ -285,7 +285,7 @@ class Sources:
         if pipe.carries.get(producer) is carry:
             del pipe.carries[producer]
             _tell_no_more(carry)
-            self._upstream.drop(MirrorKey(key.room, producer, key.source.worker), key)
+            self._upstream.drop(RelayKey(key.room, producer, key.source.worker), key)
 
     async def _stop(self, consumer: Carrier, carry: _Carry) -> None:
         _tell_no_more(carry)

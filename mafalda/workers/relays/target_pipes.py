@@ -26,7 +26,7 @@ from mafalda.contract.messages.queries import (
 from mafalda.errors import MafaldaError, WorkerDied
 from mafalda.mediasoup import DirectTransport, PipeTransport, SctpLimits
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.log.publisher import Voice
+from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.relays.pipes import Locks, PipeKey, SourcePort, describe, join, make_end, wants_srtp
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
@@ -41,8 +41,8 @@ log = structlog.get_logger("mafalda.workers")
 class RemoteSource:
     """The source's side on another server."""
 
-    def __init__(self, voice: Voice, server: str, timeout_s: float, cause: Message | None) -> None:
-        self._voice = voice
+    def __init__(self, publisher: Publisher, server: str, timeout_s: float, cause: Message | None) -> None:
+        self._publisher = publisher
         self._server = server
         self._timeout_s = timeout_s
         self._cause = cause
@@ -60,7 +60,9 @@ class RemoteSource:
         return await self._ask(request, Ok)
 
     async def _ask(self, request: Payload, answer: type[A]) -> A:
-        return await self._voice.ask(self._server, request, answer, timeout_s=self._timeout_s, cause=self._cause)
+        return await self._publisher.request(
+            self._server, request, answer, timeout_s=self._timeout_s, cause=self._cause
+        )
 
 
 @dataclass(slots=True, eq=False)

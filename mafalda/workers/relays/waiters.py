@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mafalda.errors import MafaldaError, NotFound
 from mafalda.projection.state import RoomState
-from mafalda.workers.core.instructions import MirrorKey
+from mafalda.workers.core.instructions import RelayKey
 
 
 class Waiting:
@@ -20,12 +20,12 @@ class Waiting:
         usable: Whether a mirror can be consumed now.
     """
 
-    def __init__(self, usable: Callable[[MirrorKey], object | None]) -> None:
+    def __init__(self, usable: Callable[[RelayKey], object | None]) -> None:
         self._usable = usable
-        self._waiting: dict[MirrorKey, set[asyncio.Future[None]]] = {}
-        self._refused: dict[MirrorKey, tuple[int, MafaldaError]] = {}
+        self._waiting: dict[RelayKey, set[asyncio.Future[None]]] = {}
+        self._refused: dict[RelayKey, tuple[int, MafaldaError]] = {}
 
-    async def wait(self, key: MirrorKey, deadline: float, *, since_seq: int) -> None:
+    async def wait(self, key: RelayKey, deadline: float, *, since_seq: int) -> None:
         """Wait until the mirror can be consumed.
 
         Args:
@@ -54,24 +54,24 @@ class Waiting:
             if not waiters and self._waiting.get(key) is waiters:
                 del self._waiting[key]
 
-    def wake(self, key: MirrorKey) -> None:
+    def wake(self, key: RelayKey) -> None:
         """The mirror is open."""
         for waiter in self._waiting.pop(key, set()):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def fail(self, key: MirrorKey, error: MafaldaError) -> None:
+    def fail(self, key: RelayKey, error: MafaldaError) -> None:
         """It will not open, for those who wait now."""
         for waiter in self._waiting.pop(key, set()):
             if not waiter.done():
                 waiter.set_exception(error)
 
-    def refuse(self, key: MirrorKey, seq: int, error: MafaldaError) -> None:
+    def refuse(self, key: RelayKey, seq: int, error: MafaldaError) -> None:
         """The order with this sequence came to nothing, for those who wait and for older wishes that come late."""
         self._refused[key] = (seq, error)
         self.fail(key, error)
 
-    def hope(self, key: MirrorKey) -> None:
+    def hope(self, key: RelayKey) -> None:
         """There is a newer order."""
         self._refused.pop(key, None)
 

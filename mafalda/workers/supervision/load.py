@@ -22,7 +22,7 @@ from mafalda.errors import BusUnavailable, MafaldaError
 from mafalda.mediasoup import Transport
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
-from mafalda.workers.log.publisher import Voice
+from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
 
 #: Transports of each worker whose statistics are read for one report.
@@ -46,7 +46,7 @@ class LoadReporter:
 
     Args:
         config: How often.
-        voice: Where reports go.
+        publisher: Where reports go.
         machine: The log sequence that was acted on.
         supervisor: The workers.
         relays: Relays into and out of a worker.
@@ -55,13 +55,13 @@ class LoadReporter:
     def __init__(
         self,
         config: AgentConfig,
-        voice: Voice,
+        publisher: Publisher,
         machine: Machine,
         supervisor: Supervisor,
         relays: Callable[[str], tuple[int, int]],
     ) -> None:
         self._config = config
-        self._voice = voice
+        self._publisher = publisher
         self._machine = machine
         self._supervisor = supervisor
         self._relays = relays
@@ -78,12 +78,14 @@ class LoadReporter:
             load = await self.measure(max(loop.time() - reported_at, 1e-3))
             reported_at = loop.time()
             try:
-                await self._voice.report(load, subjects.load(load.server))
+                await self._publisher.publish(load, subjects.load(load.server))
             except BusUnavailable as error:  # media goes on; whoever misses reports asks the log
                 log.warning("load not reported", action="load_unreported", reason=str(error))
             if loop.time() - sampled_at >= self._config.sample_interval_s:
                 sampled_at = loop.time()
-                await self._voice.say(LoadSampled(load=load), subjects.server_event(load.server, LoadSampled.action))
+                await self._publisher.append(
+                    LoadSampled(load=load), subjects.server_event(load.server, LoadSampled.action)
+                )
             due = max(due + self._config.report_interval_s, loop.time())
             await asyncio.sleep(due - loop.time())
             self._lag_s = max(0.0, loop.time() - due)

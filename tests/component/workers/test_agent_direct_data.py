@@ -19,10 +19,10 @@ from mafalda.mediasoup import DataConsumer, DataProducer, Router, create_worker
 from mafalda.mediasoup.codec.channel_json import to_json
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
-from mafalda.workers.log.publisher import Voice
+from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.relays.direct_data import SEND, mirror, send
 from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.relays.sideband import Beside
+from mafalda.workers.relays.sideband import RelaySideband
 
 ROOM, CHAT = "lobby", "chat"
 ORIGIN, NEAR, FAR = (Place(server=server, worker=worker) for server, worker in (("a", "a0"), ("a", "a1"), ("b", "b0")))
@@ -62,20 +62,20 @@ async def _hop(router: Router) -> _Hop:
 
 
 @asynccontextmanager
-async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[Beside]:
+async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[RelaySideband]:
     """What an agent has of this, which hears what other agents tell it."""
     bus = MemoryBus(broker)
     async with open_tasks() as tasks, bus.listen(subjects.agent_notice(server, "*")) as deliveries:
-        beside = Beside(server, tasks, Voice(bus, server))
+        sideband = RelaySideband(server, tasks, Publisher(bus, server))
 
         async def hear() -> None:
             async for delivery in deliveries:
                 carried = decode(delivery.data).data
                 assert isinstance(carried, RelayNotices)
-                beside.hear(carried)
+                sideband.receive(carried)
 
         tasks.spawn(hear(), "hears")
-        yield beside
+        yield sideband
 
 
 async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() -> None:
@@ -101,8 +101,8 @@ async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() ->
             assert await hop.until("3") == ["1", "2", "3"]
 
         # What does not come over the mirror's own relay, or is no message, is not believed.
-        there.hear(RelayNotices(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
-        there.hear(RelayNotices(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
+        there.receive(RelayNotices(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
+        there.receive(RelayNotices(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
         with pytest.raises(InvalidParameters):
             say(ChannelNotice(event=SEND, handler=CHAT, body={"ppid": "text"}))
         say(_said("4"))

@@ -106,11 +106,11 @@ async def test_the_source_forgets_a_dead_target(fleet: Fleet) -> None:
     await across(fleet)
     (there,) = fleet.places("s2")
     source = fleet.agents["s1"]
-    assert source.sources.transports()
+    assert source.relay_sources.transports()
 
     kill_worker(fleet, "s2", there.worker)
 
-    await fleet.until(lambda: not source.sources.transports(), "the pipe to nowhere is closed")
+    await fleet.until(lambda: not source.relay_sources.transports(), "the pipe to nowhere is closed")
     await fleet.equals_the_log()
 
 
@@ -272,7 +272,7 @@ async def test_media_outlives_the_bus_and_what_was_missed_is_caught_up_with(flee
         assert [it.producer for it in (await target.inventory()).relays] == ["mic"]
         # What happens meanwhile is said afterwards.
         kill_worker(fleet, "s2", next(iter(target.supervisor.alive)))
-        await fleet.until(lambda: not target.actors, "the peer of the dead worker is dropped")
+        await fleet.until(lambda: not target.sessions.by_key, "the peer of the dead worker is dropped")
         assert not fleet.said(events.WorkerDied)
 
     assert (await fleet.heard(events.WorkerDied)).server == "s2"
@@ -338,11 +338,11 @@ async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
     with structlog.testing.capture_logs() as lines:
         alice, _ = await across(fleet)
     secrets = []
-    for room_peer, actor in ((key, it) for agent in fleet.agents.values() for key, it in agent.actors.items()):
+    for room_peer, actor in ((key, it) for agent in fleet.agents.values() for key, it in agent.sessions.by_key.items()):
         assert room_peer[0] == "lobby"
         secrets += [actor.transport(id).ice_parameters.password for id in actor.transports]
     for agent in fleet.agents.values():
-        ends = [end for _, end in (*agent.pipes.transports(), *agent.sources.transports())]
+        ends = [end for _, end in (*agent.target_pipes.transports(), *agent.relay_sources.transports())]
         secrets += [end.srtp_parameters.key_base64 for end in ends if end.srtp_parameters]
     full = await alice.transport("another")
     assert full.ice_parameters

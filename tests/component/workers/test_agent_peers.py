@@ -282,7 +282,7 @@ async def test_poison_blocks_nobody(fleet: Fleet) -> None:
 
     await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
 
-    assert fleet.agents["s1"].services.following.unreadable == 6
+    assert fleet.agents["s1"].log_reader.unreadable == 6
     await fleet.equals_the_log()
 
 

@@ -53,7 +53,7 @@ class Pair:
 
     def consumer(self, consumer: str) -> Consumer:
         """Bob's real consumer."""
-        found = self.fleet.agents[self.there.server].actors["lobby", "bob"].consumers[consumer].consumer
+        found = self.fleet.agents[self.there.server].sessions.by_key["lobby", "bob"].consumers[consumer].consumer
         assert isinstance(found, Consumer)
         return found
 
@@ -121,7 +121,7 @@ async def test_pipes_across_servers_are_encrypted_and_inside_one_are_not(pair: P
     await pair.consume("bob-mic", "mic")
 
     for server in pair.fleet.agents.values():
-        for _, end in (*server.pipes.transports(), *server.sources.transports()):
+        for _, end in (*server.target_pipes.transports(), *server.relay_sources.transports()):
             across = pair.here.server != pair.there.server
             assert (end.srtp_parameters is not None) == across
             assert end.rtx == across
@@ -166,8 +166,8 @@ async def test_two_producers_share_one_pipe(pair: Pair) -> None:
 
     await asyncio.gather(pair.consume("c1", "mic"), pair.consume("c2", "mic-2"))
 
-    assert len(pair.fleet.agents[pair.there.server].pipes.transports()) == 1
-    assert len(pair.fleet.agents[pair.here.server].sources.transports()) == 1
+    assert len(pair.fleet.agents[pair.there.server].target_pipes.transports()) == 1
+    assert len(pair.fleet.agents[pair.here.server].relay_sources.transports()) == 1
     assert len(pair.pipe_consumers()) == 2
 
 
@@ -221,7 +221,7 @@ async def test_an_unused_relay_is_closed_and_can_be_opened_again(pair: Pair) -> 
     assert (await pair.fleet.heard(events.RelayClosed)).reason == "unused"
     await pair.fleet.until(lambda: not pair.pipe_consumers(), "nothing is carried")
     source = pair.fleet.agents[pair.here.server]
-    await pair.fleet.until(lambda: not source.sources.transports(), "the pipe is closed")
+    await pair.fleet.until(lambda: not source.relay_sources.transports(), "the pipe is closed")
     await pair.fleet.equals_the_log()
     assert (await pair.consume("bob-mic", "mic")).relayed
     await pair.fleet.equals_the_log()
@@ -287,10 +287,10 @@ async def test_a_tree_of_relays(fleet: Fleet) -> None:
     assert (await carol.answer(second, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
-    # What the leaf needs keeps the inner relay alive, though nobody is left beside it.
+    # What the leaf needs keeps the inner relay alive, though nobody is left sideband it.
     await bob.ask(intents.CloseConsumer(consumer="bob-mic"), results.Done)
     await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
-    leaf = fleet.agents["s2"].actors["lobby", "carol"].consumers["carol-mic"].consumer
+    leaf = fleet.agents["s2"].sessions.by_key["lobby", "carol"].consumers["carol-mic"].consumer
     assert isinstance(leaf, Consumer)
     await fleet.until(lambda: leaf.producer_paused, "the pause crosses both hops")
     assert not fleet.said(events.RelayClosed)

@@ -1,4 +1,4 @@
-"""A machine fed with a story, as the agent's shell would feed it; without a loop."""
+"""A machine that reads a story as the agent's shell would feed it; without an event loop."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from mafalda.testing.builders import message
 from mafalda.testing.stories import Story
 from mafalda.workers.core import Machine
 from mafalda.workers.core.instructions import Entry, HandleIntent, Instruction, LoadRoom
+from mafalda.workers.core.stimuli import EntryRead, PeerReady, RoomLoaded
 
 I = TypeVar("I", bound=Instruction)  # noqa: E741
 
 
-class Judged:
+class MachineRun:
     """The agent of one server, reading a story.
 
     Args:
@@ -28,7 +29,7 @@ class Judged:
     def __init__(self, story: Story, server: str, *workers: str, loads_at_once: bool = True) -> None:
         self.story = story
         self.machine = Machine(server, "i1", workers)
-        self.told: list[Instruction] = []
+        self.instructions: list[Instruction] = []
         self._loads_at_once = loads_at_once
         self._read = 0
 
@@ -37,10 +38,10 @@ class Judged:
         found: list[Instruction] = []
         end = len(self.story.entries) if up_to is None else up_to
         for seq, subject, payload in self.story.entries[self._read : end]:
-            said = self.machine.on_entry(entry(seq, subject, payload))
-            found += said
-            self.told += said
-            for instruction in said:
+            found_now = self.machine.handle(EntryRead(entry(seq, subject, payload)))
+            found += found_now
+            self.instructions += found_now
+            for instruction in found_now:
                 if isinstance(instruction, LoadRoom) and self._loads_at_once:
                     found += self.load(instruction.room, up_to=seq)
         self._read = max(self._read, end)
@@ -56,13 +57,13 @@ class Judged:
             and it.address.peer is None
             and (it.address.room == room or (it.address.room is None and seq > self.machine.seq))
         ]
-        found = self.machine.on_room_loaded(room, past, end)
-        self.told += found
+        found = self.machine.handle(RoomLoaded(room, past, end))
+        self.instructions += found
         return found
 
     def ready(self, peer: str, generation: int = 1, missed: list[Entry] | None = None) -> list[HandleIntent]:
         """The shell has given a peer its place."""
-        found = self.machine.on_peer_ready(self.story.room_id, peer, generation, missed or [])
+        found = self.machine.handle(PeerReady(self.story.room_id, peer, generation, missed or []))
         return [it for it in found if isinstance(it, HandleIntent)]
 
 

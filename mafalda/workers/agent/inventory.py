@@ -16,7 +16,7 @@ from mafalda.contract.messages.queries import PeerInventory, RelayInventory, Ser
 from mafalda.mediasoup import Router
 from mafalda.workers.core import Machine
 from mafalda.workers.peers.peer import PeerActor
-from mafalda.workers.relays.targets import Mirrors
+from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
 
@@ -40,7 +40,7 @@ async def take_inventory(
     machine: Machine,
     supervisor: Supervisor,
     routers: Routers,
-    mirrors: Mirrors,
+    mirrors: RelayTargets,
     actors: Mapping[tuple[str, str], PeerActor],
     pipes: Iterable[str],
 ) -> ServerInventory:
