@@ -35,11 +35,10 @@ from mafalda.workers.passthrough import Guests, answer_any_query, handle_any_int
 from mafalda.workers.passthrough.peer import Guest
 from mafalda.workers.peers.peer import PeerActor
 from mafalda.workers.peers.services import PeerServices
-from mafalda.workers.relays.pipes import SourcePort
-from mafalda.workers.relays.scores import Scores
 from mafalda.workers.relays.sideband import RelaySideband
+from mafalda.workers.relays.source_port import RemoteSource, SourcePort
 from mafalda.workers.relays.sources import RelaySources
-from mafalda.workers.relays.target_pipes import RemoteSource, TargetPipes
+from mafalda.workers.relays.target_pipes import TargetPipes
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.load import LoadReporter
 from mafalda.workers.supervision.routers import Routers
@@ -68,7 +67,7 @@ class Agent:
         self._stimuli = StimulusLoop(self.machine)
         self._publisher = Publisher(bus, config.server)
         self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
-        self.routers = Routers(config, tasks)
+        self.routers = Routers(config, tasks, self.supervisor.require)
         self._wire_relays()
         self._passthrough = Guests(bus, config, tasks, self.supervisor, self._sideband)
         self.requests = AgentRequests(
@@ -146,20 +145,28 @@ class Agent:
 
     async def inventory(self) -> ServerInventory:
         """What the workers have."""
-        ends = (end for _, end in (*self.target_pipes.transports(), *self.relay_sources.transports()))
-        pipes = [transport.id for transport in (*ends, *self.target_pipes.direct_transports())]
+        pipes = (
+            *self.target_pipes.transports(),
+            *self.target_pipes.direct_transports(),
+            *self.relay_sources.transports(),
+        )
+        pipe_ids = {pipe.id for pipe in pipes}
         return await take_inventory(
-            self.machine, self.supervisor, self.routers, self.relay_targets, self.sessions.by_key, pipes
+            self.machine, self.supervisor, self.routers, self.relay_targets, self.sessions.by_key, pipe_ids
         )
 
     # --- wiring -------------------------------------------------------------------------------------
 
     def _wire_relays(self) -> None:
         config, tasks = self.config, self._tasks
-        self._sideband = RelaySideband(config.server, tasks, self._publisher)
-        self._scores = Scores(self._sideband)
+        self._sideband = RelaySideband(tasks, self._publisher)
         self.target_pipes = TargetPipes(
-            config, tasks, self.supervisor, self.routers, port_of=self._port_of, lives=self._is_alive
+            config,
+            tasks,
+            self.routers,
+            require_worker=self.supervisor.require,
+            port_of=self._port_of,
+            is_alive=self._is_alive,
         )
         self.relay_targets = RelayTargets(
             config,
@@ -167,7 +174,6 @@ class Agent:
             self._publisher,
             self.target_pipes,
             self._sideband,
-            self._scores,
             room=self.machine.room,
             port_of=self._port_of,
             report=self._stimuli.report,
@@ -175,11 +181,10 @@ class Agent:
         self.relay_sources = RelaySources(
             config,
             tasks,
-            self.supervisor,
             self.routers,
             self.relay_targets,
             self._sideband,
-            self._scores,
+            require_worker=self.supervisor.require,
             has_room=self.machine.has_room,
         )
 
@@ -192,7 +197,6 @@ class Agent:
             rooms=self.machine,
             routers=self.routers,
             relay_targets=self.relay_targets,
-            scores=self._scores,
             report=self._stimuli.report,
         )
         self.sessions = PeerSessions(
@@ -257,8 +261,7 @@ class Agent:
         return self.machine.state.worker(place) is not None
 
     def _count_relays(self, worker: str) -> tuple[int, int]:
-        into = sum(key.worker == worker for key in self.relay_targets.by_key)
-        return into, self.relay_sources.carried(worker)
+        return self.relay_targets.count(worker), self.relay_sources.count(worker)
 
 
 def _inbox_of(session: PeerActor) -> str | None:

@@ -40,7 +40,7 @@ async def take_inventory(
     machine: Machine,
     supervisor: Supervisor,
     routers: Routers,
-    mirrors: RelayTargets,
+    relay_targets: RelayTargets,
     actors: Mapping[tuple[str, str], PeerActor],
     pipes: Iterable[str],
 ) -> ServerInventory:
@@ -50,7 +50,7 @@ async def take_inventory(
         machine: Knows up to where the log was acted on.
         supervisor: The workers.
         routers: Their routers.
-        mirrors: The relays into them.
+        relay_targets: The relays into them.
         actors: The peers.
         pipes: Ids of the transports that are ends of pipes.
 
@@ -65,19 +65,19 @@ async def take_inventory(
     peers = [_peer(actor, seen) for actor in actors.values() if not actor.is_over]
     relays = [
         RelayInventory(
-            room=mirror.key.room,
-            producer=mirror.key.producer,
-            data=mirror.order.data,
-            source=mirror.order.source,
-            target=mirror.order.target,
+            room=relay.key.room,
+            producer=relay.key.producer,
+            data=relay.order.data,
+            source=relay.order.source,
+            target=relay.order.target,
         )
-        for mirror in mirrors.by_key.values()
-        if mirror.state == "open" and _has(seen.get((mirror.key.room, mirror.key.worker)), mirror.key.producer)
+        for relay in relay_targets.by_key.values()
+        if relay.is_open and _has(seen.get((relay.key.room, relay.key.worker)), relay.key.producer)
     ]
-    for mirror in mirrors.by_key.values():
-        if it := seen.get((mirror.key.room, mirror.key.worker)):
-            it.producers.discard(mirror.key.producer)
-            it.data_producers.discard(mirror.key.producer)
+    for relay in relay_targets.by_key.values():
+        if it := seen.get((relay.key.room, relay.key.worker)):
+            it.producers.discard(relay.key.producer)
+            it.data_producers.discard(relay.key.producer)
     orphans = [
         orphan
         for (room, worker), it in seen.items()

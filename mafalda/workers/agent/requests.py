@@ -22,7 +22,7 @@ from mafalda.contract.reading import read_message
 from mafalda.errors import BadInput, MalformedMessage
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.log.publisher import Publisher
-from mafalda.workers.relays.pipes import SourcePort
+from mafalda.workers.relays.source_port import SourcePort
 
 log = structlog.get_logger("mafalda.workers")
 

@@ -37,7 +37,7 @@ from mafalda.workers.peers.consuming import Wanted, check_free, find_producer, w
 from mafalda.workers.peers.intents import handle_intent
 from mafalda.workers.peers.peer import Heard, Outcome, PeerActor
 from mafalda.workers.peers.producers import claim, hold
-from mafalda.workers.relays.targets import RelayTarget
+from mafalda.workers.relays.target import RelayTarget
 
 #: What may be asked of an object of the peer's own, besides what has an intent of its own.
 ALLOWED = frozenset(
@@ -241,8 +241,8 @@ async def _open_consumer(
     if mirror is None:
         guest.watch(consumer)
     else:
-        guest.watch_relayed(consumer, mirror.key)
-        score = actor.services.scores.shown(mirror.key, consumer)
+        guest.watch_relayed(consumer, mirror.scores)
+        score = mirror.scores.shown(consumer)
         answer = {**answer, "score": score.to_json_dict()}
     actor.adopt_consumer(intent.consumer, Heard(consumer, intent.producer, intent.transport, mirror))
     result = ConsumeResult(

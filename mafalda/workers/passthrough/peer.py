@@ -28,6 +28,7 @@ from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.passthrough.registry import Guests
 from mafalda.workers.peers.peer import PeerActor
 from mafalda.workers.relays.direct_data import SEND, send
+from mafalda.workers.relays.scores import OriginScores
 
 #: What an application may tell its objects, and of which kind those are.
 _TELLABLE = {"TRANSPORT_SEND_RTCP": DirectTransport, "PRODUCER_SEND": Producer}
@@ -61,18 +62,17 @@ class Guest:
 
         raw.tap(entity, told)
 
-    def watch_relayed(self, consumer: Consumer, key: RelayKey) -> None:
+    def watch_relayed(self, consumer: Consumer, scores: OriginScores) -> None:
         """As ``watch``, for a consumer of a mirror: the producer's score is shown as it is at its origin."""
-        scores = self.actor.services.scores
 
         def tell_score() -> None:
             if self.inbox is not None:
-                body = {"score": scores.shown(key, consumer).to_json_dict()}
+                body = {"score": scores.shown(consumer).to_json_dict()}
                 self.house.tell(self.inbox, "CONSUMER_SCORE", consumer.id, body)
 
         self.watch(consumer, but="CONSUMER_SCORE")
         consumer.on(consumer.SCORE, lambda _: tell_score())
-        scores.watch(key, consumer, tell_score)
+        scores.watch(consumer, tell_score)
 
     async def listen(self) -> None:
         """Hear what the application tells its objects, from now on."""
@@ -134,7 +134,7 @@ class Guest:
         """It does no more."""
         if found := self._observed.pop(consumer, None):
             key = RelayKey(self.actor.room, found[1], self.actor.place.worker)
-            self.actor.services.relay_targets.drop(key, (self.actor.peer, consumer))
+            self.actor.services.relay_targets.release(key, (self.actor.peer, consumer))
 
     async def close(self) -> None:
         """The peer's place is over."""

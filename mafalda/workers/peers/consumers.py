@@ -30,7 +30,7 @@ def _want(actor: PeerActor, consumer: str, *, paused: bool) -> None:
     heard = actor.consumers.get(consumer)
     if heard and heard.mirror and actor.services.relay_targets.by_key.get(heard.mirror.key) is heard.mirror:
         key = RelayKey(actor.room, heard.producer, actor.place.worker)
-        actor.services.relay_targets.want(key, (actor.peer, consumer), paused=paused)
+        actor.services.relay_targets.use(key, (actor.peer, consumer), paused=paused)
 
 
 async def pause_consumer(actor: PeerActor, intent: intents.PauseConsumer, _: Entry) -> Outcome:

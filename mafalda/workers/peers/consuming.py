@@ -16,7 +16,7 @@ from mafalda.mediasoup import Consumer, ortc
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.peers.peer import Heard, Outcome, PeerActor
-from mafalda.workers.relays.targets import RelayTarget
+from mafalda.workers.relays.target import RelayTarget
 
 _Open = Callable[[RelayTarget | None], Awaitable[Outcome]]
 
@@ -146,7 +146,7 @@ def _consume_result(
         paused=consumer.paused,
         producer_paused=consumer.producer_paused,
         relayed=mirror is not None,
-        score=actor.services.scores.shown(mirror.key, consumer) if mirror else consumer.score,
+        score=mirror.scores.shown(consumer) if mirror else consumer.score,
     )
 
 
@@ -189,7 +189,7 @@ class Wanted:
 
     def __enter__(self) -> Wanted:
         if self._mirror is not None:
-            self._mirrors.want(self._key, self._who, paused=self._paused)
+            self._mirrors.use(self._key, self._who, paused=self._paused)
         return self
 
     def keep(self) -> None:
@@ -198,4 +198,4 @@ class Wanted:
 
     def __exit__(self, *_: object) -> None:
         if self._mirror is not None and not self._kept:
-            self._mirrors.drop(self._key, self._who)
+            self._mirrors.release(self._key, self._who)

@@ -41,7 +41,7 @@ from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.core.stimuli import PeerEnded, PeerReady, PeerRefused
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.peers.services import PeerServices
-from mafalda.workers.relays.targets import RelayTarget
+from mafalda.workers.relays.target import RelayTarget
 from mafalda.workers.supervision.supervisor import LiveWorker
 
 #: What a peer may have asked for and not yet got; more is refused.
@@ -368,14 +368,14 @@ class PeerActor:
         def ended(cause: str) -> None:
             self.consumers.pop(id, None)
             key = RelayKey(self.room, heard.producer, self.place.worker)
-            self.services.relay_targets.drop(key, (self.peer, id))
+            self.services.relay_targets.release(key, (self.peer, id))
             if cause in ("producerclose", "dataproducerclose") and not self.is_over:
                 self.post(lambda: self._consumer_closed(id, heard))
 
         heard.consumer.on(heard.consumer.CLOSE, ended)
 
     async def _consumer_closed(self, id: str, heard: Heard) -> None:
-        reason: ClosedReason = heard.mirror.reason if heard.mirror else "producer-closed"
+        reason: ClosedReason = heard.mirror.state.reason if heard.mirror else "producer-closed"
         if isinstance(heard.consumer, DataConsumer):
             await self.tell_peer(
                 DataConsumerClosed(

@@ -12,7 +12,6 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
-from mafalda.workers.relays.scores import Scores
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 
@@ -37,7 +36,6 @@ class PeerServices:
         rooms: The fold.
         routers: One for each room and worker.
         relay_targets: The producers that are relayed to this server.
-        scores: Of relayed producers.
         report: Takes what happened to the session.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
@@ -49,6 +47,5 @@ class PeerServices:
     rooms: Rooms
     routers: Routers
     relay_targets: RelayTargets
-    scores: Scores
     report: Callable[[Stimulus], None]
     claimed: set[tuple[str, str]] = field(default_factory=set)

@@ -342,7 +342,7 @@ async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
         assert room_peer[0] == "lobby"
         secrets += [actor.transport(id).ice_parameters.password for id in actor.transports]
     for agent in fleet.agents.values():
-        ends = [end for _, end in (*agent.target_pipes.transports(), *agent.relay_sources.transports())]
+        ends = [*agent.target_pipes.transports(), *agent.relay_sources.transports()]
         secrets += [end.srtp_parameters.key_base64 for end in ends if end.srtp_parameters]
     full = await alice.transport("another")
     assert full.ice_parameters

@@ -121,7 +121,7 @@ async def test_pipes_across_servers_are_encrypted_and_inside_one_are_not(pair: P
     await pair.consume("bob-mic", "mic")
 
     for server in pair.fleet.agents.values():
-        for _, end in (*server.target_pipes.transports(), *server.relay_sources.transports()):
+        for end in (*server.target_pipes.transports(), *server.relay_sources.transports()):
             across = pair.here.server != pair.there.server
             assert (end.srtp_parameters is not None) == across
             assert end.rtx == across
