@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -38,10 +39,9 @@ from mafalda.workers.core import Machine
 from mafalda.workers.core import instructions as told
 from mafalda.workers.log.publisher import Voice
 from mafalda.workers.log.reader import Following
-from mafalda.workers.passthrough import Guests, answer_any_query, handle_any_intent
-from mafalda.workers.passthrough.peer import Guest
-from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
 from mafalda.workers.peers.producers import yield_producer
+from mafalda.workers.peers.session import PeerSession
 from mafalda.workers.relays.pipes import SourcePort
 from mafalda.workers.relays.scores import Scores
 from mafalda.workers.relays.sideband import Beside
@@ -157,8 +157,8 @@ class Agent:
             self.scores,
             has_room=self.machine.serves,
         )
-        self.guests = Guests(bus, config, tasks, self.supervisor)
-        self.actors: dict[tuple[str, str], PeerActor] = {}
+        self.passthrough_peers = PassthroughPeers(bus, config, tasks, self.supervisor)
+        self.actors: dict[tuple[str, str], PeerSession] = {}
         self._services: Services | None = None
         self._peer_tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._room_tasks: dict[str, asyncio.Task[None]] = {}
@@ -201,15 +201,12 @@ class Agent:
             mirrors=self.mirrors,
             beside=self.beside,
             scores=self.scores,
-            guests=self.guests,
             execute=self.execute,
         )
         reporter = LoadReporter(self.config, self._voice, self.machine, self.supervisor, self._relays)
         self._tasks.spawn(reporter.run(), "load reports")
         self._tasks.spawn(self._look_after_peers(), "peers' signs of life")
-        self._tasks.spawn(
-            self.guests.look_after(lambda: list(self.actors.values()), _inbox_of), "applications' signs of life"
-        )
+        self._tasks.spawn(self.passthrough_peers.check_applications(), "applications' health checks")
         self._announced.set()
         log.info(
             "agent started",
@@ -277,7 +274,7 @@ class Agent:
         match instruction:
             case told.HandleIntent(room, peer, entry):
                 if actor := self.actors.get((room, peer)):
-                    actor.ask(entry)
+                    actor.enqueue_intent(entry)
             case told.LoadRoom(room):
                 self._room_task(room, self._load_room)
             case told.RestRoom(room):
@@ -289,7 +286,7 @@ class Agent:
                 self._adopt(instruction)
             case told.DropPeer(room, peer):
                 if actor := self.actors.pop((room, peer), None):
-                    actor.end()
+                    actor.stop()
             case told.OpenMirror():
                 self.mirrors.open(instruction)
             case told.CloseMirror(key, reason):
@@ -326,8 +323,13 @@ class Agent:
             self.execute(self.machine.on_peer_ended(command.room, command.peer, command.generation))
             return
         key = (command.room, command.peer)
-        actor = PeerActor(
-            self.services, live, order.entry, command, handle=handle_any_intent, answer_query=answer_any_query
+        actor = PeerSession(
+            self.services,
+            live,
+            order.entry,
+            command,
+            handle=partial(handle_any_intent, self.passthrough_peers),
+            answer_query=partial(answer_any_query, self.passthrough_peers),
         )
         self.actors[key] = actor
         previous = self._peer_tasks.get(key)
@@ -335,14 +337,14 @@ class Agent:
         self._peer_tasks[key] = task
         task.add_done_callback(lambda done: self._peer_done(key, actor, done))
 
-    def _peer_done(self, key: tuple[str, str], actor: PeerActor, task: asyncio.Task[None]) -> None:
+    def _peer_done(self, key: tuple[str, str], actor: PeerSession, task: asyncio.Task[None]) -> None:
         if self._peer_tasks.get(key) is task:
             del self._peer_tasks[key]
         if self.actors.get(key) is actor:
             del self.actors[key]
 
-    def _yield(self, actor: PeerActor, producer: str) -> None:
-        actor.post(lambda: yield_producer(actor, producer))
+    def _yield(self, actor: PeerSession, producer: str) -> None:
+        actor.jobs.add(lambda: yield_producer(actor, producer))
 
     # --- rooms --------------------------------------------------------------------------------------
 
@@ -405,9 +407,9 @@ class Agent:
                 gone = actor.liveness.is_gone(
                     loop.time(), ice_grace_s=self.config.ice_grace_s, idle_grace_s=self.config.idle_grace_s
                 )
-                if gone and not actor.is_over and actor.guest is None:
+                if gone and not actor.is_over and self.passthrough_peers.get(actor) is None:
                     actor.liveness.hear(loop.time())
-                    actor.leave("no sign of life")
+                    actor.time_out("no sign of life")
 
     def _mirror_ended(self, mirror: Mirror) -> None:
         self.execute(self.machine.on_mirror_ended(mirror.key, mirror.seq))
@@ -472,10 +474,6 @@ class Agent:
 
     def _relays(self, worker: str) -> tuple[int, int]:
         return sum(key.worker == worker for key in self.mirrors.by_key), self.sources.carried(worker)
-
-
-def _inbox_of(actor: PeerActor) -> str | None:
-    return actor.guest.inbox if isinstance(actor.guest, Guest) else None
 
 
 def _room_patterns(room: str) -> tuple[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.bus.protocol import Bus
@@ -21,9 +20,6 @@ from mafalda.workers.relays.sideband import Beside
 from mafalda.workers.relays.targets import Mirrors
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from mafalda.workers.passthrough.registry import Guests
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +37,6 @@ class Services:
     mirrors: Mirrors
     beside: Beside
     scores: Scores
-    guests: Guests
     execute: Callable[[Iterable[Instruction]], None]
     #: Producers that were opened here, by room and id: the fold learns of them a moment later.
     claimed: set[tuple[str, str]] = field(default_factory=set)

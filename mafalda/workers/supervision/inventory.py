@@ -15,7 +15,7 @@ from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import PeerInventory, RelayInventory, ServerInventory
 from mafalda.mediasoup import Router
 from mafalda.workers.core import Machine
-from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.peers.session import PeerSession
 from mafalda.workers.relays.targets import Mirrors
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
@@ -41,7 +41,7 @@ async def take_inventory(
     supervisor: Supervisor,
     routers: Routers,
     mirrors: Mirrors,
-    actors: Mapping[tuple[str, str], PeerActor],
+    actors: Mapping[tuple[str, str], PeerSession],
     pipes: Iterable[str],
 ) -> ServerInventory:
     """Ask every router of every worker.
@@ -117,7 +117,7 @@ def _has(seen: _Seen | None, producer: str) -> bool:
     return seen is not None and (producer in seen.producers or producer in seen.data_producers)
 
 
-def _peer(actor: PeerActor, seen: Mapping[tuple[str, str], _Seen]) -> PeerInventory:
+def _peer(actor: PeerSession, seen: Mapping[tuple[str, str], _Seen]) -> PeerInventory:
     """What of a peer's objects its router has; those are then nobody else's."""
     it = seen.get((actor.room, actor.place.worker), _Seen())
     return PeerInventory(
@@ -125,23 +125,22 @@ def _peer(actor: PeerActor, seen: Mapping[tuple[str, str], _Seen]) -> PeerInvent
         peer=actor.peer,
         worker=actor.place.worker,
         generation=actor.generation,
-        transports=_take(it.transports, {id: transport.id for id, transport in actor.transports.items()}),
-        producers=_take(it.producers, {id: id for id in actor.producers}),
+        transports=_take(it.transports, {id: transport.id for id, transport in actor.objects.transports.items()}),
+        producers=_take(it.producers, {id: id for id in actor.objects.producers}),
         consumers=sorted(
             [
-                *_take(it.consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
+                *_take(it.consumers, {id: kept.consumer.id for id, kept in actor.objects.consumers.items()}),
                 *_observed(actor, it),
             ]
         ),
-        data_producers=_take(it.data_producers, {id: id for id in actor.data_producers}),
-        data_consumers=_take(it.data_consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
+        data_producers=_take(it.data_producers, {id: id for id in actor.objects.data_producers}),
+        data_consumers=_take(it.data_consumers, {id: kept.consumer.id for id, kept in actor.objects.consumers.items()}),
     )
 
 
-def _observed(actor: PeerActor, it: _Seen) -> list[str]:
+def _observed(actor: PeerSession, it: _Seen) -> list[str]:
     """The consumers that stand for what the peer's observers observe."""
-    observed = actor.guest.observed if actor.guest else {}
-    return [id for id, (observer, producer) in observed.items() if (producer, observer) in it.observed]
+    return [id for id, of in actor.objects.observed.items() if (of.producer, of.observer) in it.observed]
 
 
 def _take(there: set[str], owned: Mapping[str, str]) -> list[str]:
