@@ -31,9 +31,7 @@ from mafalda.workers.core import Machine
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
-from mafalda.workers.passthrough import Guests, answer_any_query, handle_any_intent
-from mafalda.workers.passthrough.peer import Guest
-from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
 from mafalda.workers.peers.services import PeerServices
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.relays.source_port import RemoteSource, SourcePort
@@ -69,7 +67,7 @@ class Agent:
         self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks, self.supervisor.require)
         self._wire_relays()
-        self._passthrough = Guests(bus, config, tasks, self.supervisor, self._sideband)
+        self._passthrough = PassthroughPeers(bus, config, tasks, self.supervisor, self._sideband)
         self.requests = AgentRequests(
             config.server,
             self._publisher,
@@ -220,9 +218,11 @@ class Agent:
     def _spawn_tasks(self) -> None:
         reporter = LoadReporter(self.config, self._publisher, self.machine, self.supervisor, self._count_relays)
         self._tasks.spawn(reporter.run(), "load reports")
-        self._tasks.spawn(sweep_sessions(self.config, self.sessions), "liveness sweep")
-        heartbeats = self._passthrough.look_after(lambda: list(self.sessions.by_key.values()), _inbox_of)
-        self._tasks.spawn(heartbeats, "heartbeats of applications")
+        sweep = sweep_sessions(
+            self.config, self.sessions, has_application=lambda session: self._passthrough.get(session) is not None
+        )
+        self._tasks.spawn(sweep, "liveness sweep")
+        self._tasks.spawn(self._passthrough.check_applications(), "health checks of applications")
 
     def _end_with(self, error: Exception) -> None:
         if not self._end.done():
@@ -262,10 +262,6 @@ class Agent:
 
     def _count_relays(self, worker: str) -> tuple[int, int]:
         return self.relay_targets.count(worker), self.relay_sources.count(worker)
-
-
-def _inbox_of(session: PeerActor) -> str | None:
-    return session.guest.inbox if isinstance(session.guest, Guest) else None
 
 
 def _version() -> str:

@@ -15,7 +15,7 @@ from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import PeerInventory, RelayInventory, ServerInventory
 from mafalda.mediasoup import Router
 from mafalda.workers.core import Machine
-from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.peers.session import PeerSession
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
@@ -41,7 +41,7 @@ async def take_inventory(
     supervisor: Supervisor,
     routers: Routers,
     relay_targets: RelayTargets,
-    actors: Mapping[tuple[str, str], PeerActor],
+    sessions: Mapping[tuple[str, str], PeerSession],
     pipes: Iterable[str],
 ) -> ServerInventory:
     """Ask every router of every worker.
@@ -51,7 +51,7 @@ async def take_inventory(
         supervisor: The workers.
         routers: Their routers.
         relay_targets: The relays into them.
-        actors: The peers.
+        sessions: The peers' sessions.
         pipes: Ids of the transports that are ends of pipes.
 
     Raises:
@@ -62,7 +62,7 @@ async def take_inventory(
     dumps = await asyncio.gather(*(_see(router) for router in found.values()))
     seen = dict(zip(found, dumps, strict=True))
     left = {key: set(pipes) for key in seen}  # ends of pipes are nobody's, and no orphans
-    peers = [_peer(actor, seen) for actor in actors.values() if not actor.is_over]
+    peers = [_peer(session, seen) for session in sessions.values() if not session.is_over]
     relays = [
         RelayInventory(
             room=relay.key.room,
@@ -117,31 +117,32 @@ def _has(seen: _Seen | None, producer: str) -> bool:
     return seen is not None and (producer in seen.producers or producer in seen.data_producers)
 
 
-def _peer(actor: PeerActor, seen: Mapping[tuple[str, str], _Seen]) -> PeerInventory:
+def _peer(session: PeerSession, seen: Mapping[tuple[str, str], _Seen]) -> PeerInventory:
     """What of a peer's objects its router has; those are then nobody else's."""
-    it = seen.get((actor.room, actor.place.worker), _Seen())
+    it = seen.get((session.room, session.place.worker), _Seen())
     return PeerInventory(
-        room=actor.room,
-        peer=actor.peer,
-        worker=actor.place.worker,
-        generation=actor.generation,
-        transports=_take(it.transports, {id: transport.id for id, transport in actor.transports.items()}),
-        producers=_take(it.producers, {id: id for id in actor.producers}),
+        room=session.room,
+        peer=session.peer,
+        worker=session.place.worker,
+        generation=session.generation,
+        transports=_take(it.transports, {id: transport.id for id, transport in session.objects.transports.items()}),
+        producers=_take(it.producers, {id: id for id in session.objects.producers}),
         consumers=sorted(
             [
-                *_take(it.consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
-                *_observed(actor, it),
+                *_take(it.consumers, {id: kept.consumer.id for id, kept in session.objects.consumers.items()}),
+                *_observed(session, it),
             ]
         ),
-        data_producers=_take(it.data_producers, {id: id for id in actor.data_producers}),
-        data_consumers=_take(it.data_consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
+        data_producers=_take(it.data_producers, {id: id for id in session.objects.data_producers}),
+        data_consumers=_take(
+            it.data_consumers, {id: kept.consumer.id for id, kept in session.objects.consumers.items()}
+        ),
     )
 
 
-def _observed(actor: PeerActor, it: _Seen) -> list[str]:
+def _observed(session: PeerSession, it: _Seen) -> list[str]:
     """The consumers that stand for what the peer's observers observe."""
-    observed = actor.guest.observed if actor.guest else {}
-    return [id for id, (observer, producer) in observed.items() if (producer, observer) in it.observed]
+    return [id for id, of in session.objects.observed.items() if (of.producer, of.observer) in it.observed]
 
 
 def _take(there: set[str], owned: Mapping[str, str]) -> list[str]:

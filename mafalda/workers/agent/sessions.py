@@ -15,9 +15,10 @@ from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer
 from mafalda.workers.core.stimuli import PeerRefused, PeerTaskFailed
 from mafalda.workers.errors import as_mafalda_error
 from mafalda.workers.peers.eviction import evict
-from mafalda.workers.peers.peer import Outcome, PeerActor
 from mafalda.workers.peers.producers import yield_producer
+from mafalda.workers.peers.responses import Outcome
 from mafalda.workers.peers.services import PeerServices
+from mafalda.workers.peers.session import PeerSession
 from mafalda.workers.supervision.supervisor import LiveWorker
 
 log = structlog.get_logger("mafalda.workers")
@@ -39,15 +40,15 @@ class PeerSessions:
         services: PeerServices,
         worker: Callable[[str], LiveWorker | None],
         *,
-        handle_intent: Callable[[PeerActor, Entry], Awaitable[Outcome | None]],
-        reply_query: Callable[[PeerActor, Delivery], Awaitable[Message]],
+        handle_intent: Callable[[PeerSession, Entry], Awaitable[Outcome | None]],
+        reply_query: Callable[[PeerSession, Delivery], Awaitable[Message]],
     ) -> None:
         self.services = services
         self._worker = worker
         self._handle_intent = handle_intent
         self._reply_query = reply_query
         self._runs: SerialExecutor[Key] = SerialExecutor(services.tasks, "peer")
-        self.by_key: dict[Key, PeerActor] = {}
+        self.by_key: dict[Key, PeerSession] = {}
 
     def adopt(self, order: AdoptPeer) -> None:
         """Start a peer's session, after an earlier one of the same peer has ended."""
@@ -57,7 +58,7 @@ class PeerSessions:
             error = WorkerDied("the worker is dead", worker=command.worker)
             self.services.report(PeerRefused(command.room, command.peer, command.generation, error))
             return
-        session = PeerActor(
+        session = PeerSession(
             self.services, live, order.entry, command, handle=self._handle_intent, answer_query=self._reply_query
         )
         key = (command.room, command.peer)
@@ -67,7 +68,7 @@ class PeerSessions:
     def drop(self, room: str, peer: str) -> None:
         """End a peer's session; what it is doing is finished first."""
         if session := self.by_key.pop((room, peer), None):
-            session.end()
+            session.stop()
 
     def evict(self, order: EvictPeer) -> None:
         """Append that a peer whose placement failed has left."""
@@ -80,14 +81,14 @@ class PeerSessions:
     def handle_intent(self, room: str, peer: str, entry: Entry) -> None:
         """Handle an intent, after those of the same peer before it."""
         if session := self.by_key.get((room, peer)):
-            session.ask(entry)
+            session.enqueue_intent(entry)
 
     def close_duplicate_producer(self, room: str, peer: str, producer: str) -> None:
         """Close a producer whose id another peer of the room had first."""
         if session := self.by_key.get((room, peer)):
-            session.post(lambda: yield_producer(session, producer))
+            session.jobs.add(lambda: yield_producer(session, producer))
 
-    async def _run(self, key: Key, session: PeerActor, command: PlacePeer) -> None:
+    async def _run(self, key: Key, session: PeerSession, command: PlacePeer) -> None:
         failure: Exception | None = None
         try:
             await session.run()

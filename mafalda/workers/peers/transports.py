@@ -1,35 +1,66 @@
-"""What a peer wants of its transports, and what becomes of them when their client goes.
-
-What does not belong here: what they carry (``producers``, ``consuming``).
-"""
+"""Intents about a peer's transports, and what happens when the client at the other end of one goes away."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
 from mafalda.contract.messages import intents
 from mafalda.contract.messages.events import TransportClosed
-from mafalda.contract.messages.results import TransportResult
+from mafalda.contract.messages.results import ChannelAnswer, TransportResult
 from mafalda.errors import AlreadyExists
-from mafalda.mediasoup import SctpLimits, WebRtcTransport
+from mafalda.mediasoup import SctpLimits, Transport, WebRtcTransport
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.peer import Outcome, PeerActor, done
 from mafalda.workers.peers.producers import producers_closed
+from mafalda.workers.peers.responses import Outcome, done
+from mafalda.workers.peers.session import PeerSession
+
+#: Makes a transport on the worker; returns it with the whole result, secrets included.
+MakeTransport = Callable[[], Awaitable[tuple[Transport, TransportResult | ChannelAnswer]]]
 
 
-async def create_transport(actor: PeerActor, intent: intents.CreateTransport, _: Entry) -> Outcome:
-    if intent.transport in actor.transports:
-        raise AlreadyExists("the peer has such a transport", transport=intent.transport)
-    config, server = actor.services.config, actor.live.webrtc_server
+async def open_transport(session: PeerSession, id: str, make: MakeTransport) -> Outcome:
+    """Create a transport for a peer, however it is made on the worker.
+
+    Args:
+        session: Of the peer.
+        id: The client's id of the transport.
+        make: Makes it on the worker.
+
+    Raises:
+        AlreadyExists: The peer has a transport with this id.
+        MafaldaError: Whatever ``make`` raises.
+    """
+    if id in session.objects.transports:
+        raise AlreadyExists("the peer has such a transport", transport=id)
+    transport, full = await make()
+    session.objects.add_transport(id, transport)
+    return Outcome(full.without_secrets(), private=full)
+
+
+async def create_transport(session: PeerSession, intent: intents.CreateTransport, _: Entry) -> Outcome:
+    """Create a WebRTC transport that listens as this agent's configuration says."""
+
+    async def make() -> tuple[WebRtcTransport, TransportResult]:
+        transport = await _create_webrtc_transport(session, intent)
+        return transport, transport_result(session, intent.transport, transport)
+
+    outcome = await open_transport(session, intent.transport, make)
+    _watch_client(session, intent.transport)
+    return outcome
+
+
+async def _create_webrtc_transport(session: PeerSession, intent: intents.CreateTransport) -> WebRtcTransport:
+    config, server = session.services.config, session.live.webrtc_server
     tcp = intent.enable_tcp and config.enable_tcp
-    where: dict[str, Any] = (
+    listen: dict[str, Any] = (
         {"webrtc_server": server}
         if server is not None
         else {"listen_infos": config.webrtc_listen_infos(slot=None, tcp=tcp)}
     )
-    transport = await actor.router.create_webrtc_transport(
-        **where,
+    return await session.router.create_webrtc_transport(
+        **listen,
         enable_tcp=tcp,
         prefer_tcp=intent.prefer_tcp and tcp,
         prefer_udp=not intent.prefer_tcp,
@@ -38,46 +69,42 @@ async def create_transport(actor: PeerActor, intent: intents.CreateTransport, _:
             max_receive_message_size=intent.max_sctp_message_size, max_send_message_size=intent.max_sctp_message_size
         ),
         initial_available_outgoing_bitrate=intent.initial_available_outgoing_bitrate,
-        app_data={"room": actor.room, "peer": actor.peer, "transport": intent.transport},
+        app_data={"room": session.room, "peer": session.peer, "transport": intent.transport},
     )
-    actor.transports[intent.transport] = transport
-    _watch(actor, intent.transport, transport)
-    return _transport_outcome(actor, intent.transport, transport)
 
 
-def _watch(actor: PeerActor, id: str, transport: WebRtcTransport) -> None:
-    """Notice when its client goes away."""
+def _watch_client(session: PeerSession, id: str) -> None:
+    """Close a transport when its DTLS ends, and update the peer's liveness when its ICE state changes."""
+    transport = session.objects.webrtc_transport(id)
 
     def dtls_changed(state: str) -> None:
         if state in ("failed", "closed") and not transport.closed:
-            reason = "dtls-failed" if state == "failed" else "dtls-closed"
-            actor.post(lambda: _lose_transport(actor, id, transport, reason))
+            reason: Literal["dtls-failed", "dtls-closed"] = "dtls-failed" if state == "failed" else "dtls-closed"
+            session.jobs.add(lambda: _close_lost_transport(session, id, transport, reason))
 
-    def ended(_: str) -> None:
-        if actor.transports.get(id) is transport:
-            del actor.transports[id]
-        actor.note_connectedness()
-
-    transport.on(transport.ICE_STATE_CHANGE, lambda _: actor.note_connectedness())
+    transport.on(transport.ICE_STATE_CHANGE, lambda _: session.update_connectedness())
     transport.on(transport.DTLS_STATE_CHANGE, dtls_changed)
-    transport.on(transport.CLOSE, ended)
+    transport.on(transport.CLOSE, lambda _: session.update_connectedness())
 
 
-async def _lose_transport(actor: PeerActor, id: str, transport: WebRtcTransport, reason: Any) -> None:
-    """A transport ended from its client's side."""
-    if actor.transports.get(id) is not transport:
+async def _close_lost_transport(
+    session: PeerSession, id: str, transport: WebRtcTransport, reason: Literal["dtls-failed", "dtls-closed"]
+) -> None:
+    if session.objects.transports.get(id) is not transport:
         return
-    closed = producers_closed(actor, transport, "transport-closed")
+    closed = producers_closed(session, transport, "transport-closed")
     await transport.close()
-    lost = TransportClosed(transport=id, generation=actor.generation, reason=reason)
-    await asyncio.gather(*(actor.tell_room(event) for event in closed), actor.tell_peer(lost))
+    lost = TransportClosed(transport=id, generation=session.generation, reason=reason)
+    await asyncio.gather(
+        *(session.responder.append_room_event(event) for event in closed), session.responder.append_peer_event(lost)
+    )
 
 
-def transport_result(actor: PeerActor, id: str, transport: WebRtcTransport) -> TransportResult:
-    """A transport as its client needs it. Holds the ICE password."""
+def transport_result(session: PeerSession, id: str, transport: WebRtcTransport) -> TransportResult:
+    """The parameters that a client needs to use a transport. Contains the ICE password."""
     return TransportResult(
         transport=id,
-        generation=actor.generation,
+        generation=session.generation,
         ice_parameters=transport.ice_parameters,
         ice_candidates=list(transport.ice_candidates),
         dtls_parameters=transport.dtls_parameters,
@@ -85,25 +112,24 @@ def transport_result(actor: PeerActor, id: str, transport: WebRtcTransport) -> T
     )
 
 
-def _transport_outcome(actor: PeerActor, id: str, transport: WebRtcTransport) -> Outcome:
-    full = transport_result(actor, id, transport)
-    return Outcome(full.without_secrets(), secret=full)
+async def connect_transport(session: PeerSession, intent: intents.ConnectTransport, _: Entry) -> Outcome:
+    """Give a transport the client's DTLS parameters."""
+    await session.objects.webrtc_transport(intent.transport).connect(dtls_parameters=intent.dtls_parameters)
+    return done(session.placement, intent, intent.transport)
 
 
-async def connect_transport(actor: PeerActor, intent: intents.ConnectTransport, _: Entry) -> Outcome:
-    await actor.transport(intent.transport).connect(dtls_parameters=intent.dtls_parameters)
-    return done(actor, intent, intent.transport)
-
-
-async def restart_ice(actor: PeerActor, intent: intents.RestartIce, _: Entry) -> Outcome:
-    transport = actor.transport(intent.transport)
+async def restart_ice(session: PeerSession, intent: intents.RestartIce, _: Entry) -> Outcome:
+    """Give a transport new ICE parameters."""
+    transport = session.objects.webrtc_transport(intent.transport)
     await transport.restart_ice()
-    return _transport_outcome(actor, intent.transport, transport)
+    full = transport_result(session, intent.transport, transport)
+    return Outcome(full.without_secrets(), private=full)
 
 
-async def close_transport(actor: PeerActor, intent: intents.CloseTransport, _: Entry) -> Outcome:
-    transport = actor.transport(intent.transport)
-    outcome = done(actor, intent, intent.transport)
-    outcome.events += producers_closed(actor, transport, "transport-closed")
+async def close_transport(session: PeerSession, intent: intents.CloseTransport, _: Entry) -> Outcome:
+    """Close a transport, and report that the producers on it are closed."""
+    transport = session.objects.webrtc_transport(intent.transport)
+    outcome = done(session.placement, intent, intent.transport)
+    outcome.events += producers_closed(session, transport, "transport-closed")
     await transport.close()
     return outcome

@@ -340,7 +340,7 @@ async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
     secrets = []
     for room_peer, actor in ((key, it) for agent in fleet.agents.values() for key, it in agent.sessions.by_key.items()):
         assert room_peer[0] == "lobby"
-        secrets += [actor.transport(id).ice_parameters.password for id in actor.transports]
+        secrets += [actor.objects.webrtc_transport(id).ice_parameters.password for id in actor.objects.transports]
     for agent in fleet.agents.values():
         ends = [*agent.target_pipes.transports(), *agent.relay_sources.transports()]
         secrets += [end.srtp_parameters.key_base64 for end in ends if end.srtp_parameters]

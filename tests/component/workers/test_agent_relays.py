@@ -53,7 +53,9 @@ class Pair:
 
     def consumer(self, consumer: str) -> Consumer:
         """Bob's real consumer."""
-        found = self.fleet.agents[self.there.server].sessions.by_key["lobby", "bob"].consumers[consumer].consumer
+        found = (
+            self.fleet.agents[self.there.server].sessions.by_key["lobby", "bob"].objects.consumers[consumer].consumer
+        )
         assert isinstance(found, Consumer)
         return found
 
@@ -290,7 +292,7 @@ async def test_a_tree_of_relays(fleet: Fleet) -> None:
     # What the leaf needs keeps the inner relay alive, though nobody is left sideband it.
     await bob.ask(intents.CloseConsumer(consumer="bob-mic"), results.Done)
     await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
-    leaf = fleet.agents["s2"].sessions.by_key["lobby", "carol"].consumers["carol-mic"].consumer
+    leaf = fleet.agents["s2"].sessions.by_key["lobby", "carol"].objects.consumers["carol-mic"].consumer
     assert isinstance(leaf, Consumer)
     await fleet.until(lambda: leaf.producer_paused, "the pause crosses both hops")
     assert not fleet.said(events.RelayClosed)
