@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +18,9 @@ from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.load import ServerLoad
-from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
+from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.queries import ConnectPipe, PipeEnd, QueryRoom, RoomSnapshot
+from mafalda.mediasoup import Router
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from mafalda.workers.agent import run_agent
@@ -354,3 +357,77 @@ async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
     assert b"iceCandidates" in stored
     assert not [secret for secret in secrets if secret.encode() in stored or secret in repr(lines)]
     assert len(lines) > 5
+
+
+async def test_a_session_that_fails_once_before_it_is_ready_is_started_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    acquire, failures = agent.routers.acquire, [RuntimeError("a bug")]
+
+    async def fail_first(*args: Any) -> Router:
+        if failures:
+            raise failures.pop()
+        return await acquire(*args)
+
+    monkeypatch.setattr(agent.routers, "acquire", fail_first)
+    alice = await fleet.join("lobby", "alice", place)
+
+    await alice.transport("send")
+    assert not fleet.said(events.PeerLeft)
+    await fleet.equals_the_log()
+
+
+async def test_a_peer_whose_session_keeps_failing_is_rejected_and_others_are_not_disturbed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    await fleet.join("lobby", "bob", place)
+
+    async def fail(*_: Any) -> Router:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.routers, "acquire", fail)
+        with pytest.raises(errors.MafaldaError, match="internal error"):
+            await fleet.join("lobby", "alice", place)
+
+    left = await fleet.heard(events.PeerLeft)
+    assert (left.peer, left.generation, left.reason) == ("alice", 1, "evicted")
+    assert set(agent.sessions.by_key) == {("lobby", "bob")}
+    await fleet.equals_the_log()
+
+
+async def test_a_room_that_cannot_be_read_at_first_is_read_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    last_seq, failures = agent.log_reader.last_seq, [RuntimeError("a bug")]
+
+    async def fail_first() -> int:
+        if failures:
+            raise failures.pop()
+        return await last_seq()
+
+    monkeypatch.setattr(agent.log_reader, "last_seq", fail_first)
+
+    await fleet.join("lobby", "alice", place)
+    await fleet.equals_the_log()
+
+
+async def test_the_end_of_a_pipe_that_cannot_be_connected_is_closed(fleet: Fleet) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    await fleet.join("lobby", "alice", place)
+    request = ConnectPipe(
+        room="lobby", source=place, target=Place(server="s2", worker="w"), end=PipeEnd(ip="no address", port=7)
+    )
+
+    with pytest.raises(errors.MafaldaError):
+        await agent.relay_sources.connect_pipe(request)
+
+    router = agent.routers.existing("lobby", place.worker)
+    assert router is not None
+    assert (await router.dump())["transportIds"] == []
+    assert not agent.relay_sources.transports()

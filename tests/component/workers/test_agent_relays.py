@@ -289,7 +289,7 @@ async def test_a_tree_of_relays(fleet: Fleet) -> None:
     assert (await carol.answer(second, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
-    # What the leaf needs keeps the inner relay alive, though nobody is left sideband it.
+    # What the leaf needs keeps the inner relay alive, though it has no other user.
     await bob.ask(intents.CloseConsumer(consumer="bob-mic"), results.Done)
     await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
     leaf = fleet.agents["s2"].sessions.by_key["lobby", "carol"].objects.consumers["carol-mic"].consumer
