@@ -1,7 +1,7 @@
-"""What this server really has, asked of its workers and not of what we remember.
+"""What this server really has, by its workers' own dumps.
 
-An object that only we remember is left out; one that only a worker knows is listed under a peer of its own, so
-that a comparison with the log fails either way. What does not belong here: the comparison (``mafalda replay``).
+An object that only the agent has is left out; one that only a worker has is listed under a peer of its own. Either way
+a comparison with the log (``mafalda replay --verify``) fails, as it should.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
 
-#: The peer under which what nobody owns is listed.
+#: The peer under which objects without an owner are listed.
 ORPHANS = "_orphans"
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What one router says that it has, by the workers' own ids."""
+    """What one router has, by the worker's own ids."""
 
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
@@ -47,7 +47,7 @@ async def take_inventory(
     """Ask every router of every worker.
 
     Args:
-        machine: Knows up to where the log was acted on.
+        machine: The log sequence up to which the log was read.
         supervisor: The workers.
         routers: Their routers.
         relay_targets: The relays into them.
@@ -61,7 +61,7 @@ async def take_inventory(
     found = routers.all()
     dumps = await asyncio.gather(*(_see(router) for router in found.values()))
     seen = dict(zip(found, dumps, strict=True))
-    left = {key: set(pipes) for key in seen}  # ends of pipes are nobody's, and no orphans
+    left = {key: set(pipes) for key in seen}  # ends of pipes have no owner, and are no orphans
     peers = [_peer(session, seen) for session in sessions.values() if not session.is_over]
     relays = [
         RelayInventory(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mafalda.errors import NotFound
 
-Wanted = Literal["flowing", "paused", "closed"]
+RequestedState = Literal["flowing", "paused", "closed"]
 Action = Literal["pause", "resume", "close", "none"]
 
 
@@ -42,7 +42,7 @@ class RelaySourceState:
             self.state = "flowing"
         return self.state != "closed"
 
-    def request(self, wanted: Wanted, producer: str, *, can_pause: bool) -> Action:
+    def request(self, wanted: RequestedState, producer: str, *, can_pause: bool) -> Action:
         """What to do when the target requests a change.
 
         Args:

@@ -11,7 +11,7 @@ from mafalda.contract.messages.queries import CarryProducer, ProducerCarried
 from mafalda.errors import NotFound
 from mafalda.media.rtp import CodecMapping, EncodingMapping, RtpMapping
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, PipeTransport, Producer, Router
-from mafalda.workers.core.relay_source import RelaySourceState, Wanted
+from mafalda.workers.core.relay_source import RelaySourceState, RequestedState
 from mafalda.workers.relays.pipes import PipeKey
 from mafalda.workers.relays.scores import score_notice, scores_of
 from mafalda.workers.relays.sideband import RelaySideband, Stop
@@ -78,7 +78,7 @@ class RelaySource:
         """
         return self._describe(await asyncio.shield(self._opened))
 
-    async def set(self, wanted: Wanted) -> None:
+    async def set(self, wanted: RequestedState) -> None:
         """Pause, resume or close it.
 
         Raises:

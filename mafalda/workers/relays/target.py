@@ -13,7 +13,7 @@ from mafalda.errors import MafaldaError, RelayFailed
 from mafalda.mediasoup import DataProducer, PipeTransport, Producer
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.instructions import OpenRelayTarget
-from mafalda.workers.core.relay_source import Wanted
+from mafalda.workers.core.relay_source import RequestedState
 from mafalda.workers.core.relay_target import CarryAgain, Effect, RelayTargetState, Retire, SetProducer, SetSource, Wait
 from mafalda.workers.relays import direct_data
 from mafalda.workers.relays.pipes import PipeKey
@@ -200,7 +200,7 @@ class RelayTarget:
         else:
             self.state.done(step)
 
-    async def _set_source(self, wanted: Wanted) -> None:
+    async def _set_source(self, wanted: RequestedState) -> None:
         order = self.order
         request = SetCarried(
             room=order.room, producer=order.producer, source=order.source, target=order.target, wanted=wanted

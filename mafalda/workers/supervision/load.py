@@ -1,8 +1,7 @@
-"""Load reports: what this server's workers cost and carry, measured, once a second.
+"""Load reports: what this server's workers use and what they have, measured once a second.
 
 CPU and memory are the kernel's own accounting of each worker process. Bitrates are summed from the workers'
 statistics, a few transports at a time, so that reporting stays cheap however many there are.
-What does not belong here: what an allocator makes of it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ log = structlog.get_logger("mafalda.workers")
 
 @dataclass(slots=True)
 class _Known:
-    """What was last seen of one worker."""
+    """The last measurement of one worker."""
 
     process: psutil.Process
     cpu_s: float
@@ -46,10 +45,10 @@ class LoadReporter:
 
     Args:
         config: How often.
-        publisher: Where reports go.
-        machine: The log sequence that was acted on.
+        publisher: Publishes the reports.
+        machine: The log sequence up to which the log was read.
         supervisor: The workers.
-        relays: Relays into and out of a worker.
+        relays: How many relays go into and out of a worker.
     """
 
     def __init__(
@@ -69,9 +68,9 @@ class LoadReporter:
         self._lag_s = 0.0
 
     async def run(self) -> None:
-        """Report for ever; every so often into the log as well."""
+        """Publish reports until cancelled; some of them are appended to the log as well."""
         loop = asyncio.get_running_loop()
-        psutil.cpu_percent()  # the first call only sets the mark from which the next one measures
+        psutil.cpu_percent()  # the first call only begins the first interval
         sampled_at = reported_at = loop.time()
         due = reported_at
         while True:
@@ -79,7 +78,7 @@ class LoadReporter:
             reported_at = loop.time()
             try:
                 await self._publisher.publish(load, subjects.load(load.server))
-            except BusUnavailable as error:  # media goes on; whoever misses reports asks the log
+            except BusUnavailable as error:  # media goes on; a report that is missed is replaced by the next
                 log.warning("load not reported", action="load_unreported", reason=str(error))
             if loop.time() - sampled_at >= self._config.sample_interval_s:
                 sampled_at = loop.time()
@@ -91,7 +90,7 @@ class LoadReporter:
             self._lag_s = max(0.0, loop.time() - due)
 
     async def measure(self, interval_s: float) -> ServerLoad:
-        """The report of now."""
+        """Measure now; ``interval_s`` is the time since the last report, in seconds."""
         alive = list(self._supervisor.alive.values())
         self._known = {live.id: self._known[live.id] for live in alive if live.id in self._known}
         workers = await asyncio.gather(*(self._measure_worker(live) for live in alive))
@@ -149,7 +148,7 @@ class LoadReporter:
         )
 
     async def _sample(self, live: LiveWorker, known: _Known) -> None:
-        """Read the bitrates of the next few transports, round and round."""
+        """Read the bitrates of the next few transports, in rotation."""
         transports = _transports(live)
         here = {transport.id for transport in transports}
         known.bps = {id: bps for id, bps in known.bps.items() if id in here}

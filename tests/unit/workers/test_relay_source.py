@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mafalda.errors import NotFound
-from mafalda.workers.core.relay_source import Action, RelaySourceState, Wanted
+from mafalda.workers.core.relay_source import Action, RelaySourceState, RequestedState
 
 
 def flowing() -> RelaySourceState:
@@ -25,7 +25,7 @@ def flowing() -> RelaySourceState:
         ("closed", False, "close"),
     ],
 )
-def test_what_a_request_of_the_target_calls_for(wanted: Wanted, can_pause: bool, action: Action) -> None:
+def test_what_a_request_of_the_target_calls_for(wanted: RequestedState, can_pause: bool, action: Action) -> None:
     assert flowing().request(wanted, "mic", can_pause=can_pause) == action
 
 
@@ -39,7 +39,7 @@ def test_it_is_paused_and_resumed_when_the_worker_has_done_it() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["paused", "flowing"])
-def test_what_is_not_sent_can_neither_be_paused_nor_resumed(wanted: Wanted) -> None:
+def test_what_is_not_sent_can_neither_be_paused_nor_resumed(wanted: RequestedState) -> None:
     closed = flowing()
     closed.close()
     for source in (RelaySourceState(), closed):
