@@ -40,8 +40,8 @@ from mafalda.workers.core import instructions as told
 from mafalda.workers.log.publisher import Voice
 from mafalda.workers.log.reader import Following
 from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
-from mafalda.workers.peers.producers import yield_producer
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.producers import yield_producer
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.pipes import SourcePort
 from mafalda.workers.relays.scores import Scores
 from mafalda.workers.relays.sideband import Beside

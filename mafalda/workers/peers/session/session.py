@@ -25,10 +25,10 @@ from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import Liveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.errors import as_contract_error
-from mafalda.workers.peers.job_queue import JobQueue
-from mafalda.workers.peers.objects import PeerObjects
-from mafalda.workers.peers.placement import PeerPlacement
-from mafalda.workers.peers.responses import Outcome, PeerResponder
+from mafalda.workers.peers.session.job_queue import JobQueue
+from mafalda.workers.peers.session.objects import PeerObjects
+from mafalda.workers.peers.session.placement import PeerPlacement
+from mafalda.workers.peers.session.responses import Outcome, PeerResponder
 from mafalda.workers.services import Services
 from mafalda.workers.supervision.supervisor import LiveWorker
 
