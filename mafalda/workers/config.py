@@ -120,9 +120,7 @@ class AgentConfig(BaseModel):
     )
     restart_backoff_max_s: float = Field(30.0, gt=0, description="Greatest such wait, in seconds.")
     crash_loop_s: float = Field(10.0, gt=0, description="A worker that lived less than this counts as crash-looping.")
-    stop_timeout_s: float = Field(
-        3.0, gt=0, description="For appending the server's stop at the end, in seconds."
-    )
+    stop_timeout_s: float = Field(3.0, gt=0, description="For appending the server's stop at the end, in seconds.")
     worker_log_level: Literal["debug", "warn", "error", "none"] = "warn"
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
 from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
-from mafalda.workers.peers.services import PeerServices
+from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.relays.source_port import RemoteSource, SourcePort
 from mafalda.workers.relays.sources import RelaySources

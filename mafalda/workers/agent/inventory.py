@@ -15,7 +15,7 @@ from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import PeerInventory, RelayInventory, ServerInventory
 from mafalda.mediasoup import Router
 from mafalda.workers.core import Machine
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mafalda.workers.agent.sessions import PeerSessions
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.session import PeerSession
 
 #: Between two sweeps, in seconds.
 SWEEP_EVERY_S = 1.0

@@ -14,11 +14,11 @@ from mafalda.errors import WorkerDied
 from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer
 from mafalda.workers.core.stimuli import PeerRefused, PeerTaskFailed
 from mafalda.workers.errors import as_mafalda_error
-from mafalda.workers.peers.eviction import evict
-from mafalda.workers.peers.producers import yield_producer
-from mafalda.workers.peers.responses import Outcome
-from mafalda.workers.peers.services import PeerServices
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.producers import yield_producer
+from mafalda.workers.peers.session.eviction import evict
+from mafalda.workers.peers.session.responses import Outcome
+from mafalda.workers.peers.session.services import PeerServices
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.supervision.supervisor import LiveWorker
 
 log = structlog.get_logger("mafalda.workers")

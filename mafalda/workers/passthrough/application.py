@@ -17,7 +17,7 @@ from mafalda.contract.messages.notices import ChannelNotices
 from mafalda.errors import BusUnavailable, DeadlineExceeded, MafaldaError
 from mafalda.mediasoup.codec.channel_json import to_json
 from mafalda.workers.log.batcher import NoticeBatcher
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.session import PeerSession
 
 #: Between two health checks of an application, in seconds.
 CHECK_EVERY_S = 3.0

@@ -10,7 +10,7 @@ from mafalda.contract.messages.results import ChannelAnswer
 from mafalda.errors import InvalidParameters
 from mafalda.mediasoup.codec.channel_json import from_json, to_json
 from mafalda.mediasoup.objects.scopes import unscoped
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.session import PeerSession
 
 
 def body_of(call: ChannelCall) -> dict[str, Any]:

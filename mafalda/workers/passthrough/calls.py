@@ -17,8 +17,8 @@ from mafalda.workers.passthrough.bodies import body_of, channel_answer, with_pub
 from mafalda.workers.passthrough.creation import create_webrtc_server
 from mafalda.workers.passthrough.observers import create_observer
 from mafalda.workers.passthrough.peer import PassthroughPeer
-from mafalda.workers.peers.responses import Outcome
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.responses import Outcome
+from mafalda.workers.peers.session.session import PeerSession
 
 #: Methods that change an object of the peer.
 WRITES = frozenset(

@@ -23,11 +23,11 @@ from mafalda.workers.passthrough.addresses import map_listen_info, map_options
 from mafalda.workers.passthrough.bodies import body_of, channel_answer
 from mafalda.workers.passthrough.observers import add_producer
 from mafalda.workers.passthrough.peer import PassthroughPeer
-from mafalda.workers.peers.consume import find_free_producer, open_consumer, open_data_consumer
-from mafalda.workers.peers.producers import open_data_producer, open_producer
-from mafalda.workers.peers.relay_demand import consume_when_relayed
-from mafalda.workers.peers.responses import Outcome
-from mafalda.workers.peers.transports import open_transport
+from mafalda.workers.peers.intents.consume import find_free_producer, open_consumer, open_data_consumer
+from mafalda.workers.peers.intents.producers import open_data_producer, open_producer
+from mafalda.workers.peers.intents.relay_demand import consume_when_relayed
+from mafalda.workers.peers.intents.transports import open_transport
+from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.relays.target import RelayTarget
 
 

@@ -16,9 +16,9 @@ from mafalda.workers.passthrough.calls import request_channel
 from mafalda.workers.passthrough.observers import remove_producer
 from mafalda.workers.passthrough.peer import PassthroughPeer
 from mafalda.workers.passthrough.registry import PassthroughPeers
-from mafalda.workers.peers.intents import handle_intent
-from mafalda.workers.peers.responses import Outcome
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.handlers import handle_intent
+from mafalda.workers.peers.session.responses import Outcome
+from mafalda.workers.peers.session.session import PeerSession
 
 
 async def handle_any_intent(peers: PassthroughPeers, session: PeerSession, entry: Entry) -> Outcome | None:

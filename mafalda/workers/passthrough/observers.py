@@ -16,10 +16,10 @@ from mafalda.media.rtp import RtpParameters
 from mafalda.mediasoup.objects import raw
 from mafalda.workers.passthrough.bodies import body_of, channel_answer
 from mafalda.workers.passthrough.peer import PassthroughPeer
-from mafalda.workers.peers.objects import ObservedProducer
-from mafalda.workers.peers.relay_demand import RelayDemandLease, withdraw_demand
-from mafalda.workers.peers.responses import Outcome, done
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, withdraw_demand
+from mafalda.workers.peers.session.objects import ObservedProducer
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
 
 

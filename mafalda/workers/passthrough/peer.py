@@ -1,4 +1,4 @@
-"""A passthrough peer: what a peer's session has besides, because its application speaks the worker's channel."""
+"""A passthrough peer: the part of a peer's session that serves an application which speaks the worker's channel."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mafalda.mediasoup.transports.direct_transport import DirectTransport
 from mafalda.workers.passthrough.application import ApplicationNotices
 from mafalda.workers.passthrough.bodies import with_public_ids
 from mafalda.workers.passthrough.webrtc_servers import SharedWebRtcServers
-from mafalda.workers.peers.relay_demand import withdraw_demand
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.relay_demand import withdraw_demand
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.direct_data import SEND, send
 from mafalda.workers.relays.scores import OriginScores
 from mafalda.workers.relays.sideband import RelaySideband

@@ -15,7 +15,7 @@ from mafalda.workers.passthrough.bodies import channel_answer
 from mafalda.workers.passthrough.calls import PRIVATE_WRITES, READS, request_object
 from mafalda.workers.passthrough.registry import PassthroughPeers
 from mafalda.workers.peers.queries import answer_query
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.session import PeerSession
 
 
 async def answer_any_query(peers: PassthroughPeers, session: PeerSession, delivery: Delivery) -> Message:

@@ -10,7 +10,7 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.passthrough.application import ApplicationHealth, ApplicationNotices
 from mafalda.workers.passthrough.peer import PassthroughPeer
 from mafalda.workers.passthrough.webrtc_servers import SharedWebRtcServers
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.supervision.supervisor import Supervisor
 

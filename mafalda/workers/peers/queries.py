@@ -10,9 +10,9 @@ from mafalda.contract.reading import read_message
 from mafalda.errors import MalformedMessage, NotFound
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
 from mafalda.telemetry.tracing import handling
-from mafalda.workers.peers.room_pages import snapshot
-from mafalda.workers.peers.session import PeerSession
-from mafalda.workers.peers.transports import transport_result
+from mafalda.workers.peers.intents.transports import transport_result
+from mafalda.workers.peers.room_pages import room_page
+from mafalda.workers.peers.session.session import PeerSession
 
 
 async def answer_query(session: PeerSession, delivery: Delivery) -> Message:
@@ -31,7 +31,7 @@ async def _answer(session: PeerSession, query: Payload) -> Payload:
     match query:
         case QueryRoom():
             rooms = session.services.rooms
-            return snapshot(rooms.room(session.room), rooms.room_seq(session.room), after=query.after)
+            return room_page(rooms.room(session.room), rooms.room_seq(session.room), after=query.after)
         case QueryTransport(transport=id):
             return transport_result(session, id, session.objects.webrtc_transport(id))
         case QueryStats():

@@ -15,7 +15,7 @@ Item = PeerInfo | ProducerInfo | DataProducerInfo
 PAGE_BYTES = 128 * 1024
 
 
-def snapshot(
+def room_page(
     room: RoomState | None, seq: int, *, after: str | None = None, page_bytes: int = PAGE_BYTES
 ) -> RoomSnapshot:
     """A page of a room's peers and producers, as of a log sequence.

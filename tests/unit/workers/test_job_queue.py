@@ -9,7 +9,7 @@ import pytest
 
 from mafalda.aio.tasks import background, cancel_and_wait
 from mafalda.errors import NoCapacity, NotFound, NotJoined
-from mafalda.workers.peers.job_queue import MAX_QUEUED, JobQueue
+from mafalda.workers.peers.session.job_queue import MAX_QUEUED, JobQueue
 
 
 def new_queue() -> JobQueue:

@@ -30,7 +30,7 @@ class PeerPlacement:
 
         Args:
             cause: The message that led to it.
-            parts: What tells it from other messages with the same cause.
+            parts: Distinguish it from other messages with the same cause.
         """
         return derived_id(self.room, self.peer, self.generation, cause.id, *parts)
 

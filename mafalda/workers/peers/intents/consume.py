@@ -12,10 +12,10 @@ from mafalda.media.rtp import SctpStreamParameters
 from mafalda.mediasoup import Consumer, DataConsumer, ortc
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.objects import PeerConsumer
-from mafalda.workers.peers.relay_demand import RelayDemandLease, consume_when_relayed, withdraw_demand
-from mafalda.workers.peers.responses import Outcome
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, consume_when_relayed, withdraw_demand
+from mafalda.workers.peers.session.objects import PeerConsumer
+from mafalda.workers.peers.session.responses import Outcome
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
 
 #: Makes a consumer on the worker; returns it with a result for the sender's inbox alone, if there is one.

@@ -25,11 +25,11 @@ from mafalda.workers.core import Liveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.stimuli import PeerEnded, PeerReady, PeerRefused
 from mafalda.workers.errors import as_contract_error
-from mafalda.workers.peers.job_queue import JobQueue
-from mafalda.workers.peers.objects import PeerObjects
-from mafalda.workers.peers.placement import PeerPlacement
-from mafalda.workers.peers.responses import Outcome, PeerResponder
-from mafalda.workers.peers.services import PeerServices
+from mafalda.workers.peers.session.job_queue import JobQueue
+from mafalda.workers.peers.session.objects import PeerObjects
+from mafalda.workers.peers.session.placement import PeerPlacement
+from mafalda.workers.peers.session.responses import Outcome, PeerResponder
+from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.supervision.supervisor import LiveWorker
 
 log = structlog.get_logger("mafalda.workers")

@@ -10,10 +10,10 @@ from mafalda.contract.messages.events import PeerLeft
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import check_reply
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers import consumers, producers, transports
-from mafalda.workers.peers.consume import consume, consume_data
-from mafalda.workers.peers.responses import Outcome, done
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents import consumers, producers, transports
+from mafalda.workers.peers.intents.consume import consume, consume_data
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
 
 
 async def handle_intent(session: PeerSession, entry: Entry) -> Outcome | None:

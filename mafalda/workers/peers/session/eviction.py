@@ -9,8 +9,8 @@ from mafalda.contract.messages.events import PeerLeft
 from mafalda.contract.messages.results import Rejected
 from mafalda.workers.core.instructions import EvictPeer
 from mafalda.workers.log.publisher import Publisher
-from mafalda.workers.peers.placement import PeerPlacement
-from mafalda.workers.peers.responses import PeerResponder
+from mafalda.workers.peers.session.placement import PeerPlacement
+from mafalda.workers.peers.session.responses import PeerResponder
 
 log = structlog.get_logger("mafalda.workers")
 

@@ -20,8 +20,8 @@ from mafalda.contract.messages.results import ProduceDataResult, ProduceResult, 
 from mafalda.errors import AlreadyExists, NotFound
 from mafalda.mediasoup import DataProducer, Producer, Transport
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.responses import Outcome, done
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
 
 #: Makes a producer on the worker; returns it with a result for the sender's inbox alone, if there is one.
 MakeProducer = Callable[[], Awaitable[tuple[Producer, Result | None]]]

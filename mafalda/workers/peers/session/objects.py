@@ -19,7 +19,7 @@ from mafalda.mediasoup import (
     WebRtcTransport,
 )
 from mafalda.mediasoup.objects.entity import Entity
-from mafalda.workers.peers.placement import PeerPlacement
+from mafalda.workers.peers.session.placement import PeerPlacement
 from mafalda.workers.relays.target import RelayTarget
 
 log = structlog.get_logger("mafalda.workers")

@@ -6,10 +6,10 @@ from mafalda.contract.messages import intents
 from mafalda.errors import NotFound
 from mafalda.mediasoup import Consumer, DataConsumer
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.objects import PeerConsumer
-from mafalda.workers.peers.relay_demand import add_demand, relay_key
-from mafalda.workers.peers.responses import Outcome, done
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.relay_demand import add_demand, relay_key
+from mafalda.workers.peers.session.objects import PeerConsumer
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
 
 
 def _find(session: PeerSession, consumer: str) -> PeerConsumer:

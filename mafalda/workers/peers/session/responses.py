@@ -1,4 +1,4 @@
-"""Publish what came of a peer's intents: results, room events, and results for the sender's inbox alone."""
+"""The results of a peer's intents, published: in the log, to the room, and to the sender's inbox alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mafalda.telemetry.metrics import count_rejection
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.log.publisher import Publisher
-from mafalda.workers.peers.placement import PeerPlacement
+from mafalda.workers.peers.session.placement import PeerPlacement
 
 log = structlog.get_logger("mafalda.workers")
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of an intent.
+    """The results of one intent.
 
     Args:
         result: Appended to the log for the sender.
@@ -128,7 +128,7 @@ class PeerResponder:
         Args:
             event: The event.
             cause: The message that the event follows from; its id then derives from it.
-            id_parts: What tells the event from others of the same cause and kind.
+            id_parts: Distinguish the event from others of the same cause and kind.
         """
         id = self._placement.derived_id(cause, event.action, *id_parts) if cause else None
         await self._publisher.append(event, subjects.room_event(self._placement.room, event.action), cause=cause, id=id)

@@ -12,9 +12,9 @@ from mafalda.contract.messages.results import ChannelAnswer, TransportResult
 from mafalda.errors import AlreadyExists
 from mafalda.mediasoup import SctpLimits, Transport, WebRtcTransport
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.producers import producers_closed
-from mafalda.workers.peers.responses import Outcome, done
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.intents.producers import producers_closed
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
 
 #: Makes a transport on the worker; returns it with the whole result, secrets included.
 MakeTransport = Callable[[], Awaitable[tuple[Transport, TransportResult | ChannelAnswer]]]

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from mafalda.errors import DeadlineExceeded, MafaldaError
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry, RelayKey
-from mafalda.workers.peers.responses import Outcome
-from mafalda.workers.peers.session import PeerSession
+from mafalda.workers.peers.session.responses import Outcome
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
 
 #: Consumes a producer, given the relay that brings it (``None`` if it is on the peer's own worker).
