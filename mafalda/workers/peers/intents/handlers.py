@@ -1,8 +1,4 @@
-"""Which intent is done by what.
-
-What does not belong here: doing them (``transports``, ``producers``, ``consuming``, ``consumers``), order and
-answering (``peers``).
-"""
+"""The handler of each kind of intent."""
 
 from __future__ import annotations
 
@@ -14,32 +10,33 @@ from mafalda.contract.messages.events import PeerLeft
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import check_reply
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers import consumers, producers, transports
-from mafalda.workers.peers.consuming import consume, consume_data
-from mafalda.workers.peers.peer import Outcome, PeerActor, done
+from mafalda.workers.peers.intents import consumers, producers, transports
+from mafalda.workers.peers.intents.consume import consume, consume_data
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
 
 
-async def handle_intent(actor: PeerActor, entry: Entry) -> Outcome | None:
-    """Do one intent; None if its answer comes later.
+async def handle_intent(session: PeerSession, entry: Entry) -> Outcome | None:
+    """Do one intent; ``None`` if it is answered later.
 
     Raises:
-        MafaldaError: Why not.
+        MafaldaError: The intent cannot be done; its code is the reason that the client gets.
     """
     if entry.reply is not None:
         check_reply(entry.reply)
     handler = _HANDLERS[type(entry.message.data)]
-    return await handler(actor, entry.message.data, entry)
+    return await handler(session, entry.message.data, entry)
 
 
-async def _leave(actor: PeerActor, intent: intents.Leave, _: Entry) -> Outcome:
-    outcome = done(actor, intent, None)
-    outcome.events = producers.producers_closed(actor, None, "peer-left")
-    outcome.events.append(PeerLeft(peer=actor.peer, generation=actor.generation))
-    actor.finish()
+async def _leave(session: PeerSession, intent: intents.Leave, _: Entry) -> Outcome:
+    outcome = done(session.placement, intent, None)
+    outcome.events = producers.producers_closed(session, None, "peer-left")
+    outcome.events.append(PeerLeft(peer=session.peer, generation=session.generation))
+    session.remove_peer()
     return outcome
 
 
-_HANDLERS: dict[type[Payload], Callable[[PeerActor, Any, Entry], Awaitable[Outcome | None]]] = {
+_HANDLERS: dict[type[Payload], Callable[[PeerSession, Any, Entry], Awaitable[Outcome | None]]] = {
     intents.Leave: _leave,
     intents.CreateTransport: transports.create_transport,
     intents.ConnectTransport: transports.connect_transport,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mafalda.client.session.view import RoomView
 from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import PeerState, ProducerState, RoomState
-from mafalda.workers.peers.room_pages import snapshot
+from mafalda.workers.peers.room_pages import room_page
 
 PLACE = Place(server="s1", worker="s1-0-a")
 
@@ -29,11 +29,11 @@ def room_of(peers: int, producers: int, data_producers: int) -> RoomState:
 def test_the_pages_are_the_room(peers: int, producers: int, data_producers: int, page_bytes: int) -> None:
     room = room_of(peers, producers, data_producers)
     view = RoomView()
-    page = snapshot(room, 7, page_bytes=page_bytes)
+    page = room_page(room, 7, page_bytes=page_bytes)
     view.start(page)
     pages = 1
     while page.next is not None:
-        page = snapshot(room, 7, after=page.next, page_bytes=page_bytes)
+        page = room_page(room, 7, after=page.next, page_bytes=page_bytes)
         view.add(page)
         pages += 1
     assert set(view.peers) == set(room.peers)
@@ -45,13 +45,13 @@ def test_the_pages_are_the_room(peers: int, producers: int, data_producers: int,
 
 def test_a_page_goes_on_where_the_last_one_ended_though_that_one_is_gone() -> None:
     room = room_of(9, 0, 0)
-    page = snapshot(room, 7, page_bytes=300)
+    page = room_page(room, 7, page_bytes=300)
     assert page.next is not None
     del room.peers[page.peers[-1].peer]
-    rest = snapshot(room, 8, after=page.next)
+    rest = room_page(room, 8, after=page.next)
     seen = [peer.peer for peer in (*page.peers, *rest.peers)]
     assert seen == sorted(f"peer-{number}" for number in range(9))
 
 
 def test_a_room_that_is_not_known_is_empty() -> None:
-    assert snapshot(None, 3).peers == []
+    assert room_page(None, 3).peers == []

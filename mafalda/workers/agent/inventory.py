@@ -1,7 +1,7 @@
-"""What this server really has, asked of its workers and not of what we remember.
+"""What this server really has, by its workers' own dumps.
 
-An object that only we remember is left out; one that only a worker knows is listed under a peer of its own, so
-that a comparison with the log fails either way. What does not belong here: the comparison (``mafalda replay``).
+An object that only the agent has is left out; one that only a worker has is listed under a peer of its own. Either way
+a comparison with the log (``mafalda replay --verify``) fails, as it should.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import PeerInventory, RelayInventory, ServerInventory
 from mafalda.mediasoup import Router
 from mafalda.workers.core import Machine
-from mafalda.workers.peers.peer import PeerActor
-from mafalda.workers.relays.targets import Mirrors
+from mafalda.workers.peers.session.session import PeerSession
+from mafalda.workers.relays.target import RelayTarget
+from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
 
-#: The peer under which what nobody owns is listed.
+#: The peer under which objects without an owner are listed.
 ORPHANS = "_orphans"
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What one router says that it has, by the workers' own ids."""
+    """What one router has, by the worker's own ids."""
 
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
@@ -40,18 +41,18 @@ async def take_inventory(
     machine: Machine,
     supervisor: Supervisor,
     routers: Routers,
-    mirrors: Mirrors,
-    actors: Mapping[tuple[str, str], PeerActor],
+    relay_targets: RelayTargets,
+    sessions: Mapping[tuple[str, str], PeerSession],
     pipes: Iterable[str],
 ) -> ServerInventory:
     """Ask every router of every worker.
 
     Args:
-        machine: Knows up to where the log was acted on.
+        machine: The log sequence up to which the log was read.
         supervisor: The workers.
         routers: Their routers.
-        mirrors: The relays into them.
-        actors: The peers.
+        relay_targets: The relays into them.
+        sessions: The peers' sessions.
         pipes: Ids of the transports that are ends of pipes.
 
     Raises:
@@ -61,27 +62,11 @@ async def take_inventory(
     found = routers.all()
     dumps = await asyncio.gather(*(_see(router) for router in found.values()))
     seen = dict(zip(found, dumps, strict=True))
-    left = {key: set(pipes) for key in seen}  # ends of pipes are nobody's, and no orphans
-    peers = [_peer(actor, seen) for actor in actors.values() if not actor.is_over]
-    relays = [
-        RelayInventory(
-            room=mirror.key.room,
-            producer=mirror.key.producer,
-            data=mirror.order.data,
-            source=mirror.order.source,
-            target=mirror.order.target,
-        )
-        for mirror in mirrors.by_key.values()
-        if mirror.state == "open" and _has(seen.get((mirror.key.room, mirror.key.worker)), mirror.key.producer)
-    ]
-    for mirror in mirrors.by_key.values():
-        if it := seen.get((mirror.key.room, mirror.key.worker)):
-            it.producers.discard(mirror.key.producer)
-            it.data_producers.discard(mirror.key.producer)
+    peers = [_peer(session, seen) for session in sessions.values() if not session.is_over]
+    relays = _relays(relay_targets.by_key.values(), seen)
+    pipe_ids = frozenset(pipes)  # they have no owner, and are no orphans
     orphans = [
-        orphan
-        for (room, worker), it in seen.items()
-        if (orphan := _orphans(room, worker, it, left[room, worker])) is not None
+        orphan for (room, worker), it in seen.items() if (orphan := _orphans(room, worker, it, pipe_ids)) is not None
     ]
     return ServerInventory(
         server=machine.server,
@@ -113,35 +98,58 @@ def _pairs(value: Any) -> Iterable[tuple[str, list[str]]]:
     return [(item["key"], list(item["values"])) for item in value]
 
 
+def _relays(targets: Iterable[RelayTarget], seen: Mapping[tuple[str, str], _Seen]) -> list[RelayInventory]:
+    """The open relay targets that their routers have; those are then no orphans."""
+    found: list[RelayInventory] = []
+    for target in targets:
+        it = seen.get((target.key.room, target.key.worker))
+        if target.is_open and _has(it, target.key.producer):
+            order = target.order
+            found.append(
+                RelayInventory(
+                    room=order.room,
+                    producer=order.producer,
+                    data=order.data,
+                    source=order.source,
+                    target=order.target,
+                )
+            )
+        if it is not None:
+            it.producers.discard(target.key.producer)
+            it.data_producers.discard(target.key.producer)
+    return found
+
+
 def _has(seen: _Seen | None, producer: str) -> bool:
     return seen is not None and (producer in seen.producers or producer in seen.data_producers)
 
 
-def _peer(actor: PeerActor, seen: Mapping[tuple[str, str], _Seen]) -> PeerInventory:
+def _peer(session: PeerSession, seen: Mapping[tuple[str, str], _Seen]) -> PeerInventory:
     """What of a peer's objects its router has; those are then nobody else's."""
-    it = seen.get((actor.room, actor.place.worker), _Seen())
+    it = seen.get((session.room, session.place.worker), _Seen())
     return PeerInventory(
-        room=actor.room,
-        peer=actor.peer,
-        worker=actor.place.worker,
-        generation=actor.generation,
-        transports=_take(it.transports, {id: transport.id for id, transport in actor.transports.items()}),
-        producers=_take(it.producers, {id: id for id in actor.producers}),
+        room=session.room,
+        peer=session.peer,
+        worker=session.place.worker,
+        generation=session.generation,
+        transports=_take(it.transports, {id: transport.id for id, transport in session.objects.transports.items()}),
+        producers=_take(it.producers, {id: id for id in session.objects.producers}),
         consumers=sorted(
             [
-                *_take(it.consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
-                *_observed(actor, it),
+                *_take(it.consumers, {id: kept.consumer.id for id, kept in session.objects.consumers.items()}),
+                *_observed(session, it),
             ]
         ),
-        data_producers=_take(it.data_producers, {id: id for id in actor.data_producers}),
-        data_consumers=_take(it.data_consumers, {id: heard.consumer.id for id, heard in actor.consumers.items()}),
+        data_producers=_take(it.data_producers, {id: id for id in session.objects.data_producers}),
+        data_consumers=_take(
+            it.data_consumers, {id: kept.consumer.id for id, kept in session.objects.consumers.items()}
+        ),
     )
 
 
-def _observed(actor: PeerActor, it: _Seen) -> list[str]:
+def _observed(session: PeerSession, it: _Seen) -> list[str]:
     """The consumers that stand for what the peer's observers observe."""
-    observed = actor.guest.observed if actor.guest else {}
-    return [id for id, (observer, producer) in observed.items() if (producer, observer) in it.observed]
+    return [id for id, of in session.objects.observed.items() if (of.producer, of.observer) in it.observed]
 
 
 def _take(there: set[str], owned: Mapping[str, str]) -> list[str]:
@@ -150,7 +158,7 @@ def _take(there: set[str], owned: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _orphans(room: str, worker: str, it: _Seen, pipes: set[str]) -> PeerInventory | None:
+def _orphans(room: str, worker: str, it: _Seen, pipes: frozenset[str]) -> PeerInventory | None:
     transports = it.transports - pipes
     if not transports and not it.producers and not it.data_producers:
         return None  # consumers that are left are the pipes' own, or on an orphan transport
