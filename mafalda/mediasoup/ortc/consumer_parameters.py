@@ -19,8 +19,8 @@ from mafalda.media.rtp import (
     RtpParameters,
     RtxParameters,
 )
-from mafalda.mediasoup.endpoints.scalability import parse_scalability_mode
 from mafalda.mediasoup.ortc.match import find_match, is_rtx
+from mafalda.mediasoup.ortc.scalability import parse_scalability_mode
 from mafalda.mediasoup.ortc.ssrc import SsrcSource, random_ssrc
 from mafalda.mediasoup.ortc.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 from mafalda.mediasoup.ortc.validate import validate_rtp_capabilities

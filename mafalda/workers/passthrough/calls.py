@@ -25,9 +25,9 @@ from mafalda.contract.subjects import check_reply
 from mafalda.errors import InvalidParameters, MalformedMessage, NotFound
 from mafalda.media.rtp import RtpParameters, SctpStreamParameters
 from mafalda.mediasoup import Transport
+from mafalda.mediasoup.base.ids import unscoped
 from mafalda.mediasoup.codec.channel_json import from_json, to_json
-from mafalda.mediasoup.objects import raw
-from mafalda.mediasoup.objects.scopes import unscoped
+from mafalda.mediasoup.router import passthrough
 from mafalda.mediasoup.transports.direct_transport import DirectTransport
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.passthrough.addresses import map_listen_info, map_options
@@ -121,7 +121,7 @@ def accepted(guest: Guest, intent: Payload, answer: dict[str, Any], target: str 
 
 async def _create_transport(guest: Guest, intent: intents.CreateTransport, call: ChannelCall, _: Entry) -> Outcome:
     actor, house = guest.actor, guest.house
-    if call.method not in raw.TRANSPORTS:
+    if call.method not in passthrough.TRANSPORTS:
         raise MalformedMessage("this makes no transport", method=call.method)
     body = body_of(call)
     options = body.get("options")
@@ -133,7 +133,7 @@ async def _create_transport(guest: Guest, intent: intents.CreateTransport, call:
         infos = [map_listen_info(info, call.home, own, house.config) for info in from_json(call.listener.listen_infos)]
         await house.listeners.lease(call.listener.id, infos, actor.live, intent.transport)
         guest.leases[intent.transport] = call.listener.id
-    transport, answer = await raw.create_transport(actor.router, call.method, body)
+    transport, answer = await passthrough.create_transport(actor.router, call.method, body)
     guest.watch(transport)
     actor.transports[intent.transport] = transport
     if isinstance(transport, DirectTransport):
@@ -157,7 +157,7 @@ async def _produce(guest: Guest, intent: intents.Produce, call: ChannelCall, _: 
     transport = _transport(guest, intent.transport)
     claim(actor, intent.producer)
     try:
-        producer, answer = await raw.produce(transport, {**body_of(call), "producerId": intent.producer})
+        producer, answer = await passthrough.produce(transport, {**body_of(call), "producerId": intent.producer})
     except BaseException:
         actor.services.claimed.discard((actor.room, intent.producer))
         raise
@@ -186,7 +186,9 @@ async def _produce_data(guest: Guest, intent: intents.ProduceData, call: Channel
     transport = _transport(guest, intent.transport)
     claim(actor, intent.data_producer)
     try:
-        producer, answer = await raw.produce_data(transport, {**body_of(call), "dataProducerId": intent.data_producer})
+        producer, answer = await passthrough.produce_data(
+            transport, {**body_of(call), "dataProducerId": intent.data_producer}
+        )
     except BaseException:
         actor.services.claimed.discard((actor.room, intent.data_producer))
         raise
@@ -232,7 +234,7 @@ async def _open_consumer(guest: Guest, intent: intents.Consume, call: ChannelCal
     actor = guest.actor
     body = {**body_of(call), "consumerId": intent.consumer, "producerId": intent.producer}
     with Wanted(actor, intent.producer, intent.consumer, mirror, paused=intent.paused) as wanted:
-        consumer, answer = await raw.consume(_transport(guest, intent.transport), body)
+        consumer, answer = await passthrough.consume(_transport(guest, intent.transport), body)
         wanted.keep()
     score = consumer.score
     if mirror is None:
@@ -274,7 +276,7 @@ async def _open_data_consumer(
     actor = guest.actor
     body = {**body_of(call), "dataConsumerId": intent.data_consumer, "dataProducerId": intent.data_producer}
     with Wanted(actor, intent.data_producer, intent.data_consumer, mirror, paused=False) as wanted:
-        consumer, answer = await raw.consume_data(_transport(guest, intent.transport), body)
+        consumer, answer = await passthrough.consume_data(_transport(guest, intent.transport), body)
         wanted.keep()
     guest.watch(consumer)
     actor.adopt_consumer(intent.data_consumer, Heard(consumer, intent.data_producer, intent.transport, mirror))
@@ -344,8 +346,8 @@ async def perform(guest: Guest, call: ChannelCall) -> dict[str, Any]:
         MafaldaError: Why not.
     """
     actor, house = guest.actor, guest.house
-    if call.method in raw.OBSERVERS:
-        observer, answer = await raw.create_observer(actor.router, call.method, body_of(call))
+    if call.method in passthrough.OBSERVERS:
+        observer, answer = await passthrough.create_observer(actor.router, call.method, body_of(call))
         guest.watch(observer)
         guest.observers[observer.id] = observer
         return answer
@@ -364,7 +366,7 @@ async def perform(guest: Guest, call: ChannelCall) -> dict[str, Any]:
     entity = guest.find(call.handler)
     if entity is None:
         raise NotFound(f"Channel request handler with ID {call.handler} not found [method:{call.method}]")
-    answer = await raw.request(actor.live.worker, call.method, entity.channel_id, body_of(call))
+    answer = await actor.live.worker.request(call.method, entity.channel_id, body_of(call))
     return unscoped_dict(guest, answer)
 
 

@@ -19,10 +19,9 @@ from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.notices import ChannelNotices
 from mafalda.errors import BadInput, MafaldaError
 from mafalda.mediasoup import Consumer, DataProducer, Producer, RtpObserver
+from mafalda.mediasoup.base.entity import Entity
+from mafalda.mediasoup.base.ids import unscoped
 from mafalda.mediasoup.codec.channel_json import from_json
-from mafalda.mediasoup.objects import raw
-from mafalda.mediasoup.objects.entity import Entity
-from mafalda.mediasoup.objects.scopes import unscoped
 from mafalda.mediasoup.transports.direct_transport import DirectTransport
 from mafalda.workers.core.instructions import MirrorKey
 from mafalda.workers.passthrough.registry import Guests
@@ -59,7 +58,7 @@ class Guest:
             if self.inbox is not None and event != but:
                 self.house.tell(self.inbox, event, entity.id, unscoped(body, self.actor.router.scope))
 
-        raw.tap(entity, told)
+        entity.intercept_notifications(told)
 
     def watch_relayed(self, consumer: Consumer, key: MirrorKey) -> None:
         """As ``watch``, for a consumer of a mirror: the producer's score is shown as it is at its origin."""
@@ -109,7 +108,7 @@ class Guest:
         if notice.event == SEND and isinstance(entity, DataProducer):
             send(actor.services.beside, actor.room, actor.place.worker, entity, notice)
         elif entity is not None and isinstance(entity, _TELLABLE.get(notice.event, ())):
-            raw.notify(actor.live.worker, notice.event, entity.channel_id, from_json(notice.body))
+            actor.live.worker.notify(notice.event, entity.channel_id, from_json(notice.body))
 
     def _refuse(self, error: MafaldaError) -> None:
         log.warning("notice refused", action="notice_refused", peer_id=self.actor.peer, reason=str(error))

@@ -12,7 +12,6 @@ from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.messages.queries import QueryChannel
 from mafalda.errors import NotFound, NotJoined
-from mafalda.mediasoup.objects import raw
 from mafalda.workers.passthrough.calls import accepted, body_of, perform, unscoped_dict
 from mafalda.workers.passthrough.peer import Guest, guest_of
 from mafalda.workers.peers.peer import PeerActor
@@ -59,11 +58,11 @@ async def _read(guest: Guest, call: ChannelCall) -> dict[str, Any]:
         case "WEBRTCSERVER_DUMP":
             return await guest.house.listeners.dump(call.handler)
         case "WORKER_GET_RESOURCE_USAGE":
-            return await raw.request(actor.live.worker, call.method, "", None)
+            return await actor.live.worker.request(call.method)
         case method if method in _READS:
             entity = guest.find(call.handler)
             if entity is None:
                 raise NotFound(f"Channel request handler with ID {call.handler} not found [method:{method}]")
-            answer = await raw.request(actor.live.worker, method, entity.channel_id, body_of(call))
+            answer = await actor.live.worker.request(method, entity.channel_id, body_of(call))
             return unscoped_dict(guest, answer)
     return await perform(guest, call)

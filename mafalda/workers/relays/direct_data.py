@@ -9,7 +9,6 @@ from __future__ import annotations
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.mediasoup import DataProducer
 from mafalda.mediasoup.codec.channel_json import from_json
-from mafalda.mediasoup.objects import raw
 from mafalda.workers.relays.pipes import PipeKey
 from mafalda.workers.relays.sideband import Beside, Stop
 
@@ -23,7 +22,7 @@ def send(beside: Beside, room: str, worker: str, producer: DataProducer, notice:
     Raises:
         InvalidParameters: It is none.
     """
-    raw.send_data(producer, from_json(notice.body))
+    producer.send_body(from_json(notice.body))
     if not producer.paused:
         beside.tell(room, worker, notice)
 

@@ -238,8 +238,8 @@ async def test_what_nobody_waits_for_is_unmade(worker: Worker) -> None:
 
 
 async def test_a_worker_that_does_not_close_is_killed(worker_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mafalda.mediasoup.objects.worker.GRACEFUL_CLOSE_S", 0.1)
-    monkeypatch.setattr("mafalda.mediasoup.objects.worker.TERM_CLOSE_S", 0.1)
+    monkeypatch.setattr("mafalda.mediasoup.worker.worker.GRACEFUL_CLOSE_S", 0.1)
+    monkeypatch.setattr("mafalda.mediasoup.worker.worker.TERM_CLOSE_S", 0.1)
     async with create_worker(bin=worker_bin) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
     assert not psutil.pid_exists(worker.pid)
@@ -370,7 +370,7 @@ async def test_the_worker_dies_with_us(worker_bin: Path) -> None:
 
 async def test_unknown_ids_and_events(worker: Worker) -> None:
     with pytest.raises(NotFound):
-        await worker._channel.request("ROUTER_DUMP", "nobody")
+        await worker.request("ROUTER_DUMP", "nobody")
     with pytest.raises(InvalidParameters):
         worker.on("chicken", print)
 

@@ -9,8 +9,8 @@ import pytest
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.errors import InvalidParameters
+from mafalda.mediasoup.base.events import Emitter, Event
 from mafalda.mediasoup.errors import ObjectClosed, RequestTimeout
-from mafalda.mediasoup.objects.events import Emitter, Event
 
 
 class Base(Emitter):
