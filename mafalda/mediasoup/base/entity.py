@@ -45,8 +45,7 @@ class EntityContext:
 class Entity(Emitter):
     """An object inside the worker.
 
-    Methods without an underscore that say "for the driver" are called by other objects of the driver; applications
-    need none of them.
+    Methods documented as "For the driver" are called by other objects of the driver. Applications need none of them.
     """
 
     # Emitted last, whoever closed the object; carries the cause.

@@ -50,8 +50,8 @@ class Router(RouterBase):
         Args:
             listen_infos: Where it listens, best first.
             webrtc_server: Instead of ``listen_infos``.
-            id: None is a fresh UUID4.
-            enable_udp: Offer the WebRTC server's UDP candidates (``listen_infos`` say it themselves).
+            id: None: a new UUID4.
+            enable_udp: Offer the WebRTC server's UDP candidates (``listen_infos`` have their own protocols).
             enable_tcp: Offer the WebRTC server's TCP candidates.
             prefer_udp: Give the WebRTC server's UDP candidates the higher priority.
             prefer_tcp: Give the WebRTC server's TCP candidates the higher priority.
@@ -65,15 +65,7 @@ class Router(RouterBase):
             InvalidParameters: Both or neither of the first two, or something is malformed.
             WorkerRequestFailed: It cannot listen there, or no port is free.
         """
-        if (webrtc_server is None) == (listen_infos is None):
-            raise InvalidParameters("one of listen_infos and webrtc_server is needed")
-        listen: tuple[str, JsonObject]
-        if webrtc_server is not None:
-            method = "ROUTER_CREATE_WEBRTCTRANSPORT_WITH_SERVER"
-            listen = ("ListenServer", {"webRtcServerId": webrtc_server.id})
-        else:
-            method = "ROUTER_CREATE_WEBRTCTRANSPORT"
-            listen = ("ListenIndividual", {"listenInfos": listen_info_bodies(listen_infos or ())})
+        method, listen = _listen(listen_infos, webrtc_server)
         base = sctp_limits.base_options(enable_sctp=enable_sctp, is_data_channel=True)
         base["initialAvailableOutgoingBitrate"] = initial_available_outgoing_bitrate
         options = {
@@ -109,7 +101,7 @@ class Router(RouterBase):
         Args:
             listen_info: Where it listens.
             rtcp_listen_info: Where it listens for RTCP; switches ``rtcp_mux`` off.
-            id: None is a fresh UUID4.
+            id: None: a new UUID4.
             rtcp_mux: RTP and RTCP on one port.
             comedia: Take the endpoint's address from its first packet.
             enable_srtp: Encrypt with SRTP.
@@ -148,7 +140,7 @@ class Router(RouterBase):
 
         Args:
             listen_info: Where it listens.
-            id: None is a fresh UUID4.
+            id: None: a new UUID4.
             enable_rtx: Retransmit what is lost on the way; on both ends or on none.
             enable_srtp: Encrypt; on both ends or on none.
             enable_sctp: Take data producers.
@@ -214,7 +206,7 @@ class Router(RouterBase):
             max_entries: How many of the loudest producers an event holds.
             threshold: Producers below this level are silent, in dBvo: -127 to 0.
             interval: How often, in milliseconds.
-            id: None is a fresh UUID4.
+            id: None: a new UUID4.
             app_data: The application's own.
 
         Raises:
@@ -244,3 +236,17 @@ class Router(RouterBase):
         body = {"rtpObserverId": new_id(id), "options": options}
         observer, _ = await self.make_observer(kind, method, body, app_data)
         return observer
+
+
+def _listen(
+    listen_infos: Sequence[AnyListenInfo] | None, webrtc_server: WebRtcServer | None
+) -> tuple[str, tuple[str, JsonObject]]:
+    """The method that creates a WebRTC transport, and the union with its addresses."""
+    if (webrtc_server is None) == (listen_infos is None):
+        raise InvalidParameters("one of listen_infos and webrtc_server is needed")
+    if webrtc_server is not None:
+        return "ROUTER_CREATE_WEBRTCTRANSPORT_WITH_SERVER", ("ListenServer", {"webRtcServerId": webrtc_server.id})
+    return "ROUTER_CREATE_WEBRTCTRANSPORT", (
+        "ListenIndividual",
+        {"listenInfos": listen_info_bodies(listen_infos or ())},
+    )

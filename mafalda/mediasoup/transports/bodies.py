@@ -68,7 +68,7 @@ def consume_body(
     ignore_dtx: bool,
     pipe: bool,
 ) -> Body:
-    """``TRANSPORT_CONSUME``: what the endpoint gets, and of which of the producer's encodings."""
+    """``TRANSPORT_CONSUME``: the endpoint's parameters, and the producer's encodings."""
     encodings = producer.consumable_rtp_parameters.encodings
     return {
         "consumerId": consumer_id,
@@ -132,7 +132,7 @@ def stream_parameters(
     max_packet_life_time: int | None,
     max_retransmits: int | None,
 ) -> Body:
-    """A data consumer's stream parameters: the data producer's, unless the consumer wants others."""
+    """A data consumer's stream parameters: the data producer's, with what the data consumer changes."""
     source = data_producer.sctp_stream_parameters
     stream: Body = source.to_json_dict() if source is not None else {"ordered": True}
     stream["streamId"] = stream_id

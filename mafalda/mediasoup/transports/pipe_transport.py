@@ -62,18 +62,18 @@ class PipeTransport(Transport):
         paused: bool = False,
         **unused: Any,
     ) -> Consumer:
-        """Send a producer of the same router, all its layers, to the other pipe.
+        """Create a consumer that sends a producer of the same router, with all its layers, to the other pipe.
 
-        What the far end can receive does not matter: it is a router. ``produce`` there with the consumer's kind
+        The far end is a router, so its capabilities do not matter. ``produce`` there with the consumer's kind
         and RTP parameters, and the same producer id.
 
         Args:
-            producer_id: Which one.
-            id: Of the consumer; None is a fresh UUID4.
+            producer_id: Of the producer.
+            id: Of the consumer; None: a new UUID4.
             app_data: The application's own.
             rtp_capabilities: Unused.
             paused: Whether it starts paused.
-            unused: The other options of ``Transport.consume``, which mean nothing on a pipe.
+            unused: The other options of ``Transport.consume``; they have no effect on a pipe.
 
         Raises:
             NotFound: The router has no such producer.

@@ -62,38 +62,30 @@ class Transport(TransportBase):
         mapped_ssrcs: Sequence[int] | None = None,
         app_data: Mapping[str, Any] | None = None,
     ) -> Producer:
-        """Let media into the router.
+        """Create a producer: receive media from the endpoint into the router.
 
         Args:
             kind: Audio or video.
-            rtp_parameters: What the endpoint sends.
-            id: Of the producer; None is a fresh UUID4.
+            rtp_parameters: Of what the endpoint sends.
+            id: Of the producer; None: a new UUID4.
             paused: Whether it starts paused.
-            key_frame_request_delay: After a key frame was asked for, do not ask again for this long, in ms.
-            enable_mediasoup_packet_id_header_extension: Number the packets for mediasoup's own use.
-            rtp_mapping: How it is to be mapped, whatever the router's capabilities are; None: as they say.
+            key_frame_request_delay: Shortest time between two requests for a key frame, in milliseconds.
+            enable_mediasoup_packet_id_header_extension: Add mediasoup's packet id to each packet.
+            rtp_mapping: The mapping, whatever the router's capabilities are; None: computed from them.
             mapped_ssrcs: SSRCs under which the router's consumers know the encodings, one for each; None: random
                 ones. A relay passes the pipe consumer's, so that they are the origin's in every router.
             app_data: The application's own.
 
         Raises:
             InvalidParameters: They are malformed.
-            AlreadyExists: The id is taken.
+            AlreadyExists: The id is in use.
             UnsupportedError: The router cannot take them.
         """
         self._check_open()
         if kind not in ("audio", "video"):
             raise InvalidParameters("kind must be audio or video")
         parameters = self._with_cname(ortc.validate_rtp_parameters(rtp_parameters))
-        if rtp_mapping is None:
-            capabilities = self._router_context.rtp_capabilities
-            mapping = ortc.get_producer_rtp_parameters_mapping(parameters, capabilities)
-        else:
-            mapping = rtp_mapping
-            capabilities = ortc.capabilities_of_mapping(kind, parameters, mapping)
-        if mapped_ssrcs is not None:
-            mapping = with_mapped_ssrcs(mapping, mapped_ssrcs)
-        consumable = ortc.get_consumable_rtp_parameters(kind, parameters, capabilities, mapping)
+        mapping, consumable = self._map(kind, parameters, rtp_mapping, mapped_ssrcs)
         body = produce_body(
             new_id(id),
             kind,
@@ -126,12 +118,12 @@ class Transport(TransportBase):
         pipe: bool = False,
         app_data: Mapping[str, Any] | None = None,
     ) -> Consumer:
-        """Send a producer of the same router to the endpoint.
+        """Create a consumer: send a producer of the same router to the endpoint.
 
         Args:
-            producer_id: Which one.
+            producer_id: Of the producer.
             rtp_capabilities: What the endpoint can receive.
-            id: Of the consumer; None is a fresh UUID4.
+            id: Of the consumer; None: a new UUID4.
             paused: Whether it starts paused; recommended for video, until the endpoint is ready.
             mid: Of the media section; None is the next number.
             preferred_layers: For simulcast and SVC.
@@ -143,7 +135,7 @@ class Transport(TransportBase):
         Raises:
             NotFound: The router has no such producer.
             InvalidParameters: Something is malformed.
-            AlreadyExists: The id is taken.
+            AlreadyExists: The id is in use.
             UnsupportedError: The endpoint cannot receive it.
         """
         self._check_open()
@@ -172,19 +164,19 @@ class Transport(TransportBase):
         paused: bool = False,
         app_data: Mapping[str, Any] | None = None,
     ) -> DataProducer:
-        """Let messages into the router.
+        """Create a data producer: receive messages from the endpoint into the router.
 
         Args:
             sctp_stream_parameters: Of the endpoint's stream; ignored on a direct transport.
             label: Of the data channel.
             protocol: Of the data channel.
-            id: Of the data producer; None is a fresh UUID4.
+            id: Of the data producer; None: a new UUID4.
             paused: Whether it starts paused.
             app_data: The application's own.
 
         Raises:
             InvalidParameters: They are missing or malformed.
-            AlreadyExists: The id is taken.
+            AlreadyExists: The id is in use.
             WorkerRequestFailed: The transport has no SCTP.
         """
         self._check_open()
@@ -209,22 +201,22 @@ class Transport(TransportBase):
         subchannels: Sequence[int] = (),
         app_data: Mapping[str, Any] | None = None,
     ) -> DataConsumer:
-        """Send a data producer of the same router to the endpoint.
+        """Create a data consumer: send a data producer of the same router to the endpoint.
 
         Args:
-            data_producer_id: Which one.
+            data_producer_id: Of the producer.
             ordered: Whether messages keep their order; None: as the data producer's stream.
-            max_packet_life_time: Milliseconds after which a message is given up; makes it unordered.
-            max_retransmits: How often a message is sent again; makes it unordered.
-            id: Of the data consumer; None is a fresh UUID4.
+            max_packet_life_time: Milliseconds after which a message is not sent any more; makes the stream unordered.
+            max_retransmits: How often a message is retransmitted; makes the stream unordered.
+            id: Of the data consumer; None: a new UUID4.
             paused: Whether it starts paused.
-            subchannels: That it listens to; empty: everything that is sent to all.
+            subchannels: Its subchannels; empty: only messages without subchannels.
             app_data: The application's own.
 
         Raises:
             NotFound: The router has no such data producer.
             InvalidParameters: Something is malformed.
-            AlreadyExists: The id is taken.
+            AlreadyExists: The id is in use.
             WorkerRequestFailed: The transport has no SCTP, or no stream is free.
         """
         self._check_open()
@@ -250,8 +242,22 @@ class Transport(TransportBase):
     def _data_type(self) -> DataType:
         return "direct" if self.type == "direct" else "sctp"
 
+    def _map(
+        self, kind: MediaKind, parameters: RtpParameters, given: RtpMapping | None, ssrcs: Sequence[int] | None
+    ) -> tuple[RtpMapping, RtpParameters]:
+        """A producer's mapping and its consumable RTP parameters."""
+        if given is None:
+            capabilities = self._router_context.rtp_capabilities
+            mapping = ortc.get_producer_rtp_parameters_mapping(parameters, capabilities)
+        else:
+            capabilities = ortc.capabilities_of_mapping(kind, parameters, given)
+            mapping = given
+        if ssrcs is not None:
+            mapping = with_mapped_ssrcs(mapping, ssrcs)
+        return mapping, ortc.get_consumable_rtp_parameters(kind, parameters, capabilities, mapping)
+
     def _with_cname(self, parameters: RtpParameters) -> RtpParameters:
-        """Give encodings and the CNAME that the worker wants: one per transport, but each its own on a pipe."""
+        """Add what the worker requires: encodings, and a CNAME, one per transport, on a pipe one per producer."""
         cname = parameters.rtcp.cname
         if self.type == "pipe":
             cname = cname or uuid.uuid4().hex[:8]

@@ -73,23 +73,17 @@ async def create_worker(
     Raises:
         WorkerStartFailed: There is no mediasoup-worker, or it did not start.
         WorkerSettingsRefused: It refuses these settings.
-        WorkerVersionMismatch: It was built for another version of the library.
+        WorkerVersionMismatch: It got no version from the environment.
     """
-    command = [
-        *_program(bin),
-        f"--logLevel={log_level}",
-        *(f"--logTag={tag}" for tag in log_tags),
-        *_option("rtcMinPort", rtc_min_port),
-        *_option("rtcMaxPort", rtc_max_port),
-        *_option("dtlsCertificateFile", dtls_certificate_file),
-        *_option("dtlsPrivateKeyFile", dtls_private_key_file),
-        *_option("libwebrtcFieldTrials", libwebrtc_field_trials),
-    ]
-    full_environment = {
-        "MEDIASOUP_VERSION": MEDIASOUP_VERSION,
-        **(os.environ if environment is None else environment),
+    options = {
+        "rtcMinPort": rtc_min_port,
+        "rtcMaxPort": rtc_max_port,
+        "dtlsCertificateFile": dtls_certificate_file,
+        "dtlsPrivateKeyFile": dtls_private_key_file,
+        "libwebrtcFieldTrials": libwebrtc_field_trials,
     }
-    worker = await _start(command, full_environment, request_timeout_s, start_timeout_s, app_data)
+    command = [*_program(bin), f"--logLevel={log_level}", *(f"--logTag={tag}" for tag in log_tags), *_given(options)]
+    worker = await _start(command, environment, request_timeout_s, start_timeout_s, app_data)
     try:
         yield worker
     finally:
@@ -98,12 +92,13 @@ async def create_worker(
 
 async def _start(
     command: Sequence[str],
-    environment: Mapping[str, str],
+    environment: Mapping[str, str] | None,
     request_timeout_s: float,
     start_timeout_s: float,
     app_data: Mapping[str, Any] | None,
 ) -> Worker:
-    process = spawn(command, environment)
+    inherited = os.environ if environment is None else environment
+    process = spawn(command, {"MEDIASOUP_VERSION": MEDIASOUP_VERSION, **inherited})
 
     def broken(_: FramingError) -> None:
         process.send_signal(signal.SIGKILL)
@@ -142,13 +137,13 @@ async def _reap(process: WorkerProcess) -> None:
 def _start_error(process: WorkerProcess, command: Sequence[str], timeout_s: float) -> Exception:
     details: dict[str, Any] = {"command": command[0], "last_words": " | ".join(process.last_lines)}
     if not process.exited.done():
-        return RequestTimeout("the worker did not say that it runs", timeout_s=timeout_s, **details)
+        return RequestTimeout("the worker did not send WORKER_RUNNING", timeout_s=timeout_s, **details)
     status: ExitStatus = process.exited.result()
     details |= status._asdict()
     if status.exit_code == EXIT_SETTINGS:
         return WorkerSettingsRefused("the worker refuses these settings", **details)
     if status.exit_code == EXIT_VERSION:
-        return WorkerVersionMismatch("the worker was not told its version", **details)
+        return WorkerVersionMismatch("the worker got no version", **details)
     return WorkerStartFailed("the worker ended while it started", **details)
 
 
@@ -165,5 +160,5 @@ def _program(bin: str | Path | Sequence[str] | None) -> list[str]:
     return [str(found)]
 
 
-def _option(name: str, value: object) -> list[str]:
-    return [] if value is None else [f"--{name}={value}"]
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]

@@ -139,7 +139,7 @@ class Worker(Emitter):
 
         Raises:
             InvalidParameters: Something is malformed.
-            AlreadyExists: The id is taken.
+            AlreadyExists: The id is in use.
             WorkerRequestFailed: It cannot listen there.
         """
         server_id = new_id(id)
@@ -163,14 +163,14 @@ class Worker(Emitter):
 
         Args:
             media_codecs: What producers may send.
-            id: None is a fresh UUID4.
+            id: None: a new UUID4.
             scope: Appended to the ids of its producers inside the worker, where an id may be used only once over all
                 routers; empty: nothing.
             app_data: The application's own.
 
         Raises:
             InvalidParameters: Something is malformed.
-            AlreadyExists: The id is taken.
+            AlreadyExists: The id is in use.
             UnsupportedError: mediasoup does not know a codec.
         """
         capabilities = ortc.generate_router_rtp_capabilities(media_codecs)
