@@ -30,6 +30,8 @@ from mafalda.mediasoup.errors import (
     WorkerRequestFailed,
 )
 
+# The greatest id of a request; the next one after it is 1.
+LAST_REQUEST_ID = 2**32 - 1
 # Most bytes that may wait to be written when a notification is sent; requests are bounded by their deadline.
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
 _LOG_LEVELS = {"D": "debug", "W": "warning", "E": "error", "X": "info"}
@@ -81,7 +83,7 @@ class Channel:
         self._on_broken = on_broken
         self._writer: Writer | None = None
         self._reader = FrameReader()
-        self._next_id = 0
+        self._last_id = 0
         self._pending: dict[int, _PendingRequest] = {}
         self._ended: MafaldaError | None = None
         self._loop = asyncio.get_running_loop()
@@ -149,8 +151,7 @@ class Channel:
         writer = self._open_writer()
         if creates is not None and creates in self._handlers:
             raise AlreadyExists("the worker has an object with this id already", id=creates)
-        self._next_id = self._next_id % (2**32 - 1) + 1
-        id_ = self._next_id
+        id_ = self._last_id = self._last_id % LAST_REQUEST_ID + 1
         data = frame(messages.encode_request(id_, method, handler_id, body))
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         deadline = self._loop.call_later(self._request_timeout_s, self._expire, id_)
