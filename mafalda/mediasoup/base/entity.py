@@ -122,7 +122,7 @@ class Entity(Emitter):
         self._channel.subscribe(self._id, self._on_notification)
 
     def intercept_notifications(self, listener: Callable[[str, JsonObject], None]) -> None:
-        """For the driver: call ``listener`` with each notification, before the object itself handles it.
+        """Call ``listener`` with each notification, before the object itself handles it, for passthrough.
 
         None is missed if it is called before the first ``await`` after the object was created.
         """

@@ -68,7 +68,7 @@ class DataProducer(Pausable, DataEndpoint):
         self.send_body(body)
 
     def send_body(self, body: Mapping[str, Any] | None) -> None:
-        """For the driver: send a message as a ``DATAPRODUCER_SEND`` body, whoever wrote it.
+        """Send a message as a ``DATAPRODUCER_SEND`` body that another library wrote, for passthrough.
 
         Raises:
             InvalidParameters: The body does not fit the schema.

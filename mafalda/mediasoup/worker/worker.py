@@ -87,7 +87,7 @@ class Worker(Emitter):
         return self._channel.pending_requests
 
     async def request(self, method: str, handler_id: str = "", body: Mapping[str, Any] | None = None) -> JsonObject:
-        """For the driver: send any request as it is, and wait for the answer's body.
+        """Send any request as it is, for passthrough, and wait for the answer's body.
 
         Args:
             method: mediasoup's name of it, such as ``ROUTER_DUMP``.
@@ -102,7 +102,7 @@ class Worker(Emitter):
         return await self._channel.request(method, handler_id, body)
 
     def notify(self, event: str, handler_id: str = "", body: Mapping[str, Any] | None = None) -> None:
-        """For the driver: send any notification as it is.
+        """Send any notification as it is, for passthrough.
 
         Raises:
             InvalidParameters: The body does not fit the schema.
@@ -184,7 +184,7 @@ class Worker(Emitter):
         return router
 
     async def close(self) -> None:
-        """Close everything in it, end the process, wait until it is gone. May be called again."""
+        """Close everything in the worker, stop the process and wait for its exit. May be called again."""
         if not self._closed:
             self._channel.notify("WORKER_CLOSE")
             self._end(WorkerClosed("the worker was closed", worker_pid=self.pid))
@@ -193,7 +193,7 @@ class Worker(Emitter):
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(), name=f"mediasoup-worker {self.pid} stop")
         await finish(self._stopping)
-        # Here and not in that task: a callback may be what closes the worker.
+        # Not in that task: a callback may call ``close``, and the task would wait for itself.
         await self._channel.tasks.close(_CALLBACK_GRACE_S)
 
     def watch(self) -> None:
