@@ -77,7 +77,7 @@ class VirtualWorker:
         self._fleet: Fleet | None = None
         self._homes: set[Home] = set()
         self._home_gone = asyncio.Event()
-        self._early: list[worker_side.Request | worker_side.Told] = []
+        self._early: list[worker_side.Request | worker_side.Notification] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._creating: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Open], None]] = {
@@ -123,8 +123,8 @@ class VirtualWorker:
         else:
             self._take(message)
 
-    def _take(self, message: worker_side.Request | worker_side.Told) -> None:
-        if isinstance(message, worker_side.Told):
+    def _take(self, message: worker_side.Request | worker_side.Notification) -> None:
+        if isinstance(message, worker_side.Notification):
             self._told(message)
             return
         request = Open(message, self._send)
@@ -147,7 +147,7 @@ class VirtualWorker:
             log.exception("internal error", action="internal_error", method=message.method)
             request.refuse(failed(f"internal error: {type(error).__name__}"))
 
-    def _told(self, told: worker_side.Told) -> None:
+    def _told(self, told: worker_side.Notification) -> None:
         if told.event == "WORKER_CLOSE":
             self._on_close()
             return
@@ -192,7 +192,7 @@ class VirtualWorker:
 
     def _tell(self, handler: str, event: str, body: dict[str, Any] | None = None) -> None:
         try:
-            self._send(worker_side.encode_told(event, handler, body))
+            self._send(worker_side.encode_notification(event, handler, body))
         except InvalidParameters as error:
             log.warning("notification not understood", action="notice_odd", name=event, reason=str(error))
 

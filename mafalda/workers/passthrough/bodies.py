@@ -8,8 +8,8 @@ from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import ChannelAnswer
 from mafalda.errors import InvalidParameters
+from mafalda.mediasoup.base.ids import unscoped
 from mafalda.mediasoup.codec.channel_json import from_json, to_json
-from mafalda.mediasoup.objects.scopes import unscoped
 from mafalda.workers.peers.session.session import PeerSession
 
 

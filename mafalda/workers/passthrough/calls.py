@@ -11,7 +11,7 @@ from typing import Any
 from mafalda.contract.messages import intents
 from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.errors import MalformedMessage, NotFound
-from mafalda.mediasoup.objects import raw
+from mafalda.mediasoup.router import passthrough
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.passthrough.bodies import body_of, channel_answer, with_public_ids
 from mafalda.workers.passthrough.creation import create_webrtc_server
@@ -77,7 +77,7 @@ async def request_channel(
 
 
 async def _call(peer: PassthroughPeer, call: ChannelCall) -> dict[str, Any]:
-    if call.method in raw.OBSERVERS:
+    if call.method in passthrough.OBSERVERS:
         return await create_observer(peer, call)
     if call.method == "WORKER_CREATE_WEBRTCSERVER":
         await create_webrtc_server(peer, call)
@@ -97,5 +97,5 @@ async def request_object(session: PeerSession, call: ChannelCall) -> dict[str, A
     entity = session.objects.find(call.handler)
     if entity is None:
         raise NotFound(f"Channel request handler with ID {call.handler} not found [method:{call.method}]")
-    answer = await raw.request(session.live.worker, call.method, entity.channel_id, body_of(call))
+    answer = await session.live.worker.request(call.method, entity.channel_id, body_of(call))
     return with_public_ids(session, answer)

@@ -16,7 +16,7 @@ from mafalda.contract.messages.results import ChannelAnswer
 from mafalda.errors import InvalidParameters, MalformedMessage
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
 from mafalda.mediasoup.codec.channel_json import from_json
-from mafalda.mediasoup.objects import raw
+from mafalda.mediasoup.router import passthrough
 from mafalda.mediasoup.transports.direct_transport import DirectTransport
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.passthrough.addresses import map_listen_info, map_options
@@ -46,7 +46,7 @@ async def create_transport(
     session = peer.session
 
     async def make() -> tuple[Transport, ChannelAnswer]:
-        if call.method not in raw.TRANSPORTS:
+        if call.method not in passthrough.TRANSPORTS:
             raise MalformedMessage("this makes no transport", method=call.method)
         body = body_of(call)
         options = body.get("options")
@@ -58,7 +58,7 @@ async def create_transport(
             infos = [map_listen_info(info, call.home, own, config) for info in from_json(shared.listen_infos)]
             await peer.webrtc_servers.lease(shared.id, infos, session.live, intent.transport)
             peer.leased[intent.transport] = shared.id
-        transport, answer = await raw.create_transport(session.router, call.method, body)
+        transport, answer = await passthrough.create_transport(session.router, call.method, body)
         peer.forward_notifications(transport)
         return transport, channel_answer(session, intent, answer, intent.transport)
 
@@ -94,7 +94,7 @@ async def produce(peer: PassthroughPeer, intent: intents.Produce, call: ChannelC
     transport = peer.session.objects.transport(intent.transport)
 
     async def make() -> tuple[Producer, ChannelAnswer]:
-        producer, answer = await raw.produce(transport, {**body_of(call), "producerId": intent.producer})
+        producer, answer = await passthrough.produce(transport, {**body_of(call), "producerId": intent.producer})
         peer.forward_notifications(producer)
         return producer, channel_answer(peer.session, intent, answer)
 
@@ -107,7 +107,7 @@ async def produce_data(peer: PassthroughPeer, intent: intents.ProduceData, call:
 
     async def make() -> tuple[DataProducer, ChannelAnswer]:
         body = {**body_of(call), "dataProducerId": intent.data_producer}
-        producer, answer = await raw.produce_data(transport, body)
+        producer, answer = await passthrough.produce_data(transport, body)
         peer.forward_notifications(producer)
         return producer, channel_answer(peer.session, intent, answer)
 
@@ -123,7 +123,7 @@ async def consume(peer: PassthroughPeer, intent: intents.Consume, call: ChannelC
 
     async def make(relay: RelayTarget | None) -> tuple[Consumer, ChannelAnswer]:
         body = {**body_of(call), "consumerId": intent.consumer, "producerId": intent.producer}
-        consumer, answer = await raw.consume(session.objects.transport(intent.transport), body)
+        consumer, answer = await passthrough.consume(session.objects.transport(intent.transport), body)
         if relay is None:
             peer.forward_notifications(consumer)
         else:
@@ -150,7 +150,7 @@ async def consume_data(
 
     async def make(_: RelayTarget | None) -> tuple[DataConsumer, ChannelAnswer]:
         body = {**body_of(call), "dataConsumerId": intent.data_consumer, "dataProducerId": intent.data_producer}
-        consumer, answer = await raw.consume_data(session.objects.transport(intent.transport), body)
+        consumer, answer = await passthrough.consume_data(session.objects.transport(intent.transport), body)
         peer.forward_notifications(consumer)
         return consumer, channel_answer(session, intent, answer)
 

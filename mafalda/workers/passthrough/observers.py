@@ -13,7 +13,7 @@ from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.contract.messages.results import ConsumeResult
 from mafalda.errors import NotFound
 from mafalda.media.rtp import RtpParameters
-from mafalda.mediasoup.objects import raw
+from mafalda.mediasoup.router import passthrough
 from mafalda.workers.passthrough.bodies import body_of, channel_answer
 from mafalda.workers.passthrough.peer import PassthroughPeer
 from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, withdraw_demand
@@ -25,7 +25,7 @@ from mafalda.workers.relays.target import RelayTarget
 
 async def create_observer(peer: PassthroughPeer, call: ChannelCall) -> dict[str, Any]:
     """Create an RTP observer; returns the worker's answer."""
-    observer, answer = await raw.create_observer(peer.session.router, call.method, body_of(call))
+    observer, answer = await passthrough.create_observer(peer.session.router, call.method, body_of(call))
     peer.forward_notifications(observer)
     peer.session.objects.add_observer(observer.id, observer)
     return answer

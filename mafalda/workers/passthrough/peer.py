@@ -15,9 +15,8 @@ from mafalda.contract.messages.notices import ChannelNotices
 from mafalda.contract.reading import read_message
 from mafalda.errors import BadInput, MafaldaError
 from mafalda.mediasoup import Consumer, DataProducer, Producer
+from mafalda.mediasoup.base.entity import Entity
 from mafalda.mediasoup.codec.channel_json import from_json
-from mafalda.mediasoup.objects import raw
-from mafalda.mediasoup.objects.entity import Entity
 from mafalda.mediasoup.transports.direct_transport import DirectTransport
 from mafalda.workers.passthrough.application import ApplicationNotices
 from mafalda.workers.passthrough.bodies import with_public_ids
@@ -76,7 +75,7 @@ class PassthroughPeer:
             if event != but:
                 self._send(event, entity.id, with_public_ids(self.session, body))
 
-        raw.tap(entity, forward)
+        entity.intercept_notifications(forward)
 
     def forward_relayed_consumer(self, consumer: Consumer, scores: OriginScores) -> None:
         """As ``forward_notifications``, for a consumer of a relay: with its producer's score at the origin."""
@@ -136,7 +135,7 @@ class PassthroughPeer:
         if notice.event == SEND and isinstance(entity, DataProducer):
             send(self._sideband, session.room, session.place.worker, entity, notice)
         elif entity is not None and isinstance(entity, _ACCEPTED.get(notice.event, ())):
-            raw.notify(session.live.worker, notice.event, entity.channel_id, from_json(notice.body))
+            session.live.worker.notify(notice.event, entity.channel_id, from_json(notice.body))
 
     def _log_refused(self, error: MafaldaError) -> None:
         log.warning("notice refused", action="notice_refused", peer_id=self.session.peer, reason=str(error))

@@ -10,7 +10,6 @@ from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.queries import QueryChannel
 from mafalda.contract.reading import read_message
 from mafalda.errors import MalformedMessage
-from mafalda.mediasoup.objects import raw
 from mafalda.workers.passthrough.bodies import channel_answer
 from mafalda.workers.passthrough.calls import PRIVATE_WRITES, READS, request_object
 from mafalda.workers.passthrough.registry import PassthroughPeers
@@ -44,7 +43,7 @@ async def _answer(peers: PassthroughPeers, session: PeerSession, call: ChannelCa
         case "WEBRTCSERVER_DUMP":
             return await peers.webrtc_servers.dump(call.handler)
         case "WORKER_GET_RESOURCE_USAGE":
-            return await raw.request(session.live.worker, call.method, "", None)
+            return await session.live.worker.request(call.method, "", None)
         case method if method in READS:
             return await request_object(session, call)
         case method if method in PRIVATE_WRITES:

@@ -15,7 +15,6 @@ from typing import Any
 
 from mafalda.errors import AlreadyExists, MafaldaError, NotFound
 from mafalda.mediasoup.errors import WorkerRequestFailed
-from mafalda.mediasoup.objects import raw
 from mafalda.workers.passthrough.addresses import Info, any_port
 from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
 
@@ -127,7 +126,7 @@ class SharedWebRtcServers:
         self._forget_dead(shared)
         merged: dict[str, Any] = {"id": id}
         for found in list(shared.instances.values()):
-            dump = await raw.request(found.live.worker, "WEBRTCSERVER_DUMP", id, None)
+            dump = await found.live.worker.request("WEBRTCSERVER_DUMP", id, None)
             for key, value in dump.items():
                 if isinstance(value, list):
                     merged.setdefault(key, []).extend(value)
@@ -153,13 +152,13 @@ class SharedWebRtcServers:
 
     async def _open(self, shared: _Shared, id: str, infos: list[Info], live: LiveWorker, *, exact: bool) -> None:
         body = {"webRtcServerId": id, "listenInfos": infos}
-        await raw.request(live.worker, "WORKER_CREATE_WEBRTCSERVER", "", body)
+        await live.worker.request("WORKER_CREATE_WEBRTCSERVER", "", body)
         shared.instances[live.id] = _Instance(live, exact)
 
     async def _close(self, shared: _Shared, id: str, worker: str) -> None:
         found = shared.instances.pop(worker)
         try:
-            await raw.request(found.live.worker, "WORKER_WEBRTCSERVER_CLOSE", "", {"webRtcServerId": id})
+            await found.live.worker.request("WORKER_WEBRTCSERVER_CLOSE", "", {"webRtcServerId": id})
         except MafaldaError:
             return  # it closed with its worker
 

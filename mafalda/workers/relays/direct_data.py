@@ -9,7 +9,6 @@ from __future__ import annotations
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.mediasoup import DataProducer
 from mafalda.mediasoup.codec.channel_json import from_json
-from mafalda.mediasoup.objects import raw
 from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.relays.sideband import RelaySideband
 
@@ -23,7 +22,7 @@ def send(sideband: RelaySideband, room: str, worker: str, producer: DataProducer
     Raises:
         InvalidParameters: The notice has no message.
     """
-    raw.send_data(producer, from_json(notice.body))
+    producer.send_body(from_json(notice.body))
     if not producer.paused:
         sideband.forward(room, worker, notice)
 

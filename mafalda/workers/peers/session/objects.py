@@ -18,7 +18,7 @@ from mafalda.mediasoup import (
     Transport,
     WebRtcTransport,
 )
-from mafalda.mediasoup.objects.entity import Entity
+from mafalda.mediasoup.base.entity import Entity
 from mafalda.workers.peers.session.placement import PeerPlacement
 from mafalda.workers.relays.target import RelayTarget
 

@@ -1,16 +1,13 @@
-"""Tells how loud the audio producers are that it observes.
-
-What does not belong here: what both observers do (``rtp_observer``).
-"""
+"""The RTP observer that emits how loud its audio producers are."""
 
 from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
+from mafalda.mediasoup.base.entity import JsonObject
+from mafalda.mediasoup.base.events import Event
 from mafalda.mediasoup.endpoints.producer import Producer
-from mafalda.mediasoup.objects.entity import JsonObject
-from mafalda.mediasoup.objects.events import Event
-from mafalda.mediasoup.observers.rtp_observer import RtpObserver
+from mafalda.mediasoup.router.rtp_observer import RtpObserver
 
 
 class Volume(NamedTuple):
@@ -21,7 +18,7 @@ class Volume(NamedTuple):
 
 
 class AudioLevelObserver(RtpObserver):
-    """Made by ``router.create_audio_level_observer``."""
+    """Created by ``router.create_audio_level_observer``."""
 
     VOLUMES: ClassVar = Event[tuple[Volume, ...]]("volumes")
     SILENCE: ClassVar = Event[None]("silence")
@@ -31,9 +28,10 @@ class AudioLevelObserver(RtpObserver):
     def _on_notification(self, event: str, body: JsonObject) -> None:
         match event:
             case "AUDIOLEVELOBSERVER_VOLUMES":
-                found = [(self._router.get_producer(item["producerId"]), item["volume"]) for item in body["volumes"]]
+                producers = self._router_context.producers
+                found = [(producers.get(item["producerId"]), item["volume"]) for item in body["volumes"]]
                 volumes = tuple(Volume(producer, volume) for producer, volume in found if producer is not None)
-                if volumes:  # else they closed meanwhile
+                if volumes:  # empty: they closed meanwhile
                     self._emit(self.VOLUMES, volumes)
             case "AUDIOLEVELOBSERVER_SILENCE":
                 self._emit(self.SILENCE)

@@ -1,10 +1,10 @@
-"""Events of the driver's objects: a small typed observer.
+"""Events of the driver's objects: named, typed, with callbacks and waiting.
 
-An ``Event[T]`` is its name (a ``str``) that remembers the type of what it carries; each class lists its events as
-class attributes, so ``on`` refuses a name that the class does not emit. A callback takes exactly one argument:
-what the event carries, or None.
+An ``Event[T]`` is its name (a ``str``) with the type of its payload; each class lists its events as class attributes,
+so ``on`` refuses a name that the class does not emit. A callback takes exactly one argument: the payload, or None.
 
-What does not belong here: who emits what (each object's file).
+pyee, the usual library for this, has neither the payload's type nor the check of names, nor waiting that ends when the
+emitter closes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ log = structlog.get_logger("mafalda.mediasoup")
 
 
 class Event(str, Generic[T]):
-    """The name of an event; ``T`` is what its callbacks are given."""
+    """The name of an event; ``T`` is the type of its payload."""
 
     __slots__ = ()
 
 
 class Spawner(Protocol):
-    """Owner of the tasks that run coroutine callbacks."""
+    """Owns the tasks that run coroutine callbacks."""
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> object: ...
 
 
 class Emitter:
-    """Something that emits the events listed as its class attributes."""
+    """Base class of what emits the events that are its class attributes."""
 
     _events: ClassVar[frozenset[str]] = frozenset()
 
@@ -56,7 +56,7 @@ class Emitter:
     @overload
     def on(self, event: str, callback: Callback[Any]) -> Unsubscribe: ...
     def on(self, event: str, callback: Callback[Any]) -> Unsubscribe:
-        """Call ``callback`` at each ``event``; returns how to stop that.
+        """Call ``callback`` with the payload of each ``event``; the returned function unsubscribes it.
 
         Raises:
             InvalidParameters: This object has no such event.
@@ -77,7 +77,7 @@ class Emitter:
     @overload
     def once(self, event: str, callback: Callback[Any]) -> Unsubscribe: ...
     def once(self, event: str, callback: Callback[Any]) -> Unsubscribe:
-        """As ``on``, for the next ``event`` only."""
+        """Call ``callback`` with the payload of the next ``event`` only; the returned function unsubscribes it."""
 
         def first(payload: Any) -> object:
             unsubscribe()
@@ -87,10 +87,10 @@ class Emitter:
         return unsubscribe
 
     async def wait(self, event: str, *, timeout_s: float, predicate: Callable[[Any], bool] | None = None) -> Any:
-        """Wait for the next ``event`` (for which ``predicate`` holds) and return what it carries.
+        """Wait for the next ``event`` (for which ``predicate`` holds) and return its payload.
 
         Raises:
-            RequestTimeout: It did not come in time.
+            RequestTimeout: It was not emitted within ``timeout_s`` seconds.
             ObjectClosed: The object closed meanwhile (and the event was not its closing).
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -120,7 +120,7 @@ class Emitter:
                 log.exception("listener failed", action="listener_failed", event_name=event)
 
     def _drop_listeners(self) -> None:
-        """Nothing will be emitted any more: forget callbacks, fail who waits."""
+        """Unsubscribe all callbacks and fail every ``wait``. Called after the last event."""
         self._listeners.clear()
         for future in self._waiters:
             if not future.done():

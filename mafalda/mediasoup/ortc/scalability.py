@@ -1,7 +1,4 @@
-"""Scalability modes (webrtc-svc): how many spatial and temporal layers an encoding has.
-
-What does not belong here: choosing layers, which the worker does.
-"""
+"""Scalability modes (webrtc-svc): how many spatial and temporal layers an encoding has."""
 
 from __future__ import annotations
 
@@ -23,8 +20,8 @@ class ScalabilityMode:
 def parse_scalability_mode(mode: str | None) -> ScalabilityMode:
     """Read a mode such as ``L1T3``, ``S3T3`` or ``L3T3_KEY``.
 
-    Like mediasoup and its worker, it ignores what follows (``L2T2h``), and takes what it cannot read, or
-    nothing at all, for a single layer.
+    Like mediasoup and its worker, it ignores what follows the mode (``L2T2h``), and returns a single layer for None and
+    for text that is not a mode.
     """
     match = _MODE.match(mode or "")
     if match is None:
