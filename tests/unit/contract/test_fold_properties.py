@@ -17,7 +17,7 @@ from mafalda.contract.subjects import parse
 from mafalda.projection.fold import fold
 from mafalda.projection.state import State
 from mafalda.testing.builders import EXAMPLES, example, subject_of
-from mafalda.testing.stories import Story, broken_promises, place
+from mafalda.testing.stories import Story, place, violations
 
 Said = tuple[str, Payload]
 """A subject and what is said there."""
@@ -209,7 +209,7 @@ def test_promises_hold_after_every_entry(log: list[Said]) -> None:
     state = State()
     for entry in log:
         folded([entry], state)
-        assert broken_promises(state) == [], entry
+        assert violations(state) == [], entry
     assert state.seq == len(log)
 
 
@@ -225,7 +225,7 @@ def test_the_same_log_gives_the_same_state(log: list[Said]) -> None:
 @given(logs, st.data())
 def test_any_order_and_any_repetition_is_survived(log: list[Said], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(log + log[: len(log) // 2]))
-    assert broken_promises(folded(shuffled)) == []
+    assert violations(folded(shuffled)) == []
 
 
 @settings(max_examples=200, deadline=None)

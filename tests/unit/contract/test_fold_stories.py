@@ -13,9 +13,10 @@ from mafalda.contract.messages.commands import OpenRelay
 from mafalda.contract.messages.events import PeerLeft, ProducerPaused, ProducerResumed, ServerDraining
 from mafalda.contract.subjects import Address, parse
 from mafalda.projection.fold import fold
-from mafalda.projection.state import State
+from mafalda.projection.state import RoomState, State
 from mafalda.testing.builders import example
-from mafalda.testing.stories import Story, broken_promises, place
+from mafalda.testing.operations import count_operations
+from mafalda.testing.stories import Story, place, violations
 
 
 @dataclass(frozen=True)
@@ -389,7 +390,7 @@ def test_story(case: Case) -> None:
     story = Story()
     case.tell(story)
     room = story.room
-    assert broken_promises(story.state) == []
+    assert violations(story.state) == []
     assert {p.peer: f"{p.place.worker} {p.status} {p.generation}" for p in room.peers.values()} == case.peers
     assert " ".join(sorted(room.producers)) == case.producers
     assert {p.peer: " ".join(sorted(p.consumers)) for p in room.peers.values() if p.consumers} == case.consumers
@@ -495,6 +496,28 @@ def test_an_order_for_a_room_that_nobody_is_in_makes_no_room() -> None:
     state = State()
     fold(state, 1, Address("command", "open-relay", room="lobby", server="fra-1"), example(OpenRelay))
     assert state == State(seq=1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda story: story.worker_dies("a-0"),
+        lambda story: story.closes_producer("alice", "mic"),
+        lambda story: story.leaves("alice"),
+    ],
+    ids=["a worker dies", "a producer closes", "a peer leaves"],
+)
+def test_the_cost_of_an_end_does_not_grow_with_what_it_does_not_touch(end: Callable[[Story], object]) -> None:
+    def cost(others: int) -> int:
+        story = alice(Story())
+        for number in range(others):
+            story.joins(f"p{number}", "b-1").produces(f"p{number}", f"mic-{number}", worker="b-1")
+            story.opens_relay(f"mic-{number}", "b-1", "b-0")
+            room = f"room-{number}"
+            story.state.rooms[room] = RoomState(room)
+        return count_operations(lambda: end(story))
+
+    assert 0 < cost(3) == cost(300)
 
 
 def parsed(subject: str) -> Address:
