@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 
 from bench.figures import Figure
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core import work_queue
-from mafalda.allocator.core.decide import Decision, decide
+from mafalda.allocator.core.decide.decide import decide
+from mafalda.allocator.core.decide.decision import Decision
 from mafalda.allocator.core.placement.policy import POLICIES
-from mafalda.allocator.core.state.entries import read
+from mafalda.allocator.core.state.fold import fold_entry
+from mafalda.allocator.core.state.log_entry import read_entry
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.stimulus import seed_of
 from mafalda.allocator.core.state.view import View
 from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
@@ -52,7 +54,7 @@ class Bench:
         self.view = View(AllocatorConfig(policy=policy))
         self.view.begin(0)
         self.seq = 0
-        self.dice = random.Random(1)
+        self.rng = random.Random(1)
 
     def fill(self) -> None:
         """Start all servers, with loads between idle and too busy."""
@@ -69,7 +71,7 @@ class Bench:
         """A report of one server, with figures of the moment."""
         server = f"server-{index:04}"
         loads = [
-            WorkerLoad(worker=f"{server}-{slot}", pid=slot + 1, cpu_ratio=self.dice.random() * 0.8)
+            WorkerLoad(worker=f"{server}-{slot}", pid=slot + 1, cpu_ratio=self.rng.random() * 0.8)
             for slot in range(WORKERS)
         ]
         return ServerLoad(
@@ -93,8 +95,8 @@ class Bench:
         return self.seq, subject, encode(message)
 
     def fold(self, seq: int, subject: str, raw: bytes) -> None:
-        if entry := read(seq, subject, raw):
-            self.view.fold(entry, 0)
+        if entry := read_entry(seq, subject, raw):
+            fold_entry(self.view, entry, 0)
 
     def ask(self, index: int) -> OpenIntent:
         """A join: eight peers to a room."""
@@ -102,16 +104,16 @@ class Bench:
         join = intents.Join(region=f"r{index % 4}")
         seq, subject, raw = self.stored(subjects.intent(room, peer, "join"), join)
         self.fold(seq, subject, raw)
-        intent = self.view.open.get(seq)
+        intent = self.view.open_intents.get(seq)
         assert intent is not None
         return intent
 
     def decide(self, intent: OpenIntent) -> Decision:
-        return decide(self.view, intent, 0, random.Random(work_queue.seed_of(intent)))
+        return decide(self.view, intent, 0, random.Random(seed_of(intent)))
 
     def commit(self, decision: Decision) -> None:
-        for say in decision.says:
-            self.fold(*self.stored(say.subject, say.payload, id=say.id, cause=say.causation))
+        for append in decision.appends:
+            self.fold(*self.stored(append.subject, append.payload, id=append.id, cause=append.causation))
 
     def scan(self) -> object:
         """The busiest worker below the watermark, by looking at all."""
@@ -165,7 +167,7 @@ def _fold(peers: int) -> Figure:
     log = [entry for index in range(peers) for entry in _membership(writer, index)]
     reader = Bench("pack")
     reader.fill()
-    reader.view.begun = False
+    reader.view.liveness.begun = False
     start = time.process_time()
     for entry in log:
         reader.fold(*entry)
@@ -178,8 +180,8 @@ def _membership(bench: Bench, index: int) -> Iterator[tuple[int, str, bytes]]:
     room, peer = f"room-{index // ROOM_SIZE}", f"peer-{index}"
     intent = bench.ask(index)
     yield intent.seq, subjects.intent(room, peer, "join"), intent.raw
-    (say,) = bench.decide(intent).commands
-    command = say.payload
+    (append,) = bench.decide(intent).commands
+    command = append.payload
     assert isinstance(command, PlacePeer)
 
     def said(subject: str, payload: Payload, cause: str | None = None) -> tuple[int, str, bytes]:
@@ -188,7 +190,7 @@ def _membership(bench: Bench, index: int) -> Iterator[tuple[int, str, bytes]]:
         return entry
 
     place = {"server": command.server, "worker": command.worker, "generation": 1}
-    yield said(say.subject, command)
+    yield said(append.subject, command)
     yield said(subjects.room_event(room, "peer-joined"), events.PeerJoined.model_validate({"peer": peer, **place}))
     welcome = results.JoinResult.model_validate({**place, "router_rtp_capabilities": ROUTER_CAPABILITIES})
     yield said(subjects.result(room, peer, "join"), welcome)
