@@ -12,8 +12,8 @@ from mafalda.cli.options import json_option, nats_option, print_json, store_opti
 from mafalda.cli.running import run
 from mafalda.contract.messages.commands import OpenRelay, PlacePeer
 from mafalda.contract.subjects import LOG_SUBJECTS
-from mafalda.monitor.explain import Story, reasons
-from mafalda.monitor.explain import explain as tell
+from mafalda.monitor.explain import History, reasons
+from mafalda.monitor.explain import explain as find_history
 from mafalda.monitor.records import read_log
 
 
@@ -29,29 +29,29 @@ def explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool
 
 async def _explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
     async with open_bus(nats_url, store=store) as bus:
-        story = await tell(read_log(bus, *LOG_SUBJECTS), wanted)
+        history = await find_history(read_log(bus, *LOG_SUBJECTS), wanted)
     if as_json:
-        print_json(_json(story), indent=True)
+        print_json(_json(history), indent=True)
         return
-    for entry in story.entries:
+    for entry in history.entries:
         click.echo(line(entry))
         if entry.message and isinstance(entry.message.data, PlacePeer | OpenRelay):
             for reason in reasons(entry.message.data.explanation):
                 click.echo(f"{'':>22}{reason}")
 
 
-def _json(story: Story) -> dict[str, object]:
+def _json(history: History) -> dict[str, object]:
     return {
-        "id": story.id,
+        "id": history.id,
         "decisions": [
             {"seq": entry.seq, "id": entry.message.id, "command": entry.message.data.to_json_dict()}
-            for entry in story.decisions
+            for entry in history.decisions
             if entry.message
         ],
         "refusals": [
             {"seq": entry.seq, "id": entry.message.id, "result": entry.message.data.to_json_dict()}
-            for entry in story.refusals
+            for entry in history.refusals
             if entry.message
         ],
-        "entries": [entry.seq for entry in story.entries],
+        "entries": [entry.seq for entry in history.entries],
     }
