@@ -1,4 +1,4 @@
-"""``mafalda explain``: why something is where it is."""
+"""``mafalda explain``: print why something is where it is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from mafalda.cli.commands.log import line
 from mafalda.cli.connecting import open_bus
-from mafalda.cli.log import line
 from mafalda.cli.options import json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
 from mafalda.contract.messages.commands import OpenRelay, PlacePeer
@@ -23,7 +23,10 @@ from mafalda.monitor.records import read_log
 @store_option
 @json_option
 def explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
-    """Why is this where it is? ID is that of a message, peer, producer, consumer, worker …"""
+    """Explain why something is where it is: the log entries that mention ID, and the reasons of each decision.
+
+    ID is that of a message, a room, a peer, a server, a worker, a producer, a consumer or a transport.
+    """
     run(_explain(wanted, nats_url, store, as_json))
 
 
