@@ -1,8 +1,7 @@
-"""How fast the pure allocator is, with 1,000 servers of 16 workers: decisions, load reports, folding the log.
+"""Measure the allocator's pure core with 1,000 servers of 16 workers: decisions, load reports, folding the log.
 
-No NATS and no loop: what is measured is one core's work, in CPU seconds, since the machine is shared.
-The baseline of a decision is a scan of all workers, which is what a decision would be if nothing were
-kept in order.
+There is no NATS and no event loop. Times are CPU seconds of one process, since the machine is shared. The baseline of a
+decision is a scan of all workers.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ class Bench:
         if entry := read_entry(seq, subject, raw):
             fold_entry(self.view, entry, 0)
 
-    def ask(self, index: int) -> OpenIntent:
+    def join(self, index: int) -> OpenIntent:
         """A join: eight peers to a room."""
         room, peer = f"room-{index // ROOM_SIZE}", f"peer-{index}"
         join = intents.Join(region=f"r{index % 4}")
@@ -126,10 +125,10 @@ def _policy(policy: str, count: int) -> Iterator[Figure]:
     bench = Bench(policy)
     bench.fill()
     for index in range(ROOM_SIZE * 10):  # the orders are built, some workers are in use
-        bench.commit(bench.decide(bench.ask(index)))
+        bench.commit(bench.decide(bench.join(index)))
     deciding = committing = 0.0
     for index in range(ROOM_SIZE * 10, ROOM_SIZE * 10 + count):
-        intent = bench.ask(index)
+        intent = bench.join(index)
         start = time.process_time()
         decision = bench.decide(intent)
         decided = time.process_time()
@@ -151,7 +150,7 @@ def _reports(rounds: int) -> Figure:
     """All servers report, each worker with another load than before."""
     bench = Bench("pack")
     bench.fill()
-    bench.commit(bench.decide(bench.ask(0)))
+    bench.commit(bench.decide(bench.join(0)))
     reports = [bench.load(index) for _ in range(rounds) for index in range(SERVERS)]
     start = time.process_time()
     for report in reports:
@@ -178,45 +177,45 @@ def _fold(peers: int) -> Figure:
 def _membership(bench: Bench, index: int) -> Iterator[tuple[int, str, bytes]]:
     """Join, two transports, one producer, one consumer, leave: what a short call writes into the log."""
     room, peer = f"room-{index // ROOM_SIZE}", f"peer-{index}"
-    intent = bench.ask(index)
+    intent = bench.join(index)
     yield intent.seq, subjects.intent(room, peer, "join"), intent.raw
-    (append,) = bench.decide(intent).commands
-    command = append.payload
+    (placement,) = bench.decide(intent).commands
+    command = placement.payload
     assert isinstance(command, PlacePeer)
 
-    def said(subject: str, payload: Payload, cause: str | None = None) -> tuple[int, str, bytes]:
+    def append(subject: str, payload: Payload, cause: str | None = None) -> tuple[int, str, bytes]:
         entry = bench.stored(subject, payload, cause=cause)
         bench.fold(*entry)
         return entry
 
     place = {"server": command.server, "worker": command.worker, "generation": 1}
-    yield said(append.subject, command)
-    yield said(subjects.room_event(room, "peer-joined"), events.PeerJoined.model_validate({"peer": peer, **place}))
+    yield append(placement.subject, command)
+    yield append(subjects.room_event(room, "peer-joined"), events.PeerJoined.model_validate({"peer": peer, **place}))
     welcome = results.JoinResult.model_validate({**place, "router_rtp_capabilities": ROUTER_CAPABILITIES})
-    yield said(subjects.result(room, peer, "join"), welcome)
+    yield append(subjects.result(room, peer, "join"), welcome)
     for name in ("send", "receive"):
-        asked = said(subjects.intent(room, peer, "create-transport"), intents.CreateTransport(transport=name))
-        yield asked
+        intent_entry = append(subjects.intent(room, peer, "create-transport"), intents.CreateTransport(transport=name))
+        yield intent_entry
         opened = results.TransportResult(transport=name, generation=1, ice_candidates=[CANDIDATE], dtls_parameters=DTLS)
-        yield said(subjects.result(room, peer, "create-transport"), opened, f"m{asked[0]}")
+        yield append(subjects.result(room, peer, "create-transport"), opened, f"m{intent_entry[0]}")
     producer = {"producer": f"{peer}-mic", "transport": "send", "media_kind": "audio"}
     produce = intents.Produce.model_validate({**producer, "rtp_parameters": OPUS_PARAMETERS})
-    asked = said(subjects.intent(room, peer, "produce"), produce)
-    yield asked
+    intent_entry = append(subjects.intent(room, peer, "produce"), produce)
+    yield intent_entry
     event = events.ProducerOpened.model_validate({**producer, **place, "peer": peer, "type": "simple"})
-    yield said(subjects.room_event(room, "producer-opened"), event)
+    yield append(subjects.room_event(room, "producer-opened"), event)
     produced = results.ProduceResult(producer=f"{peer}-mic", transport="send", generation=1, type="simple")
-    yield said(subjects.result(room, peer, "produce"), produced, f"m{asked[0]}")
+    yield append(subjects.result(room, peer, "produce"), produced, f"m{intent_entry[0]}")
     consume = intents.Consume(
         consumer="c", transport="receive", producer=f"{peer}-mic", rtp_capabilities=ROUTER_CAPABILITIES
     )
-    asked = said(subjects.intent(room, peer, "consume"), consume)
-    yield asked
+    intent_entry = append(subjects.intent(room, peer, "consume"), consume)
+    yield intent_entry
     consumed = results.ConsumeResult.model_validate(
         {"consumer": "c", "producer": f"{peer}-mic", "transport": "receive", "generation": 1, "media_kind": "audio",
          "type": "simple", "rtp_parameters": OPUS_PARAMETERS, "paused": True, "producer_paused": False,
          "relayed": False}
     )  # fmt: skip
-    yield said(subjects.result(room, peer, "consume"), consumed, f"m{asked[0]}")
+    yield append(subjects.result(room, peer, "consume"), consumed, f"m{intent_entry[0]}")
     if index % 2:
-        yield said(subjects.room_event(room, "peer-left"), events.PeerLeft(peer=peer, generation=1))
+        yield append(subjects.room_event(room, "peer-left"), events.PeerLeft(peer=peer, generation=1))

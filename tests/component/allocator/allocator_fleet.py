@@ -1,7 +1,6 @@
-"""A fleet on a bus in memory: allocators, scripted agents, a client's pen, and a clock that stands still.
+"""A fleet on an in-memory bus: allocators, scripted agents, a client, and a clock that only the test advances.
 
-The agents do what real ones do as far as the log shows it, without workers. What does not belong
-here: assertions.
+The agents append what real agents append, without workers.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ DEADLINE_S = 10.0
 
 @dataclass
 class Agent:
-    """One server. ``obeys``: whether it answers commands; ``fails``: relays that it cannot open."""
+    """One server. ``obeys``: whether it executes commands; ``fails``: the relays that it cannot open."""
 
     bus: Bus
     server: str
@@ -162,7 +161,7 @@ class Fleet:
                 waiter.cancel()
             yield counters
 
-    # --- a client's pen ------------------------------------------------------------------------------
+    # --- a client ------------------------------------------------------------------------------
 
     async def ask(self, room: str, peer: str, intent: intents.Intent, *, id: str | None = None) -> str:
         """Append an intent; answers its id."""

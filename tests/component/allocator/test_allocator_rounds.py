@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
@@ -88,6 +89,21 @@ async def test_consumes_on_a_second_worker_of_a_server_wait_for_the_pipe_into_it
     assert second.source == first.target, "from inside, and no timer was needed"
 
 
+async def test_placements_and_failures_are_logged_at_info_and_the_rest_at_debug(fleet: Fleet) -> None:
+    await fleet.agent("s1", 2)
+    with capture_logs() as lines:
+        async with fleet.allocator(policy="spread"):
+            await fleet.join("lobby", "alice")
+            await fleet.join("lobby", "bob")
+            await fleet.produce("lobby", "alice", "mic")
+            await fleet.consume("lobby", "bob", "mic")
+            await fleet.wait_for_payload(events.RelayOpened)
+            assert isinstance(await fleet.join("lobby", "alice"), results.Rejected)
+            await fleet.pass_time(1)
+    levels = {(line["message"], line["log_level"]) for line in lines if line["event"] == "decided"}
+    assert levels == {("place-peer", "info"), ("open-relay", "debug"), ("rejected", "info")}
+
+
 async def test_a_failed_relay_is_tried_again_by_a_later_consume(fleet: Fleet) -> None:
     agent = await fleet.agent("s1", 2)
     async with fleet.allocator(policy="spread"):
@@ -124,7 +140,7 @@ async def test_a_dead_worker_s_peers_move_at_once(fleet: Fleet) -> None:
     assert all(fleet.place("lobby", peer).worker != dead for peer in ("alice", "bob", "carol"))
 
 
-async def test_a_unschedulable_peer_is_told_once_and_placed_when_a_server_comes(fleet: Fleet) -> None:
+async def test_an_unschedulable_peer_is_announced_once_and_placed_when_a_server_comes(fleet: Fleet) -> None:
     agent = await fleet.agent("s1", 1)
     async with fleet.allocator():
         await fleet.join("lobby", "alice")
@@ -166,7 +182,7 @@ async def test_a_fresh_allocator_gives_servers_time_to_report(fleet: Fleet) -> N
         await fleet.wait_for_payload(events.ServerLost)
 
 
-class DeafBus(MemoryBus):
+class PartitionedBus(MemoryBus):
     """A bus that can lose its connection."""
 
     is_partitioned = False
@@ -177,9 +193,9 @@ class DeafBus(MemoryBus):
         return await super().last_seq()
 
 
-async def test_who_was_cut_off_does_not_hold_the_others_for_lost(fleet: Fleet) -> None:
+async def test_an_allocator_that_was_cut_off_declares_no_server_lost(fleet: Fleet) -> None:
     await fleet.agent("s1", 1)
-    bus = DeafBus(fleet.broker)
+    bus = PartitionedBus(fleet.broker)
     async with fleet.allocator(bus=bus) as counters:
         await fleet.pass_time(6)
         bus.is_partitioned = True
@@ -199,7 +215,7 @@ class JumpyClock(ManualClock):
         return super().now() + self.jumped_s
 
 
-async def test_who_was_suspended_does_not_hold_the_others_for_lost() -> None:
+async def test_an_allocator_that_was_suspended_declares_no_server_lost() -> None:
     clock = JumpyClock(1000.0)
     async with Fleet(MemoryBroker(), clock).open() as fleet:
         await fleet.agent("s1", 1)
@@ -269,7 +285,7 @@ SUBJECTS = (
 )
 
 
-async def test_poison_blocks_nobody_and_its_sender_is_told(fleet: Fleet) -> None:
+async def test_unreadable_intents_block_no_others_and_are_rejected(fleet: Fleet) -> None:
     await fleet.agent("s1", 1)
     async with fleet.allocator() as counters:
         await fleet.join("lobby", "alice")
@@ -294,7 +310,7 @@ async def test_rejections_have_ids_that_follow_from_what_they_reject(fleet: Flee
     assert ids == [derived_id("rejected", "lobby", "bob", named), derived_id("rejected", "seq", nameless)]
 
 
-async def test_illegal_ids_are_told_so_if_they_can_be_told_anything(fleet: Fleet) -> None:
+async def test_illegal_ids_are_rejected_where_nats_allows_the_result(fleet: Fleet) -> None:
     async with fleet.allocator() as counters:
         for peer in ("älice", "x" * 80, "*"):
             await fleet.poison(f"mafalda.room.lobby.peer.{peer}.intent.join", b'{"id":"i"}')

@@ -73,7 +73,7 @@ async def test_three_allocators_place_each_peer_once(fleet: Fleet) -> None:
     assert all(fleet.counters[name]["decided-placed"] for name in fleet.counters), "and all of them worked"
 
 
-async def test_three_allocators_say_a_rejection_once(fleet: Fleet) -> None:
+async def test_three_allocators_append_a_rejection_once(fleet: Fleet) -> None:
     async with AsyncExitStack() as stack:
         for index in range(3):
             await stack.enter_async_context(fleet.allocator(f"a{index}"))
@@ -100,7 +100,7 @@ async def test_three_allocators_move_a_dead_worker_s_peers_once(fleet: Fleet) ->
     assert {command.generation for command in fleet.payloads(commands.PlacePeer)} == {1, 2}
 
 
-async def test_one_lost_server_is_said_to_be_lost_once(fleet: Fleet) -> None:
+async def test_a_server_is_declared_lost_once(fleet: Fleet) -> None:
     await fleet.agent("s1", 1)
     async with AsyncExitStack() as stack:
         for index in range(3):

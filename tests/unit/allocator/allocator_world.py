@@ -1,7 +1,4 @@
-"""A fleet, a log and a clock in memory, for tests of the pure core. Everything passes through real bytes.
-
-What does not belong here: assertions, and anything that needs a loop.
-"""
+"""A fleet, a log and a clock in memory, for tests of the pure core. Every message is encoded and decoded."""
 
 from __future__ import annotations
 

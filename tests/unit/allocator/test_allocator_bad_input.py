@@ -80,7 +80,7 @@ def test_no_part_of_what_was_refused_is_repeated() -> None:
         f"mafalda.room.{'x' * 65}.peer.alice.intent.join",
     ],
 )
-def test_an_illegal_id_is_rejected_where_it_was_said(subject: str) -> None:
+def test_an_illegal_id_is_rejected_on_its_own_result_subject(subject: str) -> None:
     world = World()
     world.server("s1")
     decision = world.decide(ask(world, but(), subject))

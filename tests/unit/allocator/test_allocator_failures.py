@@ -112,7 +112,7 @@ def test_generations_only_grow() -> None:
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
-def test_who_runs_already_may_go_above_the_watermark_up_to_the_ceiling() -> None:
+def test_unplaced_peers_may_be_placed_above_the_watermark_up_to_the_ceiling() -> None:
     world = World()
     world.server("s1", 2)
     place = world.joined("lobby", "alice")
@@ -227,7 +227,7 @@ def test_a_silent_server_is_lost_after_three_intervals() -> None:
     assert world.view.liveness.lost_servers(world.now) == []
 
 
-def test_a_fresh_allocator_holds_nobody_for_lost_before_its_grace_is_over() -> None:
+def test_a_fresh_allocator_declares_no_server_lost_before_its_grace_is_over() -> None:
     world = World()
     world.server("s1", 1)
     world.view.begin(world.now)
@@ -237,7 +237,7 @@ def test_a_fresh_allocator_holds_nobody_for_lost_before_its_grace_is_over() -> N
     assert [server.server for server in world.view.liveness.lost_servers(world.now)] == ["s1"]
 
 
-def test_who_is_partitioned_holds_nobody_for_lost() -> None:
+def test_a_partitioned_allocator_declares_no_server_lost() -> None:
     world = World()
     world.server("s1", 1)
     world.view.liveness.partitioned()
@@ -251,7 +251,7 @@ def test_who_is_partitioned_holds_nobody_for_lost() -> None:
 
 
 @pytest.mark.parametrize("event", [events.ServerStopped, events.ServerLost])
-def test_who_stopped_is_not_lost_again(event: type[events.ServerStopped] | type[events.ServerLost]) -> None:
+def test_a_stopped_server_is_not_lost_again(event: type[events.ServerStopped] | type[events.ServerLost]) -> None:
     world = World(AllocatorConfig(grace_s=0))
     world.server("s1", 1)
     world.server_event(event(server="s1", incarnation="i1"), "s1")
@@ -273,7 +273,7 @@ def test_a_server_of_the_log_s_past_is_no_candidate_before_it_reports() -> None:
     assert placed(world.decide(waiting)) == at("s1")
 
 
-def test_who_waits_for_reports_that_do_not_come_is_told_so() -> None:
+def test_a_join_that_waits_for_reports_in_vain_is_rejected() -> None:
     world = World()
     world.view.liveness.begun = False
     world.server("s1", 1, report=False)
@@ -286,7 +286,7 @@ def test_who_waits_for_reports_that_do_not_come_is_told_so() -> None:
 # --- what another allocator left -----------------------------------------------------------------
 
 
-def test_what_nobody_did_is_due_after_a_while() -> None:
+def test_work_that_no_allocator_did_is_due_after_a_while() -> None:
     world = World()
     world.server("s1", 1)
     intent = world.intent("lobby", "alice", intents.Join())

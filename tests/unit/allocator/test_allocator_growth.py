@@ -11,7 +11,7 @@ from tests.unit.allocator.allocator_world import World, relay
 FEW, MANY = 5, 100
 
 
-def test_what_an_entry_calls_for_is_found_without_a_look_at_other_unplaced_peers() -> None:
+def test_the_unplaced_peers_of_an_entry_are_found_without_a_scan() -> None:
     def cost(others: int) -> int:
         world = World(AllocatorConfig(costs=Costs(peer=0, silent_peer=0)))
         world.server("s1")
@@ -30,7 +30,7 @@ def test_what_an_entry_calls_for_is_found_without_a_look_at_other_unplaced_peers
     assert 0 < cost(FEW) == cost(MANY)
 
 
-def test_a_failed_relay_costs_no_look_at_the_intents_of_other_rooms() -> None:
+def test_a_failed_relay_does_not_scan_the_intents_of_other_rooms() -> None:
     def cost(others: int) -> int:
         world = World(AllocatorConfig(policy="spread"))
         world.server("s1", 2)

@@ -114,7 +114,7 @@ def test_no_worker_is_no_capacity() -> None:
     assert rejection(World().join("lobby", "alice")).error.code == "no-capacity"
 
 
-def test_no_capacity_says_why() -> None:
+def test_no_capacity_has_its_reasons() -> None:
     world = World()
     world.server("s1", 2)
     world.load("s1", 0.7)
@@ -161,7 +161,7 @@ def test_an_explanation_accounts_for_every_worker(policy: str) -> None:
     assert f"{command.server}/{command.worker}" in told.summary
 
 
-def test_an_explanation_names_no_more_than_told() -> None:
+def test_an_explanation_names_no_more_than_configured() -> None:
     world = World(AllocatorConfig(explained_candidates=5))
     world.server("s1", 12)
     command = world.join("lobby", "alice").commands[0].payload

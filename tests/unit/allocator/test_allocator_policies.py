@@ -129,7 +129,7 @@ def test_region_prefers_the_peer_s_region_even_to_the_room_s_worker() -> None:
     assert world.joined("lobby", "carol", region="eu") == at("us-1")
 
 
-def test_region_packs_anywhere_for_who_names_none() -> None:
+def test_region_packs_anywhere_without_a_region() -> None:
     world = World(AllocatorConfig(policy="region"))
     world.server("eu-1", 1, region="eu")
     world.server("us-1", 1, region="us")
@@ -160,7 +160,7 @@ def test_an_obstacle_is_a_named_reason_until_it_is_gone(policy: str, figures: di
     assert placed(world.join("lobby", "alice")) == at("s1")
 
 
-def test_a_draining_server_gets_nobody_until_it_is_welcome_again() -> None:
+def test_a_draining_server_gets_no_peer_until_the_drain_is_cancelled() -> None:
     world = World()
     world.server("s1")
     world.server_event(events.ServerDraining(server="s1", incarnation="i1", draining=True), "s1")
@@ -169,14 +169,14 @@ def test_a_draining_server_gets_nobody_until_it_is_welcome_again() -> None:
     assert placed(world.join("lobby", "alice")) == at("s1")
 
 
-def test_a_report_may_say_draining_before_the_log_does() -> None:
+def test_a_report_may_announce_draining_before_the_log_does() -> None:
     world = World()
     world.server("s1")
     world.load("s1", draining=True)
     assert rejection(world.join("lobby", "alice")).error.details == {obstacles.SERVER_DRAINING: 1}
 
 
-def test_a_silent_server_gets_nobody_until_it_speaks() -> None:
+def test_a_silent_server_gets_no_peer_until_it_reports() -> None:
     world = World()
     world.server("s1")
     world.now += 2.5

@@ -79,7 +79,7 @@ def test_reservations_settle_after_as_many_seconds_of_reports() -> None:
     assert world.load_of(S1) == pytest.approx(0.1)
 
 
-def test_an_agent_that_never_says_how_far_it_is_does_not_hold_reservations_for_ever() -> None:
+def test_reservations_end_though_as_of_seq_does_not_advance() -> None:
     world = World(AllocatorConfig(settle_s=3))
     world.server("s1", 1)
     world.join("lobby", "alice")
@@ -137,7 +137,7 @@ def test_both_ends_of_a_relay_count() -> None:
     assert world.load_of(there) == pytest.approx(0.05)
 
 
-def test_who_left_is_not_waited_for() -> None:
+def test_the_reservations_of_a_peer_that_left_end() -> None:
     world = World()
     world.server("s1", 1)
     world.joined("lobby", "alice")
@@ -146,7 +146,7 @@ def test_who_left_is_not_waited_for() -> None:
     assert world.load_of(S1) == 0.0
 
 
-def test_who_moved_counts_at_the_new_place_only() -> None:
+def test_a_peer_that_moved_counts_at_its_new_place_only() -> None:
     world = World()
     world.server("s1", 1)
     world.server("s2", 1)
