@@ -498,6 +498,16 @@ def test_a_relay_command_for_a_room_without_peers_makes_no_room() -> None:
     assert state == State(seq=1)
 
 
+def test_a_forgotten_room_leaves_nothing_in_the_indexes() -> None:
+    story = tree(Story())
+    story.state.forget_room("lobby")
+    story.state.forget_room("lobby")
+    assert violations(story.state) == []
+    workers = [worker for server in story.state.servers.values() for worker in server.workers.values()]
+    assert len(workers) == 4
+    assert not any(worker.peers or worker.relays for worker in workers)
+
+
 @pytest.mark.parametrize(
     "end",
     [
