@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -9,7 +10,10 @@ from typing import Any
 
 
 def count_operations(work: Callable[[], object]) -> int:
-    """The number of Python bytecode instructions that ``work`` executes; what runs in C counts as one."""
+    """The number of Python bytecode instructions that ``work`` executes; what runs in C counts as one.
+
+    The garbage collector is off meanwhile: its callbacks and finalizers would be counted too, at random.
+    """
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -19,10 +23,13 @@ def count_operations(work: Callable[[], object]) -> int:
         count += event == "opcode"
         return trace
 
-    before = sys.gettrace()
+    before, collects = sys.gettrace(), gc.isenabled()
+    gc.disable()
     sys.settrace(trace)
     try:
         work()
     finally:
         sys.settrace(before)
+        if collects:
+            gc.enable()
     return count
