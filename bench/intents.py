@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.figures import Figure, latency
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.cli.fleet import FleetConfig, fleet
+from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
 from mafalda.client.config import ClientConfig
 from mafalda.client.session.requests import Asker
 from mafalda.contract import subjects
@@ -50,7 +50,7 @@ async def measure(quick: bool) -> list[Figure]:
 
 async def _through_the_fleet(rounds: int) -> Samples:
     with tempfile.TemporaryDirectory(prefix="mafalda-bench-") as folder:
-        config = FleetConfig(
+        config = LocalFleetConfig(
             workers=2,
             policy="spread",
             nats_port=0,
@@ -58,7 +58,7 @@ async def _through_the_fleet(rounds: int) -> Samples:
             log_file=Path(folder) / "fleet.log",
         )
         async with (
-            fleet(config) as running,
+            open_local_fleet(config) as running,
             connect(BusConfig(servers=(running.nats_url,))) as bus,
             _askers(bus) as askers,
         ):

@@ -1,7 +1,4 @@
-"""The peers of the demo: a publisher of a clip, and viewers that check what they see and hear.
-
-What does not belong here: starting a fleet, printing (``demo``, ``demo_table``).
-"""
+"""The peers of the demo: a publisher of a clip, and viewers that check what they receive."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from mafalda.errors import MafaldaError
 
 PUBLISHER = "publisher"
 TONE_TOLERANCE_HZ = 5.0
-#: A viewer that got less than this part of the clip's frames did not really see it.
+#: A viewer that decoded a smaller part of the clip's frames did not receive it properly.
 MIN_DECODED_RATIO = 0.6
 
 
 class CountingTrack(MediaStreamTrack):
-    """Hands a track on and counts its frames."""
+    """Forwards a track and counts its frames."""
 
     def __init__(self, source: MediaStreamTrack) -> None:
         super().__init__()
@@ -40,7 +37,7 @@ class CountingTrack(MediaStreamTrack):
 
 @dataclass(slots=True)
 class DemoPeer:
-    """One peer and what became of it. Times are in seconds."""
+    """One peer and its measurements. Times are in seconds."""
 
     room: Room
     join_s: float
@@ -57,7 +54,7 @@ class DemoPeer:
         return self.probe.report.first_frame_s if self.probe else None
 
     async def measure(self) -> None:
-        """Ask the worker for this peer's figures; what it cannot say now, it says later."""
+        """Query the statistics of this peer's consumers; a failed query leaves the previous figures."""
         bitrate, packets = 0.0, 0
         for consumer in self.consumers:
             if not consumer.is_open:
@@ -73,7 +70,7 @@ class DemoPeer:
         self.bitrate_bps, self.packets = bitrate, packets
 
     def complaints(self, clip: ClipSpec) -> list[str]:
-        """What is wrong with what this viewer got; empty if nothing is."""
+        """What is wrong with the media that this viewer received; empty if nothing is."""
         if self.probe is None:
             return []
         report = self.probe.report
@@ -90,7 +87,7 @@ class DemoPeer:
 
 @asynccontextmanager
 async def publisher(url: str, room_id: str, playback: Playback) -> AsyncIterator[DemoPeer]:
-    """Join and send the clip, for as long as the block runs."""
+    """Join and produce the clip while the block runs."""
     async with _joined(url, room_id, PUBLISHER) as peer:
         if playback.video is None or playback.audio is None:
             raise ValueError("the clip has no picture or no sound")
@@ -102,9 +99,9 @@ async def publisher(url: str, room_id: str, playback: Playback) -> AsyncIterator
 
 @asynccontextmanager
 async def viewer(
-    url: str, room_id: str, name: str, clip: ClipSpec, say: Callable[[str], None]
+    url: str, room_id: str, name: str, clip: ClipSpec, note: Callable[[str], None]
 ) -> AsyncIterator[DemoPeer]:
-    """Join, consume picture and sound, and check them for as long as the block runs."""
+    """Join, consume video and audio, and check them while the block runs."""
     async with _joined(url, room_id, name) as peer, asyncio.TaskGroup() as probing:
         peer.consumed_s = asyncio.get_running_loop().time()
         peer.probe = Probe(clip)
@@ -113,7 +110,7 @@ async def viewer(
             consumer = await peer.room.consume(producer)
             peer.consumers.append(consumer)
             tasks.append(probing.create_task(peer.probe.run(consumer.track), name=f"{name} {producer}"))
-        tasks.append(probing.create_task(_tell_moves(peer.room, say), name=f"{name} events"))
+        tasks.append(probing.create_task(_note_moves(peer.room, note), name=f"{name} events"))
         try:
             yield peer
         finally:
@@ -131,8 +128,8 @@ async def _joined(url: str, room_id: str, name: str) -> AsyncIterator[DemoPeer]:
         yield DemoPeer(room, join_s=loop.time() - start)
 
 
-async def _tell_moves(room: Room, say: Callable[[str], None]) -> None:
+async def _note_moves(room: Room, note: Callable[[str], None]) -> None:
     async for event in room.events():
         name = type(event).__name__
         if name in ("Reconnecting", "Reconnected", "GaveUp"):
-            say(f"{room.peer}: {name.lower()} (on {room.worker}, generation {room.generation})")
+            note(f"{room.peer}: {name.lower()} (on {room.worker}, generation {room.generation})")

@@ -1,7 +1,6 @@
-"""``mafalda worker``: get a mediasoup-worker, and say where it is.
+"""``mafalda worker``: install the mediasoup-worker, and print its path.
 
-Progress goes to standard error and the result to standard output, so that scripts can use it. What does not
-belong here: how a worker is got (``mafalda.mediasoup.install``).
+Progress goes to standard error and the result to standard output, so that scripts can use it.
 """
 
 from __future__ import annotations
@@ -34,22 +33,22 @@ _WIDTH = 100
 
 @click.group()
 def worker() -> None:
-    """The real mediasoup-worker that Mafalda runs."""
+    """Install or find the mediasoup-worker that agents run."""
 
 
 @worker.command()
-@click.option("--force", is_flag=True, help="Build again, even if a worker is there.")
+@click.option("--force", is_flag=True, help="Build again, even if a worker is installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def install(force: bool, as_json: bool, quiet: bool) -> None:
     """Find a mediasoup-worker, or build, test and cache one.
 
-    It takes five to six minutes on two cores the first time, and next to nothing afterwards.
+    A build takes five to six minutes on two cores; a worker in the cache takes milliseconds.
     """
     try:
         if force or find_worker() is None:
             _log_to_stderr()
-        installed = install_worker(_quiet if quiet else _Shown(sys.stderr.isatty()), force=force)
+        installed = install_worker(_quiet if quiet else InstallProgress(sys.stderr.isatty()), force=force)
     except WorkerInstallError as error:
         _fail(error, as_json)
     click.echo(json.dumps(installed.to_json()) if as_json else _sentence(installed))
@@ -58,7 +57,7 @@ def install(force: bool, as_json: bool, quiet: bool) -> None:
 @worker.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def path(as_json: bool) -> None:
-    """Print the path of the worker that would be run; exit 1 if there is none."""
+    """Print the path of the worker that agents run. Exit code 1: none."""
     try:
         found = find_worker()
     except WorkerInstallError as error:
@@ -69,7 +68,7 @@ def path(as_json: bool) -> None:
 
 
 def _log_to_stderr() -> None:
-    """The self-test drives a worker, which logs; standard output is for the result."""
+    """Log to standard error: the self-test logs, and standard output is for the result."""
     import structlog
 
     if not structlog.is_configured():
@@ -97,8 +96,8 @@ def _quiet(_: Step) -> None:
     """Show nothing."""
 
 
-class _Shown:
-    """Progress on standard error: one line that counts on a terminal, some twenty lines elsewhere."""
+class InstallProgress:
+    """Prints progress to standard error: one updated line on a terminal, about twenty lines elsewhere."""
 
     def __init__(self, terminal: bool) -> None:
         self._terminal = terminal

@@ -1,8 +1,7 @@
-"""Workers and servers as an allocator sees them, and orders over them that are kept, not computed.
+"""Servers and workers as candidates for a placement, and sorted orders of the workers. Pure.
 
-A decision must not look at 16,000 workers, so whatever changes a worker moves it in each order that
-a policy asked for; a decision is then a bisection. Pure. What does not belong here: what makes a
-worker unfit (``filters``), what makes it good (``scores``), when things change (``view``).
+A decision must not scan 16,000 workers. So each change of a worker moves it in every order that a policy uses, and a
+decision is a bisection.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 from sortedcontainers import SortedList
 
-from mafalda.allocator.core.state.reservations import Ledger
+from mafalda.allocator.core.fleet.reservations import Reservations
 from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import WorkerState
 
@@ -22,15 +21,15 @@ WorkerKey = tuple[str, str]  # server, worker
 
 @dataclass(slots=True, eq=False)
 class ServerView:
-    """One server in its latest incarnation, with what it last said of itself."""
+    """One server in its latest incarnation, with the figures of its last load report."""
 
     server: str
     incarnation: str
     region: str | None
-    heard_s: float
+    last_report_s: float  # or, before the first report, when the server became known
     up: bool = True
-    draining: bool = False  # says the log
-    says_draining: bool = False  # says its report
+    draining: bool = False  # by the log
+    reports_draining: bool = False  # by its own report
     seen_starting: bool = False
     reported: bool = False
     silent: bool = False
@@ -47,14 +46,14 @@ class ServerView:
 class WorkerView:
     """One living worker. Loads are in millionths of a core.
 
-    ``load`` is what it is held to carry: what was measured, but at least what its peers may do at
-    any moment, plus what is reserved. ``obstacle`` is why it cannot be taken at all, whoever asks.
+    ``load`` is its expected load: the measured load, but at least a minimum for each peer, plus the reservations.
+    ``obstacle`` is the reason why no peer can be placed on it, if there is one.
     """
 
     place: Place
     server: ServerView
     state: WorkerState
-    ledger: Ledger = field(default_factory=Ledger)
+    reservations: Reservations = field(default_factory=Reservations)
     measured: int = 0
     channel_latency_s: float = 0.0
     load: int = 0
@@ -67,17 +66,18 @@ class WorkerView:
 
     @property
     def headcount(self) -> int:
-        """Its peers, with those whose placement is under way."""
-        return len(self.state.peers) + self.ledger.held
+        """Its peers, with those whose placement is not in the log yet."""
+        return len(self.state.peers) + self.reservations.held
 
 
 Rule = Callable[[WorkerView], tuple[Hashable, int, int]]
 
 
 class Order:
-    """Workers without an obstacle, sorted, in parts.
+    """Workers without an obstacle, sorted within parts.
 
-    A rule gives for each worker its part and two numbers to sort by; equals are sorted by name.
+    Args:
+        rule: Gives the part of a worker and the two numbers to sort it by; equal workers are sorted by name.
     """
 
     def __init__(self, rule: Rule) -> None:
@@ -86,7 +86,7 @@ class Order:
         self._entries: dict[WorkerKey, tuple[Hashable, tuple[int, int, WorkerKey]]] = {}
 
     def update(self, worker: WorkerView) -> None:
-        """Move a worker to where it belongs now."""
+        """Move a worker to its present position."""
         if worker.obstacle is not None:
             self.discard(worker)
             return
@@ -102,12 +102,12 @@ class Order:
         self._part(part).add(new[1])
 
     def discard(self, worker: WorkerView) -> None:
-        """Take a worker out."""
+        """Remove a worker."""
         if old := self._entries.pop(worker.key, None):
             self._parts[old[0]].remove(old[1])
 
     def part_of(self, worker: WorkerView) -> Hashable | None:
-        """The part that a worker is in, if it is in any."""
+        """The part of a worker, if it is in the order."""
         entry = self._entries.get(worker.key)
         return entry[0] if entry else None
 
@@ -116,7 +116,7 @@ class Order:
         return len(self._part(part))
 
     def parts(self) -> list[Hashable]:
-        """The parts that there have been, in a fixed order."""
+        """All parts that have ever had a worker, in a fixed order."""
         return sorted(self._parts, key=repr)
 
     def count_up_to(self, part: Hashable, first: int) -> int:
@@ -129,12 +129,12 @@ class Order:
         return key
 
     def down(self, part: Hashable, end: int, limit: int) -> Iterator[WorkerKey]:
-        """At most ``limit`` workers just before position ``end``, the last first."""
+        """At most ``limit`` workers below position ``end``, in descending order."""
         for index in range(end - 1, max(end - 1 - limit, -1), -1):
             yield self.at(part, index)
 
     def up(self, part: Hashable, start: int, limit: int) -> Iterator[WorkerKey]:
-        """At most ``limit`` workers from position ``start``, the first first."""
+        """At most ``limit`` workers from position ``start``, in ascending order."""
         for index in range(start, min(start + limit, self.size(part))):
             yield self.at(part, index)
 

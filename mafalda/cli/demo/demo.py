@@ -1,4 +1,4 @@
-"""``mafalda demo``: a clip flows across workers, and viewers check every frame of it."""
+"""``mafalda demo``: publish a clip on one worker, watch it on others, and check every frame of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.live import Live
 
+from mafalda.bus.config import DEFAULT_URL
 from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
-from mafalda.cli.demo_peers import DemoPeer, publisher, viewer
-from mafalda.cli.demo_table import picture
-from mafalda.cli.fleet import FleetConfig, fleet
-from mafalda.cli.options import DEFAULT_NATS_URL, json_option, nats_option, print_json
+from mafalda.cli.demo.peers import DemoPeer, publisher, viewer
+from mafalda.cli.demo.table import picture
+from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
+from mafalda.cli.options import json_option, local_fleet_options, nats_option, print_json
 from mafalda.cli.paths import state_dir
 from mafalda.cli.running import run
 from mafalda.client.media import ClipSpec, make_clip, open_playback
@@ -34,9 +34,9 @@ REFRESH_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """What to show."""
+    """What to run, and for how long."""
 
-    fleet: FleetConfig
+    fleet: LocalFleetConfig
     attach: bool
     viewers: int
     duration_s: float | None  # None: until Ctrl-C
@@ -45,7 +45,7 @@ class DemoConfig:
 
 @dataclass(slots=True)
 class Stage:
-    """The demo while it runs."""
+    """A running demo."""
 
     room_id: str
     clip: ClipSpec
@@ -61,46 +61,22 @@ class Stage:
 
 @click.command()
 @nats_option
-@click.option("--once", is_flag=True, help="End by itself; exit 0 only if every viewer saw and heard the clip.")
-@click.option("--duration", type=click.FloatRange(1), help="Seconds of watching with --once. [default: 10]")
-@click.option("--viewers", default=2, show_default=True, type=click.IntRange(1, 16))
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Of each server.")
-@click.option(
-    "--servers", default=1, show_default=True, type=click.IntRange(1, 8), help="Agents, as if each were a server."
+@click.option("--once", is_flag=True, help="End by itself; exit code 0 only if every viewer received the clip.")
+@click.option("--duration", type=click.FloatRange(1), help="With --once: how many seconds to watch. [default: 10]")
+@click.option("--viewers", default=2, show_default=True, type=click.IntRange(1, 16), help="Peers that watch.")
+@local_fleet_options(
+    policy="spread", policy_help="How workers are chosen; with spread a relay is always needed.", min_allocators=1
 )
-@click.option("--allocators", default=1, show_default=True, type=click.IntRange(1, 8))
-@click.option("--policy", default="spread", show_default=True, help="spread: a relay is always seen.")
-@click.option("--nats-port", default=4222, show_default=True, help="Of the embedded nats-server; 0 takes a free one.")
-@click.option("--store", type=click.Path(path_type=Path), help="Where the embedded nats-server keeps the log.")
-@click.option("--attach", is_flag=True, help="Use the fleet that is up (--nats-url) instead of starting one.")
+@click.option("--attach", is_flag=True, help="Use the running fleet at --nats-url instead of starting one.")
 @json_option
-def demo(
-    nats_url: str | None,
-    once: bool,
-    duration: float | None,
-    viewers: int,
-    workers: int,
-    servers: int,
-    allocators: int,
-    policy: str,
-    nats_port: int,
-    store: Path | None,
-    attach: bool,
-    as_json: bool,
-) -> None:
-    """Bring a fleet up, let a clip flow across two workers, show it live; Ctrl-C ends it."""
+def demo(once: bool, duration: float | None, viewers: int, attach: bool, as_json: bool, **fleet: Any) -> None:
+    """Run a fleet in which a clip is published and watched, and show it live; Ctrl-C ends it.
+
+    With two or more workers at least one viewer is on another worker than the publisher, so the clip is relayed.
+    """
     if (as_json or duration) and not once:
         raise click.UsageError("--json and --duration go with --once")
-    fleet_config = FleetConfig(
-        workers=workers,
-        servers=servers,
-        allocators=allocators,
-        policy=policy,
-        nats_url=nats_url,
-        nats_port=nats_port,
-        store_dir=store,
-        log_file=state_dir() / "demo.log",
-    )
+    fleet_config = LocalFleetConfig(**fleet, log_file=state_dir() / "demo.log")
     config = DemoConfig(fleet_config, attach, viewers, (duration or 10.0) if once else None, as_json)
     with tracing("mafalda-demo"):
         run(_demo(config), log_level="error")
@@ -108,10 +84,10 @@ def demo(
 
 async def _demo(config: DemoConfig) -> int:
     notes: deque[str] = deque(maxlen=6)
-    say = (lambda text: click.echo(text, err=True)) if config.duration_s else notes.append
+    note = (lambda text: click.echo(text, err=True)) if config.duration_s else notes.append
     async with AsyncExitStack() as stack:
         url = await _fleet(config, stack)
-        stage = await stack.enter_async_context(_stage(url, config.viewers, notes, say))
+        stage = await stack.enter_async_context(_stage(url, config.viewers, notes, note))
         if config.duration_s is None:
             await _watch(stage)
             return 0
@@ -125,15 +101,17 @@ async def _demo(config: DemoConfig) -> int:
 
 async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> str:
     if config.attach:
-        return config.fleet.nats_url or DEFAULT_NATS_URL
+        return config.fleet.nats_url or DEFAULT_URL
     if config.fleet.log_file:
         config.fleet.log_file.parent.mkdir(parents=True, exist_ok=True)
-    running = await stack.enter_async_context(fleet(config.fleet, say=lambda text: click.echo(text, err=True)))
+    running = await stack.enter_async_context(
+        open_local_fleet(config.fleet, progress=lambda text: click.echo(text, err=True))
+    )
     return running.nats_url
 
 
 @asynccontextmanager
-async def _stage(url: str, viewers: int, notes: deque[str], say: Callable[[str], None]) -> AsyncIterator[Stage]:
+async def _stage(url: str, viewers: int, notes: deque[str], note: Callable[[str], None]) -> AsyncIterator[Stage]:
     clip = ClipSpec()
     path = state_dir() / f"clip-{clip.width}x{clip.height}-{clip.frame_rate}-{clip.duration_s}.webm"
     if not path.exists():
@@ -145,7 +123,7 @@ async def _stage(url: str, viewers: int, notes: deque[str], say: Callable[[str],
         playback = await stack.enter_async_context(open_playback(path, loop=True))
         sender = await stack.enter_async_context(publisher(url, room_id, playback))
         watching = [
-            await stack.enter_async_context(viewer(url, room_id, f"viewer-{number}", clip, say))
+            await stack.enter_async_context(viewer(url, room_id, f"viewer-{number}", clip, note))
             for number in range(1, viewers + 1)
         ]
         yield Stage(room_id, clip, live.state, sender, watching, notes)

@@ -1,4 +1,4 @@
-"""``mafalda ls``: who is where."""
+"""``mafalda ls``: list the fleet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mafalda.cli.options import json_option, nats_option, print_json
 from mafalda.cli.running import run
 from mafalda.monitor.overview import overview
 
-#: Columns when nobody tells how wide the output is.
+#: Width of the output, in columns, when it is not a terminal.
 PIPED_WIDTH = 200
 
 
@@ -23,7 +23,7 @@ PIPED_WIDTH = 200
 @nats_option
 @json_option
 def ls(room: str | None, nats_url: str | None, as_json: bool) -> None:
-    """Servers, workers, rooms, peers and relays: who is where, now."""
+    """List servers, workers, rooms, peers and relays as they are now; with ROOM, only this room."""
     run(_ls(room, nats_url, as_json))
 
 
@@ -82,7 +82,7 @@ def peers_table(found: dict[str, Any]) -> Table:
 
 
 def relays_table(found: dict[str, Any]) -> Table:
-    """Producers carried between workers."""
+    """Producers that are relayed between workers."""
     table = _table("room", "relayed producer", "from", "to", "status")
     for room in found["rooms"]:
         for relay in room["relays"]:
@@ -93,13 +93,13 @@ def relays_table(found: dict[str, Any]) -> Table:
 
 
 def place(at: dict[str, Any]) -> str:
-    """A place for people: worker ids begin with their server's."""
+    """A place as text: the worker id alone if it begins with the server id."""
     worker = str(at["worker"])
     return worker if worker.startswith(f"{at['server']}-") else f"{at['server']}/{worker}"
 
 
 def bitrate(bps: float | None) -> str:
-    """Bits per second for people."""
+    """Bits per second as text."""
     if bps is None:
         return "?"
     return f"{bps / 1e6:.1f} Mbit/s" if bps >= 1e6 else f"{bps / 1e3:.0f} kbit/s"

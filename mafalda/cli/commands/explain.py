@@ -1,4 +1,4 @@
-"""``mafalda explain``: why something is where it is."""
+"""``mafalda explain``: print why something is where it is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
+from mafalda.cli.commands.log import line
 from mafalda.cli.connecting import open_bus
-from mafalda.cli.log import line
 from mafalda.cli.options import json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
 from mafalda.contract.messages.commands import OpenRelay, PlacePeer
 from mafalda.contract.subjects import LOG_SUBJECTS
-from mafalda.monitor.explain import Story, reasons
-from mafalda.monitor.explain import explain as tell
+from mafalda.monitor.explain import History, reasons
+from mafalda.monitor.explain import explain as find_history
 from mafalda.monitor.records import read_log
 
 
@@ -23,35 +23,38 @@ from mafalda.monitor.records import read_log
 @store_option
 @json_option
 def explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
-    """Why is this where it is? ID is that of a message, peer, producer, consumer, worker …"""
+    """Explain why something is where it is: the log entries that mention ID, and the reasons of each decision.
+
+    ID is that of a message, a room, a peer, a server, a worker, a producer, a consumer or a transport.
+    """
     run(_explain(wanted, nats_url, store, as_json))
 
 
 async def _explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
     async with open_bus(nats_url, store=store) as bus:
-        story = await tell(read_log(bus, *LOG_SUBJECTS), wanted)
+        history = await find_history(read_log(bus, *LOG_SUBJECTS), wanted)
     if as_json:
-        print_json(_json(story), indent=True)
+        print_json(_json(history), indent=True)
         return
-    for entry in story.entries:
+    for entry in history.entries:
         click.echo(line(entry))
         if entry.message and isinstance(entry.message.data, PlacePeer | OpenRelay):
             for reason in reasons(entry.message.data.explanation):
                 click.echo(f"{'':>22}{reason}")
 
 
-def _json(story: Story) -> dict[str, object]:
+def _json(history: History) -> dict[str, object]:
     return {
-        "id": story.id,
+        "id": history.id,
         "decisions": [
             {"seq": entry.seq, "id": entry.message.id, "command": entry.message.data.to_json_dict()}
-            for entry in story.decisions
+            for entry in history.decisions
             if entry.message
         ],
         "refusals": [
             {"seq": entry.seq, "id": entry.message.id, "result": entry.message.data.to_json_dict()}
-            for entry in story.refusals
+            for entry in history.refusals
             if entry.message
         ],
-        "entries": [entry.seq for entry in story.entries],
+        "entries": [entry.seq for entry in history.entries],
     }

@@ -1,4 +1,4 @@
-"""How the demo looks: who is on which worker, what flows, what is seen. What does not belong here: measuring."""
+"""The live table of the demo: the peers, their workers, the media they send and receive, and the relays."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mafalda.cli.demo_peers import DemoPeer
-from mafalda.cli.ls import bitrate
+from mafalda.cli.commands.ls import bitrate
+from mafalda.cli.demo.peers import DemoPeer
 from mafalda.projection.state import RoomState, State
 
 
 def picture(state: State, room_id: str, peers: list[DemoPeer], notes: deque[str]) -> RenderableType:
-    """The whole screen, as of now."""
+    """Render the whole screen."""
     room = state.rooms.get(room_id)
     title = Text(f"room {room_id}, log sequence {state.seq}. Ctrl-C ends it; kill -9 a worker to see it heal.", "bold")
     parts: list[RenderableType] = [title, Text(), _peers(state, peers), Text(), _relays(room)]

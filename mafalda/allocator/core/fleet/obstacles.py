@@ -1,19 +1,12 @@
-"""Why a worker cannot be taken: each reason has a name, and is asked in a fixed order. Pure.
-
-An *obstacle* is the server's or the worker's own, whoever asks. The other names say why a fit worker was passed over
-in one decision. What does not belong here: how fit ones are compared (``scores``).
-"""
+"""Why no peer can be placed on a worker, whatever the peer: named reasons, checked in a fixed order. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core.state.candidates import ServerView, WorkerView
+from mafalda.allocator.core.fleet.candidates import ServerView, WorkerView
 
-CHOSEN = "chosen"
-
-# Obstacles.
 SERVER_NOT_UP = "server-not-up"
 SERVER_DRAINING = "server-draining"
 SERVER_SILENT = "server-silent"
@@ -24,25 +17,11 @@ MEMORY_SHORT = "memory-short"
 SERVER_BUSY = "server-busy"
 PORTS_SHORT = "ports-short"
 
-# Passed over in one decision.
-ABOVE_WATERMARK = "above-watermark"
-LESS_BUSY = "less-busy"
-BUSIER = "busier"
-ROOM_ELSEWHERE = "room-elsewhere"
-FRESH_NOT_NEEDED = "fresh-not-needed"
-OTHER_REGION = "other-region"
-NOT_DRAWN = "not-drawn"
-
-# A relay's source.
-FAN_OUT_FULL = "fan-out-full"
-STILL_OPENING = "still-opening"
-FARTHER = "farther"
-
 ServerFilter = Callable[[ServerView, AllocatorConfig], bool]
 
 
 def _no_report_yet(server: ServerView, _: AllocatorConfig) -> bool:
-    """Known from the log's past only. One that started while we watched is believed."""
+    """Known from the log's past only. A server whose start was seen live needs no report."""
     return not server.reported and not server.seen_starting
 
 
@@ -57,7 +36,7 @@ def _ports_short(server: ServerView, config: AllocatorConfig) -> bool:
 #: In this order; the first that holds is the reason, for all workers of the server.
 SERVER_OBSTACLES: tuple[tuple[str, ServerFilter], ...] = (
     (SERVER_NOT_UP, lambda server, _: not server.up),
-    (SERVER_DRAINING, lambda server, _: server.draining or server.says_draining),
+    (SERVER_DRAINING, lambda server, _: server.draining or server.reports_draining),
     (SERVER_SILENT, lambda server, _: server.silent),
     (NO_REPORT_YET, _no_report_yet),
     (AGENT_LATE, lambda server, config: server.event_loop_lag_s > config.max_event_loop_lag_s),
@@ -68,7 +47,7 @@ SERVER_OBSTACLES: tuple[tuple[str, ServerFilter], ...] = (
 
 
 def server_obstacle(server: ServerView, config: AllocatorConfig) -> str | None:
-    """The named reason for which nobody may be placed on a server now, or ``None``."""
+    """The reason why no peer can be placed on a server now, or ``None``."""
     for name, holds in SERVER_OBSTACLES:
         if holds(server, config):
             return name

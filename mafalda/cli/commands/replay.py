@@ -1,4 +1,4 @@
-"""``mafalda replay``: the state as of any moment, and whether the fleet agrees with it."""
+"""``mafalda replay``: compute the state at any time from the log, or compare it with the fleet."""
 
 from __future__ import annotations
 
@@ -26,10 +26,14 @@ VERIFY_PAUSE_S = 0.5
 @click.command()
 @nats_option
 @store_option
-@click.option("--at", type=Moment(), help="As of this time: RFC 3339, or a span such as 15m.")
-@click.option("--seq", type=click.IntRange(0), help="As of this sequence of the log.")
-@click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An exported log instead.")
-@click.option("--verify", is_flag=True, help="Compare with what the workers really have; exit 1 if they differ.")
+@click.option("--at", type=Moment(), help="The state at this time: RFC 3339, or a span such as 15m.")
+@click.option("--seq", type=click.IntRange(0), help="The state at this sequence of the log.")
+@click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read this exported log instead of NATS.",
+)
+@click.option("--verify", is_flag=True, help="Compare with the workers' objects; exit code 1 if they differ.")
 @json_option
 def replay(
     nats_url: str | None,
@@ -40,7 +44,7 @@ def replay(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Rebuild the state from the log, from NATS or from a file that ``mafalda log --json`` wrote."""
+    """Compute the state from the log in NATS, or from a file that `mafalda log --json` wrote."""
     if verify and (at or seq is not None or file or store):
         raise click.UsageError("--verify compares with now; it goes with no --at, --seq, --file or --store")
     if verify:
@@ -69,7 +73,7 @@ async def _entries(records: Iterator[Record]) -> AsyncIterator[Record]:
 
 
 async def _verify(nats_url: str | None, as_json: bool) -> int:
-    """Objects in flight differ for a moment, so only a difference that stays is one."""
+    """Compare up to ``VERIFY_TRIES`` times: an object that is being opened or closed differs for a moment."""
     async with open_bus(nats_url) as bus:
         for attempt in range(VERIFY_TRIES):
             if attempt:

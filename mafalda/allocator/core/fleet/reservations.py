@@ -1,17 +1,17 @@
-"""What a worker was given that its load reports do not show yet. In millionths of a core. Pure.
+"""The cost of what was placed on a worker and is not in its load reports yet, in millionths of a core. Pure.
 
-A report is an average over an interval that is over, so at every moment the newest report is wrong
-by all that was placed since. What does not belong here: what a thing costs (``config``).
+A report is an average over a past interval, so the newest report lacks everything that was placed since.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 Owner = tuple[str, str]  # room, peer
 
-#: How much a report counts that does not say that it has seen what was placed. More than nothing, so
-#: that an agent whose ``as_of_seq`` stands still does not hold its reservations for ever.
+#: How much a report from before a reservation ages it. More than 0, so that the reservations of an agent whose
+#: ``as_of_seq`` does not advance end too.
 UNSEEN_WEIGHT = 0.25
 
 
@@ -26,40 +26,48 @@ class Reservation:
 
 
 @dataclass(slots=True, eq=False)
-class Ledger:
-    """The reservations on one worker. ``total`` is their sum."""
+class Reservations:
+    """The reservations on one worker. ``total`` is their sum.
+
+    A decision is held until its command is in the log. A peer that was placed has an advance for everything that it is
+    going to open; each object that it opens has a reservation of its own, which is taken out of the advance.
+    """
 
     total: int = 0
     _entries: list[Reservation] = field(default_factory=list)
     _advances: dict[Owner, Reservation] = field(default_factory=dict)
     _holds: dict[str, int] = field(default_factory=dict)
 
+    def __iter__(self) -> Iterator[Reservation]:
+        """All reservations but those of decisions that are not in the log yet."""
+        return iter(self._entries)
+
     @property
     def held(self) -> int:
-        """How many decisions for this worker are under way."""
+        """How many decisions for this worker are not in the log yet."""
         return len(self._holds)
 
     def hold(self, key: str, cost: int) -> None:
-        """Count a decision that is not in the log yet."""
+        """Reserve for a decision that is not in the log yet."""
         self.release(key)
         self._holds[key] = cost
         self.total += cost
 
     def release(self, key: str) -> bool:
-        """Stop counting it: it is in the log now, or will never be."""
+        """End the reservation of a decision: it is in the log now, or was not appended."""
         cost = self._holds.pop(key, None)
         self.total -= cost or 0
         return cost is not None
 
     def advance(self, seq: int, owner: Owner, cost: int) -> None:
-        """Reserve for all that a new peer is going to open."""
+        """Reserve for everything that a new peer is going to open."""
         entry = Reservation(seq, owner, cost)
         self._entries.append(entry)
         self._advances[owner] = entry
         self.total += cost
 
     def reserve(self, seq: int, owner: Owner, cost: int) -> None:
-        """Reserve for something that was opened; it is drawn from its owner's advance, if there is one."""
+        """Reserve for an object that was opened; the cost is taken out of its owner's advance, if there is one."""
         if advance := self._advances.get(owner):
             drawn = min(advance.cost, cost)
             advance.cost -= drawn
@@ -68,17 +76,17 @@ class Ledger:
         self.total += cost
 
     def forget(self, owner: Owner) -> None:
-        """The owner is gone from here; what was expected of it will not come."""
+        """End all reservations of an owner that left the worker."""
         self._advances.pop(owner, None)
         self._keep([entry for entry in self._entries if entry.owner != owner])
 
     def report(self, as_of_seq: int, interval_s: float, settle_s: float) -> None:
-        """A report came: reservations grow older, and the settled ones end.
+        """Age the reservations by a report, and end those that the reports show by now.
 
         Args:
             as_of_seq: The last log entry that the agent had acted on.
-            interval_s: Seconds that the report is about.
-            settle_s: Seconds of reports after which a reservation is held to be in the figures.
+            interval_s: Length of the report's interval, in seconds.
+            settle_s: Seconds of reports after which the reports show what was reserved.
         """
         if not self._entries:
             return

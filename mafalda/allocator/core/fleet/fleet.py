@@ -1,8 +1,4 @@
-"""The fleet: servers and workers, what they carry, and the orders over them. Pure.
-
-Whatever changes a worker ends in ``touch``, which moves it where it belongs. What does not belong
-here: rooms, peers and intents (``view``).
-"""
+"""All servers and workers with their loads, obstacles and reservations, and the sorted orders of the workers. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core.placement import filters
-from mafalda.allocator.core.state.candidates import Order, Rule, ServerView, WorkerKey, WorkerView
+from mafalda.allocator.core.fleet import obstacles
+from mafalda.allocator.core.fleet.candidates import Order, Rule, ServerView, WorkerKey, WorkerView
 from mafalda.contract.messages.load import ServerLoad
 from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import ServerState
 
 
-class Fleet:
+class FleetView:
     """All servers that the log knows, by id, and their living workers.
 
-    ``obstacles`` counts the workers that cannot be taken, by reason.
+    ``obstacles`` counts, by reason, the workers on which no peer can be placed. Every change of a worker ends in
+    ``touch``, which moves it in each order.
     """
 
     def __init__(self, config: AllocatorConfig) -> None:
@@ -33,7 +30,7 @@ class Fleet:
         self._silent_peer = config.micro(config.costs.silent_peer)
 
     def order(self, rule: Rule) -> Order:
-        """The order by a rule: built when first asked for, kept from then on."""
+        """The order by a rule; built at its first use and kept up to date from then on."""
         found = self._orders.get(rule)
         if found is None:
             found = self._orders[rule] = Order(rule)
@@ -41,22 +38,26 @@ class Fleet:
                 found.update(self.workers[key])
         return found
 
+    def orders(self) -> list[Order]:
+        """Every order that has been used."""
+        return list(self._orders.values())
+
     def at(self, place: Place) -> WorkerView | None:
         """The living worker at a place."""
         return self.workers.get((place.server, place.worker))
 
-    # --- what the log says -----------------------------------------------------------------------
+    # --- log entries -----------------------------------------------------------------------------
 
     def sync(self, state: ServerState, now: float, *, watched: bool) -> Iterator[WorkerView]:
-        """Follow what the log said of one server.
+        """Take over the state of one server after a log entry changed it.
 
         Args:
             state: The server after the fold.
             now: Seconds, monotonic.
-            watched: Whether this is news, rather than the log's past.
+            watched: Whether the entry is new, rather than from the log's past.
 
         Yields:
-            The workers that are no more; their peers are still in their ``state``.
+            The workers that ended; their peers are still in their ``state``.
         """
         server = self.servers.get(state.server)
         known = server.workers if server else {}
@@ -64,12 +65,12 @@ class Fleet:
         for worker in ended:
             self._remove(worker)
         if server is None or server.incarnation != state.incarnation:
-            server = ServerView(state.server, state.incarnation, state.region, heard_s=now, seen_starting=watched)
+            server = ServerView(state.server, state.incarnation, state.region, last_report_s=now, seen_starting=watched)
             self.servers[state.server] = server
         server.up = state.status in ("up", "draining")
         draining = state.status == "draining"
         if draining != server.draining:
-            server.draining = server.says_draining = draining
+            server.draining = server.reports_draining = draining
         for name, worker_state in state.workers.items():
             if name not in server.workers:
                 worker = WorkerView(worker_state.place, server, worker_state)
@@ -87,15 +88,15 @@ class Fleet:
             worker.used = False
             worker.server.used -= 1
 
-    # --- what agents report ----------------------------------------------------------------------
+    # --- load reports ----------------------------------------------------------------------------
 
     def report(self, load: ServerLoad, now: float, *, live: bool = True) -> bool:
         """Take in a load report.
 
         Args:
-            load: It counts only if it is of the incarnation that the log knows.
+            load: It counts only if it is from the incarnation that the log knows.
             now: Seconds, monotonic.
-            live: ``False`` for a sample out of the log, which counts until a live one came.
+            live: ``False`` for a sample out of the log, which counts until the first live report.
 
         Returns:
             Whether it counted.
@@ -104,69 +105,50 @@ class Fleet:
         if server is None or server.incarnation != load.incarnation or (server.reported and not live):
             return False
         if live:
-            server.reported, server.silent, server.heard_s = True, False, now
+            server.reported, server.silent, server.last_report_s = True, False, now
         server.cpu_ratio, server.memory_ratio = load.cpu_ratio, load.memory_used_ratio
         server.event_loop_lag_s, server.ports_left = load.event_loop_lag_s, load.ports_left
-        server.says_draining = load.draining
-        server.obstacle = filters.server_obstacle(server, self.config)
+        server.reports_draining = load.draining
+        server.obstacle = obstacles.server_obstacle(server, self.config)
         for figures in load.workers:
             if worker := server.workers.get(figures.worker):
                 worker.measured = self.config.micro(figures.cpu_ratio)
                 worker.channel_latency_s = figures.channel_latency_s
-                worker.ledger.report(load.as_of_seq, load.interval_s, self.config.settle_s)
+                worker.reservations.report(load.as_of_seq, load.interval_s, self.config.settle_s)
         for worker in server.workers.values():
             self.touch(worker)
         return True
 
-    # --- time ------------------------------------------------------------------------------------
+    def set_silent(self, server: ServerView, silent: bool) -> None:
+        """Set whether load reports of a server are missing."""
+        if silent != server.silent:
+            server.silent = silent
+            self._touch_all(server)
 
-    def hear_again(self, now: float) -> None:
-        """Nobody could have been heard until now; all begin anew."""
-        for server in self.servers.values():
-            server.heard_s = now
-
-    def tick(self, now: float) -> None:
-        """Mark the servers of which too many reports are missing."""
-        limit = self.config.silent_reports * self.config.report_interval_s
-        for server in self.servers.values():
-            silent = server.up and now - server.heard_s > limit
-            if silent != server.silent:
-                server.silent = silent
-                self._touch_all(server)
-
-    def lost(self, now: float) -> list[ServerView]:
-        """The servers that have been silent for so long that they are held to be gone."""
-        limit = max(self.config.lost_reports * self.config.report_interval_s, self.config.lost_after_s)
-        return [self.servers[key] for key in sorted(self.servers) if self._is_lost(self.servers[key], now, limit)]
-
-    @staticmethod
-    def _is_lost(server: ServerView, now: float, limit: float) -> bool:
-        return server.up and now - server.heard_s > limit
-
-    # --- what is under way -----------------------------------------------------------------------
+    # --- decisions that are not in the log yet ---------------------------------------------------
 
     def hold(self, key: str, costs: list[tuple[Place, int]]) -> None:
-        """Count a decision until the log has it."""
+        """Reserve for a decision until it is in the log."""
         workers = [(worker, cost) for place, cost in costs if (worker := self.at(place))]
         self._holds[key] = [worker for worker, _ in workers]
         for worker, cost in workers:
-            worker.ledger.hold(key, cost)
+            worker.reservations.hold(key, cost)
             self.touch(worker)
 
     def release(self, key: str | None) -> None:
-        """The log has it, or never will."""
+        """End the reservation of a decision: it is in the log, or was not appended."""
         for worker in self._holds.pop(key or "", ()):
-            worker.ledger.release(key or "")
+            worker.reservations.release(key or "")
             self.touch(worker)
 
-    # --- keeping order ---------------------------------------------------------------------------
+    # --- orders ----------------------------------------------------------------------------------
 
     def touch(self, worker: WorkerView) -> None:
-        """A worker changed: work out its load, and move it to its place in each order."""
+        """Compute the load of a worker that changed, and move it to its position in each order."""
         if self.workers.get(worker.key) is not worker:
             return
         headcount = worker.headcount
-        worker.load = max(worker.measured, headcount * self._silent_peer) + worker.ledger.total
+        worker.load = max(worker.measured, headcount * self._silent_peer) + worker.reservations.total
         used = headcount > 0
         if used != worker.used:
             worker.used = used
@@ -174,15 +156,15 @@ class Fleet:
             server.used += 1 if used else -1
             if server.used == (1 if used else 0):
                 self._touch_all(server)
-        self._settle(worker)
+        self._update_orders(worker)
 
     def _touch_all(self, server: ServerView) -> None:
-        server.obstacle = filters.server_obstacle(server, self.config)
+        server.obstacle = obstacles.server_obstacle(server, self.config)
         for worker in server.workers.values():
-            self._settle(worker)
+            self._update_orders(worker)
 
-    def _settle(self, worker: WorkerView) -> None:
-        self._count_obstacle(worker, worker.server.obstacle or filters.worker_obstacle(worker, self.config))
+    def _update_orders(self, worker: WorkerView) -> None:
+        self._count_obstacle(worker, worker.server.obstacle or obstacles.worker_obstacle(worker, self.config))
         for order in self._orders.values():
             order.update(worker)
 

@@ -1,4 +1,4 @@
-"""``mafalda doctor``: what is wrong, and how to mend it."""
+"""``mafalda doctor``: check this machine and the fleet."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import click
 from rich.console import Console
 
+from mafalda.bus.config import DEFAULT_URL
 from mafalda.bus.protocol import Bus
 from mafalda.cli.connecting import open_bus
-from mafalda.cli.options import DEFAULT_NATS_URL, json_option, nats_option, print_json
+from mafalda.cli.options import json_option, nats_option, print_json
 from mafalda.cli.running import run
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup.install import find_worker_bin
@@ -24,7 +25,10 @@ COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 @nats_option
 @json_option
 def doctor(nats_url: str | None, as_json: bool) -> None:
-    """What is installed, reachable, misconfigured, and how to mend it. Exit 1 if something does not work."""
+    """Check what is installed, configured and reachable, and say how to mend what is wrong.
+
+    The exit code is 1 if something does not work.
+    """
     run(_doctor(nats_url, as_json))
 
 
@@ -50,7 +54,7 @@ async def _doctor(nats_url: str | None, as_json: bool) -> int:
 
 
 async def _check_fleet(nats_url: str | None) -> AsyncIterator[Finding]:
-    url = nats_url or DEFAULT_NATS_URL
+    url = nats_url or DEFAULT_URL
     try:
         async with open_bus(nats_url, stored=False) as bus:
             yield Finding("nats", "ok", f"reachable at {url}, its streams are as declared")

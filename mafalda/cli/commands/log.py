@@ -1,4 +1,4 @@
-"""``mafalda log``: everything that happened."""
+"""``mafalda log``: print the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mafalda.monitor.sentences import sentence
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries."""
+    """The entries to print."""
 
     room: str | None
     peer: str | None
@@ -33,7 +33,7 @@ class Selection:
     limit: int | None
 
     def patterns(self) -> tuple[str, ...]:
-        """The narrowest subjects that hold the selection."""
+        """The narrowest subjects that cover the selection."""
         room = check_id("room", self.room) if self.room else "*"
         if self.peer:
             peer = check_id("peer", self.peer)
@@ -44,7 +44,7 @@ class Selection:
         return LOG_SUBJECTS
 
     def holds(self, entry: Record) -> bool:
-        """Is the entry in the selected time? Unreadable ones always are."""
+        """Whether an entry is in the selected time; one that cannot be decoded always is."""
         if entry.message is None:
             return True
         time = entry.message.time
@@ -54,13 +54,13 @@ class Selection:
 @click.command()
 @nats_option
 @store_option
-@click.option("--room", help="Only this room (with its commands).")
+@click.option("--room", help="Only this room, with its commands.")
 @click.option("--peer", help="Only this peer's own intents, results and events.")
 @click.option("--since", type=Moment(), help="From this time on: RFC 3339, or a span such as 15m.")
 @click.option("--until", type=Moment(), help="Up to this time.")
-@click.option("--after", "after_seq", default=0, help="From just after this sequence: the last one of the page before.")
-@click.option("-n", "--limit", type=click.IntRange(1), help="At most so many entries: a page.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now.")
+@click.option("--after", "after_seq", default=0, help="Only after this sequence, such as a page's last one.")
+@click.option("-n", "--limit", type=click.IntRange(1), help="At most so many entries.")
+@click.option("-f", "--follow", is_flag=True, help="Print new entries as they come.")
 @json_option
 def log(
     nats_url: str | None,
@@ -74,7 +74,7 @@ def log(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Everything that happened: page, filter, follow; with --json as lines that ``mafalda replay --file`` reads."""
+    """Print the log: page, filter or follow it. With --json the output is a file for `mafalda replay --file`."""
     run(_log(nats_url, store, Selection(room, peer, since, until, after_seq, limit), follow, as_json))
 
 
@@ -103,7 +103,7 @@ async def _entries(bus: Bus, selection: Selection, follow: bool) -> AsyncGenerat
 
 
 def line(entry: Record) -> str:
-    """One entry for people: sequence, time, who, what."""
+    """One entry as text: sequence, time, kind, room and peer or server, description."""
     time = entry.message.time.astimezone().strftime("%H:%M:%S.%f")[:-3] if entry.message else "--:--:--.---"
     address = entry.address
     who = "?"
