@@ -9,10 +9,10 @@ from contextlib import suppress
 import pytest
 
 from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.connection import open_connection
+from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.bus.nats.connection import open_connection
-from mafalda.bus.nats.jetstream import ApiRefused, call
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 
 
@@ -30,7 +30,7 @@ def nats_server() -> Iterator[NatsServer]:
 
 @pytest.fixture
 async def nats_url(nats_server: NatsServer) -> str:
-    """The session's server, without any stream of ours."""
+    """The session's server, without any stream of Mafalda."""
     config = BusConfig(servers=(nats_server.url,), name="fresh")
     async with open_connection(config) as connection:
         for stream in (LOG_STREAM, LOAD_STREAM):
