@@ -38,6 +38,7 @@ _WRONG_LAST = re.compile(r"wrong last sequence: (\d+)")
 _WRONG_LAST_CODE = 10071
 _WRONG_LAST_UNNAMED_CODE = 10164  # another append to the aggregate is on its way through the cluster
 _TOO_LARGE_CODE = 10054
+_DUPLICATE_IN_PROCESS_CODE = 10158  # an earlier attempt with this id is on its way through the cluster
 _RETRY_WAIT_S = 0.1
 _MAX_ATTEMPT_S = 4.0
 
@@ -119,7 +120,7 @@ async def _append(
                 reason = "another append is on its way"
             elif refused.err_code == _TOO_LARGE_CODE:
                 raise MessageTooLarge("the log refuses a message of this size", size_bytes=len(raw)) from None
-            elif refused.code == 503:
+            elif refused.code == 503 or refused.err_code == _DUPLICATE_IN_PROCESS_CODE:
                 reason = str(refused)
             else:
                 raise BusUnavailable("the log refused a message", subject=subject, reason=str(refused)) from None

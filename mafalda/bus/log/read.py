@@ -1,4 +1,8 @@
-"""Read the log and the load stream, in order and to the end."""
+"""Read the log and the load stream, in order and to the end.
+
+In a cluster a consumer lives on one replica, which may not have everything yet that was acknowledged. So "none pending"
+is not believed: the stream's leader is asked whether there is a further entry, and if so, the read goes on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import structlog
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call, parse_headers
 from mafalda.bus.connection.subscription_buffer import to_delivery
-from mafalda.bus.log.consumer import ConsumerLost, create_consumer, delete_consumer, pull
+from mafalda.bus.log.consumer import Consumer, ConsumerLost, create_consumer, delete_consumer, pull
 from mafalda.bus.log.patterns import PatternSet, cover
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
 from mafalda.bus.protocol import Delivery
@@ -27,6 +31,8 @@ _log = structlog.get_logger(__name__)
 _DENSE_RATIO = 0.1
 #: In a stretch of so few entries it makes no difference.
 _FEW = 200
+#: How many questions to the stream's leader are under way at once.
+_LEADER_REQUESTS = 32
 
 
 async def read_log(
@@ -38,7 +44,7 @@ async def read_log(
     headers_only: bool = False,
     takes: Callable[[str], bool] | None = None,
 ) -> AsyncGenerator[Delivery, None]:
-    """Entries of the log in order, from just after ``after_seq`` to ``up_to_seq``.
+    """Entries of the log in order, from just after ``after_seq`` to ``up_to_seq``; every acknowledged one is there.
 
     Args:
         connection: Where.
@@ -80,7 +86,9 @@ async def read_log(
                         yield to_delivery(message, seq)
                     if seq == end:
                         return
-            return
+            if await _is_complete(connection, consumer, filters, position, end):
+                return
+            reason = "the consumer's replica lags"
         except ConsumerLost as lost:
             reason = str(lost)
         finally:
@@ -134,6 +142,20 @@ async def _get(connection: Connection, query: dict[str, Any]) -> Delivery | None
         raise BusUnavailable("the log cannot be read", reason=str(refused)) from None
     data = b64decode(found.get("data", ""))
     return Delivery(found["subject"], data, int(found["seq"]), None, parse_headers(found.get("hdrs")))
+
+
+async def _is_complete(
+    connection: Connection, consumer: Consumer, filters: Sequence[str], position: int, end: int
+) -> bool:
+    """Whether a consumer with nothing pending has delivered all up to ``end``; in a cluster the leader knows."""
+    if not consumer.is_clustered:
+        return True  # its server has the only copy
+    for first in range(0, len(filters), _LEADER_REQUESTS):
+        some = filters[first : first + _LEADER_REQUESTS]
+        entries = await asyncio.gather(*(next_entry(connection, subject, position + 1) for subject in some))
+        if any(entry is not None and entry.seq <= end for entry in entries):
+            return False
+    return True
 
 
 class _Progress:
