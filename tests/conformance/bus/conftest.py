@@ -28,10 +28,10 @@ class Backend(Protocol):
         """One more bus, as another process would have."""
 
     async def inject(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Publish raw bytes, as a careless publisher in any language can."""
+        """Publish raw bytes, as any publisher can."""
 
     async def disturb(self, bus: Bus) -> None:
-        """Break what ``bus`` hangs on, and let it come back."""
+        """Break the connection of ``bus``, and let it come back."""
 
 
 class MemoryBackend:
@@ -87,7 +87,7 @@ async def bus(backend: Backend) -> AsyncIterator[Bus]:
 
 
 class Helpers:
-    """What tests say often."""
+    """Shorthands of the tests."""
 
     @staticmethod
     def message(subject: str, *, id: str | None = None, target: str | None = None) -> Message:

@@ -1,4 +1,4 @@
-"""Everything that can make a hole in the fast lane, with a real NATS: nothing is lost, nothing comes twice."""
+"""Whatever can make a gap in a republished subscription, with a real NATS: nothing is lost, nothing comes twice."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ AGGREGATE = subjects.room_commands("r")
 
 
 def lose(follower: Follower, *lost: int) -> None:
-    """Let the fast lane lose these sequences, as a route inside a cluster can."""
+    """Let the republished subscription lose these sequences, as a route inside a cluster can."""
     assert isinstance(follower, NatsFollower)
-    carried = follower.deliver
+    forward = follower.deliver
 
     def deliver(message: Msg, pattern: str) -> None:
         if int(message.headers["Nats-Sequence"]) not in lost:
-            carried(message, pattern)
+            forward(message, pattern)
 
     follower.deliver = deliver  # type: ignore[method-assign]
 
@@ -67,16 +67,16 @@ async def test_a_server_killed_in_a_burst(h: Any) -> None:
                 assert await h.take(some, 200) == [seq for seq in range(1, 301) if seq % 3]
 
 
-async def test_a_connection_cut_in_a_burst(cable: Any, nats_url: str, h: Any) -> None:
+async def test_a_connection_cut_in_a_burst(proxy: Any, nats_url: str, h: Any) -> None:
     async with (
-        connect(BusConfig(servers=(cable.url,))) as bus,
+        connect(BusConfig(servers=(proxy.url,))) as bus,
         connect(BusConfig(servers=(nats_url,))) as writer,
         bus.follow(EVENT, OTHER) as follower,
     ):
         written = asyncio.create_task(h.append(writer, *(EVENT, ELSEWHERE, OTHER) * 100))
         for _ in range(4):
             before = bus.connection.interruptions
-            cable.cut()
+            proxy.cut()
             await h.until(lambda: bus.connection.interruptions > before and bus.connection.is_up)  # noqa: B023
         await written
         assert await h.take(follower, 200) == [seq for seq in range(1, 301) if seq % 3 != 2]
@@ -88,7 +88,7 @@ async def test_a_follower_that_is_too_slow_reads_the_log_instead(nats_url: str, 
     async with connect(BusConfig(servers=(nats_url,), follow_buffer=16)) as bus, bus.follow(EVENT) as follower:
         await h.append(bus, *(EVENT, ELSEWHERE) * 200)
         assert await h.take(follower, 200) == list(range(1, 400, 2))
-        assert follower._arrivals.dropped > 0  # type: ignore[attr-defined]
+        assert follower.dropped > 0  # type: ignore[attr-defined]
 
 
 async def test_a_lost_message_shows_by_the_next_on_its_subject(nats_bus: Any, h: Any) -> None:
@@ -96,7 +96,7 @@ async def test_a_lost_message_shows_by_the_next_on_its_subject(nats_bus: Any, h:
         lose(follower, 2)
         await h.append(nats_bus, EVENT, EVENT, EVENT)
         assert await h.take(follower, 3) == [1, 2, 3]
-        assert follower.mends == 1
+        assert follower.catch_ups == 1
 
 
 async def test_a_follower_of_everything_sees_any_lost_message_at_the_next(nats_bus: Any, h: Any) -> None:
@@ -104,7 +104,7 @@ async def test_a_follower_of_everything_sees_any_lost_message_at_the_next(nats_b
         lose(follower, 2, 3)
         await h.append(nats_bus, EVENT, COMMAND, OTHER, ELSEWHERE)
         assert await h.take(follower, 4) == [1, 2, 3, 4]
-        assert follower.mends == 1
+        assert follower.catch_ups == 1
 
 
 async def test_a_lost_last_message_is_found_by_the_timer(nats_url: str, h: Any) -> None:
@@ -119,7 +119,9 @@ async def test_a_lost_last_message_is_found_by_the_timer(nats_url: str, h: Any) 
         assert await h.take(follower, 1) == [4]
 
 
-async def test_an_audit_does_not_hold_up_the_fast_lane(nats_url: str, h: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_audit_does_not_hold_up_the_republished_subscription(
+    nats_url: str, h: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
 
     async def slow_log(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
@@ -144,42 +146,42 @@ async def test_an_audit_does_not_hold_up_the_fast_lane(nats_url: str, h: Any, mo
             may_end.set()
             assert await h.take(follower, 1) == [2]
         assert isinstance(follower, NatsFollower)
-        assert follower.mends == 1
+        assert follower.catch_ups == 1
 
 
-async def test_an_added_pattern_is_no_hole(nats_bus: Any, h: Any) -> None:
+async def test_an_added_pattern_is_no_gap(nats_bus: Any, h: Any) -> None:
     """Entries from before it was added are not missing, though the next on their subject points at them."""
     async with nats_bus.follow(OTHER) as follower:
         await h.append(nats_bus, OTHER, EVENT, EVENT)
         await follower.add(EVENT)
         await h.append(nats_bus, EVENT, OTHER)
         assert await h.take(follower, 3) == [1, 4, 5]
-        assert follower.mends == 0
+        assert follower.catch_ups == 0
 
 
-async def test_ghosts_under_live_are_not_followed(nats_bus: Any, h: Any) -> None:
+async def test_messages_under_live_that_were_not_stored_are_not_followed(nats_bus: Any, h: Any) -> None:
     async with nats_bus.follow(EVENT) as follower, nats_bus.share(EVENT, group="g") as shared:
-        await nats_bus.connection.publish("live." + EVENT, b"ghost")
-        await nats_bus.connection.publish("live." + EVENT, b"ghost", headers={"Nats-Sequence": "x"})
+        await nats_bus.connection.publish("live." + EVENT, b"unstored")
+        await nats_bus.connection.publish("live." + EVENT, b"unstored", headers={"Nats-Sequence": "x"})
         await h.append(nats_bus, EVENT)
         assert await h.take(follower, 1) == [1]
         assert await h.take(shared, 1) == [1]
-        assert follower.ghosts == 2
+        assert follower.unstored == 2
 
 
-async def test_an_append_whose_answer_was_lost_is_stored_once(cable: Any, nats_url: str, h: Any) -> None:
+async def test_an_append_whose_answer_was_lost_is_stored_once(proxy: Any, nats_url: str, h: Any) -> None:
     async with (
-        connect(BusConfig(servers=(cable.url,))) as bus,
+        connect(BusConfig(servers=(proxy.url,))) as bus,
         connect(BusConfig(servers=(nats_url,))) as other,
         other.follow(AGGREGATE, EVENT) as follower,
     ):
         for subject, expect in ((EVENT, None), (COMMAND, Expect(AGGREGATE, 0))):
-            cable.deaf = True
-            appending = asyncio.create_task(bus.append(subject, h.say(subject), expect=expect))
+            proxy.drops_replies = True
+            appending = asyncio.create_task(bus.append(subject, h.message(subject), expect=expect))
             [seq] = await h.take(follower, 1)
             assert not appending.done()
-            cable.deaf = False
-            cable.cut()
+            proxy.drops_replies = False
+            proxy.cut()
             appended = await appending
             assert (appended.seq, appended.duplicate) == (seq, True)
         assert await other.last_seq() == 2
@@ -189,41 +191,41 @@ async def test_an_append_without_a_server_fails_in_time_and_recovers(h: Any) -> 
     async with run_server(ServerConfig(port=0)) as server:
         config = BusConfig(servers=(server.url,), append_timeout_s=0.5)
         async with connect(config) as bus:
-            message = h.say(EVENT)
+            message = h.message(EVENT)
             await server.stop()
             async with asyncio.timeout(10):
                 with pytest.raises(BusUnavailable):
                     await bus.append(EVENT, message)
-            await bus.publish(subjects.load("s"), h.say("x"))  # at most once: lost, and no error
+            await bus.publish(subjects.load("s"), h.message("x"))  # at most once: lost, and no error
             await server.start()
             await h.until(lambda: bus.connection.is_up)
             await bus.append(EVENT, message)
             assert [d.seq async for d in bus.read(">")] == [1]
 
 
-async def test_reading_goes_on_after_a_cut(cable: Any, nats_url: str, h: Any) -> None:
-    async with connect(BusConfig(servers=(nats_url,))) as writer, connect(BusConfig(servers=(cable.url,))) as bus:
-        await asyncio.gather(*(writer.append(EVENT, h.say(EVENT)) for _ in range(5000)))
+async def test_reading_goes_on_after_a_cut(proxy: Any, nats_url: str, h: Any) -> None:
+    async with connect(BusConfig(servers=(nats_url,))) as writer, connect(BusConfig(servers=(proxy.url,))) as bus:
+        await asyncio.gather(*(writer.append(EVENT, h.message(EVENT)) for _ in range(5000)))
         seen = []
         async for delivery in bus.read(">"):
             seen.append(delivery.seq)
             if delivery.seq in (10, 2500):
-                cable.cut()
+                proxy.cut()
         assert seen == list(range(1, 5001))
 
 
-async def test_requests_and_inboxes_survive_a_cut(cable: Any, h: Any) -> None:
+async def test_requests_and_inboxes_survive_a_cut(proxy: Any, h: Any) -> None:
     request = subjects.agent_request("s", "x")
-    async with connect(BusConfig(servers=(cable.url,))) as bus, bus.inbox() as inbox:
+    async with connect(BusConfig(servers=(proxy.url,))) as bus, bus.inbox() as inbox:
 
         async def handler(_: Any) -> Any:
-            return h.say(request)
+            return h.message(request)
 
         async with bus.serve(request, handler=handler), bus.listen(subjects.ALL_LOADS) as loads:
-            cable.cut()
+            proxy.cut()
             await h.until(lambda: bus.connection.interruptions and bus.connection.is_up)
-            assert (await bus.request(request, h.say(request), timeout_s=5)).subject == request
-            await bus.publish(inbox.subject, h.say("x"))
+            assert (await bus.request(request, h.message(request), timeout_s=5)).subject == request
+            await bus.publish(inbox.subject, h.message("x"))
             assert (await inbox.next(5)).subject == inbox.subject
-            await bus.publish(subjects.load("s"), h.say("x"))
+            await bus.publish(subjects.load("s"), h.message("x"))
             assert await h.take(loads, 1) == [0]

@@ -1,6 +1,6 @@
-"""What subscriptions delivered and nobody has taken yet: one bounded queue in the order of the socket.
+"""Messages that subscriptions delivered and their reader has not taken: one bounded queue in the order of the socket.
 
-What does not belong here: what to do about what is missing (``follower``).
+Not ``aio.BoundedQueue``: this one never ends, is bounded by bytes too, and replaces what it drops by a mark.
 """
 
 from __future__ import annotations
@@ -17,36 +17,40 @@ from mafalda.bus.protocol import Delivery
 from mafalda.contract.subjects import LIVE
 from mafalda.errors import PermissionDenied
 
-#: What may wait for one reader. Poison may be a megabyte a message.
+#: How many bytes may wait for one reader. One message may be a megabyte.
 MAX_BYTES = 64 * 1024 * 1024
 
 _NO_HEADERS: MappingProxyType[str, str] = MappingProxyType({})
 
 
-class Hole(Enum):
-    """Something may be missing here."""
+class Gap(Enum):
+    """Messages may be missing here, and why."""
 
-    INTERRUPTED = "interrupted"
-    OVERFLOWED = "overflowed"
-    FOUND = "found"  # in the log, by the audit
+    INTERRUPTED = "interrupted"  # the connection broke
+    OVERFLOWED = "overflowed"  # the buffer was full
+    FOUND = "found"  # the log has entries that never came
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message and the subscription's pattern through which it came."""
+class BufferedMessage:
+    """A message and the pattern of the subscription through which it came."""
 
     message: Msg
     pattern: str
 
 
-Item = Arrived | Hole | PermissionDenied
+Item = BufferedMessage | Gap | PermissionDenied
 
 
-class Arrivals:
+class SubscriptionBuffer:
     """A ``Sink`` with one reader.
 
-    When it is full, by number or by size, everything that waits is dropped and one ``OVERFLOWED`` stands for it:
-    what the reader must fetch elsewhere anyway need not be kept.
+    When it is full, all that waits is dropped and one ``OVERFLOWED`` takes its place: the reader has to fetch what is
+    missing from elsewhere anyway.
+
+    Args:
+        limit: How many items may wait.
+        limit_bytes: How many bytes of data may wait.
     """
 
     def __init__(self, limit: int, limit_bytes: int = MAX_BYTES) -> None:
@@ -61,38 +65,38 @@ class Arrivals:
         return len(self._items)
 
     def put(self, item: Item) -> None:
-        """Append, and wake the reader."""
+        """Append an item and wake the reader."""
         if len(self._items) >= self._limit or self._bytes >= self._limit_bytes:
             self.dropped += len(self._items)
             self._items.clear()
             self._bytes = 0
-            self._items.append(Hole.OVERFLOWED)
+            self._items.append(Gap.OVERFLOWED)
         self._items.append(item)
-        if isinstance(item, Arrived):
+        if isinstance(item, BufferedMessage):
             self._bytes += len(item.message.data)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def deliver(self, message: Msg, pattern: str) -> None:
-        self.put(Arrived(message, pattern))
+        self.put(BufferedMessage(message, pattern))
 
     def interrupted(self) -> None:
-        self.put(Hole.INTERRUPTED)
+        self.put(Gap.INTERRUPTED)
 
     def denied(self, error: PermissionDenied) -> None:
         self.put(error)
 
     def pop(self) -> Item | None:
-        """The oldest item, if there is one."""
+        """Take the oldest item, if there is one."""
         if not self._items:
             return None
         item = self._items.popleft()
-        if isinstance(item, Arrived):
+        if isinstance(item, BufferedMessage):
             self._bytes -= len(item.message.data)
         return item
 
     async def wait(self, timeout_s: float | None = None) -> bool:
-        """Return once something is there: true; or when the time is over: false. For one task at a time."""
+        """Wait until an item is there (true) or the time is over (false). For one task at a time."""
         if self._items:
             return True
         self._waiter = asyncio.get_running_loop().create_future()
@@ -107,7 +111,7 @@ class Arrivals:
 
 
 def to_delivery(message: Msg, seq: int = 0) -> Delivery:
-    """A message as the bus's users see it."""
+    """Convert nats-py's message; ``seq`` is its sequence in the log, 0 if it is not from the log."""
     subject = message.subject
     return Delivery(
         subject.removeprefix(LIVE) if seq else subject,
