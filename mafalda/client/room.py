@@ -1,7 +1,4 @@
-"""A room that we are in: the application's side of the SDK.
-
-What does not belong here: how it is done (``session``, ``endpoint``, ``kept``).
-"""
+"""A room that the application has joined: who and what is there, and how to send and receive."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from mafalda.client.resources.data import DataConsumer, DataProducer
 from mafalda.client.resources.producer import Producer
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import new_id
-from mafalda.client.webrtc.transport import ProducerWish
+from mafalda.client.webrtc.transport import ProducerOptions
 from mafalda.contract.ids import check_id
 from mafalda.contract.messages.events import DataProducerOpened, ProducerOpened
 from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo
@@ -27,7 +24,7 @@ from mafalda.media.rtp import ConsumerLayers
 
 
 class Room:
-    """Made by ``client.join``. Everything here goes on when we, or others, are placed anew."""
+    """Made by ``client.join``. Everything here goes on when the peer, or another one, gets another place."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -36,12 +33,12 @@ class Room:
 
     @property
     def id(self) -> str:
-        return self._session.asker.room
+        return self._session.requests.room
 
     @property
     def peer(self) -> str:
         """Our own peer id."""
-        return self._session.asker.peer
+        return self._session.requests.peer
 
     @property
     def server(self) -> str:
@@ -55,7 +52,7 @@ class Room:
 
     @property
     def generation(self) -> int:
-        """The number of our placement; it grows each time we are placed anew."""
+        """The number of our placement; it grows with each new place."""
         return self._placement.generation
 
     @property
@@ -144,8 +141,8 @@ class Room:
             AlreadyExists: The room has a producer of this id.
             Broken: It did not work; a later try may.
         """
-        wish = ProducerWish(check_id("producer", id or new_id(track.kind)), paused, app_data or {})
-        return await Producer(self._session, track, wish, codec).start()
+        options = ProducerOptions(check_id("producer", id or new_id(track.kind)), paused, app_data or {})
+        return await Producer(self._session, track, options, codec).start()
 
     async def produce_data(
         self,
@@ -159,13 +156,13 @@ class Room:
         app_data: dict[str, Any] | None = None,
     ) -> DataProducer:
         """Open a data channel into the room. At most one of the two limits; with one it is unordered."""
-        wish = ProducerWish(check_id("data producer", id or new_id("data")), False, app_data or {})
+        options = ProducerOptions(check_id("data producer", id or new_id("data")), False, app_data or {})
         reliability = {
             "ordered": ordered and max_packet_life_time_ms is None and max_retransmits is None,
             "maxPacketLifeTime": max_packet_life_time_ms,
             "maxRetransmits": max_retransmits,
         }
-        made = DataProducer(self._session, wish, label=label, protocol=protocol, reliability=reliability)
+        made = DataProducer(self._session, options, label=label, protocol=protocol, reliability=reliability)
         return await made.start()
 
     # --- receiving -----------------------------------------------------------------------------------------

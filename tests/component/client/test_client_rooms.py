@@ -194,7 +194,7 @@ async def test_a_refused_produce_raises_and_leaves_nothing(client: Client, fleet
 
 async def test_a_peer_that_only_watches_shows_that_it_is_there(bus: Bus, fleet: ScriptedFleet) -> None:
     async with (
-        connect(bus=bus, config=ClientConfig(sign_of_life_s=0.05)) as client,
+        connect(bus=bus, config=ClientConfig(heartbeat_interval_s=0.05)) as client,
         client.join("lobby", "alice"),
     ):
         await fleet.seen(lambda: fleet.queries >= 3)
