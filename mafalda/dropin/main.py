@@ -59,8 +59,8 @@ def run() -> int:
     except OSError as error:
         print(f"the channel is broken: {error}", file=sys.stderr)
         return EXIT_NO_FLEET
-    if _uses_forkserver():
-        from mafalda.dropin.process import forkserver
+    if os.environ.get("MAFALDA_WORKER_FORKSERVER", "1") != "0":
+        from mafalda.dropin import forkserver
 
         control = forkserver.hand_over(settings, (READ_FD, WRITE_FD, 2))
         if control is not None:
@@ -70,15 +70,9 @@ def run() -> int:
         forkserver.start()
     # structlog would load rich for tracebacks on terminals, which costs as much as everything else together.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-    from mafalda.dropin.process.lifecycle import serve
+    from mafalda.dropin.lifecycle import serve
 
     return serve(settings)
-
-
-def _uses_forkserver() -> bool:
-    """Whether a forkserver may be used. ``MAFALDA_WORKER_NURSERY`` is the variable's former name."""
-    former = os.environ.get("MAFALDA_WORKER_NURSERY", "1")
-    return os.environ.get("MAFALDA_WORKER_FORKSERVER", former) != "0"
 
 
 def _without_secrets(urls: list[str]) -> str:

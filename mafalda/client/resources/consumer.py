@@ -86,7 +86,7 @@ class Consumer(ReconnectingConsumer):
         await self._set_paused(False)
 
     async def set_preferred_layers(self, spatial: int, temporal: int | None = None) -> None:
-        """Choose the highest simulcast or SVC layers to get, each from 0; kept over re-placements."""
+        """Choose the highest simulcast or SVC layers to get, each from 0; they hold at every place."""
         self._check()
         self._layers = ConsumerLayers(spatial_layer=spatial, temporal_layer=temporal)
         if self.is_open:
@@ -94,7 +94,7 @@ class Consumer(ReconnectingConsumer):
             await self._session.requests.request(intent, Done)
 
     async def set_priority(self, priority: int) -> None:
-        """Who of our consumers gets bitrate first: 1 to 255; kept over re-placements."""
+        """Which of the peer's consumers gets bitrate first: 1 to 255; it holds at every place."""
         self._check()
         self._priority = priority
         if self.is_open:

@@ -49,7 +49,7 @@ class Producer(ReconnectingProducer):
         return self._paused
 
     async def pause(self) -> None:
-        """Send nothing until ``resume``; consumers are told."""
+        """Send nothing until ``resume``; consumers are notified."""
         await self._set_paused(True)
 
     async def resume(self) -> None:

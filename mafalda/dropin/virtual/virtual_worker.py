@@ -18,15 +18,15 @@ from mafalda.dropin.fleet.answers import Refusal, failed, ignore, refusal_of, wr
 from mafalda.dropin.fleet.client import FleetClient
 from mafalda.dropin.fleet.peer_session import PeerSession
 from mafalda.dropin.process.settings import Settings
-from mafalda.dropin.virtual.endpoint_requests import EndpointRequests
+from mafalda.dropin.virtual.handlers.endpoints import EndpointRequests
+from mafalda.dropin.virtual.handlers.routers import RouterRequests
+from mafalda.dropin.virtual.handlers.transports import TransportRequests
+from mafalda.dropin.virtual.handlers.waiting import WaitingRequests
+from mafalda.dropin.virtual.handlers.worker import WorkerRequests
 from mafalda.dropin.virtual.library_channel import LibraryChannel
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
-from mafalda.dropin.virtual.router_requests import RouterRequests
 from mafalda.dropin.virtual.sessions import Sessions
-from mafalda.dropin.virtual.transport_requests import TransportRequests
-from mafalda.dropin.virtual.waiting_requests import WaitingRequests
-from mafalda.dropin.virtual.worker_requests import WorkerRequests
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup.channel import worker_side
 from mafalda.mediasoup.codec.channel_json import to_json

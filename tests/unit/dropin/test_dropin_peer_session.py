@@ -221,6 +221,22 @@ async def test_without_another_place_whoever_waits_is_refused_in_time(monkeypatc
     assert fleet.requests == ["join"]
 
 
+async def test_an_interrupted_request_is_refused_when_there_is_no_next_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_session, "INTENT_TIMEOUT_S", 0.01)
+    fleet = _Fleet()
+    answers: list[Answer] = []
+    session = _session(fleet, is_reopened=True)
+    session.request(INTENT, answers.append)
+    await until(lambda: fleet.answers)
+    session.lose()
+    await until(lambda: answers)
+    assert [answer.refusal.error for answer in answers if answer.refusal] == ["Error"]
+    session.move(_joined(2))
+    session.request(CloseProducer(producer="later"), answers.append)
+    await until(lambda: len(fleet.answers) == 2)
+    assert fleet.requests == ["join", "close-producer", "later"]
+
+
 async def test_a_peer_that_leaves_while_its_worker_dies_leaves_its_next_place_too() -> None:
     fleet = _Fleet()
     reported: list[str] = []

@@ -12,8 +12,8 @@ from mafalda.dropin.fleet.addresses import HostAddresses
 from mafalda.dropin.fleet.answers import failed, not_found
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.virtual.handlers.listen_infos import take_listen_infos
 from mafalda.dropin.virtual.library_request import LibraryRequest
-from mafalda.dropin.virtual.listen_infos import take_listen_infos
 from mafalda.dropin.virtual.objects import Kind, Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
 from mafalda.mediasoup.codec.channel_json import to_json

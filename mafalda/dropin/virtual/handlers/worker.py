@@ -13,13 +13,13 @@ from mafalda.dropin.fleet.answers import Refusal, wrong
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.peer_session import PeerSession
 from mafalda.dropin.process.settings import Settings, WrongSettings, check_log_level
-from mafalda.dropin.virtual import dumps
+from mafalda.dropin.virtual.handlers import dumps
+from mafalda.dropin.virtual.handlers.listen_infos import with_ports
+from mafalda.dropin.virtual.handlers.routers import RouterRequests
+from mafalda.dropin.virtual.handlers.waiting import WaitingRequests
 from mafalda.dropin.virtual.library_request import LibraryRequest
-from mafalda.dropin.virtual.listen_infos import with_ports
 from mafalda.dropin.virtual.objects import Node, Objects
-from mafalda.dropin.virtual.router_requests import RouterRequests
 from mafalda.dropin.virtual.sessions import Sessions
-from mafalda.dropin.virtual.waiting_requests import WaitingRequests
 
 
 class WorkerRequests:

@@ -36,7 +36,7 @@ _END, _TAKEN = b"E", b"T"
 def socket_path() -> Path:
     """Where this user's forkserver of exactly this code listens."""
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mafalda-{os.getuid()}"
-    newest = max(file.stat().st_mtime_ns for file in Path(__file__).parents[1].rglob("*.py"))
+    newest = max(file.stat().st_mtime_ns for file in Path(__file__).parent.rglob("*.py"))
     return base / f"forkserver-{newest:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
 
 
@@ -125,7 +125,7 @@ def run() -> None:
     except BlockingIOError:
         return
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-    from mafalda.dropin.process.lifecycle import serve_pipes
+    from mafalda.dropin.lifecycle import serve_pipes
 
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

@@ -8,11 +8,11 @@ from typing import Any
 
 from mafalda.contract.ids import check_id
 from mafalda.dropin.fleet.answers import Refusal
-from mafalda.dropin.virtual import dumps
+from mafalda.dropin.virtual.handlers import dumps
+from mafalda.dropin.virtual.handlers.waiting import WaitingRequests
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
-from mafalda.dropin.virtual.waiting_requests import WaitingRequests
 from mafalda.errors import MafaldaError
 
 
