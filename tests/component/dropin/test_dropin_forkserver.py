@@ -7,7 +7,9 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,16 @@ from tests.conformance.mediasoup.driver_samples import until
 
 
 @pytest.fixture
-async def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    """The socket of a forkserver of our own."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """The socket of a forkserver of our own. A socket's path has at most 107 bytes, so pytest's folder is too deep."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        async with _forkserver() as path:
+            yield path
+
+
+@asynccontextmanager
+async def _forkserver() -> AsyncIterator[Path]:
     path = forkserver.socket_path()
     path.parent.mkdir(mode=0o700)
     command = [sys.executable, "-c", f"from {forkserver.__name__} import run; run()"]
