@@ -75,29 +75,29 @@ class Client:
         app_data: dict[str, Any] | None = None,
         region: str | None = None,
     ) -> AsyncIterator[Room]:
-        """Be a peer of a room while the block runs; leaving it closes all that was opened there.
+        """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
 
         Args:
             room: Its id; a room is made by joining it.
-            peer: Our id in it; random if not given.
+            peer: Its id in the room; random if not given.
             app_data: For the other peers.
-            region: Where we are; a policy may prefer servers near it.
+            region: Where the peer is; a policy may prefer servers near it.
 
         Raises:
             IllegalId: The room's or the peer's id is not 1 to 64 of ``A-Z a-z 0-9 _ -``.
             AlreadyExists: The room has a peer of this id.
-            NoCapacity: No worker takes us.
+            NoCapacity: No worker takes the peer.
             DeadlineExceeded: Nobody answered in time.
         """
         check_id("room", room)
         peer = check_id("peer", peer or new_id("peer"))
         session = Session(self._bus, self._inbox.subject, room, peer, self._config)
-        ours = (
+        patterns = (
             subjects.result(room, peer, "*"),
             subjects.peer_event(room, peer, "*"),
             subjects.room_event(room, "*"),
         )
-        async with self._bus.follow(*ours) as follower:
+        async with self._bus.follow(*patterns) as follower:
             self._sessions.add(session)
             try:
                 session.listen(follower)

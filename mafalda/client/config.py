@@ -38,7 +38,7 @@ class ClientConfig(BaseModel):
     producer_wait_s: float = Field(
         30, gt=0, description="A consumer whose producer vanished with its worker waits so long for it to come back."
     )
-    leave_timeout_s: float = Field(2, gt=0, description="For the answer to Leave; the fleet times us out anyway.")
+    leave_timeout_s: float = Field(2, gt=0, description="For the answer to Leave; agents remove silent peers anyway.")
     close_timeout_s: float = Field(5, gt=0, description="For aiortc to close a peer connection.")
     max_queued_frames: int = Field(
         100, ge=1, description="Decoded frames kept for an application that does not take them; then the oldest goes."

@@ -12,7 +12,7 @@ from mafalda.errors import Closed, MafaldaError
 
 @dataclass(frozen=True, slots=True)
 class Reconnecting:
-    """Our place or our transports are gone; the SDK reconnects. ``generation`` is that of the lost place."""
+    """The peer's place or its transports are gone; the SDK reconnects. ``generation`` is that of the lost place."""
 
     generation: int
     cause: str
@@ -20,7 +20,7 @@ class Reconnecting:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """We have a place and transports again, and our producers are open under their ids."""
+    """The peer has a place and transports again, and its producers are open under their ids."""
 
     generation: int
     server: str
@@ -30,7 +30,7 @@ class Reconnected:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """One of our producers or consumers could not be opened again; it is closed."""
+    """A producer or consumer of the peer could not be opened again; it is closed."""
 
     id: str
     error: MafaldaError

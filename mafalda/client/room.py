@@ -29,7 +29,7 @@ class Room:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    # --- where and who -----------------------------------------------------------------------------------
+    # --- state -----------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -37,43 +37,43 @@ class Room:
 
     @property
     def peer(self) -> str:
-        """Our own peer id."""
+        """The id of the application's own peer."""
         return self._session.requests.peer
 
     @property
     def server(self) -> str:
-        """The server that we are on now."""
+        """The server where the peer is placed now."""
         return self._placement.server
 
     @property
     def worker(self) -> str:
-        """The worker that we are on now."""
+        """The worker where the peer is placed now."""
         return self._placement.worker
 
     @property
     def generation(self) -> int:
-        """The number of our placement; it grows with each new place."""
+        """The number of the placement; it grows with each new place."""
         return self._placement.generation
 
     @property
     def connected(self) -> bool:
-        """Whether we have a place; not while reconnecting."""
+        """Whether the peer has a place; not while reconnecting."""
         return self._session.has_endpoint
 
     @property
     def peers(self) -> Mapping[str, PeerInfo]:
-        """Who is here, by id; including us."""
+        """The room's peers by id, including the own one."""
         return dict(self._session.view.peers)
 
     @property
     def producers(self) -> Mapping[str, ProducerInfo]:
-        """What audio and video can be consumed, by id; including our own."""
+        """The room's audio and video producers by id, including the peer's own."""
         known = self._session.view.producers
         return {key: info for key, info in known.items() if isinstance(info, ProducerInfo)}
 
     @property
     def data_producers(self) -> Mapping[str, DataProducerInfo]:
-        """What data can be consumed, by id; including our own."""
+        """The room's data producers by id, including the peer's own."""
         known = self._session.view.producers
         return {key: info for key, info in known.items() if isinstance(info, DataProducerInfo)}
 
@@ -83,19 +83,19 @@ class Room:
             raise Closed("this room was never joined")
         return self._session.placement
 
-    # --- what happens --------------------------------------------------------------------------------------
+    # --- events --------------------------------------------------------------------------------------
 
     def events(self) -> EventStream:
-        """The room's events from this call on, none missed: what ``peers`` and ``producers`` say now is before them.
+        """The room's events from this call on, none missed: ``peers`` and ``producers`` show the room before them.
 
-        The contract's room events in log order, and the client's own ``Reconnecting``, ``Reconnected``, ``GaveUp``.
+        The contract's room events in log order, and the SDK's own ``Reconnecting``, ``Reconnected``, ``GaveUp``.
         """
         return self._session.fanout.stream()
 
     async def arrivals(self) -> AsyncGenerator[ProducerInfo | DataProducerInfo, None]:
         """Every producer of others: those that are here, then each new one.
 
-        One that comes back after its worker died is not new if we have a consumer of it, which follows it.
+        One that comes back after its worker died is not new if the peer has a consumer of it, which follows it.
         """
         events = self.events()
         for info in [info for info in self._session.view.producers.values() if info.peer != self.peer]:
@@ -179,8 +179,8 @@ class Room:
 
         Raises:
             NotFound: There is no such producer.
-            CannotConsume: We have no codec for it.
-            RelayFailed: It could not be brought to our worker.
+            CannotConsume: The client has no codec for it.
+            RelayFailed: It could not be relayed to the peer's worker.
         """
         layers = None
         if preferred_layers is not None:

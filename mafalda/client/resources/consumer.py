@@ -1,4 +1,4 @@
-"""A producer of the room that we receive, wherever it and we are placed."""
+"""Consumers: a producer of the room is received, wherever it and the peer are placed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mafalda.media.rtp import ConsumerLayers
 
 
 class Consumer(ReconnectingConsumer):
-    """Made by ``room.consume``. ``track`` goes on over re-placements of ours and of the producer's.
+    """Made by ``room.consume``. ``track`` goes on when the peer or the producer gets another place.
 
     ``id`` is a new one each time it is opened.
     """
@@ -63,18 +63,18 @@ class Consumer(ReconnectingConsumer):
 
     @property
     def paused(self) -> bool:
-        """Whether we paused it. See ``producer_paused`` for the other end."""
+        """Whether the application paused it. See ``producer_paused`` for the other end."""
         return self._paused
 
     @property
     def producer_paused(self) -> bool:
-        """Whether its producer is paused, or not there for the moment."""
+        """Whether its producer is paused, or closed for the moment."""
         info = self._session.view.producers.get(self.producer_id)
         return info.paused if isinstance(info, ProducerInfo) else True
 
     @property
     def relayed(self) -> bool:
-        """Whether the producer is on another worker than we are."""
+        """Whether the producer is on another worker than the peer."""
         return self._result is not None and self._result.relayed
 
     async def pause(self) -> None:

@@ -1,4 +1,4 @@
-"""Data messages: a channel of ours into the room, and channels of others that we receive."""
+"""Data producers and consumers: channels for messages into a room, and from its other peers."""
 
 from __future__ import annotations
 
@@ -113,17 +113,17 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
 
     @property
     def label(self) -> str:
-        """What the producer calls the channel."""
+        """The producer's name for the channel."""
         return self._result.label if self._result else ""
 
     @property
     def protocol(self) -> str:
-        """What the producer says of its messages."""
+        """The producer's name for the form of its messages."""
         return self._result.protocol if self._result else ""
 
     @property
     def relayed(self) -> bool:
-        """Whether the producer is on another worker than we are."""
+        """Whether the producer is on another worker than the peer."""
         return self._result is not None and self._result.relayed
 
     async def __anext__(self) -> Data:

@@ -1,4 +1,4 @@
-"""A track of ours that is sent into the room, wherever we are placed."""
+"""Producers: a track of the application is sent into the room, wherever the peer is placed."""
 
 from __future__ import annotations
 
@@ -78,4 +78,4 @@ class Producer(ReconnectingProducer):
 
     def _ended(self) -> None:
         if self._local is not None:
-            self._local.track.stop()  # the stand-in: nothing more is sent
+            self._local.track.stop()  # the proxy: nothing more is sent

@@ -235,7 +235,7 @@ class Session:
             case events.PeerStranded() if event.generation >= generation:
                 self._superseded(event.generation + 1, f"stranded: {event.error.code}")
             case events.PeerLeft() if event.generation >= generation and not self._placement.is_ending:
-                self.fail(NotJoined("the room let us go", reason=event.reason))
+                self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
 
     async def _send_heartbeats(self) -> None:
         """Query something at intervals, unless a connected transport shows that the peer is alive."""
@@ -295,7 +295,7 @@ class Session:
             async with asyncio.timeout_at(at):
                 await self.until(lambda: self._placement.target is not None)
         except TimeoutError:
-            raise DeadlineExceeded("no place for us in time", room=self.requests.room, timeout_s=limit_s) from None
+            raise DeadlineExceeded("no place in time", room=self.requests.room, timeout_s=limit_s) from None
         if at is not None and asyncio.get_running_loop().time() > at:
             raise DeadlineExceeded("could not reconnect in time", room=self.requests.room, timeout_s=limit_s)
         target = self._placement.target

@@ -21,7 +21,7 @@ _REOPENED: tuple[events.ClosedReason, ...] = ("transport-closed", "peer-moved", 
 
 
 class RoomSnapshotView:
-    """Peers, producers and data producers by id, including our own."""
+    """Peers, producers and data producers by id, including the client's own."""
 
     def __init__(self) -> None:
         self.seq = 0

@@ -37,7 +37,7 @@ from mafalda.media.transport import IceCandidate
 
 _log = structlog.get_logger(__name__)
 
-#: Local addresses to offer, where ours is the better choice than aioice's.
+#: Local addresses to offer instead of those that aioice finds.
 _addresses: ContextVar[list[str] | None] = ContextVar("mafalda_ice_addresses", default=None)
 _original_host_addresses = aioice.ice.get_host_addresses
 
@@ -105,7 +105,7 @@ async def stop_receiver(transport: Any, consumer: Any) -> None:
 async def stop_sender(producer: Any) -> None:
     """Close a pymediasoup producer, and stop what it sends with.
 
-    Its track is stopped, so it must be a stand-in (``OutgoingTrack``).
+    Its track is stopped, so it must be a proxy (``OutgoingTrack``).
     """
     await producer.close()
     if producer.rtpSender is not None:

@@ -58,7 +58,7 @@ class Endpoint:
 
     def has_transport(self, transport: str) -> bool:
         """Whether the transport is one of this endpoint's."""
-        return any(ours.id == transport for ours in self._transports.values())
+        return any(known.id == transport for known in self._transports.values())
 
     @property
     def is_connected(self) -> bool:
@@ -141,7 +141,7 @@ class Endpoint:
 
     def _codec(self, kind: str, name: str | None) -> Any:
         if not self._device.canProduce(kind):
-            raise UnsupportedError(f"the router can take no {kind} of ours")
+            raise UnsupportedError(f"the router takes no {kind} that aiortc can send")
         if name is None:
             return None
         wanted = f"{kind}/{name}".lower()
