@@ -126,11 +126,10 @@ class SessionPlacement(Generic[H, R]):
             self.state = PlacementState.MOVED
 
     def reopened(self) -> bool:
-        """Everything was requested at the target. Returns whether the peer is back by that."""
-        if self.state is not PlacementState.MOVED:
-            return False
-        self.state = PlacementState.PLACED
-        return True
+        """Everything was requested at the target. Returns whether the peer still has that place."""
+        if self.state is PlacementState.MOVED:
+            self.state = PlacementState.PLACED
+        return self.state is PlacementState.PLACED
 
     def leave(self) -> None:
         """The peer requests to leave."""
