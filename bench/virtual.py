@@ -62,7 +62,7 @@ async def dropin(*, workers: int, policy: str) -> AsyncIterator[DropIn]:
             log_file=Path(folder) / "fleet.log",
         )
         async with open_local_fleet(config) as running, connect(BusConfig(servers=(running.nats_url,))) as bus:
-            # No nursery: it would outlive the measurement.
-            environment = {**os.environ, "MAFALDA_NATS_URL": running.nats_url, "MAFALDA_WORKER_NURSERY": "0"}
+            # No forkserver: it would outlive the measurement.
+            environment = {**os.environ, "MAFALDA_NATS_URL": running.nats_url, "MAFALDA_WORKER_FORKSERVER": "0"}
             async with create_worker(bin=COMMAND, environment=environment, request_timeout_s=20) as worker:
                 yield DropIn(worker, bus)

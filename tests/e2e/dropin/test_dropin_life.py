@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mafalda.dropin.process.early import READ_FD, WRITE_FD
+from mafalda.dropin.process.startup import READ_FD, WRITE_FD
 from mafalda.mediasoup import AudioLevelObserver, Producer, Worker
 from mafalda.mediasoup.errors import WorkerRequestFailed, WorkerStartFailed
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, opus_packet, until
@@ -49,7 +49,7 @@ def test_exit_codes_are_the_worker_s(arguments: list[str], environment: dict[str
     assert ended.stderr
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
+@pytest.mark.parametrize("forkserver", ["0", "1"])
 @pytest.mark.parametrize(
     ("said", "code"),
     [
@@ -58,7 +58,7 @@ def test_exit_codes_are_the_worker_s(arguments: list[str], environment: dict[str
         (b"\x08\0\0\0nonsense", 1),
     ],
 )
-def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nursery: str) -> None:
+def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, forkserver: str) -> None:
     (their_read, our_write), (our_read, their_write) = os.pipe(), os.pipe()
 
     def as_a_library_does() -> None:
@@ -67,7 +67,7 @@ def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nur
 
     process = subprocess.Popen(
         COMMAND,
-        env={**dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery), "MEDIASOUP_VERSION": "3.27.1"},
+        env={**dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver), "MEDIASOUP_VERSION": "3.27.1"},
         close_fds=False,
         preexec_fn=as_a_library_does,
         stderr=subprocess.PIPE,
@@ -90,8 +90,8 @@ def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nur
             os.close(our_write)
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
-async def test_it_dies_with_its_library(fleet: Up, nursery: str) -> None:
+@pytest.mark.parametrize("forkserver", ["0", "1"])
+async def test_it_dies_with_its_library(fleet: Up, forkserver: str) -> None:
     """Killed in the moment in which its worker runs, standard error and all."""
     script = (
         "import asyncio, sys\n"
@@ -102,7 +102,7 @@ async def test_it_dies_with_its_library(fleet: Up, nursery: str) -> None:
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
-    environment = dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)
+    environment = dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver)
     library = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
@@ -128,9 +128,9 @@ async def test_without_a_fleet_it_does_not_start() -> None:
     assert refused.value.details["exit_code"] == 1
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
-async def test_closing_it_leaves_the_rooms(fleet: Up, nursery: str) -> None:
-    environment = dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)
+@pytest.mark.parametrize("forkserver", ["0", "1"])
+async def test_closing_it_leaves_the_rooms(fleet: Up, forkserver: str) -> None:
+    environment = dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver)
     async with dropin(fleet, environment=environment) as worker:
         router = await worker.create_router(media_codecs=MEDIA_CODECS)
         await router.create_plain_transport(listen_info=LOOPBACK)
@@ -140,10 +140,10 @@ async def test_closing_it_leaves_the_rooms(fleet: Up, nursery: str) -> None:
     await eventually(lambda: router.id not in _rooms(fleet))
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
-async def test_a_killed_worker_s_rooms_are_cleared(fleet: Up, nursery: str) -> None:
-    """By the child of the nursery at once; where there is none, by the agents, when nobody answers any more."""
-    async with dropin(fleet, environment=dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)) as worker:
+@pytest.mark.parametrize("forkserver", ["0", "1"])
+async def test_a_killed_worker_s_rooms_are_cleared(fleet: Up, forkserver: str) -> None:
+    """By the child of the forkserver at once; where there is none, by the agents, when nobody answers any more."""
+    async with dropin(fleet, environment=dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver)) as worker:
         router = await worker.create_router(media_codecs=MEDIA_CODECS)
         await router.create_direct_transport()
         os.kill(worker.pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.dropin.process.early import log_frame, running_frame
+from mafalda.dropin.process.startup import log_frame, running_frame
 from mafalda.mediasoup.channel import messages, worker_side
 from mafalda.mediasoup.codec.channel_json import from_json, to_json
 from mafalda.mediasoup.errors import FramingError, InvalidParameters

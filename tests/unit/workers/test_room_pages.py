@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.client.session.view import RoomView
+from mafalda.client.session.view import RoomSnapshotView
 from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import PeerState, ProducerState, RoomState
 from mafalda.workers.peers.room_pages import room_page
@@ -28,7 +28,7 @@ def room_of(peers: int, producers: int, data_producers: int) -> RoomState:
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 3000))
 def test_the_pages_are_the_room(peers: int, producers: int, data_producers: int, page_bytes: int) -> None:
     room = room_of(peers, producers, data_producers)
-    view = RoomView()
+    view = RoomSnapshotView()
     page = room_page(room, 7, page_bytes=page_bytes)
     view.start(page)
     pages = 1

@@ -1,6 +1,6 @@
-"""The first moments: said before the rest is loaded, because applications wait for their workers to start.
+"""What the library gets before the rest is loaded, because applications wait for their workers to start.
 
-What does not belong here: anything that needs more than the standard library.
+Only the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 READ_FD, WRITE_FD = 3, 4
 DEFAULT_URL = "nats://127.0.0.1:4222"
-#: How long a fleet is looked for at the start, in seconds; then we end as a worker that failed does.
-REACH_S = 8.0
-_TRY_EVERY_S = 0.2
+#: How long NATS is looked for at the start, in seconds; then the process ends as a worker that failed does.
+REACH_TIMEOUT_S = 8.0
+_RETRY_INTERVAL_S = 0.2
 _PREFIX = struct.Struct("<I")
 # As ``worker_side`` encodes them: everything up to the length of the text. A test compares.
 _RUNNING = bytes.fromhex("0c000000080009000800040008000000100000000300000008000900040008000800000008000000")
@@ -25,12 +25,12 @@ _LOG = bytes.fromhex("0c0000000800090008000400080000000c000000040006000800040006
 
 
 def running_frame(pid: int) -> bytes:
-    """The notification that tells the library that its worker runs."""
+    """The notification WORKER_RUNNING, as a frame."""
     return _frame(_RUNNING, str(pid))
 
 
 def log_frame(line: str) -> bytes:
-    """A log line; its first character is the level."""
+    """A log line, as a frame; the line's first character is the level."""
     return _frame(_LOG, line)
 
 
@@ -40,20 +40,20 @@ def _frame(head: bytes, text: str) -> bytes:
     return _PREFIX.pack(len(payload)) + payload
 
 
-def say(frame: bytes) -> None:
+def write_frame(frame: bytes) -> None:
     """Write a whole frame to the library."""
     while frame:
         frame = frame[os.write(WRITE_FD, frame) :]
 
 
 def fleet_urls(environment: Mapping[str, str]) -> list[str]:
-    """Where NATS is, as the environment says."""
+    """The addresses of NATS in an environment."""
     urls = [url.strip() for url in environment.get("MAFALDA_NATS_URL", "").split(",") if url.strip()]
     return urls or [DEFAULT_URL]
 
 
-def is_reachable(urls: list[str], within_s: float = REACH_S) -> bool:
-    """Whether something listens at one of these addresses, asked for at most so long."""
+def is_reachable(urls: list[str], within_s: float = REACH_TIMEOUT_S) -> bool:
+    """Whether something listens at one of these addresses, tried for at most ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
     while True:
         for url in urls:
@@ -65,6 +65,6 @@ def is_reachable(urls: list[str], within_s: float = REACH_S) -> bool:
                     return True
             except OSError:
                 pass
-        if time.monotonic() + _TRY_EVERY_S >= deadline:
+        if time.monotonic() + _RETRY_INTERVAL_S >= deadline:
             return False
-        time.sleep(_TRY_EVERY_S)
+        time.sleep(_RETRY_INTERVAL_S)

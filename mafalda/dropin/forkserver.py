@@ -1,10 +1,8 @@
-"""The nursery: one process that has everything loaded, and forks a drop-in for each worker that is spawned.
+"""The forkserver: one process that has everything loaded, and forks a drop-in for each worker that is spawned.
 
-A media server starts a worker a core, and each would load the same for most of a second. The process that the library
-spawned stays, keeps its pid, hands its pipes over and ends as its child ends; without a nursery it does all by itself.
-The nursery ends by itself when nobody has needed it for a while.
-
-What does not belong here: what a drop-in does (``process``).
+A media server starts a worker for each core, and each would load the same modules for most of a second. The process
+that the library spawned stays, keeps its pid, hands its pipes over and ends as its child ends; without a forkserver it
+is the drop-in itself. The forkserver ends when it has had no child for ``IDLE_S``.
 """
 
 from __future__ import annotations
@@ -26,30 +24,30 @@ from pathlib import Path
 
 from mafalda.dropin.process.settings import Settings
 
-#: How long a nursery without children waits for the next, in seconds.
+#: How long a forkserver without children waits for the next request, in seconds.
 IDLE_S = 10.0
-#: For handing over, and for a child to say goodbye, in seconds.
-HAND_OVER_S, GOODBYE_S = 2.0, 6.0
-_FDS = struct.Struct("3i")
+#: For handing over, and for a child to leave its rooms, in seconds.
+HAND_OVER_S, LEAVE_TIMEOUT_S = 2.0, 6.0
+_FDS, _SIZE = struct.Struct("3i"), struct.Struct("<I")
 _LIMIT_BYTES = 256 * 1024
-END = b"E"
+_END, _TAKEN = b"E", b"T"
 
 
 def socket_path() -> Path:
-    """Where this user's nursery of this very code listens."""
+    """Where this user's forkserver of exactly this code listens."""
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mafalda-{os.getuid()}"
-    newest = max(file.stat().st_mtime_ns for file in Path(__file__).parents[1].rglob("*.py"))
-    return base / f"nursery-{newest:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
+    newest = max(file.stat().st_mtime_ns for file in Path(__file__).parent.rglob("*.py"))
+    return base / f"forkserver-{newest:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
 
 
 # --- the spawned process ------------------------------------------------------------------------------
 
 
 def hand_over(settings: Settings, fds: tuple[int, int, int]) -> socket.socket | None:
-    """Give the pipes to a child of the nursery; None if there is none (yet).
+    """Hand the pipes to a child of the forkserver; ``None`` if there is no forkserver (yet).
 
     Args:
-        settings: What the library said.
+        settings: What the library started the worker with.
         fds: Where the library writes, where it reads, standard error.
     """
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -57,14 +55,14 @@ def hand_over(settings: Settings, fds: tuple[int, int, int]) -> socket.socket | 
     try:
         path = socket_path()
         if path.parent.stat().st_uid != os.getuid() or path.parent.stat().st_mode & 0o077:
-            raise PermissionError("the nursery's directory is not ours alone")
+            raise PermissionError("the forkserver's directory is open to other users")
         control.connect(str(path))
         what = json.dumps(
             {"settings": asdict(settings), "environment": dict(os.environ), "cwd": os.getcwd(), "pid": os.getpid()}
         ).encode()
-        control.sendmsg([struct.pack("<I", len(what))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))])
+        control.sendmsg([_SIZE.pack(len(what))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))])
         control.sendall(what)
-        if control.recv(1) != b"T":  # taken
+        if control.recv(1) != _TAKEN:
             raise ConnectionError("not taken")
     except (OSError, ValueError):
         control.close()
@@ -74,15 +72,15 @@ def hand_over(settings: Settings, fds: tuple[int, int, int]) -> socket.socket | 
 
 
 def await_child(control: socket.socket) -> int:
-    """Wait until the child ends; its exit code. Signals ask it to end."""
+    """Wait until the child ends; its exit code. SIGINT and SIGTERM are passed on."""
 
-    def ask_to_end(*_: object) -> None:
+    def end_child(*_: object) -> None:
         with contextlib.suppress(OSError):
-            control.send(END)
-        control.settimeout(GOODBYE_S)
+            control.send(_END)
+        control.settimeout(LEAVE_TIMEOUT_S)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask_to_end)
+        signal.signal(number, end_child)
     try:
         code = control.recv(1)
     except TimeoutError:
@@ -93,7 +91,7 @@ def await_child(control: socket.socket) -> int:
 
 
 def start() -> None:
-    """Start a nursery for those who come later; nothing is awaited."""
+    """Start a forkserver for the workers after this one, without waiting for it."""
     try:
         socket_path().parent.mkdir(mode=0o700, exist_ok=True)
         subprocess.Popen(
@@ -110,14 +108,14 @@ def start() -> None:
             cwd="/",
         )
     except OSError:
-        return  # each does all by itself then
+        return  # each worker is a process of its own then
 
 
-# --- the nursery ----------------------------------------------------------------------------------------
+# --- the forkserver -----------------------------------------------------------------------------------
 
 
 def run() -> None:
-    """Be the nursery, if there is none yet."""
+    """Run the forkserver, if there is none yet."""
     import fcntl
 
     path = socket_path()
@@ -127,7 +125,7 @@ def run() -> None:
     except BlockingIOError:
         return
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-    from mafalda.dropin.process.lifecycle import serve_pipes
+    from mafalda.dropin.lifecycle import serve_pipes
 
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -162,16 +160,30 @@ def _serve(listener: socket.socket, serve_pipes: Callable[..., int]) -> None:
         control.close()
 
 
+def _receive(control: socket.socket, size: int) -> bytes:
+    """Exactly ``size`` bytes.
+
+    Raises:
+        ConnectionError: The other end has closed before, or there are more than anybody sends.
+    """
+    if size > _LIMIT_BYTES:
+        raise ConnectionError(f"{size} bytes are too many")
+    received = b""
+    while len(received) < size:
+        part = control.recv(size - len(received))
+        if not part:
+            raise ConnectionError(f"the socket ended after {len(received)} of {size} bytes")
+        received += part
+    return received
+
+
 def _child(control: socket.socket, serve_pipes: Callable[..., int]) -> int:
-    """One drop-in, from the pipes it is given to its exit code, which the spawned process takes over."""
+    """Run one drop-in on the pipes that come over the socket; its exit code, which is also sent back."""
     try:
         control.settimeout(HAND_OVER_S)
-        head, ancillary, _, _ = control.recvmsg(4, socket.CMSG_SPACE(_FDS.size), 0)
-        (size,) = struct.unpack("<I", head)
-        raw = b""
-        while len(raw) < size <= _LIMIT_BYTES:
-            raw += control.recv(size - len(raw))
-        what = json.loads(raw)
+        head, ancillary, _, _ = control.recvmsg(_SIZE.size, socket.CMSG_SPACE(_FDS.size), 0)
+        (size,) = _SIZE.unpack(head)
+        what = json.loads(_receive(control, size))
         read_fd, write_fd, error_fd = _FDS.unpack(ancillary[0][2][: _FDS.size])
         os.dup2(error_fd, 2)
         os.close(error_fd)
@@ -179,7 +191,7 @@ def _child(control: socket.socket, serve_pipes: Callable[..., int]) -> int:
         os.environ.update(what["environment"])
         os.chdir(what["cwd"])  # credentials may be named from there
         settings = Settings(**what["settings"])
-        control.sendall(b"T")
+        control.sendall(_TAKEN)
         control.settimeout(None)
         code = serve_pipes(settings, read_fd, write_fd, what["pid"], control)
     except Exception as error:

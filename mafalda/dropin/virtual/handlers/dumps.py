@@ -1,7 +1,6 @@
-"""Dumps of what is virtual, put together from what the real workers say and what the application made. Pure.
+"""Dumps of virtual objects, merged from the dumps of the real ones that stand for them. Pure.
 
-A real router has ends of pipes, and relayed producers with consumers of their own; those are nobody's business. What
-does not belong here: asking (``virtual_worker``).
+A real router also has the ends of relays, which the application did not make; they are left out.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ def router_dump(router: Node, objects: Objects, dumps: Iterable[Dump]) -> Dump:
         dumps: Of the real ones, with the application's ids.
     """
     dumps = list(dumps)
-    said = {id for dump in dumps for key in ("transportIds", "rtpObserverIds") for id in dump[key]}
-    mine = [node for node in router.children.values() if node.is_open and node.id in said]
+    listed = {id for dump in dumps for key in ("transportIds", "rtpObserverIds") for id in dump[key]}
+    mine = [node for node in router.children.values() if node.is_open and node.id in listed]
     return {
         "id": router.id,
         "transportIds": [node.id for node in mine if node.kind == "transport"],

@@ -1,14 +1,11 @@
-"""What the application opened once and the SDK keeps open: at each new placement it is opened again.
-
-What does not belong here: what is opened (``producer``, ``consumer``, ``data``), where (``session``).
-"""
+"""Producers and consumers that the application opened once and the SDK opens again at each new place."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import structlog
 from aiortc.exceptions import InvalidStateError as AiortcInvalidStateError
@@ -16,23 +13,22 @@ from pymediasoup.errors import InvalidStateError, UnsupportedError
 
 from mafalda import errors
 from mafalda.aio.events import Interrupted, run_unless_set, wait_first
-from mafalda.client.session.view import Fate
+from mafalda.client.session.session import Session
+from mafalda.client.session.view import ProducerChange
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.queries import QueryStats, Stats
 from mafalda.contract.messages.results import Done
 from mafalda.errors import BadInput, Broken, Closed, MafaldaError, NotFound
 
-if TYPE_CHECKING:
-    from mafalda.client.session.session import Session
-
 _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+#: How long a first consume is tried, in seconds: the client's view of the room may be ahead of the agent's.
 _VIEW_AHEAD_S = 2.0
 
 
-class Kept(ABC):
+class ReconnectingResource(ABC):
     """A producer or consumer of any kind. Made by ``room.produce`` and its like, which return it open."""
 
     #: Its word in ``QueryStats``.
@@ -57,7 +53,7 @@ class Kept(ABC):
 
     @property
     def closed(self) -> bool:
-        """Whether it is over: closed by us, by the room's end, or given up."""
+        """Whether it is closed for good: by the application, by the room's end, or given up."""
         return self._over.is_set()
 
     @property
@@ -66,15 +62,15 @@ class Kept(ABC):
         return self._open.is_set()
 
     async def wait_open(self) -> None:
-        """Wait until it is open, or over."""
+        """Wait until it is open, or closed for good."""
         await wait_first(self._open, self._over)
 
     async def wait_lost(self) -> None:
-        """Wait until it is not open for the moment, or over."""
+        """Wait until it is not open for the moment, or closed for good."""
         await wait_first(self._not_open, self._over)
 
     async def wait_closed(self) -> None:
-        """Wait until it is over."""
+        """Wait until it is closed for good."""
         await self._over.wait()
 
     async def close(self) -> None:
@@ -85,13 +81,13 @@ class Kept(ABC):
         await self._end(None)
         if self._session.has_endpoint:
             if was_open:
-                await self._drop_here()
-            await self._tell(self._closing())
+                await self._close_here()
+            await self._request_close()
 
     async def stats(self) -> Stats:
         """What the worker counts of it: statistics in the shape that mediasoup gives them."""
         self._check()
-        return await self._session.asker.query(QueryStats(target=self.stats_target, id=self.id), Stats)
+        return await self._session.requests.query(QueryStats(target=self.stats_target, id=self.id), Stats)
 
     # --- for the session ------------------------------------------------------------------------------
 
@@ -101,49 +97,53 @@ class Kept(ABC):
         Raises:
             MafaldaError: It cannot be opened.
         """
-        self._session.kept.add(self)
-        self._task = self._session.tasks.spawn(self._keep(), self._name)
+        self._session.hold(self)
+        self._task = self._session.tasks.spawn(self._keep_open(), self._name)
         try:
             await wait_first(self._open, self._over)
         except asyncio.CancelledError:
             await self._end(None)
-            self._take_back()
+            self._undo_opening()
             raise
         if not self.is_open:
             self._check()
         return self
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is something that we send: ``Reconnected`` waits for it."""
+    def is_sent(self) -> bool:
+        """Whether it is something that the peer sends: ``Reconnected`` waits for it."""
+        return False
+
+    def follows(self, producer: str) -> bool:
+        """Whether it consumes this producer, wherever that is placed."""
         return False
 
     @abstractmethod
-    def hear_of_producers(self, fates: Mapping[str, Fate]) -> None:
-        """Room events did this to producers."""
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        """A room event has changed producers, by id."""
 
     def lose(self) -> None:
         """Its server side is gone, though the transport is not: open it again."""
         self._lost.set()
 
     def finish(self, error: MafaldaError | None = None) -> None:
-        """It is over; the first call counts."""
+        """It is closed for good; the first call counts."""
         if not self.closed:
             self._error = error
             self._set_open(False)
             self._over.set()
-            self._session.kept.discard(self)
+            self._session.release(self)
             self._ended()
 
-    # --- for what is kept -----------------------------------------------------------------------------
+    # --- for subclasses -----------------------------------------------------------------------------
 
     @abstractmethod
     async def _open_at(self, endpoint: Endpoint) -> None:
         """Open it at this endpoint."""
 
     @abstractmethod
-    async def _drop_here(self) -> None:
-        """Close pymediasoup's part of it, on a transport that lives on."""
+    async def _close_here(self) -> None:
+        """Close pymediasoup's part of it, on a transport that stays open."""
 
     @abstractmethod
     def _closing(self) -> Intent:
@@ -151,27 +151,28 @@ class Kept(ABC):
 
     @abstractmethod
     def _ended(self) -> None:
-        """It is over: end what the application reads from."""
+        """It is closed for good: end what the application reads from."""
 
     def _check(self) -> None:
         if self.closed:
             raise self._error or Closed(f"{self._name} is closed")
 
-    async def _tell(self, intent: Intent) -> None:
-        """Ask for something whose refusal only means that it is not needed any more."""
+    async def _request_close(self) -> None:
+        """Have it closed on the server; a refusal only means that it is closed already."""
+        intent = self._closing()
         try:
-            await self._session.asker.ask(intent, Done)
+            await self._session.requests.request(intent, Done)
         except MafaldaError as error:
-            _log.info("not done", action=f"client.{intent.action}", reason=str(error))
+            _log.info("not closed there", action=f"client.{intent.action}", reason=str(error))
 
-    def _take_back(self) -> None:
-        """Have closed on the server what may have been opened there without our knowing."""
+    def _undo_opening(self) -> None:
+        """Have it closed on the server, where it may have been opened although nothing was answered."""
         if self._session.has_endpoint:
-            self._session.tasks.spawn(self._tell(self._closing()), f"{self._name}-take-back")
+            self._session.tasks.spawn(self._request_close(), f"{self._name}-undo")
 
-    # --- keeping --------------------------------------------------------------------------------------
+    # --- opening again --------------------------------------------------------------------------------------
 
-    async def _keep(self) -> None:
+    async def _keep_open(self) -> None:
         try:
             while not self.closed:
                 endpoint = await self._session.endpoint()
@@ -182,12 +183,12 @@ class Kept(ABC):
                 await wait_first(endpoint.gone, self._lost)
                 self._set_open(False)
                 if not endpoint.gone.is_set():
-                    await self._drop_here()
+                    await self._close_here()
         except MafaldaError as error:
             opened_once = self._opened_once
             self.finish(error)
             if isinstance(error, Broken):
-                self._take_back()
+                self._undo_opening()
             if opened_once and not self._session.over:
                 self._session.gave_up(self.id, error)
 
@@ -197,10 +198,10 @@ class Kept(ABC):
         then.clear()
 
     async def _open_or_gone(self, endpoint: Endpoint) -> bool:
-        """Open at this endpoint, trying again while it makes sense; false if the endpoint is gone meanwhile."""
+        """Open it at this endpoint, trying again while that may help; ``False`` if the endpoint is gone meanwhile."""
         pause_s = _FIRST_PAUSE_S
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._patience_s()
+        give_up_at = loop.time() + self._open_timeout_s()
         while True:
             self._lost.clear()
             try:
@@ -209,8 +210,8 @@ class Kept(ABC):
                 return False
             except Exception as error:
                 if endpoint.gone.is_set():
-                    return False  # whatever it was, it was because of that
-                known = _as_ours(error)
+                    return False  # it failed because of that
+                known = _as_mafalda_error(error)
                 if not self._may_retry(known) or loop.time() > give_up_at:
                     raise known from error
                 _log.info("not open yet", action="client.reopen", name=self._name, reason=str(known))
@@ -219,12 +220,12 @@ class Kept(ABC):
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _patience_s(self) -> float:
-        """How long opening may fail."""
+    def _open_timeout_s(self) -> float:
+        """How long opening may fail, in seconds."""
         return self._session.config.producer_wait_s
 
     def _may_retry(self, error: MafaldaError) -> bool:
-        """At first the application wants to know; later whatever may pass is waited for."""
+        """The first failure to open is the application's to handle; later whatever may pass is waited for."""
         return self._opened_once and not isinstance(error, BadInput)
 
     async def _end(self, error: MafaldaError | None) -> None:
@@ -234,33 +235,36 @@ class Kept(ABC):
             await asyncio.wait([self._task])
 
 
-class KeptProducer(Kept):
-    """Something that we send. Its id is the same at every placement."""
+class ReconnectingProducer(ReconnectingResource):
+    """Something that the peer sends. Its id is the same at every place."""
 
     @property
-    def is_ours(self) -> bool:
+    def is_sent(self) -> bool:
         return True
 
-    def hear_of_producers(self, fates: Mapping[str, Fate]) -> None:
-        if fates.get(self.id) == "closed":
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        if changes.get(self.id) == "closed":
             self.finish()
 
 
-class KeptConsumer(Kept):
-    """Something that we receive: it follows its producer."""
+class ReconnectingConsumer(ReconnectingResource):
+    """Something that the peer receives: it follows its producer from place to place."""
 
     def __init__(self, session: Session, name: str, producer: str) -> None:
         super().__init__(session, name)
         self.producer_id = producer
 
-    def hear_of_producers(self, fates: Mapping[str, Fate]) -> None:
-        match fates.get(self.producer_id):
+    def follows(self, producer: str) -> bool:
+        return producer == self.producer_id
+
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        match changes.get(self.producer_id):
             case "closed":
                 self.finish()
             case "moved" | "opened":
                 self.lose()
 
-    async def _until_back(self) -> None:
+    async def _wait_for_producer(self) -> None:
         """Before opening again: wait until the producer is there.
 
         Raises:
@@ -272,19 +276,19 @@ class KeptConsumer(Kept):
                     await self._session.until(lambda: self.producer_id in self._session.view.producers)
             except TimeoutError:
                 raise NotFound("the producer did not come back in time", producer=self.producer_id) from None
-            self._lost.clear()  # what came before was said of the one that vanished
+            self._lost.clear()  # what was set before is about the producer that vanished
 
     def _may_retry(self, error: MafaldaError) -> bool:
-        # The room's view may be ahead of our agent's for a moment.
+        # See _VIEW_AHEAD_S.
         ahead = isinstance(error, NotFound) and self.producer_id in self._session.view.producers
         return ahead or super()._may_retry(error)
 
-    def _patience_s(self) -> float:
-        return super()._patience_s() if self._opened_once else _VIEW_AHEAD_S
+    def _open_timeout_s(self) -> float:
+        return super()._open_timeout_s() if self._opened_once else _VIEW_AHEAD_S
 
 
-def _as_ours(error: Exception) -> MafaldaError:
-    """Errors of pymediasoup and aiortc in our words; anything else is a bug and stays itself."""
+def _as_mafalda_error(error: Exception) -> MafaldaError:
+    """Map the errors of pymediasoup and aiortc to Mafalda's; anything else is a bug and is raised as it is."""
     if isinstance(error, MafaldaError):
         return error
     if isinstance(error, UnsupportedError):
