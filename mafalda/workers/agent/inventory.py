@@ -16,6 +16,7 @@ from mafalda.contract.messages.queries import PeerInventory, RelayInventory, Ser
 from mafalda.mediasoup import Router
 from mafalda.workers.core import Machine
 from mafalda.workers.peers.session.session import PeerSession
+from mafalda.workers.relays.target import RelayTarget
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import Supervisor
@@ -61,27 +62,11 @@ async def take_inventory(
     found = routers.all()
     dumps = await asyncio.gather(*(_see(router) for router in found.values()))
     seen = dict(zip(found, dumps, strict=True))
-    left = {key: set(pipes) for key in seen}  # ends of pipes have no owner, and are no orphans
     peers = [_peer(session, seen) for session in sessions.values() if not session.is_over]
-    relays = [
-        RelayInventory(
-            room=relay.key.room,
-            producer=relay.key.producer,
-            data=relay.order.data,
-            source=relay.order.source,
-            target=relay.order.target,
-        )
-        for relay in relay_targets.by_key.values()
-        if relay.is_open and _has(seen.get((relay.key.room, relay.key.worker)), relay.key.producer)
-    ]
-    for relay in relay_targets.by_key.values():
-        if it := seen.get((relay.key.room, relay.key.worker)):
-            it.producers.discard(relay.key.producer)
-            it.data_producers.discard(relay.key.producer)
+    relays = _relays(relay_targets.by_key.values(), seen)
+    pipe_ids = frozenset(pipes)  # they have no owner, and are no orphans
     orphans = [
-        orphan
-        for (room, worker), it in seen.items()
-        if (orphan := _orphans(room, worker, it, left[room, worker])) is not None
+        orphan for (room, worker), it in seen.items() if (orphan := _orphans(room, worker, it, pipe_ids)) is not None
     ]
     return ServerInventory(
         server=machine.server,
@@ -111,6 +96,28 @@ def _pairs(value: Any) -> Iterable[tuple[str, list[str]]]:
     if isinstance(value, Mapping):
         return [(key, list(values)) for key, values in value.items()]
     return [(item["key"], list(item["values"])) for item in value]
+
+
+def _relays(targets: Iterable[RelayTarget], seen: Mapping[tuple[str, str], _Seen]) -> list[RelayInventory]:
+    """The open relay targets that their routers have; those are then no orphans."""
+    found: list[RelayInventory] = []
+    for target in targets:
+        it = seen.get((target.key.room, target.key.worker))
+        if target.is_open and _has(it, target.key.producer):
+            order = target.order
+            found.append(
+                RelayInventory(
+                    room=order.room,
+                    producer=order.producer,
+                    data=order.data,
+                    source=order.source,
+                    target=order.target,
+                )
+            )
+        if it is not None:
+            it.producers.discard(target.key.producer)
+            it.data_producers.discard(target.key.producer)
+    return found
 
 
 def _has(seen: _Seen | None, producer: str) -> bool:
@@ -151,7 +158,7 @@ def _take(there: set[str], owned: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _orphans(room: str, worker: str, it: _Seen, pipes: set[str]) -> PeerInventory | None:
+def _orphans(room: str, worker: str, it: _Seen, pipes: frozenset[str]) -> PeerInventory | None:
     transports = it.transports - pipes
     if not transports and not it.producers and not it.data_producers:
         return None  # consumers that are left are the pipes' own, or on an orphan transport

@@ -44,9 +44,9 @@ async def across(fleet: Fleet) -> tuple[Client, Client]:
     await alice.transport("send")
     await bob.transport("receive")
     await alice.produce("mic", "send")
-    wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
     await fleet.relay("lobby", "mic", here, there)
-    await bob.answer(wish, results.ConsumeResult)
+    await bob.answer(sent, results.ConsumeResult)
     return alice, bob
 
 
@@ -84,7 +84,7 @@ async def test_a_peer_of_a_dead_worker_comes_back_under_the_same_names(fleet: Fl
     await fleet.equals_the_log()
 
 
-async def test_viewers_of_a_dead_origin_are_told_and_can_look_again(fleet: Fleet) -> None:
+async def test_consumers_of_a_dead_origin_are_closed_and_can_be_made_again(fleet: Fleet) -> None:
     alice, bob = await across(fleet)
     (here,), (there,) = fleet.places("s1"), fleet.places("s2")
 
@@ -99,9 +99,9 @@ async def test_viewers_of_a_dead_origin_are_told_and_can_look_again(fleet: Fleet
     await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
     await alice.transport("send")
     await alice.produce("mic", "send")
-    wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
     await fleet.relay("lobby", "mic", again, there, generation=2)
-    assert (await bob.answer(wish, results.ConsumeResult)).relayed
+    assert (await bob.answer(sent, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
 
@@ -127,9 +127,9 @@ async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
     await alice.produce("mic", "send")
     for peer, source, target in ((bob, here, there), (carol, there, beyond)):
         await peer.transport("receive")
-        wish = await peer.send(peer.consume_intent("mic-here", "mic", "receive"))
+        sent = await peer.send(peer.consume_intent("mic-here", "mic", "receive"))
         await fleet.relay("lobby", "mic", source, target)
-        await peer.answer(wish, results.ConsumeResult)
+        await peer.answer(sent, results.ConsumeResult)
 
     kill_worker(fleet, "s2", there.worker)
 
@@ -137,9 +137,9 @@ async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
     closed = await fleet.heard(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("mic-here", "worker-died")
     await fleet.equals_the_log()
-    wish = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
+    sent = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
     await fleet.relay("lobby", "mic", here, beyond)
-    assert (await carol.answer(wish, results.ConsumeResult)).relayed
+    assert (await carol.answer(sent, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
 
@@ -183,7 +183,7 @@ async def test_a_command_to_a_worker_that_is_dead_is_passed_over(fleet: Fleet) -
     await fleet.equals_the_log()
 
 
-async def test_a_peer_is_told_when_its_worker_does_not_answer_and_may_try_again(fleet: Fleet) -> None:
+async def test_a_peer_is_rejected_when_its_worker_does_not_answer_and_may_join_again(fleet: Fleet) -> None:
     await fleet.start("s1", request_timeout_s=0.3)
     (place,) = fleet.places("s1")
     pid = fleet.agents["s1"].supervisor.alive[place.worker].worker.pid
@@ -203,7 +203,7 @@ async def test_a_peer_is_told_when_its_worker_does_not_answer_and_may_try_again(
     await fleet.join("hall", "alice", place)
 
 
-async def test_an_ending_agent_says_so_and_others_drop_what_came_from_it(fleet: Fleet) -> None:
+async def test_an_agent_that_ends_announces_it_and_others_close_its_relays(fleet: Fleet) -> None:
     async with open_fleet() as doomed:
         doomed.broker = fleet.broker
         await doomed.start("s1")
@@ -215,9 +215,9 @@ async def test_an_ending_agent_says_so_and_others_drop_what_came_from_it(fleet: 
         (there,) = fleet.places("s2")
         bob = await fleet.join("lobby", "bob", there)
         await bob.transport("receive")
-        wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+        sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
         await fleet.relay("lobby", "mic", here, there)
-        await bob.answer(wish, results.ConsumeResult)
+        await bob.answer(sent, results.ConsumeResult)
 
     assert (await fleet.heard(events.ServerStopped)).server == "s1"
     assert (await fleet.heard(events.ConsumerClosed)).consumer == "bob-mic"
@@ -336,7 +336,7 @@ async def test_load_is_measured_and_sampled(fleet: Fleet) -> None:
     assert sampled.load.server == "s1"
 
 
-async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
+async def test_no_secret_is_in_the_log(fleet: Fleet) -> None:
     """ICE passwords and SRTP keys are searched for in every stored byte, and in the lines that agents write."""
     with structlog.testing.capture_logs() as lines:
         alice, _ = await across(fleet)

@@ -33,7 +33,7 @@ class Pair:
         await self.fleet.relay("lobby", producer, self.here, self.there)
         return await by.answer(message, results.ConsumeResult)
 
-    def mirror(self, producer: str) -> Producer:
+    def relay_target(self, producer: str) -> Producer:
         """The real producer at the target."""
         router = self.fleet.agents[self.there.server].routers.existing("lobby", self.there.worker)
         assert router is not None
@@ -81,7 +81,7 @@ async def test_a_producer_is_consumed_on_another_worker(pair: Pair) -> None:
     heard = await pair.consume("bob-mic", "mic")
 
     assert (heard.relayed, heard.type) == (True, "simple")
-    assert pair.mirror("mic").id == "mic"
+    assert pair.relay_target("mic").id == "mic"
     (carried,) = pair.pipe_consumers()
     assert isinstance(carried, Consumer)
     assert carried.type == "pipe"
@@ -95,8 +95,8 @@ async def test_all_simulcast_layers_cross(pair: Pair) -> None:
 
     assert (heard.type, heard.relayed) == ("simulcast", True)
     (carried,) = [it for it in pair.pipe_consumers() if isinstance(it, Consumer) and it.kind == "video"]
-    assert len(carried.rtp_parameters.encodings) == len(pair.mirror("cam").rtp_parameters.encodings) == 3
-    assert pair.mirror("cam").type == "simulcast"
+    assert len(carried.rtp_parameters.encodings) == len(pair.relay_target("cam").rtp_parameters.encodings) == 3
+    assert pair.relay_target("cam").type == "simulcast"
     across = pair.here.server != pair.there.server
     assert any(codec.mime_type.endswith("rtx") for codec in carried.rtp_parameters.codecs) == across
     await pair.fleet.equals_the_log()
@@ -105,8 +105,8 @@ async def test_all_simulcast_layers_cross(pair: Pair) -> None:
 async def test_data_crosses_and_ends_in_both_directions(pair: Pair) -> None:
     fleet = pair.fleet
     await pair.alice.produce_data("chat", "send")
-    wish = intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat")
-    message = await pair.bob.send(wish)
+    sent = intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat")
+    message = await pair.bob.send(sent)
     await fleet.relay("lobby", "chat", pair.here, pair.there, data=True)
     heard = await pair.bob.answer(message, results.ConsumeDataResult)
     assert (heard.relayed, heard.label, heard.protocol) == (True, "chat", "json")
@@ -144,8 +144,8 @@ async def test_consumes_at_once_share_the_relay_in_flight(pair: Pair) -> None:
     for _ in range(3):
         await pair.fleet.relay("lobby", "mic", pair.here, pair.there)
 
-    for wish in wishes:
-        assert (await pair.bob.answer(wish, results.ConsumeResult)).relayed
+    for sent in wishes:
+        assert (await pair.bob.answer(sent, results.ConsumeResult)).relayed
     assert len(pair.pipe_consumers()) == 1
     assert len(pair.fleet.said(events.RelayOpened)) == 1
     await pair.fleet.equals_the_log()
@@ -173,18 +173,20 @@ async def test_two_producers_share_one_pipe(pair: Pair) -> None:
     assert len(pair.pipe_consumers()) == 2
 
 
-async def test_the_origins_pause_reaches_the_mirrors_consumers(pair: Pair) -> None:
+async def test_the_origins_pause_reaches_the_relays_consumers(pair: Pair) -> None:
     await pair.consume("bob-mic", "mic", paused=False)
     consumer = pair.consumer("bob-mic")
 
     await pair.alice.ask(intents.PauseProducer(producer="mic"), results.Done)
-    await pair.fleet.until(lambda: pair.mirror("mic").paused and consumer.producer_paused, "the mirror pauses")
+    await pair.fleet.until(
+        lambda: pair.relay_target("mic").paused and consumer.producer_paused, "the relay target pauses"
+    )
 
     await pair.alice.ask(intents.ResumeProducer(producer="mic"), results.Done)
-    await pair.fleet.until(lambda: not pair.mirror("mic").paused and not consumer.producer_paused, "it resumes")
+    await pair.fleet.until(lambda: not pair.relay_target("mic").paused and not consumer.producer_paused, "it resumes")
 
 
-async def test_a_mirror_of_a_paused_producer_is_paused(pair: Pair) -> None:
+async def test_a_relay_target_of_a_paused_producer_is_paused(pair: Pair) -> None:
     await pair.alice.ask(intents.PauseProducer(producer="mic"), results.Done)
 
     heard = await pair.consume("bob-mic", "mic", paused=False)
@@ -204,7 +206,7 @@ async def test_the_source_sends_only_while_somebody_takes_it(pair: Pair) -> None
     await pair.fleet.until(lambda: carried.paused, "the source pauses again")
 
 
-async def test_the_origins_close_closes_mirror_and_consumers(pair: Pair) -> None:
+async def test_the_origins_close_closes_relay_target_and_consumers(pair: Pair) -> None:
     await pair.consume("bob-mic", "mic")
 
     await pair.alice.ask(intents.CloseProducer(producer="mic"), results.Done)
@@ -248,7 +250,7 @@ async def test_a_stale_generation_is_refused(pair: Pair) -> None:
     assert (await pair.consume("bob-mic", "mic")).relayed
 
 
-async def test_a_producer_that_closes_while_its_relay_is_awaited_is_told(pair: Pair) -> None:
+async def test_a_consume_is_rejected_when_its_producer_closes_while_it_waits(pair: Pair) -> None:
     waiting = await pair.bob.send(pair.bob.consume_intent("bob-mic", "mic", "receive"))
     await pair.bob.transport("t2")  # the consume before it waits now
 
@@ -258,7 +260,7 @@ async def test_a_producer_that_closes_while_its_relay_is_awaited_is_told(pair: P
         await pair.bob.answer(waiting, results.ConsumeResult)
 
 
-async def test_a_relay_that_nobody_orders_is_waited_for_in_vain(fleet: Fleet) -> None:
+async def test_a_consume_whose_relay_is_not_ordered_is_rejected_in_time(fleet: Fleet) -> None:
     await fleet.start("s1", workers=2, consume_timeout_s=0.2)
     here, there = fleet.places("s1")
     alice, bob = await fleet.join("lobby", "alice", here), await fleet.join("lobby", "bob", there)

@@ -20,10 +20,10 @@ class MachineRun:
     """The agent of one server, reading a story.
 
     Args:
-        story: Told before or after; ``read`` takes in what is new.
-        server: Whose machine.
-        workers: Its living ones.
-        loads_at_once: Whether a room's past is there as soon as it is wanted; else ``load`` brings it.
+        story: The log; ``read`` reads what was added to it since the last time.
+        server: The machine's server.
+        workers: The server's living workers.
+        loads_at_once: Whether a room is loaded as soon as the machine orders it; else ``load`` does it.
     """
 
     def __init__(self, story: Story, server: str, *workers: str, loads_at_once: bool = True) -> None:
@@ -34,21 +34,21 @@ class MachineRun:
         self._read = 0
 
     def read(self, up_to: int | None = None) -> list[Instruction]:
-        """What the machine says to what was told since the last time."""
+        """The instructions for what was added to the story since the last time."""
         found: list[Instruction] = []
         end = len(self.story.entries) if up_to is None else up_to
         for seq, subject, payload in self.story.entries[self._read : end]:
-            found_now = self.machine.handle(EntryRead(entry(seq, subject, payload)))
-            found += found_now
-            self.instructions += found_now
-            for instruction in found_now:
+            instructions = self.machine.handle(EntryRead(entry(seq, subject, payload)))
+            found += instructions
+            self.instructions += instructions
+            for instruction in instructions:
                 if isinstance(instruction, LoadRoom) and self._loads_at_once:
                     found += self.load(instruction.room, up_to=seq)
         self._read = max(self._read, end)
         return found
 
     def load(self, room: str, *, up_to: int | None = None) -> list[Instruction]:
-        """Bring a room's past, and the servers', up to a sequence (default: all there is)."""
+        """Load a room's past, and the server events, up to a log sequence (default: all there is)."""
         end = len(self.story.entries) if up_to is None else up_to
         past = [
             it
@@ -62,7 +62,7 @@ class MachineRun:
         return found
 
     def ready(self, peer: str, generation: int = 1, missed: list[Entry] | None = None) -> list[HandleIntent]:
-        """The shell has given a peer its place."""
+        """Report a peer's session as ready; returns the intents to handle."""
         found = self.machine.handle(PeerReady(self.story.room_id, peer, generation, missed or []))
         return [it for it in found if isinstance(it, HandleIntent)]
 

@@ -107,7 +107,7 @@ def test_an_older_or_equal_placement_changes_nothing() -> None:
         assert not only(DropPeer, said)
 
 
-def test_an_empty_room_rests_and_a_later_peer_finds_it_without_its_past_being_read() -> None:
+def test_an_empty_room_becomes_idle_and_a_later_peer_finds_it_without_its_past_being_read() -> None:
     story = two_servers().joins("alice", "a-0")
     run = MachineRun(story, "a", "a-0", "a-1")
     run.read()
@@ -232,7 +232,7 @@ def test_what_does_not_fit_its_subject_is_not_believed() -> None:
     assert "alice" in run.machine.state.rooms["lobby"].peers
 
 
-# --- mirrors --------------------------------------------------------------------------------------
+# --- relay targets --------------------------------------------------------------------------------------
 
 
 def test_an_ordered_relay_is_opened_at_its_target_only() -> None:
@@ -279,7 +279,7 @@ def test_a_relay_that_failed_can_be_ordered_again() -> None:
     assert again.key == opened.key
 
 
-def test_pause_and_resume_reach_the_mirror() -> None:
+def test_pause_and_resume_reach_the_relay_target() -> None:
     story = consumed_on_b()
     run = MachineRun(story, "b", "b-0")
     run.read()
@@ -290,7 +290,7 @@ def test_pause_and_resume_reach_the_mirror() -> None:
     assert run.read() == [ReconcileRelayTarget(RelayKey("lobby", "mic", "b-0"))] * 2
 
 
-def test_a_mirror_closes_when_its_origin_does_and_says_why() -> None:
+def test_a_relay_target_closes_when_its_origin_does_with_the_reason() -> None:
     turns: dict[str, Callable[[Story], Story]] = {
         "producer-closed": lambda story: story.closes_producer("alice", "mic"),
         "peer-left": lambda story: story.leaves("alice"),
@@ -332,7 +332,7 @@ def test_a_dead_hop_ends_the_relays_behind_it() -> None:
     assert [it.key.worker for it in only(CloseRelayTarget, said)] == ["c-0"]
 
 
-def test_the_source_stops_carrying_when_the_target_says_so() -> None:
+def test_a_relay_source_is_closed_when_its_target_has_ended() -> None:
     for end in (Story.closes_relay, Story.fails_relay):
         story = consumed_on_b()
         run = MachineRun(story, "a", "a-0", "a-1")
@@ -343,7 +343,7 @@ def test_the_source_stops_carrying_when_the_target_says_so() -> None:
         assert only(CloseRelaySource, said) == [CloseRelaySource("lobby", "mic", "a-0", place("b-0"))]
 
 
-def test_a_mirror_keeps_its_room_when_no_peer_is_left() -> None:
+def test_a_relay_target_keeps_its_room_when_no_peer_is_left() -> None:
     story = consumed_on_b()
     run = MachineRun(story, "b", "b-0")
     (opened,) = only(OpenRelayTarget, run.read())

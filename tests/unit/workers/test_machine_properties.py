@@ -71,7 +71,7 @@ def test_the_fold_of_a_room_of_ours_is_the_logs(told: list[tuple[str, ...]], lag
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(turns, max_size=25))
-def test_mirrors_are_in_the_end_what_the_log_says(told: list[tuple[str, ...]]) -> None:
+def test_relay_targets_are_in_the_end_those_of_the_log(told: list[tuple[str, ...]]) -> None:
     story = a_story(told)
     run = MachineRun(story, "b", "b-0")
     run.read()
