@@ -262,9 +262,9 @@ async def test_an_intent_that_is_published_twice_is_done_once(fleet: Fleet) -> N
 
 async def test_a_reply_subject_must_be_an_inbox(fleet: Fleet) -> None:
     alice, _ = await pair(fleet)
-    sent = intents.CreateTransport(transport="other")
-    subject = subjects.intent("lobby", "alice", sent.action)
-    message = compose(sent, subject=subject, source="/test")
+    intent = intents.CreateTransport(transport="other")
+    subject = subjects.intent("lobby", "alice", intent.action)
+    message = compose(intent, subject=subject, source="/test")
 
     await fleet.bus.append(subject, message, headers={"Mafalda-Reply-To": "mafalda.room.lobby.event.peer-left"})
 
