@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
 import structlog
 
@@ -11,15 +12,35 @@ from mafalda.contract.messages.queries import CarryProducer, ProducerCarried
 from mafalda.errors import NotFound
 from mafalda.media.rtp import CodecMapping, EncodingMapping, RtpMapping
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, PipeTransport, Producer, Router
+from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.core.relay_source import RelaySourceState, RequestedState
 from mafalda.workers.relays.pipes import PipeKey
 from mafalda.workers.relays.scores import score_notice, scores_of
 from mafalda.workers.relays.sideband import RelaySideband, Stop
-from mafalda.workers.relays.upstream import Upstream
 
 #: What sends a producer over the pipe, or the direct data producer whose messages cross on the sideband.
 Carrier = Consumer | DataConsumer | DataProducer
 log = structlog.get_logger("mafalda.workers")
+
+
+class Upstream(Protocol):
+    """The relay targets of this server, one of which may be the producer that is sent, in a tree of relays.
+
+    For a producer that has its origin here, nothing happens.
+    """
+
+    def use(self, key: RelayKey, user: Hashable, *, paused: bool) -> None:
+        """Add a user of a relay target, or pause or resume one.
+
+        Raises:
+            NotFound: The relay target is not open.
+        """
+
+    def release(self, key: RelayKey, user: Hashable) -> None:
+        """Remove a user."""
+
+    def origin_scores(self, key: RelayKey) -> tuple[int, ...] | None:
+        """The scores of a relayed producer at its origin; None if the producer has its origin here."""
 
 
 class RelaySource:

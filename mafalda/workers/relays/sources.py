@@ -26,8 +26,7 @@ from mafalda.mediasoup import PipeTransport, Router
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.relays.pipes import PipeKey, connect, create_end, describe
 from mafalda.workers.relays.sideband import RelaySideband
-from mafalda.workers.relays.source import RelaySource
-from mafalda.workers.relays.upstream import Upstream
+from mafalda.workers.relays.source import RelaySource, Upstream
 from mafalda.workers.supervision.routers import Routers
 from mafalda.workers.supervision.supervisor import LiveWorker
 

@@ -44,9 +44,9 @@ async def across(fleet: Fleet) -> tuple[Client, Client]:
     await alice.transport("send")
     await bob.transport("receive")
     await alice.produce("mic", "send")
-    message = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
     await fleet.relay("lobby", "mic", here, there)
-    await bob.answer(message, results.ConsumeResult)
+    await bob.answer(sent, results.ConsumeResult)
     return alice, bob
 
 
@@ -99,9 +99,9 @@ async def test_consumers_of_a_dead_origin_are_closed_and_can_be_made_again(fleet
     await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
     await alice.transport("send")
     await alice.produce("mic", "send")
-    message = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
     await fleet.relay("lobby", "mic", again, there, generation=2)
-    assert (await bob.answer(message, results.ConsumeResult)).relayed
+    assert (await bob.answer(sent, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
 
@@ -127,9 +127,9 @@ async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
     await alice.produce("mic", "send")
     for peer, source, target in ((bob, here, there), (carol, there, beyond)):
         await peer.transport("receive")
-        message = await peer.send(peer.consume_intent("mic-here", "mic", "receive"))
+        sent = await peer.send(peer.consume_intent("mic-here", "mic", "receive"))
         await fleet.relay("lobby", "mic", source, target)
-        await peer.answer(message, results.ConsumeResult)
+        await peer.answer(sent, results.ConsumeResult)
 
     kill_worker(fleet, "s2", there.worker)
 
@@ -137,9 +137,9 @@ async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
     closed = await fleet.heard(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("mic-here", "worker-died")
     await fleet.equals_the_log()
-    message = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
+    sent = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
     await fleet.relay("lobby", "mic", here, beyond)
-    assert (await carol.answer(message, results.ConsumeResult)).relayed
+    assert (await carol.answer(sent, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
 
@@ -215,9 +215,9 @@ async def test_an_agent_that_ends_announces_it_and_others_close_its_relays(fleet
         (there,) = fleet.places("s2")
         bob = await fleet.join("lobby", "bob", there)
         await bob.transport("receive")
-        message = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+        sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
         await fleet.relay("lobby", "mic", here, there)
-        await bob.answer(message, results.ConsumeResult)
+        await bob.answer(sent, results.ConsumeResult)
 
     assert (await fleet.heard(events.ServerStopped)).server == "s1"
     assert (await fleet.heard(events.ConsumerClosed)).consumer == "bob-mic"

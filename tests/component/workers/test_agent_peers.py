@@ -246,8 +246,8 @@ async def test_transport_and_consumer_ids_are_each_peers_own(fleet: Fleet) -> No
 async def test_an_intent_that_is_published_twice_is_done_once(fleet: Fleet) -> None:
     alice, _ = await pair(fleet)
     await alice.transport("send-2")
-    message = intents.Produce(producer="cam", transport="send-2", media_kind="audio", rtp_parameters=OPUS_PARAMETERS)
-    message = await alice.send(message)
+    sent = intents.Produce(producer="cam", transport="send-2", media_kind="audio", rtp_parameters=OPUS_PARAMETERS)
+    message = await alice.send(sent)
     await alice.answer(message, results.ProduceResult)
 
     # The same message, stored once more: as after the log's own deduplication window.
@@ -262,9 +262,9 @@ async def test_an_intent_that_is_published_twice_is_done_once(fleet: Fleet) -> N
 
 async def test_a_reply_subject_must_be_an_inbox(fleet: Fleet) -> None:
     alice, _ = await pair(fleet)
-    message = intents.CreateTransport(transport="other")
-    subject = subjects.intent("lobby", "alice", message.action)
-    message = compose(message, subject=subject, source="/test")
+    intent = intents.CreateTransport(transport="other")
+    subject = subjects.intent("lobby", "alice", intent.action)
+    message = compose(intent, subject=subject, source="/test")
 
     await fleet.bus.append(subject, message, headers={"Mafalda-Reply-To": "mafalda.room.lobby.event.peer-left"})
 
@@ -293,9 +293,9 @@ async def test_intents_right_behind_the_command_are_not_missed(fleet: Fleet) -> 
     join = await client.send(intents.Join())
     await fleet.place("lobby", "hasty", place, join=join.id)
 
-    message = await client.send(intents.CreateTransport(transport="t"))
+    sent = await client.send(intents.CreateTransport(transport="t"))
 
-    await client.answer(message, results.TransportResult)
+    await client.answer(sent, results.TransportResult)
     await fleet.equals_the_log()
 
 

@@ -105,8 +105,8 @@ async def test_all_simulcast_layers_cross(pair: Pair) -> None:
 async def test_data_crosses_and_ends_in_both_directions(pair: Pair) -> None:
     fleet = pair.fleet
     await pair.alice.produce_data("chat", "send")
-    message = intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat")
-    message = await pair.bob.send(message)
+    sent = intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat")
+    message = await pair.bob.send(sent)
     await fleet.relay("lobby", "chat", pair.here, pair.there, data=True)
     heard = await pair.bob.answer(message, results.ConsumeDataResult)
     assert (heard.relayed, heard.label, heard.protocol) == (True, "chat", "json")
@@ -144,8 +144,8 @@ async def test_consumes_at_once_share_the_relay_in_flight(pair: Pair) -> None:
     for _ in range(3):
         await pair.fleet.relay("lobby", "mic", pair.here, pair.there)
 
-    for message in wishes:
-        assert (await pair.bob.answer(message, results.ConsumeResult)).relayed
+    for sent in wishes:
+        assert (await pair.bob.answer(sent, results.ConsumeResult)).relayed
     assert len(pair.pipe_consumers()) == 1
     assert len(pair.fleet.said(events.RelayOpened)) == 1
     await pair.fleet.equals_the_log()
