@@ -21,7 +21,7 @@ from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, a
 from tests.e2e.conftest import Up, up
 from tests.e2e.dropin.conftest import (
     COMMAND,
-    PATIENCE_S,
+    TIMEOUT_S,
     dropin,
     dropin_environment,
     eventually,
@@ -79,7 +79,7 @@ def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, for
         os.write(our_write, said)
         if not said:
             os.close(our_write)
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == code
         assert b"closing myself" in errors
     finally:
@@ -113,7 +113,7 @@ async def test_it_dies_with_its_library(fleet: Up, forkserver: str) -> None:
     process = psutil.Process(int(line))
     library.kill()
     await library.wait()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, [process], PATIENCE_S)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [process], TIMEOUT_S)
     assert alive == []
 
 
@@ -123,7 +123,7 @@ async def test_without_a_fleet_it_does_not_start() -> None:
         url = f"nats://127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
         nowhere = Up(None, url, {}, {})  # type: ignore[arg-type]
         with pytest.raises(WorkerStartFailed) as refused:
-            async with dropin(nowhere, start_timeout_s=PATIENCE_S):
+            async with dropin(nowhere, start_timeout_s=TIMEOUT_S):
                 pass
     assert refused.value.details["exit_code"] == 1
 
@@ -185,7 +185,7 @@ async def _survive_a_death(fleet: Up, worker: Worker) -> None:
     ends, quiet = _record(here, "producerclose"), _record(spared, "icestatechange", "dtlsstatechange")
     lost = _record(there, "producerclose")
     os.kill(await asyncio.to_thread(_pid_of, fleet, where[doomed.id]), signal.SIGKILL)
-    await until(lambda: len(states) == 2 and ends and lost, PATIENCE_S)
+    await until(lambda: len(states) == 2 and ends and lost, TIMEOUT_S)
     assert states == [("icestatechange", "disconnected"), ("dtlsstatechange", "closed")]
     assert (quiet, worker.closed) == ([], False)
     assert on_spared.id in {entry["key"] for entry in (await router.dump())["mapProducerIdConsumerIds"]}
@@ -221,7 +221,7 @@ async def test_an_observer_survives_its_worker(tmp_path: Path) -> None:
                 await _speak(sequence, early, late)
             assert not heard
             await observer.resume()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while heard != {early.id, late.id}:
                     await _speak(sequence := sequence + 1, early, late)
             verified = await asyncio.to_thread(lambda: fleet.mafalda("replay", "--verify", check=False))
@@ -272,7 +272,7 @@ async def test_without_its_fleet_it_dies_as_a_worker_dies(tmp_path: Path) -> Non
             closed = _record(router, "workerclose")
             for process in fleet.family():
                 process.kill()
-            await until(lambda: worker.died is not None, PATIENCE_S)
+            await until(lambda: worker.died is not None, TIMEOUT_S)
             assert worker.died is not None
             assert worker.died.details["exit_code"] == 1
             assert closed
