@@ -33,6 +33,7 @@ class PendingRequest:
         """Raise ``error`` in whoever awaits the answer, unless there is one already."""
         if not self.answer.done():
             self.answer.set_exception(error)
+            self.answer.exception()  # retrieved, even if the requester gives up before it gets to it
 
 
 class PendingRequests:
@@ -68,10 +69,6 @@ class PendingRequests:
     def unregister(self, pending: PendingRequest) -> None:
         """Forget a request; one that was not registered changes nothing."""
         self._pending.pop(pending.reply, None)
-        if pending.answer.done() and not pending.answer.cancelled():
-            pending.answer.exception()  # retrieved, though the requester may have failed otherwise
-        else:
-            pending.answer.cancel()
 
     def deliver(self, message: Msg, pattern: str) -> None:
         pending = self._pending.get(message.subject)
