@@ -317,10 +317,7 @@ class Machine:
 
     def _forget(self, room: str) -> ForgetRoom:
         del self._rooms[room], self._idle[room]
-        if state := self.state.rooms.pop(room, None):
-            for peer in state.peers.values():
-                if worker := self.state.worker(peer.place):
-                    worker.peers.discard((room, peer.peer))
+        self.state.forget_room(room)
         return ForgetRoom(room)
 
     # --- relays -------------------------------------------------------------------------------------
