@@ -1,8 +1,7 @@
-"""How fast the pure allocator is, with 1,000 servers of 16 workers: decisions, load reports, folding the log.
+"""Measure the allocator's pure core with 1,000 servers of 16 workers: decisions, load reports, folding the log.
 
-No NATS and no loop: what is measured is one core's work, in CPU seconds, since the machine is shared.
-The baseline of a decision is a scan of all workers, which is what a decision would be if nothing were
-kept in order.
+There is no NATS and no event loop. Times are CPU seconds of one process, since the machine is shared. The baseline of a
+decision is a scan of all workers.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ from datetime import UTC, datetime
 
 from bench.figures import Figure
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core import work_queue
-from mafalda.allocator.core.decide import Decision, decide
+from mafalda.allocator.core.decide.decide import decide
+from mafalda.allocator.core.decide.decision import Decision
 from mafalda.allocator.core.placement.policy import POLICIES
-from mafalda.allocator.core.state.entries import read
+from mafalda.allocator.core.state.fold import fold_entry
+from mafalda.allocator.core.state.log_entry import read_entry
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.stimulus import seed_of
 from mafalda.allocator.core.state.view import View
 from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
@@ -52,7 +53,7 @@ class Bench:
         self.view = View(AllocatorConfig(policy=policy))
         self.view.begin(0)
         self.seq = 0
-        self.dice = random.Random(1)
+        self.rng = random.Random(1)
 
     def fill(self) -> None:
         """Start all servers, with loads between idle and too busy."""
@@ -69,7 +70,7 @@ class Bench:
         """A report of one server, with figures of the moment."""
         server = f"server-{index:04}"
         loads = [
-            WorkerLoad(worker=f"{server}-{slot}", pid=slot + 1, cpu_ratio=self.dice.random() * 0.8)
+            WorkerLoad(worker=f"{server}-{slot}", pid=slot + 1, cpu_ratio=self.rng.random() * 0.8)
             for slot in range(WORKERS)
         ]
         return ServerLoad(
@@ -93,25 +94,25 @@ class Bench:
         return self.seq, subject, encode(message)
 
     def fold(self, seq: int, subject: str, raw: bytes) -> None:
-        if entry := read(seq, subject, raw):
-            self.view.fold(entry, 0)
+        if entry := read_entry(seq, subject, raw):
+            fold_entry(self.view, entry, 0)
 
-    def ask(self, index: int) -> OpenIntent:
+    def join(self, index: int) -> OpenIntent:
         """A join: eight peers to a room."""
         room, peer = f"room-{index // ROOM_SIZE}", f"peer-{index}"
         join = intents.Join(region=f"r{index % 4}")
         seq, subject, raw = self.stored(subjects.intent(room, peer, "join"), join)
         self.fold(seq, subject, raw)
-        intent = self.view.open.get(seq)
+        intent = self.view.open_intents.get(seq)
         assert intent is not None
         return intent
 
     def decide(self, intent: OpenIntent) -> Decision:
-        return decide(self.view, intent, 0, random.Random(work_queue.seed_of(intent)))
+        return decide(self.view, intent, 0, random.Random(seed_of(intent)))
 
     def commit(self, decision: Decision) -> None:
-        for say in decision.says:
-            self.fold(*self.stored(say.subject, say.payload, id=say.id, cause=say.causation))
+        for append in decision.appends:
+            self.fold(*self.stored(append.subject, append.payload, id=append.id, cause=append.causation))
 
     def scan(self) -> object:
         """The busiest worker below the watermark, by looking at all."""
@@ -124,10 +125,10 @@ def _policy(policy: str, count: int) -> Iterator[Figure]:
     bench = Bench(policy)
     bench.fill()
     for index in range(ROOM_SIZE * 10):  # the orders are built, some workers are in use
-        bench.commit(bench.decide(bench.ask(index)))
+        bench.commit(bench.decide(bench.join(index)))
     deciding = committing = 0.0
     for index in range(ROOM_SIZE * 10, ROOM_SIZE * 10 + count):
-        intent = bench.ask(index)
+        intent = bench.join(index)
         start = time.process_time()
         decision = bench.decide(intent)
         decided = time.process_time()
@@ -149,7 +150,7 @@ def _reports(rounds: int) -> Figure:
     """All servers report, each worker with another load than before."""
     bench = Bench("pack")
     bench.fill()
-    bench.commit(bench.decide(bench.ask(0)))
+    bench.commit(bench.decide(bench.join(0)))
     reports = [bench.load(index) for _ in range(rounds) for index in range(SERVERS)]
     start = time.process_time()
     for report in reports:
@@ -165,7 +166,7 @@ def _fold(peers: int) -> Figure:
     log = [entry for index in range(peers) for entry in _membership(writer, index)]
     reader = Bench("pack")
     reader.fill()
-    reader.view.begun = False
+    reader.view.liveness.begun = False
     start = time.process_time()
     for entry in log:
         reader.fold(*entry)
@@ -176,45 +177,45 @@ def _fold(peers: int) -> Figure:
 def _membership(bench: Bench, index: int) -> Iterator[tuple[int, str, bytes]]:
     """Join, two transports, one producer, one consumer, leave: what a short call writes into the log."""
     room, peer = f"room-{index // ROOM_SIZE}", f"peer-{index}"
-    intent = bench.ask(index)
+    intent = bench.join(index)
     yield intent.seq, subjects.intent(room, peer, "join"), intent.raw
-    (say,) = bench.decide(intent).commands
-    command = say.payload
+    (placement,) = bench.decide(intent).commands
+    command = placement.payload
     assert isinstance(command, PlacePeer)
 
-    def said(subject: str, payload: Payload, cause: str | None = None) -> tuple[int, str, bytes]:
+    def append(subject: str, payload: Payload, cause: str | None = None) -> tuple[int, str, bytes]:
         entry = bench.stored(subject, payload, cause=cause)
         bench.fold(*entry)
         return entry
 
     place = {"server": command.server, "worker": command.worker, "generation": 1}
-    yield said(say.subject, command)
-    yield said(subjects.room_event(room, "peer-joined"), events.PeerJoined.model_validate({"peer": peer, **place}))
+    yield append(placement.subject, command)
+    yield append(subjects.room_event(room, "peer-joined"), events.PeerJoined.model_validate({"peer": peer, **place}))
     welcome = results.JoinResult.model_validate({**place, "router_rtp_capabilities": ROUTER_CAPABILITIES})
-    yield said(subjects.result(room, peer, "join"), welcome)
+    yield append(subjects.result(room, peer, "join"), welcome)
     for name in ("send", "receive"):
-        asked = said(subjects.intent(room, peer, "create-transport"), intents.CreateTransport(transport=name))
-        yield asked
+        intent_entry = append(subjects.intent(room, peer, "create-transport"), intents.CreateTransport(transport=name))
+        yield intent_entry
         opened = results.TransportResult(transport=name, generation=1, ice_candidates=[CANDIDATE], dtls_parameters=DTLS)
-        yield said(subjects.result(room, peer, "create-transport"), opened, f"m{asked[0]}")
+        yield append(subjects.result(room, peer, "create-transport"), opened, f"m{intent_entry[0]}")
     producer = {"producer": f"{peer}-mic", "transport": "send", "media_kind": "audio"}
     produce = intents.Produce.model_validate({**producer, "rtp_parameters": OPUS_PARAMETERS})
-    asked = said(subjects.intent(room, peer, "produce"), produce)
-    yield asked
+    intent_entry = append(subjects.intent(room, peer, "produce"), produce)
+    yield intent_entry
     event = events.ProducerOpened.model_validate({**producer, **place, "peer": peer, "type": "simple"})
-    yield said(subjects.room_event(room, "producer-opened"), event)
+    yield append(subjects.room_event(room, "producer-opened"), event)
     produced = results.ProduceResult(producer=f"{peer}-mic", transport="send", generation=1, type="simple")
-    yield said(subjects.result(room, peer, "produce"), produced, f"m{asked[0]}")
+    yield append(subjects.result(room, peer, "produce"), produced, f"m{intent_entry[0]}")
     consume = intents.Consume(
         consumer="c", transport="receive", producer=f"{peer}-mic", rtp_capabilities=ROUTER_CAPABILITIES
     )
-    asked = said(subjects.intent(room, peer, "consume"), consume)
-    yield asked
+    intent_entry = append(subjects.intent(room, peer, "consume"), consume)
+    yield intent_entry
     consumed = results.ConsumeResult.model_validate(
         {"consumer": "c", "producer": f"{peer}-mic", "transport": "receive", "generation": 1, "media_kind": "audio",
          "type": "simple", "rtp_parameters": OPUS_PARAMETERS, "paused": True, "producer_paused": False,
          "relayed": False}
     )  # fmt: skip
-    yield said(subjects.result(room, peer, "consume"), consumed, f"m{asked[0]}")
+    yield append(subjects.result(room, peer, "consume"), consumed, f"m{intent_entry[0]}")
     if index % 2:
-        yield said(subjects.room_event(room, "peer-left"), events.PeerLeft(peer=peer, generation=1))
+        yield append(subjects.room_event(room, "peer-left"), events.PeerLeft(peer=peer, generation=1))

@@ -1,12 +1,11 @@
 """From intent to result through a whole fleet, beside the same call on the driver alone.
 
 A real nats-server, allocator and agent with two workers, each a process of its own; the client is the
-SDK's asking half, without media. The baseline is ``mafalda.mediasoup`` on a worker of this process.
+SDK's request client, without media. The baseline is ``mafalda.mediasoup`` on a worker of this process.
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections import defaultdict
@@ -15,16 +14,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bench.figures import Figure, latency
+from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.cli.fleet import FleetConfig, fleet
+from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
 from mafalda.client.config import ClientConfig
-from mafalda.client.session.requests import Asker
+from mafalda.client.requests import PeerRequests
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.intents import CloseProducer, Consume, CreateTransport, Join, Leave, Produce
 from mafalda.contract.messages.payload import Place
-from mafalda.contract.messages.results import ConsumeResult, Done, JoinResult, ProduceResult
+from mafalda.contract.messages.results import ConsumeResult, Done, JoinResult, ProduceResult, TransportResult
 from mafalda.media.rtp import ListenInfo, RtpParameters
 from mafalda.mediasoup import PipeTransport, Router, create_worker
 from mafalda.workers.config import default_media_codecs
@@ -50,7 +50,7 @@ async def measure(quick: bool) -> list[Figure]:
 
 async def _through_the_fleet(rounds: int) -> Samples:
     with tempfile.TemporaryDirectory(prefix="mafalda-bench-") as folder:
-        config = FleetConfig(
+        config = LocalFleetConfig(
             workers=2,
             policy="spread",
             nats_port=0,
@@ -58,90 +58,87 @@ async def _through_the_fleet(rounds: int) -> Samples:
             log_file=Path(folder) / "fleet.log",
         )
         async with (
-            fleet(config) as running,
+            open_local_fleet(config) as running,
             connect(BusConfig(servers=(running.nats_url,))) as bus,
-            _askers(bus) as askers,
+            _peers(bus) as peers,
         ):
-            return await _rounds(askers, rounds)
+            return await _rounds(peers, rounds)
 
 
-class Askers:
+class Peers:
     """Peers by name; all results are followed together."""
 
-    def __init__(self, bus: NatsBus, reply_subject: str) -> None:
+    def __init__(self, bus: NatsBus, tasks: TaskScope, reply_subject: str) -> None:
         self._bus = bus
+        self._tasks = tasks
         self._reply_subject = reply_subject
-        self.by_peer: dict[str, Asker] = {}
+        self.by_name: dict[str, PeerRequests] = {}
 
-    def peer(self, name: str) -> Asker:
-        """The asker of a peer."""
-        asker = Asker(self._bus, self._reply_subject, ROOM, name, ClientConfig())
-        self.by_peer[name] = asker
-        return asker
+    def peer(self, name: str) -> PeerRequests:
+        """The requests of a peer."""
+        requests = PeerRequests(self._bus, self._tasks, self._reply_subject, ROOM, name, ClientConfig())
+        self.by_name[name] = requests
+        return requests
 
 
 @asynccontextmanager
-async def _askers(bus: NatsBus) -> AsyncIterator[Askers]:
-    async with bus.inbox() as inbox, bus.follow(subjects.result(ROOM, "*", "*")) as follower:
-        askers = Askers(bus, inbox.subject)
+async def _peers(bus: NatsBus) -> AsyncIterator[Peers]:
+    async with bus.inbox() as inbox, bus.follow(subjects.result(ROOM, "*", "*")) as follower, open_tasks() as tasks:
+        peers = Peers(bus, tasks, inbox.subject)
 
-        async def hear() -> None:
+        async def read_log() -> None:
             async for delivery in follower:
                 address = subjects.parse(delivery.subject)
-                if address and address.peer in askers.by_peer:
-                    askers.by_peer[address.peer].hear(decode(delivery.data))
+                if address and address.peer in peers.by_name:
+                    peers.by_name[address.peer].take_stored(decode(delivery.data))
 
-        async def hear_secrets() -> None:
+        async def read_inbox() -> None:
             while True:
                 message = decode((await inbox.next(timeout_s=600)).data)
-                for asker in list(askers.by_peer.values()):
-                    asker.hear_secret(message)
+                for requests in list(peers.by_name.values()):
+                    requests.take_private(message)
 
-        tasks = [asyncio.create_task(hear(), name="results"), asyncio.create_task(hear_secrets(), name="secrets")]
-        try:
-            yield askers
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        tasks.spawn(read_log(), "results")
+        tasks.spawn(read_inbox(), "inbox")
+        yield peers
 
 
-async def _rounds(askers: Askers, rounds: int) -> Samples:
+async def _rounds(peers: Peers, rounds: int) -> Samples:
     samples: Samples = defaultdict(list)
-    origin = askers.peer("origin")
-    joined = await origin.ask(Join(), JoinResult)
+    origin = peers.peer("origin")
+    joined = await origin.request(Join(), JoinResult)
     capabilities = joined.router_rtp_capabilities
-    await origin.ask_transport(CreateTransport(transport="send"))
-    near = await _peer_at(askers, "near", Place(server=joined.server, worker=joined.worker), same=True)
-    far = await _peer_at(askers, "far", Place(server=joined.server, worker=joined.worker), same=False)
-    last = await _peer_at(askers, "last", Place(server=joined.server, worker=joined.worker), same=False)
+    await origin.request(CreateTransport(transport="send"), TransportResult)
+    near = await _peer_at(peers, "near", Place(server=joined.server, worker=joined.worker), same=True)
+    far = await _peer_at(peers, "far", Place(server=joined.server, worker=joined.worker), same=False)
+    last = await _peer_at(peers, "last", Place(server=joined.server, worker=joined.worker), same=False)
     for number in range(rounds):  # before the rest: what is opened counts as load until reports show it
-        guest = askers.peer(f"guest-{number}")
-        samples["join"].append(await _timed(guest.ask(Join(), JoinResult)))
-        samples["transport"].append(await _timed(guest.ask_transport(CreateTransport(transport="both"))))
-        await guest.ask(Leave(), Done)
-        del askers.by_peer[guest.peer]
+        guest = peers.peer(f"guest-{number}")
+        samples["join"].append(await _timed(guest.request(Join(), JoinResult)))
+        samples["transport"].append(await _timed(guest.request(CreateTransport(transport="both"), TransportResult)))
+        await guest.request(Leave(), Done)
+        del peers.by_name[guest.peer]
     for number in range(rounds):
         producer = f"audio-{number}"
         produce = Produce(producer=producer, transport="send", media_kind="audio", rtp_parameters=_opus(number))
-        samples["produce"].append(await _timed(origin.ask(produce, ProduceResult)))
-        for what, asker in (("consume", near), ("relayed", far), ("reused", last)):
+        samples["produce"].append(await _timed(origin.request(produce, ProduceResult)))
+        for what, requests in (("consume", near), ("relayed", far), ("reused", last)):
             consume = Consume(
                 consumer=f"{what}-{number}", transport="both", producer=producer, rtp_capabilities=capabilities
             )
-            samples[what].append(await _timed(asker.ask(consume, ConsumeResult)))
-        await origin.ask(CloseProducer(producer=producer), Done)
+            samples[what].append(await _timed(requests.request(consume, ConsumeResult)))
+        await origin.request(CloseProducer(producer=producer), Done)
     return samples
 
 
-async def _peer_at(askers: Askers, name: str, place: Place, *, same: bool) -> Asker:
+async def _peer_at(peers: Peers, name: str, place: Place, *, same: bool) -> PeerRequests:
     """A peer with a transport, on that worker or not: the policy spreads, so a few tries suffice."""
     for attempt in range(20):
-        asker = askers.peer(f"{name}-{attempt}")
-        joined = await asker.ask(Join(), JoinResult)
+        requests = peers.peer(f"{name}-{attempt}")
+        joined = await requests.request(Join(), JoinResult)
         if (Place(server=joined.server, worker=joined.worker) == place) is same:
-            await asker.ask_transport(CreateTransport(transport="both"))
-            return asker
+            await requests.request(CreateTransport(transport="both"), TransportResult)
+            return requests
     raise RuntimeError(f"no peer {'on' if same else 'off'} {place.worker} in 20 joins")
 
 

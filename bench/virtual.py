@@ -17,7 +17,7 @@ from typing import Any
 
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.cli.fleet import FleetConfig, fleet
+from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
 from mafalda.mediasoup import Router, Worker, create_worker
 from mafalda.monitor.overview import overview
 
@@ -54,15 +54,15 @@ class DropIn:
 async def dropin(*, workers: int, policy: str) -> AsyncIterator[DropIn]:
     """Start a fleet and a drop-in, and end them with the block."""
     with tempfile.TemporaryDirectory(prefix="mafalda-bench-") as folder:
-        config = FleetConfig(
+        config = LocalFleetConfig(
             workers=workers,
             policy=policy,
             nats_port=0,
             store_dir=Path(folder) / "nats",
             log_file=Path(folder) / "fleet.log",
         )
-        async with fleet(config) as running, connect(BusConfig(servers=(running.nats_url,))) as bus:
-            # No nursery: it would outlive the measurement.
-            environment = {**os.environ, "MAFALDA_NATS_URL": running.nats_url, "MAFALDA_WORKER_NURSERY": "0"}
+        async with open_local_fleet(config) as running, connect(BusConfig(servers=(running.nats_url,))) as bus:
+            # No forkserver: it would outlive the measurement.
+            environment = {**os.environ, "MAFALDA_NATS_URL": running.nats_url, "MAFALDA_WORKER_FORKSERVER": "0"}
             async with create_worker(bin=COMMAND, environment=environment, request_timeout_s=20) as worker:
                 yield DropIn(worker, bus)

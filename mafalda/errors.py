@@ -1,20 +1,20 @@
-"""Every error that Mafalda raises or sends, by who caused it.
+"""All errors that Mafalda raises or sends, classified by their cause.
 
     MafaldaError
-    ├── BadInput                 whoever sent it must change it; a retry changes nothing
+    ├── BadInput                 the sender must change the input; a retry changes nothing
     │   ├── IllegalId · MalformedMessage · MessageTooLarge · UnknownType · UnknownVersion · IllegalReplySubject
-    │   ├── InvalidParameters    parameters that a worker would not survive or accept
+    │   ├── InvalidParameters    parameters that would crash a worker, or that it refuses
     │   └── UnsupportedError     well-formed, but no router here can take it (codec, capability)
-    ├── Refused                  well-formed, but the state of the room says no
+    ├── Refused                  well-formed, but not possible in the present state of the room
     │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume
     │   └── NoCapacity           no worker below the watermark
-    ├── Broken                   the outside failed us; a retry may help
+    ├── Broken                   something outside failed; a retry may help
     │   ├── WorkerDied · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayFailed
     │   └── PermissionDenied     NATS refused a subject to this credential
-    ├── Conflict                 another writer was first (expected sequence): fold again, decide again
-    └── Closed                   we closed it ourselves
+    ├── Conflict                 another writer was first (expected sequence): fold and decide again
+    └── Closed                   this side closed it
 
-What does not belong here: who maps them to ack, nak or term (``mafalda.bus``).
+``ERRORS_BY_CODE`` has each class by its code on the wire.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from typing import Any, ClassVar
 
 
 class MafaldaError(Exception):
-    """The root. ``code`` is the word on the wire; ``details`` are fields, never secrets."""
+    """The root class.
+
+    ``code`` is the error's name on the wire; ``details`` are fields of the log line and the message, never secrets.
+    """
 
     code: ClassVar[str] = "error"
 

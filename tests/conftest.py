@@ -9,10 +9,10 @@ from contextlib import suppress
 import pytest
 
 from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.connection import open_connection
+from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.bus.nats.connection import open_connection
-from mafalda.bus.nats.jetstream import ApiRefused, call
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 
 
@@ -30,12 +30,20 @@ def nats_server() -> Iterator[NatsServer]:
 
 @pytest.fixture
 async def nats_url(nats_server: NatsServer) -> str:
-    """The session's server, without any stream of ours."""
+    """The session's server, without any stream of Mafalda.
+
+    nats-server answers that a stream is deleted, and then deletes its files, under another name (``.MAFALDA_LOG``). A
+    stream that is made and deleted anew before they are gone can keep its entries.
+    """
+    streams = nats_server.log_file.parent / "store" / "jetstream" / "$G" / "streams"
     config = BusConfig(servers=(nats_server.url,), name="fresh")
     async with open_connection(config) as connection:
         for stream in (LOG_STREAM, LOAD_STREAM):
             with suppress(ApiRefused):  # there is none
                 await call(connection, f"STREAM.DELETE.{stream}")
+    async with asyncio.timeout(30):
+        while (streams / LOG_STREAM).exists() or (streams / f".{LOG_STREAM}").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
     return nats_server.url
 
 

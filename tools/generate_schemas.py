@@ -1,4 +1,4 @@
-"""Write the published form of the words: ``schemas/*.json``, ``schemas/asyncapi.yaml`` and ``docs/messages.md``.
+"""Write the description of all messages: ``schemas/*.json``, ``schemas/asyncapi.yaml`` and ``docs/messages.md``.
 
     python tools/generate_schemas.py            write what has changed
     python tools/generate_schemas.py --check    write nothing; exit 1 and name what has drifted

@@ -1,7 +1,4 @@
-"""``docs/messages.md``: each message, where it is said, who says it, its fields, an example.
-
-What does not belong here: writing the file (``generate_schemas``).
-"""
+"""Build ``docs/messages.md``: each message with its subject, publishers, fields and an example."""
 
 from __future__ import annotations
 

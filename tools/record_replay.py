@@ -1,4 +1,4 @@
-"""Write ``NAME.state.json`` beside each given ``NAME.jsonl``: what the fold makes of that log now.
+"""Write ``NAME.state.json`` beside each given ``NAME.jsonl``: the state that the log folds to.
 
 python tools/record_replay.py tests/replays/v1-story.jsonl
 """
@@ -13,7 +13,7 @@ from mafalda.testing.replays import replay
 
 
 def main() -> int:
-    """Record each."""
+    """Record the state of each log given on the command line."""
     for name in sys.argv[1:]:
         path = Path(name).with_suffix(".state.json")
         path.write_text(json.dumps(replay(Path(name)).to_json_dict(), indent=1) + "\n")

@@ -1,7 +1,4 @@
-"""A bounded queue that can end: what frames, data messages and room events wait in.
-
-What does not belong here: what is in it.
-"""
+"""A bounded queue that can end, for frames, data messages and room events."""
 
 from __future__ import annotations
 
@@ -15,12 +12,12 @@ T = TypeVar("T")
 
 
 class BoundedQueue(Generic[T]):
-    """Items in order, for one taker. Nothing blocks the giver.
+    """Items in order, for one consumer. ``put`` never waits.
 
     Args:
         max_items: How many may wait.
         overflow: ``drop-oldest`` for what is only good while fresh (media); ``fail`` for what must be
-            complete: the taker gets all that fitted, then ``Broken``.
+            complete: the consumer gets all that fitted, then ``Broken``.
     """
 
     def __init__(self, max_items: int, *, overflow: Literal["drop-oldest", "fail"]) -> None:
@@ -37,11 +34,11 @@ class BoundedQueue(Generic[T]):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come; something may still wait."""
+        """Whether nothing more will be put; items may still wait."""
         return self._over
 
     def put(self, item: T) -> None:
-        """Add an item; after the end it is passed over."""
+        """Add an item; after the end it is dropped."""
         if self._over:
             return
         if len(self._items) >= self._max_items:
@@ -54,13 +51,13 @@ class BoundedQueue(Generic[T]):
         self._changed.set()
 
     def end(self, error: MafaldaError | None = None) -> None:
-        """Nothing more will come; the first call counts."""
+        """End the queue: nothing more will be put. The first call counts."""
         if not self._over:
             self._over, self._error = True, error
             self._changed.set()
 
     async def take(self) -> T:
-        """The next item.
+        """Take the next item.
 
         Raises:
             Closed: There will be none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mafalda.aio.tasks import TaskScope
 
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 @dataclass(slots=True, eq=False)
 class _Shared(Generic[R]):
-    making: asyncio.Task[R]
+    making: asyncio.Future[R]
     users: set[Hashable] = field(default_factory=set)
 
     @property
@@ -29,10 +29,11 @@ class _Shared(Generic[R]):
 class SharedResources(Generic[K, R]):
     """One resource for each key, with the set of its users.
 
-    A failure to make one reaches every user who waits for it, and the next user tries again.
+    A failure to make one reaches every user who waits for it, and the next user tries again. A resource is made only
+    after the one that its key had before is closed.
 
     Args:
-        tasks: Where resources are closed.
+        tasks: Where resources are made and closed.
         make: Makes the resource of a key.
         close: Closes a resource that nobody uses any more.
     """
@@ -44,6 +45,7 @@ class SharedResources(Generic[K, R]):
         self._make = make
         self._close = close
         self._shared: dict[K, _Shared[R]] = {}
+        self._closing: dict[K, asyncio.Task[None]] = {}
 
     def get(self, key: K) -> R | None:
         """The resource of a key, if it is made."""
@@ -62,9 +64,8 @@ class SharedResources(Generic[K, R]):
         """
         shared = self._shared.get(key)
         if shared is None:
-            making = asyncio.ensure_future(self._made(key))
-            making.add_done_callback(_retrieve)
-            shared = self._shared[key] = _Shared(making)
+            shared = self._shared[key] = _Shared(asyncio.get_running_loop().create_future())
+            self._begin(key, shared.making)
         shared.users.add(user)
         try:
             return await asyncio.shield(shared.making)
@@ -77,22 +78,45 @@ class SharedResources(Generic[K, R]):
         if shared := self._shared.get(key):
             self._leave(key, shared, user)
 
-    async def _made(self, key: K) -> R:
-        return await self._make(key)
+    def _begin(self, key: K, making: asyncio.Future[R]) -> None:
+        def ended(_: asyncio.Task[None]) -> None:
+            if not making.done():  # cancelled with the tasks
+                making.cancel()
+
+        making.add_done_callback(_retrieve)
+        work = self._make_into(key, making, self._closing.get(key))
+        self._tasks.spawn(work, f"make {key}").add_done_callback(ended)
+
+    async def _make_into(self, key: K, making: asyncio.Future[R], before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        try:
+            made = await self._make(key)
+        except Exception as error:
+            making.set_exception(error)
+        else:
+            making.set_result(made)
 
     def _leave(self, key: K, shared: _Shared[R], user: Hashable) -> None:
         shared.users.discard(user)
-        if not shared.users and self._shared.get(key) is shared:
-            del self._shared[key]
-            self._tasks.spawn(self._close_made(key, shared), f"close {key}")
+        if shared.users or self._shared.get(key) is not shared:
+            return
+        del self._shared[key]
+        closing = self._tasks.spawn(self._close_made(key, shared), f"close {key}")
+        self._closing[key] = closing
+        closing.add_done_callback(lambda task: self._closed(key, task))
 
     async def _close_made(self, key: K, shared: _Shared[R]) -> None:
         await asyncio.wait([shared.making])
         if (made := shared.made) is not None:
             await self._close(key, made)
 
+    def _closed(self, key: K, closing: asyncio.Task[None]) -> None:
+        if self._closing.get(key) is closing:
+            del self._closing[key]
 
-def _retrieve(making: asyncio.Task[R]) -> None:
+
+def _retrieve(making: asyncio.Future[Any]) -> None:
     """Users who wait get the failure themselves; without any, nobody needs it."""
     if not making.cancelled():
         making.exception()

@@ -1,4 +1,4 @@
-"""Put a payload into its envelope. What does not belong here: sending it."""
+"""Put a payload into its envelope."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def compose(
     cause: Message | None = None,
     id: str | None = None,
 ) -> Message:
-    """A message that says ``payload``, as of now.
+    """A message with ``payload``, as of now.
 
     Args:
-        payload: What is said.
+        payload: Its data.
         subject: Where it will be published.
-        source: Who says it, a CloudEvents source such as ``/mafalda/agent/s1``.
+        source: The CloudEvents source, such as ``/mafalda/agent/s1``.
         cause: The message that this one answers: it gives the correlation, and the trace if no span is current.
-        id: Given where the same thing, done twice, must be stored once (``derived_id``); ``None`` is a random one.
+        id: The message's id, where the same thing, done twice, must be stored once (``derived_id``); ``None``: random.
     """
     own = id or uuid4().hex
     return Message(

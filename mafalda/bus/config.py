@@ -1,4 +1,4 @@
-"""What a connection to the bus can be told. Built once by the command line; each component gets its own."""
+"""Configuration of a connection to the bus. Built once by the command line; each component gets its own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DEFAULT_URL = "nats://127.0.0.1:4222"
 
 
 class BusConfig(BaseModel):
-    """How to reach NATS, how long to wait for it, and what the streams must be."""
+    """How to reach NATS, how long to wait for it, and how the streams must be configured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     servers: tuple[str, ...] = Field(
         (DEFAULT_URL,), min_length=1, description="URLs (nats, tls, ws, wss). Default: the embedded server's."
     )
-    name: str = Field("mafalda", max_length=256, description="Shown by NATS' monitoring; who this is.")
+    name: str = Field("mafalda", max_length=256, description="Name of the connection in NATS' monitoring.")
     user: str | None = Field(None, description="None: no user, or the one in the URL.")
     password: SecretStr | None = Field(None, description="None: no password, or the one in the URL.")
     token: SecretStr | None = Field(None, description="None: no token.")
@@ -27,12 +27,10 @@ class BusConfig(BaseModel):
     inbox_prefix: str = Field(
         "_INBOX",
         pattern=r"^_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$",
-        description="Where answers come in. A credential of one's own may allow only an inbox of one's own.",
+        description="Prefix of reply subjects. A credential may permit only a prefix of its own.",
     )
 
-    connect_timeout_s: float = Field(
-        10, gt=0, description="Seconds to the first connection, all servers together; a cluster's start takes some."
-    )
+    connect_timeout_s: float = Field(10, gt=0, description="Seconds until the first connection, all servers together.")
     reconnect_wait_s: float = Field(
         0.1, gt=0, description="Seconds between attempts. nats-py's 2 s would be the outage of a restart."
     )
@@ -47,7 +45,7 @@ class BusConfig(BaseModel):
     )
     api_timeout_s: float = Field(5, gt=0, description="Seconds for one call of JetStream's API; then it is repeated.")
     audit_interval_s: float = Field(
-        30, gt=0, description="Seconds between a follower's looks at the log for what its fast lane may have lost."
+        30, gt=0, description="Seconds between a follower's audits: comparisons of what it received with the log."
     )
     follow_buffer: int = Field(
         65536, ge=16, description="Messages that wait for one follower before it reads the log instead: 40 MB of 600 B."
@@ -55,7 +53,7 @@ class BusConfig(BaseModel):
     serve_concurrency: int = Field(256, ge=1, description="Requests that one `serve` works on at once; more wait.")
 
     ensure_streams: bool = Field(
-        True, description="Create missing streams and mend differing ones. False: for credentials without that right."
+        True, description="Create missing streams and update differing ones. False: for credentials without that right."
     )
     replicas: int | None = Field(
         None, ge=1, le=5, description="Copies of each stream. None: as it is; 1 where it is created (a lone server)."
@@ -63,7 +61,7 @@ class BusConfig(BaseModel):
     log_max_age_s: float | None = Field(
         None,
         ge=120,
-        description="Seconds that the log remembers, at least the time in which an id is stored once. "
+        description="Seconds that the log keeps an entry, at least the time in which an id is stored once. "
         "None: as it is; for ever where it is created.",
     )
     log_max_bytes: int | None = Field(

@@ -1,9 +1,7 @@
-"""What every component asks of a bus; kept by NATS (``nats_bus``) and by memory (``mafalda.testing``).
+"""The interface of the bus, implemented on NATS (``mafalda.bus.nats``) and in memory (``mafalda.testing.memory_bus``).
 
-Two lanes are joined here, so that no component thinks of them: the fast lane is what the stream
-republishes under ``live.``, delivered at most once; the safe lane is the log itself. A follower
-reads the fast one and mends every gap from the safe one, so what it yields is complete and in
-log order. What does not belong here: what a message means.
+The stream republishes each stored entry under ``live.``, delivered at most once. A follower reads these republished
+entries, and the log itself wherever one of them may be missing, so what it yields is complete and in log order.
 """
 
 from __future__ import annotations
@@ -15,16 +13,16 @@ from typing import Protocol
 
 from mafalda.contract.messages.envelope import Message
 
-#: Header of an intent: the inbox to which the agent sends what must not rest in the log.
+#: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
 REPLY_HEADER = "Mafalda-Reply-To"
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as it came. ``seq`` is its place in the log, 0 if it is not from the log.
+    """A received message. ``seq`` is its sequence in the log, 0 if it is not from the log.
 
-    ``data`` is raw: it may be poison, and each reader decides with ``mafalda.contract.messages.envelope.decode``.
-    ``subject`` never carries the ``live.`` prefix.
+    ``data`` is raw and may be anything: read it with ``mafalda.contract.reading``. ``subject`` is without the prefix
+    ``live.``.
     """
 
     subject: str
@@ -36,7 +34,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """Append only if ``last_seq`` is the last sequence of what ``filter`` matches (0: nothing yet)."""
+    """Append only if ``last_seq`` is the last sequence on the subjects that ``filter`` matches (0: none yet)."""
 
     filter: str
     last_seq: int
@@ -44,7 +42,7 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a message is in the log; ``duplicate`` if a message of the same id was there already."""
+    """The sequence of a stored message; ``duplicate`` if a message of the same id was stored before."""
 
     seq: int
     duplicate: bool
@@ -55,7 +53,7 @@ class Follower(Protocol):
 
     A cancelled ``anext`` loses nothing. One exception to the order, in a cluster only: an entry that a route
     between servers lost comes late, so with a smaller ``seq`` than the one before; a follower of *all* log
-    subjects never sees that (``docs/decisions/0002-lanes.md``).
+    subjects never sees that (``docs/decisions/0002-following-the-log.md``).
     """
 
     @property
@@ -74,13 +72,13 @@ class Follower(Protocol):
 
 
 class Inbox(Protocol):
-    """A subject of one's own, for answers that must not rest in the log."""
+    """A subject of one subscriber, for replies that must not be stored."""
 
     @property
     def subject(self) -> str: ...
 
     async def next(self, timeout_s: float) -> Delivery:
-        """The next answer.
+        """Return the next message.
 
         Raises:
             DeadlineExceeded: None came in time.
@@ -91,12 +89,12 @@ Handler = Callable[[Delivery], Awaitable[Message]]
 
 
 class Bus(Protocol):
-    """Append to the log, follow it, read it; ask and answer beside it."""
+    """Append to the log, follow it, read it; publish, request and serve outside of it."""
 
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None
     ) -> Appended:
-        """Store a message; its id makes a repetition harmless. Retries by itself while the outcome is unknown.
+        """Store a message; its id makes a repetition harmless. Repeats by itself while the outcome is unknown.
 
         Raises:
             Conflict: ``expect`` does not hold; ``details["actual"]`` is the real last sequence.
@@ -105,13 +103,17 @@ class Bus(Protocol):
         """
 
     def follow(self, *patterns: str, after_seq: int | None = None) -> AbstractAsyncContextManager[Follower]:
-        """Follow captured subjects; from just after ``after_seq`` if given, else from now on."""
+        """Follow log subjects, from just after ``after_seq`` if given, else from now on."""
 
     def share(self, *patterns: str, group: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
-        """Captured subjects, each entry to one member of the group, at most once, fast lane only."""
+        """Receive new log entries, each in one member of the group, at most once."""
 
     def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
-        """Log entries in order, from just after ``after_seq`` to ``up_to_seq`` (``None``: the end as of now)."""
+        """Log entries in order, from just after ``after_seq`` to ``up_to_seq`` (``None``: the end as of now).
+
+        Raises:
+            BusUnavailable: The log could not be read to that end; what was yielded is complete as far as it goes.
+        """
 
     async def last(self, subject: str) -> Delivery | None:
         """The last log entry on one subject (wildcards allowed)."""
@@ -120,27 +122,27 @@ class Bus(Protocol):
         """The log's last sequence, 0 if it is empty."""
 
     async def publish(self, subject: str, message: Message) -> None:
-        """Publish outside the log (load reports, answers to inboxes). At most once."""
+        """Publish outside the log (load reports, replies to inboxes). At most once."""
 
     def listen(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
-        """Subjects outside the log, from now on."""
+        """Subscribe to subjects outside the log, from now on."""
 
     async def latest_loads(self) -> Sequence[Delivery]:
-        """The last load report of each server."""
+        """The last stored load report of each server; one that was published just now may not be stored yet."""
 
     async def request(self, subject: str, message: Message, *, timeout_s: float) -> Message:
-        """Ask somebody and await the answer.
+        """Publish a request and await its reply.
 
         Raises:
-            DeadlineExceeded: No answer in time, or nobody listens there.
-            MafaldaError: The error that the other side answered (``Rejected``), as its own class.
+            DeadlineExceeded: No reply in time, or nobody serves this subject.
+            MafaldaError: The error that the other side replied with (``Rejected``), as its own class.
         """
 
     def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
-        """Answer requests, several at once; a ``MafaldaError`` of the handler is answered as ``Rejected``.
+        """Reply to requests, several at once; a ``MafaldaError`` of the handler becomes the reply ``Rejected``.
 
-        What is unanswered at the end is refused with ``NotFound``, so that nobody waits for nothing.
+        At the end every request without a reply is refused with ``NotFound``, so that no requester waits in vain.
         """
 
     def inbox(self) -> AbstractAsyncContextManager[Inbox]:
-        """Open an inbox."""
+        """Open an inbox for as long as the block runs."""

@@ -1,4 +1,4 @@
-"""How a command reaches the log: a running NATS, or what the last run of the embedded one left behind."""
+"""Connect a command to a running NATS, or to the log that the last embedded nats-server left."""
 
 from __future__ import annotations
 
@@ -8,37 +8,41 @@ from pathlib import Path
 
 import click
 
-from mafalda.bus.config import BusConfig
+from mafalda.bus.config import DEFAULT_URL, BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import ServerConfig, run_server
-from mafalda.cli.options import DEFAULT_NATS_URL
 from mafalda.cli.paths import default_store_dir
 from mafalda.errors import BusUnavailable
 
-#: A local server that is there answers in milliseconds.
+#: A local server answers in milliseconds.
 LOCAL_CONNECT_TIMEOUT_S = 1.0
 
 
 def bus_config(nats_url: str | None, *, name: str = "mafalda") -> BusConfig:
-    """The bus of a command: ``nats_url`` (option or environment, several by comma), else the embedded server's."""
+    """The bus configuration of a command.
+
+    Args:
+        nats_url: URLs separated by commas, from the option or the environment; ``None``: the embedded server's.
+        name: Name of the connection, shown by NATS' monitoring.
+    """
     config = BusConfig.from_environment(name=name)
     return config.model_copy(update={"servers": tuple(nats_url.split(","))}) if nats_url else config
 
 
 @asynccontextmanager
 async def open_bus(nats_url: str | None, *, store: Path | None = None, stored: bool = True) -> AsyncIterator[NatsBus]:
-    """Connect a command that reads.
+    """Connect a command that only reads.
 
-    Without a URL, and with nobody on the default port, the log that the last embedded nats-server
-    left is opened by one of our own, on a free port, for as long as the command runs.
+    Without a URL, and without a NATS on the default port, an embedded nats-server opens the log that the last one left,
+    on a free port, while the command runs.
 
     Args:
-        nats_url: Where NATS is.
-        store: Read what is in this folder instead.
-        stored: Whether a log that was left behind is good enough.
+        nats_url: URLs of NATS.
+        store: Read the log in this store folder instead.
+        stored: Whether the log that the last embedded nats-server left may be used.
 
     Raises:
-        BusUnavailable: There is neither.
+        BusUnavailable: NATS cannot be reached, and no log was left.
     """
     config = bus_config(nats_url, name="mafalda cli")
     async with AsyncExitStack() as stack:
@@ -55,7 +59,7 @@ async def open_bus(nats_url: str | None, *, store: Path | None = None, stored: b
             store = default_store_dir()
             if not stored or not store.exists():
                 raise
-            click.echo(f"nobody listens on {DEFAULT_NATS_URL}; this is the log of the last run, in {store}", err=True)
+            click.echo(f"nobody listens on {DEFAULT_URL}; this is the log of the last run, in {store}", err=True)
             bus = await _open_store(stack, config, store)
         yield bus
 

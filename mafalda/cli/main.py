@@ -1,7 +1,4 @@
-"""``mafalda``: the command line. Each command is a file of its own, loaded when it is called.
-
-What does not belong here: what a command does.
-"""
+"""``mafalda``: the command line. Each command is a file of its own, imported when it is called."""
 
 from __future__ import annotations
 
@@ -9,36 +6,36 @@ import importlib
 
 import click
 
-#: Command to the module that holds it, under the same name; in the order of ``mafalda --help``.
+#: The module of each command, in which the command has its own name; in the order of ``mafalda --help``.
 COMMANDS = {
-    "up": "mafalda.cli.up",
-    "demo": "mafalda.cli.demo",
-    "agent": "mafalda.cli.agent",
-    "allocator": "mafalda.cli.allocator",
-    "ls": "mafalda.cli.ls",
-    "log": "mafalda.cli.log",
-    "replay": "mafalda.cli.replay",
-    "explain": "mafalda.cli.explain",
-    "doctor": "mafalda.cli.doctor",
-    "worker": "mafalda.cli.worker",
+    "up": "mafalda.cli.commands.up",
+    "demo": "mafalda.cli.demo.demo",
+    "agent": "mafalda.cli.commands.agent",
+    "allocator": "mafalda.cli.commands.allocator",
+    "ls": "mafalda.cli.commands.ls",
+    "log": "mafalda.cli.commands.log",
+    "replay": "mafalda.cli.commands.replay",
+    "explain": "mafalda.cli.commands.explain",
+    "doctor": "mafalda.cli.commands.doctor",
+    "worker": "mafalda.cli.commands.worker",
 }
 
 SUMMARIES = {
-    "up": "Bring a whole fleet up on this machine: NATS, allocator, agent, workers.",
-    "demo": "Let a clip flow across two workers and show it.",
-    "agent": "Run this server's agent and its workers.",
-    "allocator": "Run an allocator; as many as you like.",
-    "ls": "Servers, workers, rooms, peers, relays: who is where.",
-    "log": "Everything that happened: page, filter, follow, export.",
-    "replay": "The state as of any moment, rebuilt from the log.",
-    "explain": "Why something is where it is.",
-    "doctor": "What is installed, reachable, misconfigured, and how to mend it.",
+    "up": "Run a whole fleet on this machine: NATS, allocators, agents, workers.",
+    "demo": "Publish a clip, watch it on other workers, show it live.",
+    "agent": "Run the agent of this server and its mediasoup-workers.",
+    "allocator": "Run an allocator; any number may run.",
+    "ls": "List servers, workers, rooms, peers and relays.",
+    "log": "Print the log: page, filter, follow, export.",
+    "replay": "Compute the state at any time from the log.",
+    "explain": "Explain why something is where it is.",
+    "doctor": "Check this machine and the fleet, and say how to mend what is wrong.",
     "worker": "Install or find the mediasoup-worker.",
 }
 
 
 class LazyGroup(click.Group):
-    """Imports a command only when it is needed: ``mafalda worker path`` must not pay for WebRTC."""
+    """Imports a command only when it is called, so that ``mafalda worker path`` does not import WebRTC."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -49,7 +46,7 @@ class LazyGroup(click.Group):
             return None
         command = getattr(importlib.import_module(module), cmd_name)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{module}.{cmd_name} is no command")
+            raise TypeError(f"{module}.{cmd_name} is not a command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

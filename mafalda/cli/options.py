@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their results are printed."""
+"""Options that several commands share, and the output of results."""
 
 from __future__ import annotations
 
@@ -12,48 +12,91 @@ import orjson
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
-
 
 def nats_option(command: F) -> F:
-    """``--nats-url``, or ``MAFALDA_NATS_URL``, or nothing."""
+    """``--nats-url`` or the environment variable ``MAFALDA_NATS_URL``; ``None`` without either."""
     return click.option(
         "--nats-url",
         envvar="MAFALDA_NATS_URL",
         metavar="URL",
         callback=lambda _context, _option, value: value or None,
-        help="The NATS of the fleet; several, separated by commas. [env: MAFALDA_NATS_URL]",
+        help="URLs of the fleet's NATS servers, separated by commas. [env: MAFALDA_NATS_URL]",
     )(command)
 
 
 def store_option(command: F) -> F:
-    """``--store``: read what an embedded nats-server left behind, whoever else is running."""
+    """``--store``: read the log that an embedded nats-server left in a folder, even if another NATS is running."""
     return click.option(
         "--store",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Read the log that an embedded nats-server, now stopped, left in this folder.",
+        help="Read the log in this store folder of an embedded nats-server that is not running.",
     )(command)
 
 
 def json_option(command: F) -> F:
-    """``--json``: for programs instead of people."""
+    """``--json``: print JSON, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def page_options(command: F) -> F:
-    """``--page`` and ``--web-port``: whether and where the room page is served."""
-    on = click.option("--page/--no-page", default=True, show_default=True, help="Serve the room page, on loopback.")
-    port = click.option(
-        "--web-port",
-        type=click.IntRange(0, 65535),
-        help="Of the room page; 0 takes a free one. [default: 8080, or a free one if that is taken]",
-    )
-    return on(port(command))
-
-
 def stop_with_stdin_option(command: F) -> F:
-    """For components that a supervisor started: end when the supervisor is gone, whatever became of it."""
+    """``--stop-with-stdin``: a component that a supervisor started ends with it, even if the supervisor was killed."""
     return click.option("--stop-with-stdin", is_flag=True, hidden=True)(command)
+
+
+def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -> Callable[[F], F]:
+    """The options of a fleet on this machine, by the field names of ``LocalFleetConfig``.
+
+    Args:
+        policy: The default policy.
+        policy_help: Help text of ``--policy``.
+        min_allocators: The least number of allocators that the command can do with.
+    """
+    options = (
+        click.option(
+            "--workers",
+            default=2,
+            show_default=True,
+            type=click.IntRange(1, 1024),
+            help="Workers of each server.",
+        ),
+        click.option(
+            "--servers",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1, 64),
+            help="Agents to run; each acts as a server of its own.",
+        ),
+        click.option(
+            "--allocators",
+            default=1,
+            show_default=True,
+            type=click.IntRange(min_allocators, 16),
+            help="Allocators to run.",
+        ),
+        click.option("--policy", default=policy, show_default=True, help=policy_help),
+        click.option(
+            "--nats-host", default="127.0.0.1", show_default=True, help="Listen address of the embedded nats-server."
+        ),
+        click.option(
+            "--nats-port", default=4222, show_default=True, help="Port of the embedded nats-server; 0: any free port."
+        ),
+        click.option("--page/--no-page", default=True, show_default=True, help="Serve the room page, on loopback."),
+        click.option(
+            "--web-port",
+            type=click.IntRange(0, 65535),
+            help="Port of the room page; 0: any free port. [default: 8080, or a free port if that is taken]",
+        ),
+        click.option(
+            "--store", "store_dir", type=click.Path(path_type=Path), help="Store folder of the embedded nats-server."
+        ),
+    )
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def print_json(value: Any, *, indent: bool = False) -> None:
@@ -62,7 +105,7 @@ def print_json(value: Any, *, indent: bool = False) -> None:
 
 
 class Moment(click.ParamType[datetime]):
-    """A time: RFC 3339, or a span before now such as ``90s``, ``15m``, ``2h``, ``1d``."""
+    """A time: RFC 3339, or a time span before now, such as ``90s``, ``15m``, ``2h`` or ``1d``."""
 
     name = "time"
 

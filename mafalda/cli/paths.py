@@ -1,4 +1,4 @@
-"""Where the command line keeps things between runs, by the XDG base directory specification."""
+"""The folders of the command line's files, by the XDG base directory specification."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def state_dir() -> Path:
 
 
 def default_store_dir() -> Path:
-    """Where the embedded nats-server keeps the log, unless told otherwise."""
+    """The default store folder of the embedded nats-server."""
     return state_dir() / "nats"

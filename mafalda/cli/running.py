@@ -1,7 +1,4 @@
-"""How a command runs: one event loop, signals that end it cleanly, errors as sentences and exit codes.
-
-What does not belong here: options (``options``), configuration of components (each builds its own).
-"""
+"""Run a command: one event loop, a clean end by signals, errors as sentences and exit codes."""
 
 from __future__ import annotations
 
@@ -23,9 +20,9 @@ def run(main: Coroutine[Any, Any, int | None], *, log_level: str | None = "warni
 
     Args:
         main: The command.
-        log_level: Of this process; ``None`` is what the environment says, as is right for what runs for long.
+        log_level: Log level of this process; ``None``: by the environment, for components that run for long.
 
-    SIGINT and SIGTERM cancel it once, so that it cleans up; that ends with 0, since it was asked for.
+    SIGINT or SIGTERM cancels the command once, so that it cleans up; the exit code is then 0.
     """
     configure_logging(log_level)
     try:
@@ -70,7 +67,7 @@ async def _cancelled_by_signals(main: Coroutine[Any, Any, int | None]) -> int | 
 
 
 async def until_stdin_closes() -> None:
-    """Return when standard input ends: whoever holds its other end has gone."""
+    """Return when standard input is closed: the supervisor at its other end is gone."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -84,18 +81,17 @@ async def until_stdin_closes() -> None:
 Component = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-async def serve_until_told(component: Component, *, stop_with_stdin: bool) -> None:
-    """Run a component until it is cancelled or, if asked, until standard input closes.
+async def serve_until_stopped(component: Component, *, stop_with_stdin: bool) -> None:
+    """Run a component until it is cancelled or, with ``stop_with_stdin``, until standard input closes.
 
     Args:
-        component: Called with an event that it sets when it does its work; then ``ready`` is printed,
-            for a supervisor.
-        stop_with_stdin: Whether standard input is a supervisor's leash.
+        component: Called with an event that it sets when it is ready; ``ready`` is then printed, for a supervisor.
+        stop_with_stdin: Whether the end of standard input stops the component.
     """
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         served = group.create_task(component(ready), name="component")
-        helpers = [group.create_task(_say_ready(ready), name="ready")]
+        helpers = [group.create_task(_print_ready(ready), name="ready")]
         if stop_with_stdin:
             helpers.append(group.create_task(until_stdin_closes(), name="stdin"))
             await asyncio.wait((served, helpers[-1]), return_when=asyncio.FIRST_COMPLETED)
@@ -106,6 +102,6 @@ async def serve_until_told(component: Component, *, stop_with_stdin: bool) -> No
             helper.cancel()
 
 
-async def _say_ready(ready: asyncio.Event) -> None:
+async def _print_ready(ready: asyncio.Event) -> None:
     await ready.wait()
     click.echo("ready")

@@ -1,7 +1,4 @@
-"""The way in: a client on a bus, and joining rooms with it.
-
-What does not belong here: what can be done in a room (``room``).
-"""
+"""A client on a bus, and joining rooms with it."""
 
 from __future__ import annotations
 
@@ -11,13 +8,12 @@ from typing import Any
 
 import structlog
 
-from mafalda.aio.tasks import TaskScope
+from mafalda.aio.tasks import open_tasks
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import connect as connect_bus
 from mafalda.bus.protocol import Bus, Inbox
 from mafalda.client.config import ClientConfig
 from mafalda.client.room import Room
-from mafalda.client.session.requests import Asker
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import new_id
 from mafalda.contract import subjects
@@ -49,14 +45,13 @@ async def connect(
             bus = await stack.enter_async_context(connect_bus(_bus_config(url)))
         inbox = await stack.enter_async_context(bus.inbox())
         client = Client(bus, inbox, config or ClientConfig())
-        tasks = TaskScope(client._failed)
-        stack.push_async_callback(tasks.close)
-        tasks.spawn(client._read_inbox(), "client-inbox")
+        tasks = await stack.enter_async_context(open_tasks(client.inbox_failed))
+        tasks.spawn(client.read_inbox(), "client-inbox")
         yield client
 
 
 def _bus_config(url: str | None) -> BusConfig:
-    """A client's: streams are the fleet's business."""
+    """The bus settings of a client, which never makes streams: the fleet does."""
     config = BusConfig.from_environment(name="mafalda-client")
     servers = tuple(part.strip() for part in url.split(",")) if url else config.servers
     return config.model_copy(update={"servers": servers, "ensure_streams": False})
@@ -80,29 +75,29 @@ class Client:
         app_data: dict[str, Any] | None = None,
         region: str | None = None,
     ) -> AsyncIterator[Room]:
-        """Be a peer of a room while the block runs; leaving it closes all that was opened there.
+        """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
 
         Args:
             room: Its id; a room is made by joining it.
-            peer: Our id in it; random if not given.
+            peer: Its id in the room; random if not given.
             app_data: For the other peers.
-            region: Where we are; a policy may prefer servers near it.
+            region: Where the peer is; a policy may prefer servers near it.
 
         Raises:
             IllegalId: The room's or the peer's id is not 1 to 64 of ``A-Z a-z 0-9 _ -``.
             AlreadyExists: The room has a peer of this id.
-            NoCapacity: No worker takes us.
+            NoCapacity: No worker takes the peer.
             DeadlineExceeded: Nobody answered in time.
         """
         check_id("room", room)
         peer = check_id("peer", peer or new_id("peer"))
-        session = Session(Asker(self._bus, self._inbox.subject, room, peer, self._config), self._config)
-        ours = (
+        session = Session(self._bus, self._inbox.subject, room, peer, self._config)
+        patterns = (
             subjects.result(room, peer, "*"),
             subjects.peer_event(room, peer, "*"),
             subjects.room_event(room, "*"),
         )
-        async with self._bus.follow(*ours) as follower:
+        async with self._bus.follow(*patterns) as follower:
             self._sessions.add(session)
             try:
                 session.listen(follower)
@@ -113,22 +108,23 @@ class Client:
                 self._sessions.discard(session)
 
     async def _join(self, session: Session, intent: Join) -> None:
-        placement = await session.asker.ask(intent, JoinResult, timeout_s=self._config.join_timeout_s)
+        placement = await session.requests.request(intent, JoinResult, timeout_s=self._config.join_timeout_s)
         session.placed(placement)
         await session.begin()
 
     async def _leave(self, session: Session) -> None:
-        """Say goodbye, if there is anybody to hear it, and close what is here."""
-        session.leaving = True
+        """Request to leave, if the peer has a place, and close everything."""
+        session.leave()
         try:
             if session.placement is not None and not session.over:
-                await session.asker.ask(Leave(), Done, timeout_s=self._config.leave_timeout_s)
+                await session.requests.request(Leave(), Done, timeout_s=self._config.leave_timeout_s)
         except MafaldaError as error:
             _log.info("left without an answer", action="client.leave", reason=str(error))
         finally:
             await session.end()
 
-    async def _read_inbox(self) -> None:
+    async def read_inbox(self) -> None:
+        """Pass private answers to the sessions that they are for, until it is cancelled."""
         while True:
             try:
                 delivery = await self._inbox.next(timeout_s=60.0)
@@ -139,9 +135,11 @@ class Client:
                 _log.warning("unreadable", action="client.inbox", reason=str(error))
                 continue
             for session in self._sessions:
-                session.asker.hear_secret(message)
+                if session.requests.take_private(message):
+                    break
 
-    def _failed(self, name: str, error: Exception) -> None:
+    def inbox_failed(self, name: str, error: Exception) -> None:
+        """End every session: without the inbox none can go on."""
         _log.error("the inbox failed", action="client.bug", task=name, exc_info=error)
         for session in list(self._sessions):
             session.task_failed(name, error)

@@ -1,4 +1,4 @@
-"""The SDK's settings. What does not belong here: where NATS is (an argument of ``connect``)."""
+"""The SDK's settings."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class ClientConfig(BaseModel):
     request_timeout_s: float = Field(
         15,
         gt=0,
-        description="One intent, until its result. Above an agent's own 10 s for a relay, so that it can say no.",
+        description="One intent, until its result. Above an agent's own 10 s for a relay, so that it can refuse it.",
     )
     retry_interval_s: float = Field(
         2, gt=0, description="An intent without a result is appended again, with the same id: it is stored once."
     )
     secrets_wait_s: float = Field(
-        0.5, gt=0, description="A stored result came, but not its ICE password: then the agent is asked for it."
+        0.5, gt=0, description="A stored result came, but not its ICE password: then the agent is queried for it."
     )
     ice_timeout_s: float = Field(
         15,
         gt=0,
         description="A transport that is not connected after this is made anew. ICE's own checks take 5 to 30.",
     )
-    sign_of_life_s: float = Field(
+    heartbeat_interval_s: float = Field(
         15,
         gt=0,
-        description="A peer without any media or data asks for something this often: agents let the silent go.",
+        description="A peer without any media or data queries something this often: agents remove silent peers.",
     )
     reconnect_timeout_s: float | None = Field(
         60, gt=0, description="A room without a place for so long is given up. None: wait for ever."
@@ -38,7 +38,7 @@ class ClientConfig(BaseModel):
     producer_wait_s: float = Field(
         30, gt=0, description="A consumer whose producer vanished with its worker waits so long for it to come back."
     )
-    leave_timeout_s: float = Field(2, gt=0, description="For the answer to Leave; the fleet times us out anyway.")
+    leave_timeout_s: float = Field(2, gt=0, description="For the answer to Leave; agents remove silent peers anyway.")
     close_timeout_s: float = Field(5, gt=0, description="For aiortc to close a peer connection.")
     max_queued_frames: int = Field(
         100, ge=1, description="Decoded frames kept for an application that does not take them; then the oldest goes."

@@ -1,4 +1,4 @@
-"""What a room tells its application: the contract's room events, a few of the client's own, and their fan-out."""
+"""The events that an application gets from a room: the contract's room events and three of the SDK's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mafalda.errors import Closed, MafaldaError
 
 @dataclass(frozen=True, slots=True)
 class Reconnecting:
-    """Our place or our transports are gone; the SDK is at it. ``generation`` is the one that was left."""
+    """The peer's place or its transports are gone; the SDK reconnects. ``generation`` is that of the lost place."""
 
     generation: int
     cause: str
@@ -20,7 +20,7 @@ class Reconnecting:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """We have a place and transports again, and our producers are open under their ids."""
+    """The peer has a place and transports again, and its producers are open under their ids."""
 
     generation: int
     server: str
@@ -30,7 +30,7 @@ class Reconnected:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """One of our producers or consumers could not be opened again; it is closed."""
+    """A producer or consumer of the peer could not be opened again; it is closed."""
 
     id: str
     error: MafaldaError
@@ -73,7 +73,7 @@ class Fanout:
         return made
 
     def emit(self, event: RoomEvent) -> None:
-        """Tell every stream; those that have ended are forgotten."""
+        """Give an event to every stream; those that have ended are forgotten."""
         self._streams = [stream for stream in self._streams if not stream.queue.over]
         for stream in self._streams:
             stream.queue.put(event)

@@ -1,7 +1,4 @@
-"""A room that we are in: the application's side of the SDK.
-
-What does not belong here: how it is done (``session``, ``endpoint``, ``kept``).
-"""
+"""A room that the application has joined: who and what is there, and how to send and receive."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from mafalda.client.resources.data import DataConsumer, DataProducer
 from mafalda.client.resources.producer import Producer
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import new_id
-from mafalda.client.webrtc.transport import ProducerWish
+from mafalda.client.webrtc.transport import ProducerOptions
 from mafalda.contract.ids import check_id
 from mafalda.contract.messages.events import DataProducerOpened, ProducerOpened
 from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo
@@ -27,56 +24,56 @@ from mafalda.media.rtp import ConsumerLayers
 
 
 class Room:
-    """Made by ``client.join``. Everything here goes on when we, or others, are placed anew."""
+    """Made by ``client.join``. Everything here goes on when the peer, or another one, gets another place."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    # --- where and who -----------------------------------------------------------------------------------
+    # --- state -----------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        return self._session.asker.room
+        return self._session.requests.room
 
     @property
     def peer(self) -> str:
-        """Our own peer id."""
-        return self._session.asker.peer
+        """The id of the application's own peer."""
+        return self._session.requests.peer
 
     @property
     def server(self) -> str:
-        """The server that we are on now."""
+        """The server where the peer is placed now."""
         return self._placement.server
 
     @property
     def worker(self) -> str:
-        """The worker that we are on now."""
+        """The worker where the peer is placed now."""
         return self._placement.worker
 
     @property
     def generation(self) -> int:
-        """The number of our placement; it grows each time we are placed anew."""
+        """The number of the placement; it grows with each new place."""
         return self._placement.generation
 
     @property
     def connected(self) -> bool:
-        """Whether we have a place; not while reconnecting."""
+        """Whether the peer has a place; not while reconnecting."""
         return self._session.has_endpoint
 
     @property
     def peers(self) -> Mapping[str, PeerInfo]:
-        """Who is here, by id; including us."""
+        """The room's peers by id, including the own one."""
         return dict(self._session.view.peers)
 
     @property
     def producers(self) -> Mapping[str, ProducerInfo]:
-        """What audio and video can be consumed, by id; including our own."""
+        """The room's audio and video producers by id, including the peer's own."""
         known = self._session.view.producers
         return {key: info for key, info in known.items() if isinstance(info, ProducerInfo)}
 
     @property
     def data_producers(self) -> Mapping[str, DataProducerInfo]:
-        """What data can be consumed, by id; including our own."""
+        """The room's data producers by id, including the peer's own."""
         known = self._session.view.producers
         return {key: info for key, info in known.items() if isinstance(info, DataProducerInfo)}
 
@@ -86,19 +83,19 @@ class Room:
             raise Closed("this room was never joined")
         return self._session.placement
 
-    # --- what happens --------------------------------------------------------------------------------------
+    # --- events --------------------------------------------------------------------------------------
 
     def events(self) -> EventStream:
-        """The room's events from this call on, none missed: what ``peers`` and ``producers`` say now is before them.
+        """The room's events from this call on, none missed: ``peers`` and ``producers`` show the room before them.
 
-        The contract's room events in log order, and the client's own ``Reconnecting``, ``Reconnected``, ``GaveUp``.
+        The contract's room events in log order, and the SDK's own ``Reconnecting``, ``Reconnected``, ``GaveUp``.
         """
         return self._session.fanout.stream()
 
     async def arrivals(self) -> AsyncGenerator[ProducerInfo | DataProducerInfo, None]:
         """Every producer of others: those that are here, then each new one.
 
-        One that comes back after its worker died is not new if we have a consumer of it, which follows it.
+        One that comes back after its worker died is not new if the peer has a consumer of it, which follows it.
         """
         events = self.events()
         for info in [info for info in self._session.view.producers.values() if info.peer != self.peer]:
@@ -144,8 +141,8 @@ class Room:
             AlreadyExists: The room has a producer of this id.
             Broken: It did not work; a later try may.
         """
-        wish = ProducerWish(check_id("producer", id or new_id(track.kind)), paused, app_data or {})
-        return await Producer(self._session, track, wish, codec).start()
+        options = ProducerOptions(check_id("producer", id or new_id(track.kind)), paused, app_data or {})
+        return await Producer(self._session, track, options, codec).start()
 
     async def produce_data(
         self,
@@ -159,13 +156,13 @@ class Room:
         app_data: dict[str, Any] | None = None,
     ) -> DataProducer:
         """Open a data channel into the room. At most one of the two limits; with one it is unordered."""
-        wish = ProducerWish(check_id("data producer", id or new_id("data")), False, app_data or {})
+        options = ProducerOptions(check_id("data producer", id or new_id("data")), False, app_data or {})
         reliability = {
             "ordered": ordered and max_packet_life_time_ms is None and max_retransmits is None,
             "maxPacketLifeTime": max_packet_life_time_ms,
             "maxRetransmits": max_retransmits,
         }
-        made = DataProducer(self._session, wish, label=label, protocol=protocol, reliability=reliability)
+        made = DataProducer(self._session, options, label=label, protocol=protocol, reliability=reliability)
         return await made.start()
 
     # --- receiving -----------------------------------------------------------------------------------------
@@ -182,8 +179,8 @@ class Room:
 
         Raises:
             NotFound: There is no such producer.
-            CannotConsume: We have no codec for it.
-            RelayFailed: It could not be brought to our worker.
+            CannotConsume: The client has no codec for it.
+            RelayFailed: It could not be relayed to the peer's worker.
         """
         layers = None
         if preferred_layers is not None:

@@ -1,7 +1,6 @@
-"""Channels: which message may stand on which subject, who says it and who hears it.
+"""Channels: which message may be published on which subject, by whom and for whom.
 
-The table from which the published documents are made, and the check that keeps a client from saying, on its own
-subject, what only a server may say. What does not belong here: building and parsing subjects (``subjects``).
+The published documents are generated from this table, and ``fits`` checks received messages against it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Role = Literal["client", "allocator", "agent", "operator"]
 class Channel:
     """One family of subjects.
 
-    ``stored``: the log captures it and republishes it under ``live.``, which is where it is heard. ``senders`` and
+    ``stored``: the log captures them and republishes them under ``live.``, where to subscribe. ``senders`` and
     ``receivers`` are roles; what a client may really do is decided by its NATS credential.
     """
 
@@ -184,12 +183,12 @@ CHANNELS = (
     REPLY_CHANNEL,
 )
 
-#: Where each message is at home; what may also come as a reply is listed where it is stored.
+#: The channel of each message; for one that may also come as a reply, the channel where it is stored.
 CHANNEL_OF: dict[type[Payload], Channel] = {
     payload: channel for channel in reversed(CHANNELS) for payload in channel.payloads
 }
 
-#: On which intents' results a specific result may stand; the others stand on the result of their own action.
+#: The actions on whose result subjects a result may be published; any other result only on that of its own action.
 RESULT_ACTIONS: dict[type[Payload], tuple[str, ...]] = {
     results.TransportResult: ("create-transport", "restart-ice"),
     results.ChannelAnswer: ("channel", "create-transport"),
@@ -210,11 +209,10 @@ _TYPES: Mapping[_Scope, frozenset[type[Payload]]] = {
 
 
 def fits(address: Address, payload: Payload) -> bool:
-    """Whether this payload may stand on this subject.
+    """Whether a payload may be published on a subject.
 
-    Its kind and action must be the subject's, its audience too, and where it names a room or a server it must be
-    the subject's. Who reads a subject must ask this before believing a message: NATS checks who publishes on a
-    subject, and nobody but the reader checks what is said there.
+    Kind, action and audience must be those of the subject, and a room or server that the payload names too. Every
+    reader must check this (``contract.reading`` does): NATS checks who publishes on a subject, but not what.
     """
     scope = (address.kind, address.room is not None, address.peer is not None, address.server is not None)
     if type(payload) not in _TYPES.get(scope, ()):

@@ -1,7 +1,4 @@
-"""Ids: the one alphabet that may stand in a subject.
-
-What does not belong here: making random ids (the shells do, with their own source of randomness).
-"""
+"""The alphabet of ids, which are tokens of subjects, and ids derived from other ids."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 
 
 def check_id(what: str, value: str) -> str:
-    """``value`` itself, if it is legal.
+    """Return ``value`` if it is a legal id.
 
     Args:
         what: What the id names ("room", "peer" …), for the error.
@@ -35,7 +32,7 @@ def check_id(what: str, value: str) -> str:
 
 
 def derived_id(*parts: str | int) -> str:
-    """The same id for the same parts, always: 32 hexadecimal digits.
+    """Derive an id from ``parts``, always the same for the same parts: 32 hexadecimal digits.
 
     Whoever does a thing twice (a redelivery, two allocators at once) publishes it under the same
     id, so that NATS stores it once. Since NATS compares ids over the whole log and clients choose theirs,

@@ -1,4 +1,4 @@
-"""Read a message off a subject: decoded, and checked against the subject that it came on."""
+"""Decode a received message and check it against the subject on which it came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mafalda.errors import MalformedMessage
 
 
 def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
-    """The parts of a subject and the message on it.
+    """Parse the subject of a received message and decode the message.
 
     NATS checks who may publish on a subject, not what is published there. So whoever reads a subject must refuse a
     message that belongs to another one.

@@ -1,7 +1,7 @@
-"""Subjects: who may say what where. See ``docs/messages.md``.
+"""Build and parse the subjects of Mafalda's messages. ``docs/subjects.md`` lists them with their publishers.
 
-Everything the log stores is republished under ``live.``; who reacts listens there, because only
-what was stored appears there.
+The stream republishes each stored entry under ``live.``. Subscribe there: the plain subject also delivers messages that
+the stream refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mafalda.errors import IllegalReplySubject
 
 LIVE = "live."
 
-#: What the log captures, in full. Loads, queries and agent-to-agent requests are outside.
+#: All subjects that the log captures. Load reports, queries, notices and requests are not among them.
 LOG_SUBJECTS = (
     "mafalda.room.*.peer.*.intent.*",
     "mafalda.room.*.peer.*.result.*",
@@ -38,7 +38,7 @@ _INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A subject taken apart. ``kind`` is intent, result, event, command, load, query, notice or request."""
+    """The parts of a subject. ``kind`` is intent, result, event, command, load, query, notice or request."""
 
     kind: str
     action: str
@@ -48,77 +48,77 @@ class Address:
 
 
 def intent(room: str, peer: str, action: str) -> str:
-    """Where a peer says what it wants."""
+    """The subject of a peer's intents."""
     return f"mafalda.room.{check_id('room', room)}.peer.{check_id('peer', peer)}.intent.{action}"
 
 
 def result(room: str, peer: str, action: str) -> str:
-    """Where a peer hears what came of it. Ids are not checked: an illegal id must be answered where it was said."""
+    """The subject of an intent's result. Ids are not checked: an intent with an illegal id must be answered too."""
     return f"mafalda.room.{room}.peer.{peer}.result.{action}"
 
 
 def peer_event(room: str, peer: str, name: str) -> str:
-    """What happened to a peer's own objects, for this peer alone."""
+    """The subject of events of a peer's own objects, for this peer alone."""
     return f"mafalda.room.{check_id('room', room)}.peer.{check_id('peer', peer)}.event.{name}"
 
 
 def query(room: str, peer: str, name: str) -> str:
-    """Where a peer asks its agent something that changes nothing; never stored."""
+    """The subject of a peer's queries to its agent; never stored."""
     return f"mafalda.room.{check_id('room', room)}.peer.{check_id('peer', peer)}.query.{name}"
 
 
 def notice(room: str, peer: str, name: str) -> str:
-    """Where a peer tells its agent what is not answered and never stored."""
+    """The subject of a peer's notices to its agent; without reply, never stored."""
     return f"mafalda.room.{check_id('room', room)}.peer.{check_id('peer', peer)}.notice.{name}"
 
 
 def room_event(room: str, name: str) -> str:
-    """What everyone in the room may know."""
+    """The subject of events for everyone in the room."""
     return f"mafalda.room.{check_id('room', room)}.event.{name}"
 
 
 def command(room: str, server: str, action: str) -> str:
-    """A placement command; only allocators publish here."""
+    """The subject of a placement command; only allocators publish here."""
     return f"mafalda.command.{check_id('room', room)}.{check_id('server', server)}.{action}"
 
 
 def room_commands(room: str) -> str:
-    """The room's aggregate: conditional appends are over this filter."""
+    """The pattern of all commands of a room: the aggregate of conditional appends."""
     return f"mafalda.command.{check_id('room', room)}.>"
 
 
 def server_commands(server: str) -> str:
-    """All commands to one server, of whatever room."""
+    """The pattern of all commands to one server."""
     return f"mafalda.command.*.{check_id('server', server)}.*"
 
 
 def server_event(server: str, name: str) -> str:
-    """What happened to a server or one of its workers."""
+    """The subject of events of a server or one of its workers."""
     return f"mafalda.server.{check_id('server', server)}.event.{name}"
 
 
 def load(server: str) -> str:
-    """A server's load report, each second; outside the log."""
+    """The subject of a server's load reports, one each second; outside the log."""
     return f"mafalda.server.{check_id('server', server)}.load"
 
 
 def agent_request(server: str, action: str) -> str:
-    """Where agents ask agents (relays, with their secrets) and operators ask agents; never stored."""
+    """The subject of requests of agents (for relays, with their secrets) and operators to an agent; never stored."""
     return f"mafalda.server.{check_id('server', server)}.request.{action}"
 
 
 def agent_notice(server: str, name: str) -> str:
-    """Where an agent tells another what is not answered and never stored."""
+    """The subject of an agent's notices to another; without reply, never stored."""
     return f"mafalda.server.{check_id('server', server)}.notice.{name}"
 
 
 def live(subject: str) -> str:
-    """The same subject as republished once stored."""
+    """The subject under which a stored entry is republished."""
     return LIVE + subject
 
 
 def check_reply(subject: str) -> str:
-    """``subject`` itself, if it is an inbox.
+    """Return ``subject`` if it is an inbox.
 
     Raises:
         IllegalReplySubject: An agent would otherwise publish secrets, or anything, wherever a
@@ -130,7 +130,7 @@ def check_reply(subject: str) -> str:
 
 
 def parse(subject: str) -> Address | None:
-    """Take a subject apart; ``None`` if it is none of ours. Ids are *not* checked here."""
+    """Parse a subject; ``None`` if it is not one of Mafalda's. Ids are *not* checked here."""
     match subject.removeprefix(LIVE).split("."):
         case [
             "mafalda",

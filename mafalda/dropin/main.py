@@ -1,7 +1,7 @@
 """``mafalda-worker``: what a mediasoup library spawns as its worker.
 
-Settings are read, the fleet is looked for and the library is told that its worker runs before the rest is loaded. What
-does not belong here: what the worker does (``virtual_worker``).
+Before the rest is loaded, settings are read, NATS is looked for, and the library gets the notification that its worker
+runs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,16 @@ import os
 import signal
 import sys
 
-from mafalda.dropin.process.early import READ_FD, WRITE_FD, fleet_urls, is_reachable, log_frame, running_frame, say
 from mafalda.dropin.process.settings import EXIT_SETTINGS, EXIT_VERSION, WrongSettings, read_settings
+from mafalda.dropin.process.startup import (
+    READ_FD,
+    WRITE_FD,
+    fleet_urls,
+    is_reachable,
+    log_frame,
+    running_frame,
+    write_frame,
+)
 
 EXIT_NO_FLEET = 1
 _IGNORED = (signal.SIGPIPE, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
@@ -28,7 +36,7 @@ def main() -> None:
 
 
 def run() -> int:
-    """Run until the end; the exit code."""
+    """Run the worker until its end; the exit code."""
     if "MEDIASOUP_VERSION" not in os.environ:
         print("you don't seem to be my real father!", file=sys.stderr)
         return EXIT_VERSION
@@ -45,14 +53,14 @@ def run() -> int:
     try:
         if not is_reachable(urls):
             print(f"no fleet at {_without_secrets(urls)}", file=sys.stderr)
-            say(log_frame(f"Emafalda-worker: no fleet at {_without_secrets(urls)} (MAFALDA_NATS_URL)"))
+            write_frame(log_frame(f"Emafalda-worker: no fleet at {_without_secrets(urls)} (MAFALDA_NATS_URL)"))
             return EXIT_NO_FLEET
-        say(running_frame(os.getpid()))
+        write_frame(running_frame(os.getpid()))
     except OSError as error:
         print(f"the channel is broken: {error}", file=sys.stderr)
         return EXIT_NO_FLEET
-    if os.environ.get("MAFALDA_WORKER_NURSERY", "1") != "0":
-        from mafalda.dropin.process import forkserver
+    if os.environ.get("MAFALDA_WORKER_FORKSERVER", "1") != "0":
+        from mafalda.dropin import forkserver
 
         control = forkserver.hand_over(settings, (READ_FD, WRITE_FD, 2))
         if control is not None:
@@ -62,7 +70,7 @@ def run() -> int:
         forkserver.start()
     # structlog would load rich for tracebacks on terminals, which costs as much as everything else together.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-    from mafalda.dropin.process.lifecycle import serve
+    from mafalda.dropin.lifecycle import serve
 
     return serve(settings)
 

@@ -1,7 +1,4 @@
-"""The bounds that the words about media share: integers as wide as the worker's, and how absence is written.
-
-What does not belong here: any particular message.
-"""
+"""Types that the media models share: integers with the ranges of the worker's fields, and the base class for values."""
 
 from __future__ import annotations
 

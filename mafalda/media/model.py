@@ -1,7 +1,4 @@
-"""The base of every word: how a model looks in Python and on the wire.
-
-What does not belong here: any particular message.
-"""
+"""The base class of all values in messages: snake_case in Python, camelCase in JSON."""
 
 from __future__ import annotations
 

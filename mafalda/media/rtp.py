@@ -1,12 +1,10 @@
-"""RTP words: what an endpoint can receive, what it sends, and how a router maps it.
+"""Models of RTP capabilities, RTP parameters and mappings.
 
-The JSON shape is mediasoup's own (its ``rtpParametersTypes``), so that any mediasoup client can be used as
-it is. The bounds are the C++ worker's (``fbs/rtpParameters.fbs``): the worker does not verify its input, so
-whatever would overflow a field or crash it is refused here. Fields that a sender may leave out have
-mediasoup's defaults.
+The JSON shape is mediasoup's own (its ``rtpParametersTypes``), so that any mediasoup client can be used unchanged. The
+bounds are the C++ worker's (``fbs/rtpParameters.fbs``): the worker does not verify its input, so values that would
+overflow a field or crash it are refused here. Fields that a sender may leave out have mediasoup's defaults.
 
-What does not belong here: whether a router can take the parameters (``mafalda.mediasoup.ortc``), and
-transports (``mafalda.media.transport``, re-exported below for convenience).
+The models of ``mafalda.media.transport`` can be imported from here as well.
 """
 
 from __future__ import annotations
@@ -167,7 +165,7 @@ class _Codec(Value):
     @model_validator(mode="before")
     @classmethod
     def _settle_channels(cls, data: Any) -> Any:
-        """Audio has one channel unless told otherwise, video has none: mediasoup's normal form."""
+        """Set mediasoup's normal form: audio has one channel where none is given, video has no channels."""
         if not isinstance(data, dict):
             return data
         kind = _kind_of(data.get("mimeType", data.get("mime_type")))

@@ -1,9 +1,7 @@
-"""Transport words: ICE, DTLS, SRTP, SCTP, addresses. mediasoup's JSON shapes, with the worker's bounds.
+"""Models of ICE, DTLS, SRTP, SCTP and addresses, in mediasoup's JSON shapes, with the worker's bounds.
 
-ICE passwords and SRTP keys are secrets: they do not show in ``repr`` nor in an error's text, and whoever
-stores such a value must take them out first.
-
-What does not belong here: RTP (``mafalda.media.rtp``) and the intents that carry these values.
+ICE passwords and SRTP keys are secrets: ``repr`` and error texts do not contain them, and they must be removed before
+such a value is stored.
 """
 
 from __future__ import annotations
@@ -88,13 +86,13 @@ class SrtpParameters(Value):
 
     @model_validator(mode="after")
     def _key_fits_suite(self) -> SrtpParameters:
-        wanted = SRTP_KEY_BYTES[self.crypto_suite]
+        expected = SRTP_KEY_BYTES[self.crypto_suite]
         try:
             length = len(base64.b64decode(self.key_base64, validate=True))
         except binascii.Error:
             raise ValueError("the key is not base64") from None
-        if length != wanted:
-            raise ValueError(f"a key for {self.crypto_suite} has {wanted} bytes, this one has {length}")
+        if length != expected:
+            raise ValueError(f"a key for {self.crypto_suite} has {expected} bytes, this one has {length}")
         return self
 
 

@@ -1,19 +1,18 @@
-"""What the driver raises: the classes of ``mafalda.errors`` where they fit, and the driver's own.
+"""The driver's errors: classes of ``mafalda.errors`` where they fit, and its own.
 
-    InvalidParameters   ours before anything is sent, or the worker's TypeError
-    UnsupportedError    well-formed, but the router cannot take it
-    AlreadyExists       the worker has an object with this id
-    NotFound            no such object in the worker
-    WorkerRequestFailed any other "no" of the worker
-    RequestTimeout      no answer within the deadline
-    WorkerDied          the process ended without us
-    FramingError        what came from the worker is not its protocol: the worker is killed
-    WorkerStartFailed   ended or was silent before it said that it runs
-    ├── WorkerVersionMismatch   exit code 41
-    └── WorkerSettingsRefused   exit code 42
-    WorkerClosed · ObjectClosed we closed it ourselves
-
-What does not belong here: who raises them when.
+InvalidParameters   refused before anything is sent, or the worker's TypeError
+UnsupportedError    well-formed, but the router cannot take it
+AlreadyExists       the worker has an object with this id
+NotFound            no such object in the worker
+WorkerRequestFailed any other refusal of the worker
+RequestTimeout      no answer within the deadline
+WorkerDied          the process exited by itself
+FramingError        the bytes from the worker are not its protocol: the worker is killed
+WorkerStartFailed   the process exited, or sent nothing, before WORKER_RUNNING
+├── WorkerVersionMismatch   exit code 41
+└── WorkerSettingsRefused   exit code 42
+WorkerClosed        the worker was closed by the application
+ObjectClosed        the object was closed
 """
 
 from __future__ import annotations
@@ -51,27 +50,27 @@ __all__ = [
 
 
 class FramingError(Broken):
-    """The stream from the worker cannot be understood any more."""
+    """The bytes from the worker are not its protocol."""
 
 
 class RequestTimeout(DeadlineExceeded):
-    """The worker did not answer in time; its answer, should it come, is dropped."""
+    """The worker did not answer in time; its answer is dropped if it still comes."""
 
 
 class WorkerStartFailed(Broken):
-    """The worker process could not be started; ``details`` hold exit code, signal and its last words."""
+    """The worker process could not be started; ``details`` hold the exit code, the signal and its last output."""
 
 
 class WorkerVersionMismatch(WorkerStartFailed):
-    """Exit code 41: the worker was not told which version of the library speaks to it."""
+    """Exit code 41: the worker got no version of the library (``MEDIASOUP_VERSION``)."""
 
 
 class WorkerSettingsRefused(WorkerStartFailed):
-    """Exit code 42: the worker does not take these settings."""
+    """Exit code 42: the worker refuses these settings."""
 
 
 class WorkerClosed(Closed):
-    """The worker was closed by us."""
+    """The worker was closed by the application."""
 
 
 class ObjectClosed(Closed):

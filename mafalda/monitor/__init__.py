@@ -1,1 +1,1 @@
-"""Show: what the fleet is and was, read from the log and asked of the agents. Decides nothing, changes nothing."""
+"""Read-only views of a fleet: its state now and at any time in the past, from the log and from requests to agents."""

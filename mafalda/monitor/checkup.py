@@ -1,6 +1,6 @@
-"""Check-up: what is installed, reachable and rightly configured, and how to mend what is not.
+"""Checks of this machine: what is installed and configured, and how to mend what is not.
 
-Each check returns a finding and never raises: a doctor that dies of the illness helps nobody.
+Each check returns a finding and never raises, so that one failure does not hide the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIN_SOCKET_BUFFER_BYTES = 2_500_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and how to mend it if it is not well."""
+    """The result of one check, and how to mend what is wrong."""
 
     check: str
     health: Health
@@ -36,10 +36,10 @@ class Finding:
 
 
 def check_machine(worker_bin: Path | None) -> Iterator[Finding]:
-    """What is on this machine.
+    """Check this machine.
 
     Args:
-        worker_bin: Where the mediasoup-worker was found, if it was.
+        worker_bin: Path of the mediasoup-worker, if one was found.
     """
     yield _python()
     yield _nats_server()

@@ -1,7 +1,7 @@
-"""Explain: why is this where it is? The decisions that an id took part in, and their reasons.
+"""Explain why something is where it is, by the log entries that mention an id and the reasons in their decisions.
 
-An id may be a message's, a correlation's, or that of a room, peer, server, worker, producer,
-consumer or transport. What does not belong here: deciding again (a decision carries its reasons).
+An id may be that of a message, a correlation, a room, a peer, a server, a worker, a producer, a consumer or a
+transport.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mafalda.monitor.records import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """What the log tells of an id, in order."""
+class History:
+    """The log entries that mention an id, in order."""
 
     id: str
     entries: list[Record]
@@ -32,20 +32,20 @@ class Story:
 
     @property
     def refusals(self) -> list[Record]:
-        """What was refused among the entries."""
+        """The rejections among the entries."""
         return [entry for entry in self.entries if entry.message and isinstance(entry.message.data, Rejected)]
 
 
-async def explain(entries: AsyncIterator[Record], wanted: str) -> Story:
-    """Collect what the log tells of an id.
+async def explain(entries: AsyncIterator[Record], wanted: str) -> History:
+    """Collect the log entries that mention an id.
 
     Raises:
-        NotFound: Nothing mentions it.
+        NotFound: No entry does.
     """
     found: list[Record] = [entry async for entry in entries if _mentions(entry, wanted)]
     if not found:
         raise NotFound("the log does not mention this id", id=wanted)
-    return Story(wanted, found)
+    return History(wanted, found)
 
 
 def reasons(explanation: Explanation) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _mentions(entry: Record, wanted: str) -> bool:
 
 
 def _holds(value: Any, wanted: str, depth: int) -> bool:
-    """Is the id one of the values? Explanations are not searched: being passed over is not taking part."""
+    """Whether the id is one of the values. Explanations are not searched: they also name what was not chosen."""
     if isinstance(value, dict):
         return depth > 0 and any(
             _holds(inner, wanted, depth - 1) for key, inner in value.items() if key not in ("explanation", "appData")

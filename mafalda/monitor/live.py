@@ -1,51 +1,50 @@
-"""The state as it changes: the log folded and then followed."""
+"""A state that follows the log: folded from the beginning, then entry by entry."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from mafalda.aio.sequence import SequenceWaiter
+from mafalda.aio.tasks import background
 from mafalda.bus.protocol import Bus, Follower
 from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.errors import DeadlineExceeded
 from mafalda.monitor.records import record
 from mafalda.monitor.replay import apply
 from mafalda.projection.state import State
 
 
 class LiveState:
-    """A state that keeps up with the log. Read ``state``, never change it."""
+    """A state that follows the log. ``state`` is for reading only."""
 
     def __init__(self) -> None:
         self.state = State()
-        self._moved = asyncio.Condition()
+        self._folded = SequenceWaiter()
 
-    async def reached(self, seq: int) -> None:
-        """Wait until everything up to a log sequence is in ``state``."""
-        async with self._moved:
-            await self._moved.wait_for(lambda: self.state.seq >= seq)
+    async def reached(self, seq: int, *, timeout_s: float = 10.0) -> None:
+        """Wait until the state has everything up to a log sequence.
 
-    async def keep_up(self, follower: Follower) -> None:
-        """Fold whatever comes, for ever."""
+        Raises:
+            DeadlineExceeded: It does not after ``timeout_s`` seconds.
+        """
+        if not await self._folded.until(seq, timeout_s):
+            raise DeadlineExceeded("the log was not folded in time", seq=seq, timeout_s=timeout_s)
+
+    async def follow(self, follower: Follower) -> None:
+        """Fold every entry until cancelled."""
         async for delivery in follower:
             apply(self.state, record(delivery))
-            async with self._moved:
-                self._moved.notify_all()
+            self._folded.reached(self.state.seq)
 
 
 @asynccontextmanager
 async def live_state(bus: Bus) -> AsyncIterator[LiveState]:
-    """A state that keeps up while the block runs.
+    """A state that follows the log while the block runs.
 
     Raises:
         BusUnavailable: At the end of the block, if the log could not be followed to the end.
     """
     live = LiveState()
-    async with bus.follow(*LOG_SUBJECTS, after_seq=0) as follower:
-        task = asyncio.create_task(live.keep_up(follower), name="live state")
-        try:
-            yield live
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+    async with bus.follow(*LOG_SUBJECTS, after_seq=0) as follower, background(live.follow(follower), "live state"):
+        yield live

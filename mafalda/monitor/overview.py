@@ -1,26 +1,23 @@
-"""Overview: servers, workers, rooms, peers and relays as one JSON document, with loads where they are known.
-
-What does not belong here: tables and colours (``mafalda.cli.ls``).
-"""
+"""The overview of a fleet as one JSON document: servers, workers, rooms, peers and relays, with the reported loads."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mafalda.bus.protocol import Bus
-from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
+from mafalda.contract.reading import read_message
 from mafalda.errors import BadInput
 from mafalda.monitor.replay import current_state
 from mafalda.projection.state import RoomState, ServerState, State
 
 
 async def overview(bus: Bus, *, room: str | None = None) -> dict[str, Any]:
-    """Who is where, now.
+    """The present state of the fleet.
 
     Args:
-        bus: The fleet's.
-        room: Only this room (servers are always all listed).
+        bus: Connected to the fleet's NATS.
+        room: List only this room; all servers are listed in any case.
     """
     state = await current_state(bus)
     loads = await _loads(bus)
@@ -36,11 +33,11 @@ async def _loads(bus: Bus) -> dict[str, ServerLoad]:
     loads: dict[str, ServerLoad] = {}
     for delivery in await bus.latest_loads():
         try:
-            payload = decode(delivery.data).data
+            _, message = read_message(delivery.subject, delivery.data)
         except BadInput:
-            continue  # a stranger's report: its server is then shown without a load
-        if isinstance(payload, ServerLoad):
-            loads[payload.server] = payload
+            continue  # its server is listed without a load
+        if isinstance(message.data, ServerLoad):
+            loads[message.data.server] = message.data
     return loads
 
 

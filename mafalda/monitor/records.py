@@ -1,7 +1,7 @@
-"""The log as records: decoded where it can be, kept raw where it cannot; and as JSON lines, in and out.
+"""Log entries as records, decoded if possible, and exported log files with one record per line.
 
-An exported file is one JSON object a line: ``{"seq", "subject", "message"}``, where ``message`` is
-the CloudEvent as stored. What cannot be read is ``{"seq", "subject", "error", "raw"}``.
+A line of an exported file is a JSON object: ``{"seq", "subject", "message"}``, where ``message`` is the CloudEvent as
+stored, or ``{"seq", "subject", "error", "raw"}`` for an entry that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mafalda.errors import BadInput, MalformedMessage
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One log entry. Either ``message`` is there, or ``error`` says why not."""
+    """One log entry. Either ``message`` is set, or ``error`` says why it cannot be decoded."""
 
     seq: int
     subject: str
@@ -45,7 +45,7 @@ class Record:
 
 
 def record(delivery: Delivery) -> Record:
-    """Decode a delivery; poison becomes a record with an error."""
+    """Decode a delivery; one that cannot be decoded becomes a record with an error."""
     try:
         return Record(delivery.seq, delivery.subject, delivery.data, decode(delivery.data), None)
     except BadInput as error:
@@ -53,16 +53,16 @@ def record(delivery: Delivery) -> Record:
 
 
 async def read_log(bus: Bus, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Record]:
-    """Records of the log in order."""
+    """Read the log as records, in order."""
     async for delivery in bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq):
         yield record(delivery)
 
 
 def read_lines(lines: Iterable[bytes]) -> Iterator[Record]:
-    """Records of an exported file.
+    """Read the records of an exported file.
 
     Raises:
-        MalformedMessage: A line is not one of ours; the error tells which.
+        MalformedMessage: A line is not a record; the error has its number.
     """
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -1,7 +1,4 @@
-"""Replay: the state as of any moment, from the log alone; and whether the fleet agrees.
-
-What does not belong here: how a message changes the state (``mafalda.projection.fold``).
-"""
+"""Compute the state as of any sequence or time from the log alone."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from mafalda.projection.state import State
 
 
 def apply(state: State, entry: Record) -> None:
-    """Fold one record; what cannot be read moves the sequence only."""
+    """Fold one record; one that cannot be decoded changes the sequence only."""
     address = entry.address
     if entry.message is not None and address is not None:
         fold(state, entry.seq, address, entry.message.data)
@@ -30,7 +27,7 @@ async def replay(entries: AsyncIterator[Record], *, seq: int | None = None, at: 
     Args:
         entries: Records in log order.
         seq: Stop after this sequence.
-        at: Stop before the first message that is later than this.
+        at: Stop before the first message with a later time.
     """
     state = State()
     async for entry in entries:

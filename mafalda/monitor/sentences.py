@@ -1,4 +1,4 @@
-"""One line for people for each log entry. What does not belong here: colours and columns (``mafalda.cli``)."""
+"""Describe a log entry in one line of text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HIDDEN |= {"iceCandidates", "sctpParameters", "sctpStreamParameters", "load", "
 
 
 def sentence(entry: Record) -> str:
-    """What happened, in one line."""
+    """The description of an entry."""
     if entry.message is None:
         return f"UNREADABLE: {entry.error}"
     data = entry.message.data

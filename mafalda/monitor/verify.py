@@ -1,8 +1,7 @@
-"""Verify: does what the log says equal what the workers have?
+"""Compare the state by the log with the objects that the workers really have.
 
-The agents are asked for inventories of their real objects, each as of the log entry that it has
-acted on; the log is folded up to there. What differs is listed, one line a fact. Objects in
-flight differ for a moment; so whoever verifies asks again before it believes.
+Each agent is requested for an inventory of its objects. An object that is being opened or closed differs for a moment,
+so a difference counts only if it is still there when the comparison is repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mafalda.projection.state import PeerState, RoomState, ServerState, State
 
 
 async def inventory(bus: Bus, server: str, *, timeout_s: float = 5.0) -> ServerInventory:
-    """What a server's workers really hold.
+    """Request the inventory of a server's workers from its agent.
 
     Raises:
         DeadlineExceeded: Its agent does not answer.
@@ -33,7 +32,7 @@ async def inventory(bus: Bus, server: str, *, timeout_s: float = 5.0) -> ServerI
 
 
 async def differences(bus: Bus, state: State) -> list[str]:
-    """Every fact in which the log and the workers differ, in words; empty when they agree."""
+    """Every difference between the log and the workers, in words; empty if there is none."""
     found: list[str] = []
     for server in sorted(state.servers.values(), key=lambda known: known.server):
         if server.status not in ("up", "draining"):

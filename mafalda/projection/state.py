@@ -1,16 +1,20 @@
-"""The state that the log describes: servers, rooms, peers and what they own.
+"""The state that the log describes: servers, workers, rooms, peers and the objects that they own.
 
-Plain data. How each message changes it is in ``fold``; what an allocator adds (loads, pending
-reservations) is in ``mafalda.allocator.core.state.view``.
+How each message changes it is in ``fold``. Indexes that several families of messages keep (a worker's peers and relays,
+a producer's consumers and relays, a peer's producers) are here, beside the data that they index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mafalda.contract.messages.payload import AppData, Place
+
+#: The status of a peer whose worker has ended and that has no new place yet. The word is ``homeless`` because the JSON
+#: of ``mafalda ls`` and ``mafalda replay`` has always had it.
+UNPLACED: Final = "homeless"
 
 PeerStatus = Literal["placing", "joined", "homeless"]
 ServerStatus = Literal["up", "draining", "stopped", "lost"]
@@ -19,12 +23,13 @@ RelayStatus = Literal["opening", "open"]
 
 @dataclass(slots=True)
 class WorkerState:
-    """One living worker process."""
+    """One living worker process, with the peers placed on it and the relays that begin or end on it."""
 
     place: Place
     pid: int
     slot: int
     peers: set[tuple[str, str]] = field(default_factory=set)  # (room, peer)
+    relays: set[tuple[str, str, Place]] = field(default_factory=set)  # (room, producer, target)
 
 
 @dataclass(slots=True)
@@ -70,7 +75,7 @@ class ProducerState:
 
 @dataclass(slots=True)
 class RelayState:
-    """A producer carried to another worker."""
+    """A producer that is piped from one worker to another."""
 
     producer: str
     data: bool
@@ -81,7 +86,7 @@ class RelayState:
 
 @dataclass(slots=True)
 class PeerState:
-    """A peer and its place. ``homeless``: its worker is gone and it waits for a new place."""
+    """A peer, its place and its objects. ``UNPLACED``: its worker has ended, and it waits for a new place."""
 
     peer: str
     join: str
@@ -91,15 +96,16 @@ class PeerState:
     app_data: AppData
     region: str | None
     transports: set[str] = field(default_factory=set)
+    producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class RoomState:
-    """A room with at least one peer. Relays are keyed by producer and target: there is one for each pair.
+    """A room with at least one peer. There is at most one relay for each pair of producer and target.
 
-    A room is gone when its last peer is. Who appends commands must remember longer than that what the room's last
-    one was, and which generations its peers had.
+    A room is removed with its last peer. An allocator has to remember the sequence of the room's last command and the
+    generations of its peers for longer than that.
     """
 
     room: str
@@ -107,14 +113,20 @@ class RoomState:
     producers: dict[str, ProducerState] = field(default_factory=dict)
     relays: dict[tuple[str, Place], RelayState] = field(default_factory=dict)
     consumers_of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # producer: (peer, consumer)
+    targets_of: dict[str, set[Place]] = field(default_factory=dict)  # producer: targets of its relays
+
+    def relays_of(self, producer: str) -> list[RelayState]:
+        """The relays of a producer, ordered by their target."""
+        targets = sorted(self.targets_of.get(producer, ()), key=lambda place: (place.server, place.worker))
+        return [self.relays[producer, target] for target in targets]
 
     def places_of(self, producer: str) -> Iterator[Place]:
-        """Every worker on which a producer can be consumed now: its origin, then its open relays' targets."""
+        """Every worker on which a producer can be consumed now: its origin, then the targets of its open relays."""
         if origin := self.producers.get(producer):
             yield origin.place
-        for (relayed, target), relay in self.relays.items():
-            if relayed == producer and relay.status == "open":
-                yield target
+        for relay in self.relays_of(producer):
+            if relay.status == "open":
+                yield relay.target
 
     def can_consume(self, producer: str, place: Place) -> bool:
         """Whether a producer can be consumed on a worker now."""
@@ -127,19 +139,49 @@ class RoomState:
 
 @dataclass(slots=True)
 class State:
-    """Everything, as of log sequence ``seq``."""
+    """The state of the whole fleet as of log sequence ``seq``."""
 
     seq: int = 0
     servers: dict[str, ServerState] = field(default_factory=dict)
     rooms: dict[str, RoomState] = field(default_factory=dict)
 
     def worker(self, place: Place) -> WorkerState | None:
-        """The worker at a place, if it lives."""
+        """The living worker at a place."""
         server = self.servers.get(place.server)
         return server.workers.get(place.worker) if server else None
 
+    def add_relay(self, room: RoomState, relay: RelayState) -> None:
+        """Add a relay to its room and to the indexes. Both of its workers must live."""
+        room.relays[relay.producer, relay.target] = relay
+        room.targets_of.setdefault(relay.producer, set()).add(relay.target)
+        for place in (relay.source, relay.target):
+            if worker := self.worker(place):
+                worker.relays.add((room.room, relay.producer, relay.target))
+
+    def remove_relay(self, room: RoomState, relay: RelayState) -> None:
+        """Remove a relay from its room and from the indexes."""
+        del room.relays[relay.producer, relay.target]
+        targets = room.targets_of[relay.producer]
+        targets.discard(relay.target)
+        if not targets:
+            del room.targets_of[relay.producer]
+        for place in (relay.source, relay.target):
+            if worker := self.worker(place):
+                worker.relays.discard((room.room, relay.producer, relay.target))
+
+    def forget_room(self, room_id: str) -> None:
+        """Remove a room that the reader does not follow any more, with its entries in the workers' indexes."""
+        room = self.rooms.pop(room_id, None)
+        if room is None:
+            return
+        for peer in room.peers.values():
+            if worker := self.worker(peer.place):
+                worker.peers.discard((room_id, peer.peer))
+        for relay in list(room.relays.values()):
+            self.remove_relay(room, relay)
+
     def to_json_dict(self) -> dict[str, Any]:
-        """The same JSON for the same state, whatever order it came in."""
+        """The state as JSON: the same for the same state, in whatever order its messages came."""
         return {
             "seq": self.seq,
             "servers": {key: _server_json(self.servers[key]) for key in sorted(self.servers)},

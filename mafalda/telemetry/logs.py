@@ -1,7 +1,6 @@
 """Log lines: JSON on standard error, one object a line, with the ids of the message that is being handled.
 
-On a terminal the same lines are written for people. Lines of libraries (nats-py, OpenTelemetry …) come out the same
-way. What does not belong here: what is logged; see ``docs`` of each component for its ``action`` words.
+On a terminal the lines are written for people. Lines of libraries (nats-py, OpenTelemetry …) have the same form.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def configure_logging(level: str | None = None, *, human: bool | None = None) ->
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         add_trace,
     ]
-    # What a line ends as: bytes for ``BytesLogger`` (a quarter of the cost of stdlib logging), text for people.
+    # The last processors: to bytes for ``BytesLogger`` (a quarter of the cost of stdlib logging) or text for people.
     ending: list[structlog.typing.Processor]
     factory: Any
     if for_people:
@@ -69,7 +68,7 @@ def add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappin
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Lines of the standard library's loggers, looking like ours."""
+    """Gives lines of the standard library's loggers the form of structlog's."""
 
     def __init__(self, shared: list[structlog.typing.Processor], for_people: bool) -> None:
         ending: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]

@@ -1,6 +1,5 @@
-"""What is counted: refusals and what nobody could read. Exported only where OTLP is configured.
+"""Counters of refused intents and of unreadable log entries. Exported only where OTLP is configured.
 
-What does not belong here: loads (they are messages, for allocators), spans (``tracing``).
 Source: https://opentelemetry.io/docs/specs/semconv/general/naming/
 """
 
@@ -25,18 +24,18 @@ _unreadable = _meter.create_counter(
 
 
 def count_rejection(component: str, action: str, code: str) -> None:
-    """An intent was refused; ``code`` is the error's word on the wire."""
+    """Count an intent that was refused; ``code`` is the error's word on the wire."""
     _rejections.add(1, {"mafalda.component": component, "mafalda.action": action, "error.type": code})
 
 
 def count_unreadable(component: str, code: str) -> None:
-    """A log entry was passed over."""
+    """Count a log entry that was skipped."""
     _unreadable.add(1, {"mafalda.component": component, "error.type": code})
 
 
 @contextmanager
 def metering(service: str, *, instance: str | None = None) -> Iterator[None]:
-    """As ``tracing``, for this process's counters."""
+    """Export this process's counters while the block runs, as ``tracing`` does its spans."""
     if not exports(signal="METRICS"):
         yield
         return

@@ -1,8 +1,8 @@
-"""Trace context: in each message, always; recorded and exported only where OTLP is configured.
+"""W3C trace context in every message; spans are recorded and exported only where OTLP is configured.
 
-Set up from the standard ``OTEL_*`` environment alone. Without an endpoint no SDK is installed: a message's
-``traceparent`` is carried on as it came (so that a sampled trace of others is not cut), and a first message gets a
-valid one that is not sampled. What does not belong here: log lines (``mafalda.telemetry.logs``), particular spans.
+Configured by the standard ``OTEL_*`` environment alone. Without an endpoint no SDK is installed: the ``traceparent`` of
+a message is passed on as it came, so that a sampled trace of others is not cut, and a first message gets a valid one
+that is not sampled. Reading and writing the header is left to OpenTelemetry (``docs/decisions/0005-trace-context.md``).
 
 Sources: https://www.w3.org/TR/trace-context/, https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 """
@@ -10,10 +10,8 @@ Sources: https://www.w3.org/TR/trace-context/, https://opentelemetry.io/docs/spe
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from secrets import randbits
 from typing import Any, Literal
 
 import structlog
@@ -22,13 +20,18 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mafalda.contract.messages.envelope import Message
 
 Attributes = Mapping[str, str | int | float | bool]
 
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_HEADER = "traceparent"
+_NOTHING = Context()
+_propagator = TraceContextTextMapPropagator()
+_ids = RandomIdGenerator()
 
 
 def exports(environ: Mapping[str, str] | None = None, *, signal: Literal["TRACES", "METRICS"] = "TRACES") -> bool:
@@ -41,7 +44,7 @@ def exports(environ: Mapping[str, str] | None = None, *, signal: Literal["TRACES
 
 
 def resource(service: str, instance: str | None) -> Resource:
-    """Who this process is.
+    """OpenTelemetry's description of this process.
 
     Args:
         service: ``service.name``, unless ``OTEL_SERVICE_NAME`` says another.
@@ -55,7 +58,7 @@ def resource(service: str, instance: str | None) -> Resource:
 
 @contextmanager
 def tracing(service: str, *, instance: str | None = None) -> Iterator[None]:
-    """Export this process's spans by OTLP over HTTP while the block runs, if the environment says where to.
+    """Export this process's spans by OTLP over HTTP while the block runs, if the environment names an endpoint.
 
     Call it once a process: OpenTelemetry's provider is global and cannot be replaced. On exit what is buffered is
     sent; that blocks for as long as the exporter's own deadline (``OTEL_EXPORTER_OTLP_TIMEOUT``).
@@ -84,31 +87,34 @@ def is_recording() -> bool:
 
 
 def parse_traceparent(text: str | None) -> SpanContext | None:
-    """W3C's header as a remote parent; ``None`` if there is none or it is invalid."""
-    match = _TRACEPARENT.fullmatch(text) if text else None
-    if match is None or match[1] == "ff":
+    """The remote parent that a ``traceparent`` header names; ``None`` if there is none or it is invalid."""
+    if not text:
         return None
-    context = SpanContext(
-        int(match[2], 16), int(match[3], 16), is_remote=True, trace_flags=TraceFlags(int(match[4], 16))
-    )
+    context = trace.get_current_span(_propagator.extract({_HEADER: text}, _NOTHING)).get_span_context()
     return context if context.is_valid else None
 
 
-def format_traceparent(context: SpanContext) -> str:
-    """W3C's header for a span."""
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-
 def current_traceparent() -> str | None:
-    """The header of the span that is current in this task, if one is."""
-    context = trace.get_current_span().get_span_context()
-    return format_traceparent(context) if context.is_valid else None
+    """The ``traceparent`` header of the span that is current in this task, if one is."""
+    return _header_of(None)
 
 
 def new_traceparent() -> str:
-    """A trace of its own: sampled if this process exports, so that what follows is seen."""
-    flags = TraceFlags.SAMPLED if is_recording() else TraceFlags.DEFAULT
-    return f"00-{randbits(127) + 1:032x}-{randbits(63) + 1:016x}-{flags:02x}"
+    """The header of a new trace: sampled if this process exports, so that what follows is recorded."""
+    header = _header_of(trace.set_span_in_context(NonRecordingSpan(_new_context()), _NOTHING))
+    assert header is not None
+    return header
+
+
+def _new_context() -> SpanContext:
+    flags = TraceFlags(TraceFlags.SAMPLED if is_recording() else TraceFlags.DEFAULT)
+    return SpanContext(_ids.generate_trace_id(), _ids.generate_span_id(), is_remote=False, trace_flags=flags)
+
+
+def _header_of(context: Context | None) -> str | None:
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, context)
+    return carrier.get(_HEADER)
 
 
 @contextmanager
@@ -128,19 +134,17 @@ def span(
         traceparent: The remote parent; ``None`` means the current span, or a new trace.
     """
     parent = parse_traceparent(traceparent)
-    context = trace.set_span_in_context(NonRecordingSpan(parent), Context()) if parent else None
+    context = trace.set_span_in_context(NonRecordingSpan(parent), _NOTHING) if parent else None
     started = trace.get_tracer("mafalda").start_span(name, context, kind, attributes=dict(attributes or {}))
-    if not started.get_span_context().is_valid:  # no SDK and no parent: the chain begins here, unrecorded
-        fresh = parse_traceparent(new_traceparent())
-        assert fresh is not None
-        started = NonRecordingSpan(fresh)
+    if not started.get_span_context().is_valid:  # no SDK and no parent: the trace begins here, unrecorded
+        started = NonRecordingSpan(_new_context())
     with trace.use_span(started, end_on_exit=True):
         yield started
 
 
 @contextmanager
 def handling(message: Message | None, name: str, attributes: Attributes | None = None) -> Iterator[Span]:
-    """Handle one received message: a consumer span under its ``traceparent``; log lines get its ids.
+    """A consumer span under the ``traceparent`` of a received message; log lines in it carry the message's ids.
 
     Args:
         message: ``None`` for one that could not be read: the span starts a trace of its own.

@@ -1,7 +1,6 @@
-"""Builders: one good example of every message, and envelopes around them. Nothing random, no clock.
+"""One valid example of every message, and envelopes for payloads. Deterministic.
 
-The examples are also those of the published documents (``docs/messages.md``). What does not belong here: sequences of
-messages (``stories``).
+The examples are also those of the published documents (``docs/messages.md``).
 """
 
 from __future__ import annotations
@@ -287,7 +286,7 @@ _NOTICES: tuple[Payload, ...] = (
     notices.RelayNotices(room=ROOM, source=THERE, target=HERE, items=[_SENT]),
 )
 
-#: One good example of every message, by its class.
+#: One valid example of every message, by its class.
 EXAMPLES: dict[type[Payload], Payload] = {
     type(payload): payload
     for group in (
@@ -308,14 +307,14 @@ EXAMPLES: dict[type[Payload], Payload] = {
 
 
 def example(payload_type: type[AnyPayload]) -> AnyPayload:
-    """A good payload of this type, always the same."""
+    """A valid payload of this type, always the same."""
     found = EXAMPLES[payload_type]
     assert isinstance(found, payload_type)
     return found
 
 
 def subject_of(payload: Payload, *, room: str = ROOM, peer: str = PEER, server: str = SERVER) -> str:
-    """A subject on which this payload may stand. What the payload itself names comes before the arguments."""
+    """A subject that this payload belongs on. A room, peer or server in the payload takes precedence over arguments."""
     action = payload.action
     match payload:
         case results.Done() | results.Rejected():
@@ -344,15 +343,15 @@ def message(
     at: datetime = NOON,
     cause: Message | None = None,
 ) -> Message:
-    """An envelope around a payload; its id follows from the payload unless given.
+    """Put a payload into an envelope. Without an id, the id is derived from the payload.
 
     Args:
         payload: The data.
         id: The message id.
         subject: The subject; by default ``subject_of(payload)``.
-        source: Who says it.
-        at: When.
-        cause: The message that this one answers: correlation and causation come from it.
+        source: The CloudEvent's source.
+        at: The CloudEvent's time.
+        cause: The message that caused this one; the correlation and causation ids come from it.
     """
     return Message(
         id=id or derived_id(payload.type_name(), payload.model_dump_json()),

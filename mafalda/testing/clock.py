@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it. What does not belong here: what is timed."""
+"""A clock that advances only when a test advances it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import count
 
 
 class ManualClock:
-    """Monotonic seconds, and the wall clock that goes with them; ``sleep`` returns only by ``advance``."""
+    """Monotonic seconds and the wall clock that belongs to them; ``sleep`` returns only because of ``advance``."""
 
     def __init__(self, start_s: float = 0.0, *, noon: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> None:
         self._now_s = start_s
@@ -19,20 +19,20 @@ class ManualClock:
         self._changed = asyncio.Event()
 
     def now(self) -> float:
-        """Seconds."""
+        """Monotonic seconds."""
         return self._now_s
 
     def wall(self) -> datetime:
-        """The same instant for people, UTC."""
+        """The same instant as a UTC time."""
         return self._zero + timedelta(seconds=self._now_s)
 
     @property
     def sleeping(self) -> int:
-        """How many sleep right now."""
+        """How many calls of ``sleep`` are waiting."""
         return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
 
     async def sleep(self, seconds: float) -> None:
-        """Return once the clock was moved this far."""
+        """Return when the clock has advanced by ``seconds``."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -42,7 +42,7 @@ class ManualClock:
         await woken
 
     async def wait_for_sleepers(self, number: int = 1, *, timeout_s: float = 5) -> None:
-        """Return once so many sleep: then nothing is left to do but to move the clock.
+        """Return once so many calls of ``sleep`` are waiting.
 
         Raises:
             TimeoutError: Fewer do, after ``timeout_s`` of real time.
@@ -53,9 +53,9 @@ class ManualClock:
                 await self._changed.wait()
 
     async def advance(self, seconds: float) -> None:
-        """Move on; who is due wakes in order of time and has run up to its next wait when this returns.
+        """Advance the clock. Each ``sleep`` that ends by then returns at its time, in order, and its caller runs on.
 
-        Who goes to sleep again on the way, and is due again before the end, wakes again.
+        A caller that sleeps again and is due again before the end is woken again.
         """
         end_s = self._now_s + seconds
         while self._sleepers and self._sleepers[0][0] <= end_s:

@@ -1,7 +1,7 @@
-"""What of a schema's change would break whoever speaks an earlier release. Inside a version, optional fields may come.
+"""Find the changes of JSON Schemas that are incompatible with an earlier release.
 
-Nothing else may change but words for people: a reader of the earlier release must read what is written now, and what
-it writes must be read. What does not belong here: where the released schemas are kept (``schemas/released``).
+Within a version only optional fields may be added and descriptions may change: a reader of the earlier release has to
+understand messages of today, and the other way round.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
-#: Words for people; they may change.
+#: Descriptions, which may change.
 _ANNOTATIONS = frozenset({"title", "description", "examples", "$comment", "deprecated"})
-#: Looked into one by one; everything else must be equal.
+#: Keywords that are compared by their content; all others must be equal.
 _STRUCTURE = frozenset({"properties", "required", "items", "additionalProperties", "anyOf", "allOf", "oneOf"})
 
 
 def breaking_changes(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
-    """What of a whole release's schemas, by file name, was broken. New messages break nothing."""
+    """The incompatible changes of all schemas of a release, by file name. A new message is compatible."""
     found = []
     for name, schema in sorted(old.items()):
         if name in new:
@@ -29,12 +29,12 @@ def breaking_changes(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> li
 
 
 def schema_changes(old: Schema, new: Schema) -> list[str]:
-    """What of one schema was broken, by place; nothing if only optional fields came."""
+    """The incompatible changes of one schema, with their paths; empty if only optional fields were added."""
     return list(_changes("data", _Part(old, old), _Part(new, new)))
 
 
 class _Part:
-    """A piece of a schema and the whole that its references point into."""
+    """A part of a schema, and the whole schema, for references."""
 
     def __init__(self, schema: Any, root: Schema) -> None:
         self.root = root

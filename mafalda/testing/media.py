@@ -1,6 +1,6 @@
-"""Media parameters for tests: what a browser sends and what a router can take, in mediasoup's shapes.
+"""Media parameters for tests, in mediasoup's shapes: those of a browser's producers and of a router.
 
-What does not belong here: whole messages (``builders``). Addresses are those of RFC 5737; no key here opens anything.
+Addresses are from RFC 5737, keys are invented.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A bus in memory: the same promises as NATS, for components' tests. One conformance suite runs on both.
+"""A bus in memory for components' tests. The conformance suite of the bus runs on it and on NATS.
 
-``MemoryBroker`` is what a NATS would be: the log, the subscriptions. Several ``MemoryBus`` may share one, as several
-processes share a NATS. What does not belong here: anything that only tests of the bus itself need.
+``MemoryBroker`` stands for a NATS server: it has the log and the subscriptions. Several ``MemoryBus`` may share one, as
+several processes share a server.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import count
 
-from mafalda.aio.tasks import background, cancel_and_wait
+from mafalda.aio.tasks import background, open_tasks
 from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
 from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
-from mafalda.bus.nats.requests import answer_to, read_answer, refuse_ended
 from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
+from mafalda.bus.replies import read_reply, refuse_unserved, reply_to
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LOAD_SUBJECTS
 from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded
@@ -24,8 +24,8 @@ from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded
 _LOADS = PatternSet(LOAD_SUBJECTS)
 
 
-class Mailbox:
-    """What came for one subscriber, in order."""
+class MemorySubscription:
+    """Messages for one subscriber, in order; unbounded."""
 
     def __init__(self, patterns: Iterable[str], group: str = "") -> None:
         self._patterns = PatternSet(patterns)
@@ -40,8 +40,8 @@ class Mailbox:
         self._items.append(delivery)
         self._filled.set()
 
-    def rest(self) -> list[Delivery]:
-        """What nobody has taken."""
+    def waiting(self) -> list[Delivery]:
+        """What nobody has taken yet."""
         return list(self._items)
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -55,19 +55,19 @@ class Mailbox:
 
 
 class MemoryBroker:
-    """The log and who listens to what. ``entries[seq - 1]`` is entry ``seq``."""
+    """The log and its subscribers. ``entries[seq - 1]`` is entry ``seq``."""
 
     def __init__(self) -> None:
         self.entries: list[Delivery] = []
         self.loads: dict[str, Delivery] = {}
         self.is_up = True
         self._ids: dict[str, int] = {}
-        self._mailboxes: list[Mailbox] = []
+        self._subscriptions: list[MemorySubscription] = []
         self._turns: defaultdict[str, count[int]] = defaultdict(count)
         self._grown = asyncio.Event()
 
     def store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> Appended:
-        """Store what a publisher sent, unless its id is there already. ``data`` may be anything, as with NATS."""
+        """Store a message unless its id is stored already. ``data`` may be anything, as with NATS."""
         known = self._ids.get(headers.get(MESSAGE_ID, ""))
         if known is not None:
             return Appended(known, duplicate=True)
@@ -81,16 +81,16 @@ class MemoryBroker:
         return Appended(entry.seq, duplicate=False)
 
     def last_seq_of(self, pattern: str) -> int:
-        """The last sequence of what a pattern takes, 0 if there is none."""
+        """The last sequence on a subject or pattern, 0 if there is none."""
         return next((entry.seq for entry in reversed(self.entries) if matches(pattern, entry.subject)), 0)
 
     def send(self, delivery: Delivery) -> int:
-        """Outside the log: to all who listen now. Answers how many those are."""
+        """Deliver a message outside the log to all present subscribers, and return how many those are."""
         if _LOADS.takes(delivery.subject):
             self.loads[delivery.subject] = delivery
-        listeners = [box for box in self._mailboxes if not box.group and box.takes(delivery.subject)]
-        for box in listeners:
-            box.put(delivery)
+        listeners = [one for one in self._subscriptions if not one.group and one.takes(delivery.subject)]
+        for one in listeners:
+            one.put(delivery)
         return len(listeners)
 
     async def wait_beyond(self, seq: int) -> None:
@@ -99,17 +99,17 @@ class MemoryBroker:
             await self._grown.wait()
 
     @contextmanager
-    def open(self, mailbox: Mailbox) -> Iterator[Mailbox]:
+    def open(self, subscription: MemorySubscription) -> Iterator[MemorySubscription]:
         """Subscribe while the block runs."""
-        self._mailboxes.append(mailbox)
+        self._subscriptions.append(subscription)
         try:
-            yield mailbox
+            yield subscription
         finally:
-            self._mailboxes.remove(mailbox)
+            self._subscriptions.remove(subscription)
 
     @contextmanager
     def down(self) -> Iterator[None]:
-        """Nobody reaches the broker while the block runs: appends and requests fail at once, followers see nothing."""
+        """Be unreachable while the block runs: appends and requests fail at once, followers receive nothing."""
         self.is_up = False
         try:
             yield
@@ -119,16 +119,16 @@ class MemoryBroker:
             grown.set()
 
     def _share(self, entry: Delivery) -> None:
-        groups: defaultdict[str, list[Mailbox]] = defaultdict(list)
-        for box in self._mailboxes:
-            if box.group and box.takes(entry.subject):
-                groups[box.group].append(box)
+        groups: defaultdict[str, list[MemorySubscription]] = defaultdict(list)
+        for one in self._subscriptions:
+            if one.group and one.takes(entry.subject):
+                groups[one.group].append(one)
         for group, members in groups.items():
             members[next(self._turns[group]) % len(members)].put(entry)
 
 
 class MemoryFollower:
-    """See ``protocol.Follower``: it looks at the log itself, so it cannot miss anything."""
+    """See ``protocol.Follower``; it reads the log itself, so it misses nothing."""
 
     def __init__(self, broker: MemoryBroker, seq: int) -> None:
         self._broker = broker
@@ -167,9 +167,9 @@ class MemoryFollower:
 class MemoryInbox:
     """See ``protocol.Inbox``."""
 
-    def __init__(self, subject: str, mailbox: Mailbox) -> None:
+    def __init__(self, subject: str, subscription: MemorySubscription) -> None:
         self._subject = subject
-        self._mailbox = mailbox
+        self._subscription = subscription
 
     @property
     def subject(self) -> str:
@@ -178,7 +178,7 @@ class MemoryInbox:
     async def next(self, timeout_s: float) -> Delivery:
         try:
             async with asyncio.timeout(timeout_s):
-                return await anext(self._mailbox)
+                return await anext(self._subscription)
         except TimeoutError:
             raise DeadlineExceeded("no answer came to an inbox", timeout_s=timeout_s) from None
 
@@ -218,15 +218,15 @@ class MemoryBus:
         yield follower
 
     def share(self, *patterns: str, group: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
-        return self._open(Mailbox(patterns, group))
+        return self._open(MemorySubscription(patterns, group))
 
     def listen(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
-        return self._open(Mailbox(patterns))
+        return self._open(MemorySubscription(patterns))
 
     @asynccontextmanager
-    async def _open(self, mailbox: Mailbox) -> AsyncIterator[AsyncIterator[Delivery]]:
-        with self.broker.open(mailbox):
-            yield mailbox
+    async def _open(self, subscription: MemorySubscription) -> AsyncIterator[AsyncIterator[Delivery]]:
+        with self.broker.open(subscription):
+            yield subscription
 
     async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
         wanted = PatternSet(patterns)
@@ -258,44 +258,41 @@ class MemoryBus:
 
     async def request(self, subject: str, message: Message, *, timeout_s: float) -> Message:
         async with self.inbox() as inbox:
-            question = Delivery(subject, encode(message), 0, inbox.subject, message_headers(message))
-            if not (self.broker.is_up and self.broker.send(question)):
+            request = Delivery(subject, encode(message), 0, inbox.subject, message_headers(message))
+            if not (self.broker.is_up and self.broker.send(request)):
                 raise DeadlineExceeded("a request was not answered", subject=subject, reason="no-responders")
-            return read_answer((await inbox.next(timeout_s)).data)
+            return read_reply((await inbox.next(timeout_s)).data)
 
     def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
         return self._serve(patterns, handler)
 
     @asynccontextmanager
     async def _serve(self, patterns: tuple[str, ...], handler: Handler) -> AsyncIterator[None]:
-        with self.broker.open(Mailbox(patterns)) as mailbox:
-            async with background(self._answer_all(mailbox, handler), name="memory-serve"):
+        with self.broker.open(MemorySubscription(patterns)) as subscription:
+            async with background(self._answer_all(subscription, handler), name="memory-serve"):
                 yield
 
-    async def _answer_all(self, mailbox: Mailbox, handler: Handler) -> None:
+    async def _answer_all(self, subscription: MemorySubscription, handler: Handler) -> None:
         source = f"/mafalda/{self._name}"
 
-        async def answer(question: Delivery) -> None:
+        async def answer(request: Delivery) -> None:
             try:
-                reply(question, await answer_to(question, handler, source))
+                reply(request, await reply_to(request, handler, source))
             except asyncio.CancelledError:
-                reply(question, refuse_ended(question, source))
+                reply(request, refuse_unserved(request, source))
                 raise
 
-        def reply(question: Delivery, raw: bytes) -> None:
-            if question.reply:
-                self.broker.send(Delivery(question.reply, raw))
+        def reply(request: Delivery, raw: bytes) -> None:
+            if request.reply:
+                self.broker.send(Delivery(request.reply, raw))
 
-        running: set[asyncio.Task[None]] = set()
         try:
-            async for question in mailbox:
-                task = asyncio.create_task(answer(question), name=f"memory-answer {question.subject}")
-                running.add(task)
-                task.add_done_callback(running.discard)
+            async with open_tasks() as tasks:
+                async for request in subscription:
+                    tasks.spawn(answer(request), name=f"memory-answer {request.subject}")
         finally:
-            await cancel_and_wait(*running)
-            for question in mailbox.rest():
-                reply(question, refuse_ended(question, source))
+            for request in subscription.waiting():
+                reply(request, refuse_unserved(request, source))
 
     def inbox(self) -> AbstractAsyncContextManager[Inbox]:
         return self._inbox()
@@ -303,5 +300,5 @@ class MemoryBus:
     @asynccontextmanager
     async def _inbox(self) -> AsyncIterator[Inbox]:
         subject = f"_INBOX.memory{id(self):x}.{next(self._inboxes)}"
-        with self.broker.open(Mailbox([subject])) as mailbox:
-            yield MemoryInbox(subject, mailbox)
+        with self.broker.open(MemorySubscription([subject])) as subscription:
+            yield MemoryInbox(subject, subscription)

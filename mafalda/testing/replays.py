@@ -1,4 +1,4 @@
-"""Recorded logs, folded again. What does not belong here: reading a log from NATS (``mafalda.monitor``)."""
+"""Fold recorded logs out of exported files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mafalda.projection.state import State
 
 
 def entries(path: Path) -> Iterator[tuple[int, str, Message | None]]:
-    """Sequence, subject and message of each entry of an exported log; ``None`` for what cannot be read."""
+    """Sequence, subject and message of each entry of an exported log; no message if it cannot be decoded."""
     for line in path.read_bytes().splitlines():
         fields = orjson.loads(line)
         raw = orjson.dumps(fields["message"]) if "message" in fields else base64.b64decode(fields["raw"])
@@ -27,7 +27,7 @@ def entries(path: Path) -> Iterator[tuple[int, str, Message | None]]:
 
 
 def replay(path: Path) -> State:
-    """The state that an exported log describes."""
+    """The state at the end of an exported log."""
     state = State()
     for seq, subject, message in entries(path):
         if address := parse(subject):

@@ -1,6 +1,6 @@
-"""Stories: logs told in a few words, folded as they are told; and what must be true after every entry.
+"""Stories: logs of one room in a few words, folded while they are written; and the invariants of the fold.
 
-For tests of whoever reads the log. What does not belong here: single messages (``builders``).
+For tests of everything that reads the log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import parse
 from mafalda.errors import RelayFailed
 from mafalda.projection.fold import fold
-from mafalda.projection.state import RoomState, State
+from mafalda.projection.state import UNPLACED, RoomState, State
 from mafalda.testing.builders import ROOM, example, message, subject_of
 
 _WHY = commands.Explanation(policy="test", summary="The story says so.")
@@ -29,9 +29,9 @@ def place(worker: str) -> Place:
 
 
 class Story:
-    """A log of one room, told entry by entry. ``state`` is the fold so far, ``entries`` what was told.
+    """A log of one room, written entry by entry. ``entries`` is the log, ``state`` its fold.
 
-    Workers are named ``{server}-{rest}``; a peer's transport is ``{peer}-t`` unless said otherwise.
+    Workers are named ``{server}-{rest}``; a peer's transport is ``{peer}-t`` unless it is named.
     """
 
     def __init__(self, room: str = ROOM) -> None:
@@ -41,20 +41,20 @@ class Story:
 
     @property
     def room(self) -> RoomState:
-        """The room as it is now; an empty one if nobody is in it."""
+        """The room as it is now; an empty one if it has no peer."""
         return self.state.rooms.get(self.room_id, RoomState(self.room_id))
 
     def say(self, payload: Payload, *, peer: str = "", server: str = "", subject: str | None = None) -> Story:
-        """Append one message, where it belongs unless a subject is given, and fold it."""
+        """Append one message and fold it; on the payload's own subject unless another is given."""
         where = subject or subject_of(payload, room=self.room_id, peer=peer or "nobody", server=server or "nowhere")
         address = parse(where)
-        assert address is not None, f"not a subject of ours: {where}"
+        assert address is not None, f"not a subject of Mafalda: {where}"
         self.entries.append((len(self.entries) + 1, where, payload))
         fold(self.state, len(self.entries), address, payload)
         return self
 
     def lines(self) -> Iterator[bytes]:
-        """The story as ``mafalda log --json`` would export it."""
+        """The log as ``mafalda log --json`` exports it."""
         for seq, subject, payload in self.entries:
             cloud_event = encode(message(payload, id=derived_id(seq, subject), subject=subject))
             yield b'{"seq":%d,"subject":"%s","message":%s}' % (seq, subject.encode(), cloud_event)
@@ -85,7 +85,7 @@ class Story:
     # --- peers -----------------------------------------------------------------------------------
 
     def places(self, peer: str, worker: str, generation: int = 1, cause: PlacementCause = "join") -> Story:
-        """An allocator's order; the peer is not there before it ``settles``."""
+        """An allocator's command; the peer is ``placing`` until it joins or moves."""
         at = place(worker)
         return self.say(
             commands.PlacePeer(
@@ -101,13 +101,13 @@ class Story:
         )
 
     def joins(self, peer: str, worker: str, generation: int = 1) -> Story:
-        """Placed, and there."""
+        """Place a peer, and its agent says that it joined."""
         self.places(peer, worker, generation)
         at = place(worker)
         return self.say(events.PeerJoined(peer=peer, server=at.server, worker=worker, generation=generation))
 
     def moves(self, peer: str, worker: str, generation: int, cause: PlacementCause = "worker-died") -> Story:
-        """Placed again, and there."""
+        """Place a peer again, and its agent says that it moved."""
         self.places(peer, worker, generation, cause)
         at = place(worker)
         return self.say(
@@ -117,7 +117,7 @@ class Story:
     def leaves(self, peer: str, generation: int = 1) -> Story:
         return self.say(events.PeerLeft(peer=peer, generation=generation))
 
-    # --- what peers own --------------------------------------------------------------------------
+    # --- objects of peers -------------------------------------------------------------------------
 
     def opens_transport(self, peer: str, transport: str = "", generation: int = 1) -> Story:
         opened = {"transport": transport or f"{peer}-t", "generation": generation}
@@ -167,7 +167,7 @@ class Story:
         )
 
     def is_done(self, peer: str, intent: str, target: str, generation: int = 1) -> Story:
-        """An intent that only changes what is there."""
+        """The result of an intent that closes, pauses or resumes an object."""
         return self.say(results.Done(intent=intent, target=target, generation=generation), peer=peer)
 
     # --- relays ----------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Story:
         )
 
     def opens_relay(self, producer: str, source: str, target: str, *, data: bool = False) -> Story:
-        """Ordered, and open."""
+        """Command a relay, and its agent opens it."""
         self.orders_relay(producer, source, target, data=data)
         return self.say(events.RelayOpened(producer=producer, data=data, source=place(source), target=place(target)))
 
@@ -202,44 +202,49 @@ class Story:
         return self.say(events.RelayClosed(producer=producer, data=False, **ends, reason="unused"))
 
 
-# --- what must be true ---------------------------------------------------------------------------
+# --- invariants ----------------------------------------------------------------------------------
 
 
-def broken_promises(state: State) -> list[str]:
-    """What of the fold's promises does not hold; nothing, if the fold is right."""
-    return [*_worker_index(state), *(found for room in state.rooms.values() for found in _room_promises(state, room))]
+def violations(state: State) -> list[str]:
+    """The invariants of the fold that do not hold, in words; empty if the fold is right."""
+    rooms = [found for room in state.rooms.values() for found in (*_objects(state, room), *_room_indexes(room))]
+    return [*_worker_indexes(state), *rooms]
 
 
-def _worker_index(state: State) -> Iterator[str]:
+def _worker_indexes(state: State) -> Iterator[str]:
     for server in state.servers.values():
         for key, worker in server.workers.items():
             here = {
                 (room.room, peer.peer)
                 for room in state.rooms.values()
                 for peer in room.peers.values()
-                if peer.place == worker.place and peer.status != "homeless"
+                if peer.place == worker.place and peer.status != UNPLACED
             }
             if worker.peers != here:
                 yield f"worker {key} lists {sorted(worker.peers)}, on it are {sorted(here)}"
+            relays = {
+                (room.room, relay.producer, relay.target)
+                for room in state.rooms.values()
+                for relay in room.relays.values()
+                if worker.place in (relay.source, relay.target)
+            }
+            if worker.relays != relays:
+                yield f"worker {key} lists the relays {worker.relays}, on it are {relays}"
             if worker.place != Place(server=server.server, worker=key):
                 yield f"worker {key} has the place {worker.place}"
 
 
-def _room_promises(state: State, room: RoomState) -> Iterator[str]:
+def _objects(state: State, room: RoomState) -> Iterator[str]:
     if not room.peers:
         yield f"room {room.room} is empty"
-    consumers: dict[str, set[tuple[str, str]]] = {}
     for peer in room.peers.values():
-        if state.worker(peer.place) is None and peer.status != "homeless":
+        if state.worker(peer.place) is None and peer.status != UNPLACED:
             yield f"peer {peer.peer} is {peer.status} on {peer.place}"
-        if peer.status == "homeless" and (peer.transports or peer.consumers):
-            yield f"peer {peer.peer} is homeless and owns things"
+        if peer.status == UNPLACED and (peer.transports or peer.consumers):
+            yield f"peer {peer.peer} is unplaced and owns objects"
         for consumer in peer.consumers.values():
-            consumers.setdefault(consumer.producer, set()).add((peer.peer, consumer.consumer))
             if peer.place not in room.places_of(consumer.producer):
                 yield f"consumer {consumer.consumer} is where {consumer.producer} is not"
-    if consumers != room.consumers_of:
-        yield f"consumers_of is {room.consumers_of}, there are {consumers}"
     for producer in room.producers.values():
         owner = room.peers.get(producer.peer)
         if owner is None or (owner.place, owner.generation) != (producer.place, producer.generation):
@@ -251,3 +256,20 @@ def _room_promises(state: State, room: RoomState) -> Iterator[str]:
             yield f"a relay of {producer_id} has a dead end"
         if (relay.producer, relay.target) != (producer_id, target):
             yield f"a relay of {producer_id} is listed as another"
+
+
+def _room_indexes(room: RoomState) -> Iterator[str]:
+    consumers: dict[str, set[tuple[str, str]]] = {}
+    for peer in room.peers.values():
+        for consumer in peer.consumers.values():
+            consumers.setdefault(consumer.producer, set()).add((peer.peer, consumer.consumer))
+        producers = {producer.producer for producer in room.producers.values() if producer.peer == peer.peer}
+        if peer.producers != producers:
+            yield f"peer {peer.peer} lists the producers {peer.producers}, it has {producers}"
+    if consumers != room.consumers_of:
+        yield f"consumers_of is {room.consumers_of}, there are {consumers}"
+    targets: dict[str, set[Place]] = {}
+    for producer_id, target in room.relays:
+        targets.setdefault(producer_id, set()).add(target)
+    if targets != room.targets_of:
+        yield f"targets_of is {room.targets_of}, there are {targets}"

@@ -1,7 +1,4 @@
-"""What an agent is told at its start, and what follows from it for its workers.
-
-What does not belong here: reading environment or command line (``mafalda.cli`` builds one of these).
-"""
+"""The agent's configuration, and what follows from it for its workers. ``mafalda.cli`` builds it."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def default_server_id() -> str:
 def default_media_codecs() -> tuple[RtpCodecCapability, ...]:
     """Opus, VP8, VP9, AV1 and the two H264 profiles that browsers offer."""
     h264 = {"packetization-mode": 1, "level-asymmetry-allowed": 1}
-    wanted: list[dict[str, object]] = [
+    codecs: list[dict[str, object]] = [
         {"kind": "audio", "mimeType": "audio/opus", "clockRate": 48000, "channels": 2},
         {"kind": "video", "mimeType": "video/VP8", "clockRate": 90000},
         {"kind": "video", "mimeType": "video/VP9", "clockRate": 90000, "parameters": {"profile-id": 0}},
@@ -46,11 +43,11 @@ def default_media_codecs() -> tuple[RtpCodecCapability, ...]:
         },
         {"kind": "video", "mimeType": "video/AV1", "clockRate": 90000},
     ]
-    return tuple(RtpCodecCapability.model_validate(codec) for codec in wanted)
+    return tuple(RtpCodecCapability.model_validate(codec) for codec in codecs)
 
 
 class AgentConfig(BaseModel):
-    """Everything that an agent does not find out by itself."""
+    """The configuration of one server's agent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +58,7 @@ class AgentConfig(BaseModel):
     worker_bin: Path | None = Field(None, description="mediasoup-worker; None: found as the driver finds it.")
     region: Id | None = Field(None, description="Where this server is; None: nowhere in particular.")
 
-    listen_ip: str = Field("127.0.0.1", description="Where media is received; loopback unless told otherwise.")
+    listen_ip: str = Field("127.0.0.1", description="Where media is received; loopback by default.")
     announced_address: str | None = Field(
         None, description="How clients and other servers reach listen_ip; None: it is reachable as it is."
     )
@@ -84,7 +81,7 @@ class AgentConfig(BaseModel):
     enable_tcp: bool = Field(True, description="Whether clients may ask for ICE over TCP.")
 
     relay_srtp: Literal["between-servers", "always", "never"] = Field(
-        "between-servers", description="Which relays are encrypted. Inside one machine nobody listens."
+        "between-servers", description="Which relays are encrypted. Traffic inside one machine does not leave it."
     )
     relay_key_frame_request_delay_ms: int = Field(
         250,
@@ -123,7 +120,7 @@ class AgentConfig(BaseModel):
     )
     restart_backoff_max_s: float = Field(30.0, gt=0, description="Greatest such wait, in seconds.")
     crash_loop_s: float = Field(10.0, gt=0, description="A worker that lived less than this counts as crash-looping.")
-    stop_timeout_s: float = Field(3.0, gt=0, description="For saying goodbye to the log at the end, in seconds.")
+    stop_timeout_s: float = Field(3.0, gt=0, description="For appending the server's stop at the end, in seconds.")
     worker_log_level: Literal["debug", "warn", "error", "none"] = "warn"
 
     @model_validator(mode="after")

@@ -1,7 +1,4 @@
-"""From what a worker's driver raises to what a peer is told.
-
-What does not belong here: raising.
-"""
+"""Conversions of exceptions to the errors of the contract."""
 
 from __future__ import annotations
 
@@ -10,9 +7,14 @@ from mafalda.mediasoup.errors import WorkerClosed
 
 
 def as_contract_error(error: MafaldaError) -> MafaldaError:
-    """The same "no" in the words of the contract; most of the driver's errors are that already."""
+    """The driver's error as a peer gets it; most of the driver's errors are the contract's already."""
     if isinstance(error, WorkerClosed):
         return WorkerDied("the worker is gone")
     if isinstance(error, Closed):
         return NotFound("it has closed meanwhile", **error.details)
     return error
+
+
+def as_mafalda_error(error: Exception) -> MafaldaError:
+    """Any exception as an error that may be sent: an unexpected one becomes "internal error", without its details."""
+    return as_contract_error(error) if isinstance(error, MafaldaError) else MafaldaError("internal error")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mafalda.cli.worker import worker
+from mafalda.cli.commands.worker import worker
 from mafalda.mediasoup.install import WORKER_VERSION, Step, cache
 
 
@@ -87,11 +87,11 @@ def test_a_failed_install_is_specific(
 
 
 def test_progress_without_a_terminal_is_some_lines_not_hundreds() -> None:
-    from mafalda.cli.worker import _Shown
+    from mafalda.cli.commands.worker import InstallProgress
 
     runner = CliRunner()
     with runner.isolation() as (_, stderr, _mixed):
-        shown = _Shown(terminal=False)
+        shown = InstallProgress(terminal=False)
         shown(Step("configure", "meson setup"))
         for done in range(1, 262):
             shown(Step("compile", "a.cpp", done=done, total=261))

@@ -1,4 +1,4 @@
-"""Time, so that tests can bring their own. What does not belong here: what is timed."""
+"""The clock of an allocator; tests replace it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Monotonic seconds, and waiting by them."""
+    """Monotonic seconds, and a sleep in those seconds."""
 
     def now(self) -> float: ...
 

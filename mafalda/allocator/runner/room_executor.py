@@ -1,25 +1,28 @@
-"""The desk: takes up what is to be decided, one thing at a time for each room, and appends what comes of it.
+"""Decide stimuli and append the decisions, one at a time for each room.
 
-Shell. Decisions about one room are made one after the other, each upon the one before; rooms do not
-wait for each other, and a decision whose command is on its way to the log counts already.
-What does not belong here: where stimuli come from (``runner``), what follows from one (``decide``).
+Decisions for one room are made one after the other, each with the one before in the log. Rooms do not wait for each
+other; the cost of a decision whose command is not in the log yet is reserved.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from mafalda.aio.sequence import SequenceWaiter
+from mafalda.aio.serial_executor import SerialExecutor
+from mafalda.aio.tasks import TaskScope
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
-from mafalda.allocator.core.decide import Decision, Say, Stimulus, decide
-from mafalda.allocator.core.placement.policy import Dice
+from mafalda.allocator.core.decide.decide import decide
+from mafalda.allocator.core.decide.decision import Append, Decision
+from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.stimulus import Stimulus, cause_of, log_fields, room_of, seed_of
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock
 from mafalda.bus.compose import compose
@@ -27,28 +30,45 @@ from mafalda.bus.protocol import Bus, Expect
 from mafalda.contract import subjects
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.events import PeerStranded, ServerLost
 from mafalda.contract.messages.results import Rejected
 from mafalda.errors import Conflict, MafaldaError
 from mafalda.telemetry.metrics import count_rejection
 from mafalda.telemetry.tracing import handling
 
-#: How long the log may take to show what was just appended, or what another won with; then the timer helps.
+#: How long to wait until an appended command, or the command that won, is folded; after that the timer decides again.
 _FOLD_DEADLINE_S = 5.0
+
+#: Placements and failures are logged at info, the rest at debug: a busy fleet decides hundreds of times a second.
+_LOGGED_AT_INFO = (PlacePeer, PeerStranded, ServerLost, Rejected)
 
 _log = structlog.get_logger(__name__)
 
 
-class Desk:
-    """Decides and appends. Tasks live in the group that it is given."""
+class RoomExecutor:
+    """Decides stimuli and appends the decisions.
+
+    Args:
+        bus: Connected.
+        config: The allocator's.
+        clock: For the time of decisions.
+        rng: Makes the random numbers of one decision from a seed.
+        view: Read here; changed by the log's reader.
+        counters: Counted into.
+        folded: Says when the view has a log entry.
+        tasks: Owns one task for each room that has something to decide.
+    """
 
     def __init__(
         self,
         bus: Bus,
         config: AllocatorConfig,
         clock: Clock,
-        rng: Callable[[str], Dice],
+        rng: Callable[[str], Rng],
         view: View,
         counters: Counter[str],
+        folded: SequenceWaiter,
+        tasks: TaskScope,
     ) -> None:
         self._bus = bus
         self._config = config
@@ -56,52 +76,37 @@ class Desk:
         self._rng = rng
         self._view = view
         self._counters = counters
-        self._folded = SequenceWaiter()
-        self._queues: dict[str, deque[Stimulus]] = {}
+        self._folded = folded
+        self._rooms: SerialExecutor[str] = SerialExecutor(tasks, f"{config.name}-room", self._failed)
         self._queued: set[Stimulus] = set()
         self._in_flight = asyncio.Semaphore(config.max_in_flight)
 
-    def folded(self, seq: int) -> None:
-        """The view has everything up to ``seq``."""
-        self._folded.reached(seq)
-
-    def take(self, stimulus: Stimulus, tasks: asyncio.TaskGroup) -> None:
-        """Decide this, after what waits for the same room; what waits already is not taken twice."""
+    def submit(self, stimulus: Stimulus) -> None:
+        """Decide a stimulus after those of the same room that wait; one that waits already is not added again."""
         if stimulus in self._queued:
             return
         self._queued.add(stimulus)
-        room = work_queue.room_of(stimulus)
-        if room in self._queues:
-            self._queues[room].append(stimulus)
-            return
-        self._queues[room] = deque([stimulus])
-        tasks.create_task(self._serve(room, tasks), name=f"{self._config.name}-room-{room}")
+        self._rooms.submit(room_of(stimulus), lambda: self._run(stimulus))
 
-    async def _serve(self, room: str, tasks: asyncio.TaskGroup) -> None:
-        queue = self._queues[room]
+    async def _run(self, stimulus: Stimulus) -> None:
         try:
-            while queue:
-                stimulus = queue.popleft()
-                try:
-                    await self._settle(stimulus, tasks)
-                finally:
-                    self._queued.discard(stimulus)
+            await self._decide_and_append(stimulus)
         finally:
-            self._queued.difference_update(queue)
-            del self._queues[room]
+            self._queued.discard(stimulus)
 
-    async def _settle(self, stimulus: Stimulus, tasks: asyncio.TaskGroup) -> None:
+    async def _decide_and_append(self, stimulus: Stimulus) -> None:
+        """Decide, and decide again after each conflict. No back-off: the view has the winning command by then."""
         for _ in range(self._config.max_attempts):
             if not work_queue.is_open(self._view, stimulus):
                 return
             decision = self._decide(stimulus)
-            if decision is None or not decision.says:
+            if decision is None or not decision.appends:
                 return
             try:
-                await self._say_all(stimulus, decision, tasks)
+                await self._append_all(stimulus, decision)
                 return
             except Conflict as conflict:
-                await self._lost_race(decision, conflict)
+                await self._fold_winner(decision, conflict)
             except MafaldaError as error:
                 self._counters[f"append-failed-{error.code}"] += 1
                 _log.warning(
@@ -113,87 +118,100 @@ class Desk:
                 )
                 return
         self._counters["gave-up"] += 1
-        _log.warning("gave-up", action="gave-up", room_id=work_queue.room_of(stimulus), reason="conflicts in a row")
+        _log.warning("gave-up", action="gave-up", room_id=room_of(stimulus), reason="conflicts in a row")
 
     def _decide(self, stimulus: Stimulus) -> Decision | None:
-        """Decide; a stimulus that breaks the core is a bug, and must not stop the others."""
+        """Decide. A stimulus whose decision raises is a bug; it is logged and removed, and the others go on."""
         view, now = self._view, self._clock.now()
-        work_queue.looked_at(view, stimulus, now)
+        work_queue.mark_decided(view, stimulus, now)
         try:
-            decision = decide(view, stimulus, now, self._rng(work_queue.seed_of(stimulus)))
+            decision = decide(view, stimulus, now, self._rng(seed_of(stimulus)))
         except Exception:
             self._counters["broken-decision"] += 1
-            _log.exception("broken-decision", action="broken-decision", room_id=work_queue.room_of(stimulus))
-            work_queue.give_up(view, stimulus)
+            _log.exception("broken-decision", action="broken-decision", room_id=room_of(stimulus))
+            work_queue.discard(view, stimulus)
             return None
         self._counters[f"decided-{decision.reason}"] += 1
         if isinstance(stimulus, OpenIntent):
             if decision.settled:
-                view.open.close(stimulus.seq)
+                view.open_intents.close(stimulus.seq)
             if decision.wait_for:
-                view.park(stimulus, decision.wait_for)
+                view.parked.park(stimulus, decision.wait_for, view.open_intents)
         return decision
 
-    # --- saying ----------------------------------------------------------------------------------
+    # --- appending -------------------------------------------------------------------------------
 
-    async def _say_all(self, stimulus: Stimulus, decision: Decision, tasks: asyncio.TaskGroup) -> None:
-        cause = work_queue.cause_of(stimulus)
+    async def _append_all(self, stimulus: Stimulus, decision: Decision) -> None:
+        cause = cause_of(stimulus)
         fields = self._fields(stimulus, decision)
         started = self._clock.now()
         with handling(cause, "allocator.decide", _attributes(fields)):
-            for say in decision.says:
-                seq = await self._say(say, cause)
+            for append in decision.appends:
+                seq = await self._append(append, cause)
                 took = {"stream_seq": seq, "duration_s": round(self._clock.now() - started, 6)}
-                names = {"said": say.payload.action, "said_id": say.id, "subject": say.subject}
-                _log.info("decided", action="decided", **fields, **names, **_place(say), **took)
-                if say.room is not None:
+                message = {"message": append.payload.action, "message_id": append.id, "subject": append.subject}
+                log = _log.info if isinstance(append.payload, _LOGGED_AT_INFO) else _log.debug
+                log("decided", action="decided", **fields, **message, **_place(append), **took)
+                if append.room is not None:
                     for further in work_queue.of_entry(self._view, seq):
-                        self.take(further, tasks)
+                        self.submit(further)
 
-    async def _say(self, say: Say, cause: Message | None) -> int:
-        """Append one message; returns its sequence, once the view has it if others build on it."""
-        self._view.fleet.hold(say.id, list(say.holds))
+    async def _append(self, append: Append, cause: Message | None) -> int:
+        """Append one message; returns its sequence, for a command once the view has it."""
+        self._view.fleet.hold(append.id, list(append.holds))
+        is_command = append.room is not None
         try:
             async with self._in_flight:
                 appended = await self._bus.append(
-                    say.subject,
-                    self._compose(say, cause),
-                    expect=Expect(subjects.room_commands(say.room), say.last_seq) if say.room is not None else None,
+                    append.subject,
+                    self._compose(append, cause),
+                    expect=Expect(subjects.room_commands(append.room), append.last_seq)
+                    if append.room is not None
+                    else None,
                 )
             self._counters["appended-twice" if appended.duplicate else "appended"] += 1
-            if isinstance(say.payload, Rejected) and not appended.duplicate:
-                count_rejection("allocator", say.payload.intent, say.payload.error.code)
-            if say.room is not None and not await self._folded.until(appended.seq, _FOLD_DEADLINE_S):
+            if isinstance(append.payload, Rejected) and not appended.duplicate:
+                count_rejection("allocator", append.payload.intent, append.payload.error.code)
+            if is_command and not await self._folded.until(appended.seq, _FOLD_DEADLINE_S):
                 self._counters["fold-late"] += 1
             return appended.seq
         finally:
-            self._view.fleet.release(say.id)
+            self._view.fleet.release(append.id)
 
-    async def _lost_race(self, decision: Decision, conflict: Conflict) -> None:
-        """Another was first: see what it did."""
+    async def _fold_winner(self, decision: Decision, conflict: Conflict) -> None:
+        """Another command came first: wait until the view has it."""
         self._counters["conflict"] += 1
         actual = conflict.details.get("actual")
-        say = decision.says[0]
-        if not isinstance(actual, int) or say.room is None:
+        append = decision.appends[0]
+        if not isinstance(actual, int) or append.room is None:
             return
         if actual > self._view.seq:
             await self._folded.until(actual, _FOLD_DEADLINE_S)
-        elif self._view.room(say.room).command_seq == say.last_seq:
-            self._view.correct(say.room, actual)
+        elif self._view.rooms.get(append.room).command_seq == append.last_seq:
+            # The log's last command is older than the one in the view, which has expired from the log.
+            self._view.rooms.ensure(append.room).command_seq = actual
 
-    def _compose(self, say: Say, cause: Message | None) -> Message:
+    def _compose(self, append: Append, cause: Message | None) -> Message:
         source = f"/mafalda/allocator/{self._config.name}"
-        message = compose(say.payload, subject=say.subject, source=source, cause=cause, id=say.id)
+        message = compose(append.payload, subject=append.subject, source=source, cause=cause, id=append.id)
         return message.model_copy(
-            update={"correlationid": say.correlation or say.id, "causationid": say.causation or message.causationid}
+            update={
+                "correlationid": append.correlation or append.id,
+                "causationid": append.causation or message.causationid,
+            }
         )
 
     def _fields(self, stimulus: Stimulus, decision: Decision) -> dict[str, Any]:
-        return {"allocator": self._config.name, "reason": decision.reason, **work_queue.names_of(stimulus)}
+        return {"allocator": self._config.name, "reason": decision.reason, **log_fields(stimulus)}
+
+    def _failed(self, name: str, error: Exception) -> None:
+        """A stimulus failed in a way that no append should fail. It stays open, and the timer decides it again."""
+        self._counters["broken-append"] += 1
+        _log.error("broken-append", action="broken-append", task=name, exc_info=error)
 
 
-def _place(say: Say) -> dict[str, Any]:
-    payload = say.payload
+def _place(append: Append) -> dict[str, Any]:
+    payload = append.payload
     if isinstance(payload, PlacePeer):
         return {"server_id": payload.server, "worker_id": payload.worker, "generation": payload.generation}
     return {}

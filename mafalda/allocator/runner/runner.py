@@ -1,10 +1,9 @@
-"""The shell: follows the log, hears the loads, and appends what the core decides.
+"""Run an allocator: follow the log, receive load reports, and append what the core decides.
 
-Several allocators may run. A log entry is given to one of them first (``share``); what that one
-leaves undone, all others find by time. Two that decide the same room at once cannot both win: a
-command is appended only if the room's last command is the one that was decided upon.
-What does not belong here: any fact of the domain. Whoever is killed here loses nothing: all that an
-allocator knows is in the log and in the next load reports.
+Several allocators may run. A log entry is given to one of them first (``share``); what that one leaves undone, the
+others find by time. Two that decide for the same room at once cannot both win: a command is appended only if the
+room's last command is the one that the decision was made from. An allocator that is killed loses nothing: all that
+it knows is in the log and in the next load reports.
 """
 
 from __future__ import annotations
@@ -17,39 +16,35 @@ from typing import Any
 
 import structlog
 
+from mafalda.aio.sequence import SequenceWaiter
+from mafalda.aio.tasks import open_tasks
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
-from mafalda.allocator.core.decide import Stimulus
-from mafalda.allocator.core.placement.policy import POLICIES, Dice
-from mafalda.allocator.core.state.entries import read, read_load
+from mafalda.allocator.core.placement.policy import POLICIES, Rng
+from mafalda.allocator.core.state.fold import fold_entry, skip_entry
+from mafalda.allocator.core.state.log_entry import read_entry, read_load
+from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock, LoopClock
-from mafalda.allocator.runner.room_executor import Desk
+from mafalda.allocator.runner.room_executor import RoomExecutor
 from mafalda.bus.protocol import Bus, Delivery, Follower
 from mafalda.contract import subjects
+from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
 from mafalda.contract.messages import events
 from mafalda.errors import BadInput, BusUnavailable, MafaldaError
 
-_SERVER_EVENTS = (
-    events.ServerStarted,
-    events.ServerStopped,
-    events.ServerDraining,
-    events.ServerLost,
-    events.WorkerStarted,
-    events.WorkerDied,
-)
-#: An allocator follows all of the log: so any hole shows at the next entry, and nothing has to be read twice.
+#: An allocator follows the whole log: then each gap shows at the next entry, and nothing has to be read twice.
 FOLLOWED = subjects.LOG_SUBJECTS
-#: What is given to one allocator first.
-SHARED = (subjects.ALL_INTENTS, *(f"mafalda.server.*.event.{event.action}" for event in _SERVER_EVENTS))
-#: It hears loads themselves.
+#: Entries that are given to one allocator first.
+SHARED = (subjects.ALL_INTENTS, *SERVER_LIFECYCLE_SUBJECTS)
+#: Samples of load reports; an allocator receives the reports themselves.
 _SAMPLES = f".event.{events.LoadSampled.action}"
 GROUP = "allocator"
 
-#: Entries folded before other tasks get the loop.
+#: Entries that are folded before other tasks run.
 _BURST = 256
 _CATCH_UP_POLL_S = 0.01
-#: A timer that is later than this was not late: the process was suspended.
+#: A tick that is later than this shows that the process was suspended.
 _SUSPENDED_S = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -60,7 +55,7 @@ async def run_allocator(
     config: AllocatorConfig,
     *,
     clock: Clock | None = None,
-    rng: Callable[[str], Dice] = random.Random,
+    rng: Callable[[str], Rng] = random.Random,
     ready: asyncio.Event | None = None,
     counters: Counter[str] | None = None,
 ) -> None:
@@ -70,8 +65,8 @@ async def run_allocator(
         bus: Connected; stays open.
         config: The same for all allocators of a fleet, but for the name.
         clock: ``None``: the loop's.
-        rng: Makes the dice of one decision from a text that follows from what is decided.
-        ready: Set when the log's past is in and new intents are being answered.
+        rng: Makes the random numbers of one decision from a seed that follows from its stimulus.
+        ready: Set when the log's past is folded and new intents are answered.
         counters: Counted into, if given: ``decided-…``, ``appended``, ``conflict``, ``unreadable-…`` and others.
 
     Raises:
@@ -90,19 +85,20 @@ async def run_allocator(
 
 
 class Allocator:
-    """One allocator's tasks and what they share. Use ``run_allocator``."""
+    """The tasks of one allocator and what they share. Use ``run_allocator``."""
 
     def __init__(
-        self, bus: Bus, config: AllocatorConfig, clock: Clock, rng: Callable[[str], Dice], counters: Counter[str]
+        self, bus: Bus, config: AllocatorConfig, clock: Clock, rng: Callable[[str], Rng], counters: Counter[str]
     ) -> None:
         self._bus = bus
         self._config = config
         self._clock = clock
+        self._rng = rng
         self._counters = counters
         self._view = View(config, counters=counters)
-        self._desk = Desk(bus, config, clock, rng, self._view, counters)
-        self._given: set[int] = set()  # log entries that are ours first, and not folded yet
-        self._tasks: asyncio.TaskGroup | None = None  # for decisions, once the log's past is in
+        self._folded = SequenceWaiter()
+        self._given: set[int] = set()  # log entries that this allocator was given first and has not folded yet
+        self._executor: RoomExecutor | None = None  # once the log's past is folded
 
     async def run(self, ready: asyncio.Event) -> None:
         """Catch up, then work until cancelled."""
@@ -114,17 +110,30 @@ class Allocator:
             asyncio.TaskGroup() as following,
         ):
             self._spawn(following, self._follow(follower), "follow")
-            while follower.seq < end:  # noqa: ASYNC110 — the log may end with what is not followed: nothing is yielded
+            while follower.seq < end:  # noqa: ASYNC110 — entries at the log's end that are not followed wake nobody
                 await asyncio.sleep(_CATCH_UP_POLL_S)
             self._view.begin(self._clock.now())
             for delivery in await self._bus.latest_loads():
-                self._hear(delivery)
-            async with self._bus.share(*SHARED, group=GROUP) as shared, asyncio.TaskGroup() as working:
-                self._tasks = working
-                self._spawn(working, self._listen(loads), "loads")
-                self._spawn(working, self._share(shared), "share")
-                self._spawn(working, self._keep_time(), "timer")
-                self._spawn(working, self._check_hearing(), "hearing")
+                self._take_report(delivery)
+            async with (
+                self._bus.share(*SHARED, group=GROUP) as shared,
+                open_tasks() as deciding,
+                asyncio.TaskGroup() as working,
+            ):
+                self._executor = RoomExecutor(
+                    self._bus,
+                    self._config,
+                    self._clock,
+                    self._rng,
+                    self._view,
+                    self._counters,
+                    self._folded,
+                    deciding,
+                )
+                self._spawn(working, self._take_reports(loads), "loads")
+                self._spawn(working, self._take_shared(shared), "share")
+                self._spawn(working, self._tick(), "timer")
+                self._spawn(working, self._probe_bus(), "probe")
                 _log.info(
                     "allocator-ready",
                     action="allocator-ready",
@@ -138,10 +147,10 @@ class Allocator:
     def _spawn(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
         tasks.create_task(work, name=f"{self._config.name}-{name}")
 
-    def _take(self, stimuli: Iterable[Stimulus]) -> None:
-        if self._tasks:
+    def _submit(self, stimuli: Iterable[Stimulus]) -> None:
+        if self._executor:
             for stimulus in stimuli:
-                self._desk.take(stimulus, self._tasks)
+                self._executor.submit(stimulus)
 
     # --- the log ---------------------------------------------------------------------------------
 
@@ -155,38 +164,38 @@ class Allocator:
         raise BusUnavailable("the log cannot be followed any more")
 
     def _fold(self, delivery: Delivery) -> None:
-        """Fold one entry. One that breaks the view is a bug, and must not stop the log's reader."""
+        """Fold one entry. One that raises is a bug; it is logged, and the reader goes on."""
         try:
             if delivery.subject.endswith(_SAMPLES):
-                self._view.pass_over(delivery.seq)
-            elif entry := read(delivery.seq, delivery.subject, delivery.data):
-                self._view.fold(entry, self._clock.now())
+                skip_entry(self._view, delivery.seq)
+            elif entry := read_entry(delivery.seq, delivery.subject, delivery.data):
+                fold_entry(self._view, entry, self._clock.now())
         except Exception:
             self._counters["broken-fold"] += 1
             _log.exception("broken-fold", action="broken-fold", subject=delivery.subject, stream_seq=delivery.seq)
-        self._desk.folded(delivery.seq)
+        self._folded.reached(delivery.seq)
         if delivery.seq in self._given:
             self._given.discard(delivery.seq)
-            self._take(work_queue.of_entry(self._view, delivery.seq))
-        self._take(work_queue.woken(self._view))
+            self._submit(work_queue.of_entry(self._view, delivery.seq))
+        self._submit(work_queue.woken(self._view))
 
-    async def _share(self, shared: AsyncIterator[Delivery]) -> None:
-        """What this allocator is given first. If it is not folded yet, its turn comes with the fold."""
+    async def _take_shared(self, shared: AsyncIterator[Delivery]) -> None:
+        """Decide the entries that this allocator is given first; one that is not folded yet, once it is."""
         async for delivery in shared:
             if delivery.seq > self._view.seq:
                 self._given.add(delivery.seq)
             else:
-                self._take(work_queue.of_entry(self._view, delivery.seq))
-        raise BusUnavailable("nothing is shared any more")
+                self._submit(work_queue.of_entry(self._view, delivery.seq))
+        raise BusUnavailable("the shared subscription has ended")
 
     # --- loads -----------------------------------------------------------------------------------
 
-    async def _listen(self, loads: AsyncIterator[Delivery]) -> None:
+    async def _take_reports(self, loads: AsyncIterator[Delivery]) -> None:
         async for delivery in loads:
-            self._hear(delivery)
-        raise BusUnavailable("loads are not heard any more")
+            self._take_report(delivery)
+        raise BusUnavailable("the subscription to load reports has ended")
 
-    def _hear(self, delivery: Delivery) -> None:
+    def _take_report(self, delivery: Delivery) -> None:
         try:
             load = read_load(delivery.subject, delivery.data)
         except BadInput as error:
@@ -198,42 +207,43 @@ class Allocator:
 
     # --- time ------------------------------------------------------------------------------------
 
-    async def _keep_time(self) -> None:
-        """Take up what is due. Much too late, it was us who stood still, and nobody else."""
+    async def _tick(self) -> None:
+        """Decide what is due. After a tick that is much too late, this process was suspended, and no server is lost."""
         last = self._clock.now()
         while True:
             await self._clock.sleep(self._config.tick_s)
             now = self._clock.now()
             if now - last > self._config.tick_s + _SUSPENDED_S:
                 self._counters["suspended"] += 1
-                self._view.hear_again(now)
+                self._view.liveness.reconnected(now)
             last = now
-            self._view.tick(now)
+            self._view.liveness.tick(now)
             self._given = {seq for seq in self._given if seq > self._view.seq}
-            self._take(work_queue.due(self._view, now))
+            self._submit(work_queue.due(self._view, now))
 
-    async def _check_hearing(self) -> None:
-        """Ask the bus something now and then: who cannot reach it must not hold others for lost."""
-        deaf = False
+    async def _probe_bus(self) -> None:
+        """Check at intervals that the bus answers: an allocator that cannot reach it must declare no server lost."""
+        partitioned = False
         while True:
             await self._clock.sleep(self._config.report_interval_s)
             try:
                 async with asyncio.timeout(self._config.report_interval_s):
                     await self._bus.last_seq()
             except (TimeoutError, MafaldaError) as error:
-                if not deaf:
-                    _log.warning("deaf", action="deaf", allocator=self._config.name, reason=str(error) or "no answer")
-                deaf = True
-                self._counters["deaf"] += 1
-                self._view.go_deaf()
+                if not partitioned:
+                    reason = str(error) or "no answer"
+                    _log.warning("partitioned", action="partitioned", allocator=self._config.name, reason=reason)
+                partitioned = True
+                self._counters["partitioned"] += 1
+                self._view.liveness.partitioned()
                 continue
-            if deaf:
-                deaf = False
-                self._view.hear_again(self._clock.now())
+            if partitioned:
+                partitioned = False
+                self._view.liveness.reconnected(self._clock.now())
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> MafaldaError | None:
-    """The error of ours that ended the tasks, out of the groups that it came in."""
+    """The first ``MafaldaError`` in a group of exceptions, at any depth."""
     for error in group.exceptions:
         found = _first_error(error) if isinstance(error, BaseExceptionGroup) else error
         if isinstance(found, MafaldaError):

@@ -1,8 +1,11 @@
-"""Append to the log: stored once, whatever happens to the answers.
+"""Append a message to the log so that it is stored once, however often its acknowledgement is lost.
 
-The message's id makes a repetition harmless. nats-server looks at the expected sequence *before* it looks at the
-id, so a repeated conditional append whose first try was stored is answered as a conflict: then the aggregate is
-searched for the id before anybody is told. What does not belong here: what to do about a conflict.
+The message's id makes a repetition harmless. nats-server checks the expected sequence *before* it looks for the id, so
+a repeated conditional append whose first attempt was stored is answered as a conflict: then the aggregate is searched
+for the id before ``Conflict`` is raised.
+
+The repetitions are written out here rather than left to ``aio.retrying``: the deadline of an attempt grows only after
+a time-out, a refusal waits a fixed short time, and what a refusal means depends on the expectation.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from collections.abc import Mapping
 import structlog
 from opentelemetry.trace import SpanKind
 
+from mafalda.bus.connection.connection import Connection
+from mafalda.bus.connection.jetstream_api import ApiRefused, parse_answer
+from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.log.patterns import to_regex
 from mafalda.bus.log.read import last_entry, next_entry
-from mafalda.bus.nats.connection import Connection, Unanswered
-from mafalda.bus.nats.jetstream import ApiRefused, parse_answer
 from mafalda.bus.protocol import Appended, Expect
 from mafalda.contract.messages.envelope import CONTENT_TYPE, Message, encode
 from mafalda.contract.subjects import LOG_SUBJECTS
@@ -34,6 +38,7 @@ _WRONG_LAST = re.compile(r"wrong last sequence: (\d+)")
 _WRONG_LAST_CODE = 10071
 _WRONG_LAST_UNNAMED_CODE = 10164  # another append to the aggregate is on its way through the cluster
 _TOO_LARGE_CODE = 10054
+_DUPLICATE_IN_PROCESS_CODE = 10158  # an earlier attempt with this id is on its way through the cluster
 _RETRY_WAIT_S = 0.1
 _MAX_ATTEMPT_S = 4.0
 
@@ -41,7 +46,7 @@ _CAPTURED = to_regex(LOG_SUBJECTS)
 
 
 def message_headers(message: Message) -> dict[str, str]:
-    """The NATS headers of every message of ours; ``traceparent`` is this hop's."""
+    """The NATS headers of every message that Mafalda publishes; ``traceparent`` is that of this hop."""
     headers = {MESSAGE_ID: message.id, "Content-Type": CONTENT_TYPE}
     if hop := current_traceparent() or message.traceparent:
         headers["traceparent"] = hop
@@ -54,7 +59,7 @@ def is_captured(subject: str) -> bool:
 
 
 def check_captured(subject: str) -> None:
-    """Refuse what no stream would ever answer.
+    """Refuse a subject that no stream would ever acknowledge.
 
     Raises:
         ValueError: The log does not capture this subject.
@@ -112,10 +117,10 @@ async def _append(
             if expect and refused.err_code in (_WRONG_LAST_CODE, _WRONG_LAST_UNNAMED_CODE):
                 if appended := await _resolve_conflict(connection, message_id, expect, refused):
                     return appended
-                reason = "an append on its way"
+                reason = "another append is on its way"
             elif refused.err_code == _TOO_LARGE_CODE:
                 raise MessageTooLarge("the log refuses a message of this size", size_bytes=len(raw)) from None
-            elif refused.code == 503:
+            elif refused.code == 503 or refused.err_code == _DUPLICATE_IN_PROCESS_CODE:
                 reason = str(refused)
             else:
                 raise BusUnavailable("the log refused a message", subject=subject, reason=str(refused)) from None
@@ -130,10 +135,10 @@ async def _append(
 async def _resolve_conflict(
     connection: Connection, message_id: str, expect: Expect, refused: ApiRefused
 ) -> Appended | None:
-    """Whether the message that conflicts is our own; ``None`` if the outcome is open yet.
+    """Where the message is, if an earlier attempt stored it; ``None`` if that is not known yet.
 
     Raises:
-        Conflict: It is somebody else's.
+        Conflict: Another message was stored first.
     """
     found = _WRONG_LAST.search(refused.description)
     if found:

@@ -1,13 +1,14 @@
-"""What a follower has yielded, and what an arrival in the fast lane means for it. Pure: feed it, obey it.
+"""Which log entries a follower has yielded, and what a republished entry that it receives means for that. Pure.
 
-Up to ``verified`` everything is yielded for certain. Above it ``seen`` holds the sequences that were. One connection
-to one server delivers all and in order, so an arrival is normally just next; a hole shows when a subject's previous
-sequence was never seen, when an arrival is older than the last one, or, for a follower of the whole log, when a
-sequence is skipped. What does not belong here: reading the log (``follower``).
+Up to ``verified`` every followed entry has been yielded; above it, ``_seen`` holds the sequences that have been. One
+connection to one server delivers republished entries complete and in order, so normally the next one arrives. A gap
+shows when the previous entry on the same subject was never seen, when an entry is older than the last one, or, for a
+follower of the whole log, when a sequence is skipped.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from enum import Enum
 
@@ -16,62 +17,74 @@ from mafalda.contract.subjects import LOG_SUBJECTS
 
 
 class Verdict(Enum):
-    """What to do with an arrival."""
+    """What to do with a republished entry."""
 
     YIELD = "yield"
     SKIP = "skip"
-    MEND = "mend"  # read the log from ``verified`` first; it holds this one too
+    CATCH_UP = "catch-up"  # read the log from ``verified`` first; it holds this entry too
 
 
-class Ledger:
-    """One follower's account."""
+class Coverage:
+    """The sequences that one follower has yielded.
+
+    Args:
+        start: Entries up to this sequence are not wanted.
+    """
 
     def __init__(self, start: int) -> None:
         self.position = start
         self.verified = start
         self._seen: set[int] = set()
         self._bases: dict[str, int] = {}
-        self._patterns: PatternSet | None = None
-        self._whole = False
+        self._patterns = PatternSet()
+        self._takers: Counter[str] = Counter()  # how many patterns take all of each of ``LOG_SUBJECTS``
 
     @property
     def patterns(self) -> list[str]:
-        """What is followed."""
+        """The patterns that are followed."""
         return list(self._bases)
 
     @property
     def unverified(self) -> int:
-        """How many entries were yielded on the fast lane's word alone."""
+        """How many entries above ``verified`` have been yielded."""
         return len(self._seen)
 
     def add(self, patterns: Iterable[str], base: int) -> None:
-        """Follow more, from just after ``base``; what is followed already keeps its own."""
+        """Follow more patterns from just after ``base``; one that is followed already keeps its own base."""
         for pattern in patterns:
-            self._bases.setdefault(pattern, base)
-        self._changed()
+            if pattern not in self._bases:
+                self._bases[pattern] = base
+                self._patterns.add(pattern)
+                self._takers.update(subject for subject in LOG_SUBJECTS if matches(pattern, subject))
 
     def remove(self, patterns: Iterable[str]) -> None:
-        """Follow these no more."""
+        """Follow these patterns no more."""
         for pattern in patterns:
-            self._bases.pop(pattern, None)
-        self._changed()
+            if pattern in self._bases:
+                del self._bases[pattern]
+                self._patterns.discard(pattern)
+                self._takers.subtract(subject for subject in LOG_SUBJECTS if matches(pattern, subject))
+
+    def takes(self, subject: str) -> bool:
+        """Whether a pattern that is followed takes a subject."""
+        return self._patterns.takes(subject)
 
     def offer(self, seq: int, previous: int, subject: str) -> Verdict:
-        """An arrival; if the answer is ``YIELD``, it counts as yielded.
+        """Decide about a republished entry; with ``YIELD`` it counts as yielded.
 
         Args:
             seq: Its sequence.
-            previous: The sequence before it on its subject; 0 if it is the first there.
+            previous: The sequence of the entry before it on its subject; 0 if it is the first there.
             subject: Its subject.
         """
         if seq <= self.verified or seq in self._seen:
             return Verdict.SKIP
-        if self._whole and seq != self.position + 1:
-            return Verdict.MEND
+        if seq != self.position + 1 and self._is_whole():
+            return Verdict.CATCH_UP
         if seq < self.position:
-            return Verdict.MEND
+            return Verdict.CATCH_UP
         if previous > self.verified and previous not in self._seen and self._is_followed(previous, subject):
-            return Verdict.MEND
+            return Verdict.CATCH_UP
         self._passed(seq)
         return Verdict.YIELD
 
@@ -80,14 +93,14 @@ class Ledger:
         return seq > self.verified and seq not in self._seen and self._is_followed(seq, subject)
 
     def logged(self, seq: int, subject: str) -> bool:
-        """An entry read from the log: whether to yield it; if so, it counts as yielded."""
+        """Whether to yield an entry that was read from the log; if so, it counts as yielded."""
         if not self.lacks(seq, subject):
             return False
         self._passed(seq)
         return True
 
     def verify(self, seq: int) -> None:
-        """The log was read up to here, for all that was followed then."""
+        """Record that the log was read to ``seq`` for all patterns that were followed then."""
         if seq > self.verified:
             self.verified = seq
             self._seen = {other for other in self._seen if other > seq}
@@ -95,8 +108,12 @@ class Ledger:
         self._advance()
 
     def audited(self, patterns: Collection[str], seq: int) -> None:
-        """All entries of these patterns up to ``seq`` were found to be yielded."""
-        if all(pattern in patterns or base >= seq for pattern, base in self._bases.items()):
+        """Record that the log was read to ``seq`` for ``patterns``.
+
+        It counts as verified unless a pattern that was added meanwhile begins before ``seq``.
+        """
+        known = frozenset(patterns)
+        if all(pattern in known or base >= seq for pattern, base in self._bases.items()):
             self.verify(seq)
 
     def _passed(self, seq: int) -> None:
@@ -109,11 +126,9 @@ class Ledger:
             self.verified += 1
             self._seen.remove(self.verified)
 
-    def _is_followed(self, seq: int, subject: str) -> bool:
-        if self._patterns is None:
-            self._patterns = PatternSet(self._bases)
-        return any(self._bases[pattern] < seq for pattern in self._patterns.find(subject))
+    def _is_whole(self) -> bool:
+        """Whether the patterns take the whole log."""
+        return all(self._takers[subject] > 0 for subject in LOG_SUBJECTS)
 
-    def _changed(self) -> None:
-        self._patterns = None
-        self._whole = all(any(matches(pattern, subject) for pattern in self._bases) for subject in LOG_SUBJECTS)
+    def _is_followed(self, seq: int, subject: str) -> bool:
+        return any(self._bases[pattern] < seq for pattern in self._patterns.find(subject))

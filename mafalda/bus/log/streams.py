@@ -1,21 +1,19 @@
-"""The two streams, declared once; made if missing, and looked at whenever somebody connects.
+"""The declarations of the two streams; each connection creates them or updates what differs.
 
-What exists already is mended where JetStream allows it and the declaration is certain; what an operator may
-have chosen (copies, age, size, more subjects of a newer version) is left alone. What does not belong here:
-what is in the streams.
+What an operator may have chosen (replicas, age, size) and subjects of a newer version are left as they are.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import structlog
 
+from mafalda.aio.retry import retrying
 from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.connection import Connection
+from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.bus.errors import StreamMismatch
-from mafalda.bus.nats.connection import Connection
-from mafalda.bus.nats.jetstream import ApiRefused, call
 from mafalda.contract.subjects import LIVE, LOAD_SUBJECTS, LOG_SUBJECTS
 
 _log = structlog.get_logger(__name__)
@@ -26,25 +24,25 @@ LOAD_STREAM = "MAFALDA_LOAD"
 #: Seconds in which the same id is stored once. Longer than any publisher repeats, and NATS' own default.
 DUPLICATE_WINDOW_S = 120
 
-#: An oversized message is stored, up to this, so that its sender can be told so on its result subject.
+#: An oversized message is stored, up to this, so that it can be rejected on its sender's result subject.
 MAX_STORED_BYTES = 1024 * 1024
 
-#: A load report older than this says nothing of its server but that it is gone.
+#: A server whose last load report is older than this is gone.
 LOAD_MAX_AGE_S = 60
 
-#: What JetStream cannot change later.
+#: Fields that JetStream cannot update.
 _FIXED = {"storage", "retention"}
 
 
 def declared(config: BusConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both streams as they must be, log first. What is ``None`` in ``config`` is absent: it may be anything."""
+    """The configurations of both streams, log first. What is ``None`` in ``config`` is left out: it may be anything."""
     log: dict[str, Any] = {
         "name": LOG_STREAM,
         "description": "Everything that happened: intents, commands, results, events.",
         "subjects": list(LOG_SUBJECTS),
         "storage": "file",
         "retention": "limits",
-        "discard": "new",  # the log is the truth: it says no rather than forget unasked
+        "discard": "new",  # a full log refuses appends rather than lose entries
         "max_msg_size": MAX_STORED_BYTES,
         "duplicate_window": _ns(DUPLICATE_WINDOW_S),
         "republish": {"src": "mafalda.>", "dest": f"{LIVE}mafalda.>"},
@@ -75,9 +73,9 @@ def declared(config: BusConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """What of ``wanted`` does not hold in ``found``, with the value that it should have.
+    """The fields of ``wanted`` that differ in ``found``, with the value that they should have.
 
-    Subjects only ever grow: those of a newer version stay.
+    Subjects are only ever added: those of a newer version stay.
     """
     changed: dict[str, Any] = {}
     for name, value in wanted.items():
@@ -93,16 +91,15 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]
     return changed
 
 
-#: "error creating store for stream".
-_STORE_FAILED = 10049
-_CREATE_ATTEMPTS, _CREATE_PAUSE_S = 20, 0.1
+_STORE_FAILED_CODE = 10049  # error creating store for stream
+_CREATE_TIMEOUT_S = 2.0
 
 
 async def ensure_streams(connection: Connection) -> None:
-    """Make both streams as declared. Several processes may do this at once.
+    """Create or update both streams as declared. Several processes may do this at once.
 
     Raises:
-        StreamMismatch: One exists and cannot be made so.
+        StreamMismatch: One exists and cannot be changed so.
         BusUnavailable: JetStream did not answer, or has no room for a stream.
     """
     for wanted in declared(connection.config):
@@ -117,6 +114,8 @@ async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
             await _create(connection, wanted)
             _log.info("stream-created", action="stream-created", stream=name)
             return
+        except _StoreFailed as failed:
+            raise StreamMismatch("JetStream refused a stream", stream=name, reason=str(failed)) from None
         except ApiRefused as refused:
             if refused.err_code != ApiRefused.NAME_IN_USE:
                 raise StreamMismatch("JetStream refused a stream", stream=name, reason=str(refused)) from None
@@ -139,17 +138,22 @@ async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
     _log.warning("stream-updated", action="stream-updated", stream=name, fields=fields)
 
 
+class _StoreFailed(Exception):
+    """JetStream cannot create the files of a stream at the moment."""
+
+
 async def _create(connection: Connection, wanted: dict[str, Any]) -> None:
-    """Create a stream; again, for a while, if one of this name was deleted so lately that its files are still there."""
-    for attempt in range(_CREATE_ATTEMPTS):
-        try:
-            await call(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
-        except ApiRefused as refused:
-            if refused.err_code != _STORE_FAILED or attempt + 1 == _CREATE_ATTEMPTS:
+    """Create a stream; again, for a while, if the files of a deleted stream of this name are still there."""
+    async for attempt in retrying(
+        _StoreFailed, action="stream-create-repeat", give_up_after_s=_CREATE_TIMEOUT_S, stream=wanted["name"]
+    ):
+        with attempt:
+            try:
+                await call(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
+            except ApiRefused as refused:
+                if refused.err_code == _STORE_FAILED_CODE:
+                    raise _StoreFailed(str(refused)) from refused
                 raise
-            await asyncio.sleep(_CREATE_PAUSE_S)
-        else:
-            return
 
 
 async def _find(connection: Connection, name: str) -> dict[str, Any] | None:

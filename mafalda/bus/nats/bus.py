@@ -1,7 +1,4 @@
-"""The bus on NATS: what ``protocol.Bus`` promises, put together from its parts.
-
-What does not belong here: how any part works (``appender``, ``follower``, ``log``, ``requests``, ``streams``).
-"""
+"""The bus on NATS: ``protocol.Bus``, put together from its parts."""
 
 from __future__ import annotations
 
@@ -11,13 +8,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 
 from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.connection import Connection, open_connection
+from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
 from mafalda.bus.log import append, read
 from mafalda.bus.log.follower import NatsFollower, open_follower
 from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.log.streams import ensure_streams
 from mafalda.bus.nats import requests
-from mafalda.bus.nats.connection import Connection, open_connection
-from mafalda.bus.nats.subscription_buffer import Arrivals, Arrived, Hole, to_delivery
+from mafalda.bus.nats.inbox import open_inbox
 from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LIVE, live
@@ -28,12 +26,12 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def connect(config: BusConfig) -> AsyncIterator[NatsBus]:
-    """Connect, see to the streams, disconnect.
+    """Connect, create or update the streams, disconnect.
 
     Raises:
         BusUnavailable: No NATS in time, or one without JetStream.
         PermissionDenied: The credential was refused.
-        StreamMismatch: A stream of ours exists and is another.
+        StreamMismatch: One of the two streams exists and is of another kind.
     """
     async with open_connection(config) as connection:
         if config.ensure_streams:
@@ -79,7 +77,7 @@ class NatsBus:
         raw = encode(message)
         try:
             await self.connection.publish(subject, raw, headers=append.message_headers(message))
-        except BusUnavailable as error:  # at most once: this is the once
+        except BusUnavailable as error:  # at most once, so not again
             _log.warning("publish-lost", action="publish-lost", subject=subject, reason=str(error))
 
     def listen(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
@@ -99,49 +97,50 @@ class NatsBus:
 
     @asynccontextmanager
     async def _inbox(self) -> AsyncIterator[Inbox]:
-        async with requests.open_inbox(self.connection) as inbox:
+        async with open_inbox(self.connection) as inbox:
             yield inbox
 
     @asynccontextmanager
     async def _subscribe(self, subjects: list[str], group: str) -> AsyncIterator[AsyncIterator[Delivery]]:
-        arrivals = Arrivals(self.connection.config.follow_buffer)
-        taps = [await self.connection.subscribe(subject, arrivals, queue=group) for subject in subjects]
+        buffer = SubscriptionBuffer(self.connection.config.follow_buffer)
+        subscriptions = [await self.connection.subscribe(subject, buffer, queue=group) for subject in subjects]
         try:
-            await requests.flush(self.connection)
-            yield _Deliveries(arrivals)
+            await requests.confirm_subscriptions(self.connection)
+            yield _Deliveries(buffer)
         finally:
-            await self.connection.unsubscribe(*taps)
+            await self.connection.unsubscribe(*subscriptions)
 
 
 class _Deliveries:
-    """What arrives, at most once."""
+    """Messages from a buffer, each at most once."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
-        self._arrivals = arrivals
+    def __init__(self, buffer: SubscriptionBuffer) -> None:
+        self._buffer = buffer
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
         return self
 
     async def __anext__(self) -> Delivery:
         while True:
-            item = self._arrivals.pop()
+            item = self._buffer.pop()
             if item is None:
-                await self._arrivals.wait()
-            elif isinstance(item, Arrived):
+                await self._buffer.wait()
+            elif isinstance(item, BufferedMessage):
                 if delivery := _delivery(item):
                     return delivery
             elif isinstance(item, PermissionDenied):
                 raise item
-            elif item is Hole.OVERFLOWED:
-                _log.warning("arrivals-dropped", action="arrivals-dropped", dropped=self._arrivals.dropped)
+            elif item is Gap.OVERFLOWED:
+                _log.warning("buffer-dropped", action="buffer-dropped", dropped=self._buffer.dropped)
 
 
-def _delivery(item: Arrived) -> Delivery | None:
+def _delivery(item: BufferedMessage) -> Delivery | None:
     message = item.message
     if not message.subject.startswith(LIVE):
         return to_delivery(message)
     try:
         return to_delivery(message, int((message.headers or {})["Nats-Sequence"]))
     except (KeyError, ValueError):
-        _log.warning("ghost", action="ghost", subject=message.subject)  # not from the stream
+        # Not from the stream: somebody published under ``live.``.
+        _log.warning("unstored-message", action="unstored-message", subject=message.subject)
         return None

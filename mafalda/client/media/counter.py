@@ -2,8 +2,7 @@
 
 The upper half of the picture holds 24 big blocks, black or white: 16 bits of the number and 8 of a
 checksum. Only the middle of each block is read, so that blur at the edges does no harm; positions
-are relative, so that a scaled picture can be read as well. What does not belong here: the moving
-picture below (``clip``), the judgement of a sequence of numbers (``probe``).
+are relative, so that a scaled picture can be read as well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Playing a file as live tracks, in real time, looped without a jump in its timestamps.
 
 aiortc's own ``MediaPlayer`` starts its timestamps again at each loop. Here a file is decoded in one
-thread of its own, and the next round is laid right behind the one before. What does not belong
-here: what is in the file (``clip``).
+thread of its own, and the next round follows the one before without a gap.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Probes: consume a track of a clip and say whether what arrives is what was sent.
-
-What does not belong here: joining, consuming (``mafalda.client``), printing (``mafalda.cli``).
-"""
+"""Probes: consume a track of a clip and report whether what arrives is what was sent."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class VideoProbe:
         self._start_s = start_s
         self._last: int | None = None
 
-    def see(self, frame: av.VideoFrame, now_s: float) -> None:
+    def take(self, frame: av.VideoFrame, now_s: float) -> None:
         """Judge one decoded frame that came at ``now_s`` (loop time, seconds)."""
         report, at = self.report, now_s - self._start_s
         gap_s = at - report.last_frame_s if report.last_frame_s is not None else 0.0
@@ -74,20 +71,20 @@ class AudioProbe:
     def __init__(self, report: ProbeReport, start_s: float) -> None:
         self.report = report
         self._start_s = start_s
-        self._heard: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
+        self._recent: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
         self._samples = 0
 
-    def hear(self, frame: av.AudioFrame, now_s: float) -> None:
+    def take(self, frame: av.AudioFrame, now_s: float) -> None:
         """Take one decoded frame that came at ``now_s`` (loop time, seconds)."""
         report = self.report
         report.audio_frames += 1
         report.first_sound_s = now_s - self._start_s if report.first_sound_s is None else report.first_sound_s
         samples = mono_of(frame)
-        self._heard.append(samples)
+        self._recent.append(samples)
         self._samples += len(samples)
         if self._samples >= frame.sample_rate * _LISTEN_S:
-            report.tone_hz = find_tone(np.concatenate(self._heard), frame.sample_rate)
-            self._heard, self._samples = [], 0
+            report.tone_hz = find_tone(np.concatenate(self._recent), frame.sample_rate)
+            self._recent, self._samples = [], 0
 
 
 class Probe:
@@ -109,14 +106,14 @@ class Probe:
             except MediaStreamError:
                 return
             if isinstance(frame, av.VideoFrame):
-                self._video.see(frame, event_loop.time())
+                self._video.take(frame, event_loop.time())
             elif isinstance(frame, av.AudioFrame):
-                self._audio.hear(frame, event_loop.time())
+                self._audio.take(frame, event_loop.time())
             async with self._progress:
                 self._progress.notify_all()
 
     async def wait_for(self, *, frames: int = 0, tone_hz: float | None = None, timeout_s: float = 20.0) -> ProbeReport:
-        """Wait until so many frames are decoded in all, and the tone is heard (within 5 Hz).
+        """Wait until so many frames are decoded in all, and the tone is found (within 5 Hz).
 
         Raises:
             TimeoutError: Not in time; the report says how far it came.
@@ -124,8 +121,8 @@ class Probe:
         report = self.report
 
         def enough() -> bool:
-            heard = tone_hz is None or (report.tone_hz is not None and abs(report.tone_hz - tone_hz) < 5)
-            return report.frames_decoded >= frames and heard
+            is_found = tone_hz is None or (report.tone_hz is not None and abs(report.tone_hz - tone_hz) < 5)
+            return report.frames_decoded >= frames and is_found
 
         async with asyncio.timeout(timeout_s), self._progress:
             await self._progress.wait_for(enough)

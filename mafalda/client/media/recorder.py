@@ -1,7 +1,7 @@
 """Recording a track into a file of its own, with the times at which its frames came.
 
 Encoding runs in a thread; an encoder that is too slow makes the track's own queue drop frames, not
-the event loop late. What does not belong here: which tracks to record.
+the event loop late.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hearing a tone: which frequency dominates some sound. What does not belong here: where the sound comes from."""
+"""Find the frequency that dominates some sound."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""A producer of the room that we receive, wherever it and we are placed."""
+"""Consumers: a producer of the room is received, wherever it and the peer are placed."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from mafalda.client.session.reconnecting import KeptConsumer
+from mafalda.client.resources.reconnecting import ReconnectingConsumer
+from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
 from mafalda.client.webrtc.tracks import IncomingTrack
-from mafalda.client.webrtc.transport import Side
+from mafalda.client.webrtc.transport import ClientTransport
 from mafalda.contract.messages.intents import (
     CloseConsumer,
     PauseConsumer,
@@ -22,12 +23,9 @@ from mafalda.contract.messages.results import ConsumeResult, Done
 from mafalda.errors import Closed
 from mafalda.media.rtp import ConsumerLayers
 
-if TYPE_CHECKING:
-    from mafalda.client.session.session import Session
 
-
-class Consumer(KeptConsumer):
-    """Made by ``room.consume``. ``track`` goes on over re-placements of ours and of the producer's.
+class Consumer(ReconnectingConsumer):
+    """Made by ``room.consume``. ``track`` goes on when the peer or the producer gets another place.
 
     ``id`` is a new one each time it is opened.
     """
@@ -42,7 +40,7 @@ class Consumer(KeptConsumer):
         self._priority: int | None = None
         self._track: IncomingTrack | None = None
         self._result: ConsumeResult | None = None
-        self._side: Side | None = None
+        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._pump: asyncio.Task[None] | None = None
         self._ordering = asyncio.Lock()
@@ -65,18 +63,18 @@ class Consumer(KeptConsumer):
 
     @property
     def paused(self) -> bool:
-        """Whether we paused it. See ``producer_paused`` for the other end."""
+        """Whether the application paused it. See ``producer_paused`` for the other end."""
         return self._paused
 
     @property
     def producer_paused(self) -> bool:
-        """Whether its producer is paused, or not there for the moment."""
+        """Whether its producer is paused, or closed for the moment."""
         info = self._session.view.producers.get(self.producer_id)
         return info.paused if isinstance(info, ProducerInfo) else True
 
     @property
     def relayed(self) -> bool:
-        """Whether the producer is on another worker than we are."""
+        """Whether the producer is on another worker than the peer."""
         return self._result is not None and self._result.relayed
 
     async def pause(self) -> None:
@@ -88,24 +86,24 @@ class Consumer(KeptConsumer):
         await self._set_paused(False)
 
     async def set_preferred_layers(self, spatial: int, temporal: int | None = None) -> None:
-        """Choose the highest simulcast or SVC layers to get, each from 0; kept over re-placements."""
+        """Choose the highest simulcast or SVC layers to get, each from 0; they hold at every place."""
         self._check()
         self._layers = ConsumerLayers(spatial_layer=spatial, temporal_layer=temporal)
         if self.is_open:
             intent = SetPreferredLayers(consumer=self._id, spatial_layer=spatial, temporal_layer=temporal)
-            await self._session.asker.ask(intent, Done)
+            await self._session.requests.request(intent, Done)
 
     async def set_priority(self, priority: int) -> None:
-        """Who of our consumers gets bitrate first: 1 to 255; kept over re-placements."""
+        """Which of the peer's consumers gets bitrate first: 1 to 255; it holds at every place."""
         self._check()
         self._priority = priority
         if self.is_open:
-            await self._session.asker.ask(SetPriority(consumer=self._id, priority=priority), Done)
+            await self._session.requests.request(SetPriority(consumer=self._id, priority=priority), Done)
 
     async def request_key_frame(self) -> None:
         """Ask the producer for a picture that needs no earlier one."""
         self._check()
-        await self._session.asker.ask(RequestKeyFrame(consumer=self._id), Done)
+        await self._session.requests.request(RequestKeyFrame(consumer=self._id), Done)
 
     async def _set_paused(self, paused: bool) -> None:
         async with self._ordering:
@@ -113,25 +111,25 @@ class Consumer(KeptConsumer):
             self._paused = paused
             if self.is_open:
                 intent = PauseConsumer(consumer=self._id) if paused else ResumeConsumer(consumer=self._id)
-                await self._session.asker.ask(intent, Done)
+                await self._session.requests.request(intent, Done)
 
     async def _open_at(self, endpoint: Endpoint) -> None:
-        await self._until_back()
+        await self._wait_for_producer()
         self._id = new_id("consumer")
-        self._side, self._local, self._result = await endpoint.consume(
+        self._transport, self._local, self._result = await endpoint.consume(
             self._id, self.producer_id, paused=self._paused, layers=self._layers
         )
         if self._priority is not None:
-            await self._session.asker.ask(SetPriority(consumer=self._id, priority=self._priority), Done)
+            await self._session.requests.request(SetPriority(consumer=self._id, priority=self._priority), Done)
         if self._track is None:
             self._track = IncomingTrack(self._result.media_kind, self._session.config.max_queued_frames)
         await self._stop_pump()
         self._pump = self._session.tasks.spawn(self._track.pump(self._local.track), f"pump-{self._id}")
 
-    async def _drop_here(self) -> None:
+    async def _close_here(self) -> None:
         await self._stop_pump()
-        if self._side is not None:
-            await self._side.stop_consumer(self._local)
+        if self._transport is not None:
+            await self._transport.stop_consumer(self._local)
 
     async def _stop_pump(self) -> None:
         if self._pump is not None:

@@ -1,47 +1,45 @@
-"""Data messages: a channel of ours into the room, and channels of others that we receive."""
+"""Data producers and consumers: channels for messages into a room, and from its other peers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mafalda.aio.bounded_queue import BoundedQueue
-from mafalda.client.session.reconnecting import KeptConsumer, KeptProducer
+from mafalda.client.resources.reconnecting import ReconnectingConsumer, ReconnectingProducer
+from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
-from mafalda.client.webrtc.transport import ProducerWish, Side
+from mafalda.client.webrtc.transport import ClientTransport, ProducerOptions
 from mafalda.contract.messages.intents import CloseDataConsumer, CloseDataProducer
 from mafalda.contract.messages.results import ConsumeDataResult
 from mafalda.errors import Broken, Closed, DeadlineExceeded
 
-if TYPE_CHECKING:
-    from mafalda.client.session.session import Session
-
 Data = bytes | str
 
 
-class DataProducer(KeptProducer):
+class DataProducer(ReconnectingProducer):
     """Made by ``room.produce_data``. It has the same id at every placement."""
 
     stats_target: Literal["data-producer"] = "data-producer"
 
     def __init__(
-        self, session: Session, wish: ProducerWish, *, label: str, protocol: str, reliability: dict[str, Any]
+        self, session: Session, options: ProducerOptions, *, label: str, protocol: str, reliability: dict[str, Any]
     ) -> None:
-        super().__init__(session, f"data-producer-{wish.id}")
+        super().__init__(session, f"data-producer-{options.id}")
         self.label = label
         self.protocol = protocol
-        self._wish = wish
+        self._options = options
         self._reliability = reliability
-        self._side: Side | None = None
+        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._waiting: deque[Data] = deque()
         self._sent = asyncio.Event()
 
     @property
     def id(self) -> str:
-        return self._wish.id
+        return self._options.id
 
     @property
     def buffered_bytes(self) -> int:
@@ -78,15 +76,15 @@ class DataProducer(KeptProducer):
             self._sent.set()
 
     async def _open_at(self, endpoint: Endpoint) -> None:
-        self._side, self._local = await endpoint.produce_data(
-            self._wish, label=self.label, protocol=self.protocol, **self._reliability
+        self._transport, self._local = await endpoint.produce_data(
+            self._options, label=self.label, protocol=self.protocol, **self._reliability
         )
         self._local.on("open", self._flush)
         self._flush()
 
-    async def _drop_here(self) -> None:
-        if self._side is not None:
-            await self._side.stop_data(self._local)
+    async def _close_here(self) -> None:
+        if self._transport is not None:
+            await self._transport.stop_data(self._local)
 
     def _closing(self) -> CloseDataProducer:
         return CloseDataProducer(data_producer=self.id)
@@ -96,7 +94,7 @@ class DataProducer(KeptProducer):
         self._sent.set()
 
 
-class DataConsumer(KeptConsumer, AsyncIterator[Data]):
+class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
     """Made by ``room.consume_data``. Iterate it for messages; it goes on over re-placements."""
 
     stats_target: Literal["data-consumer"] = "data-consumer"
@@ -106,7 +104,7 @@ class DataConsumer(KeptConsumer, AsyncIterator[Data]):
         self._id = new_id("data-consumer")
         self._messages: BoundedQueue[Data] = BoundedQueue(session.config.max_queued_messages, overflow="fail")
         self._result: ConsumeDataResult | None = None
-        self._side: Side | None = None
+        self._transport: ClientTransport | None = None
         self._local: Any = None
 
     @property
@@ -115,17 +113,17 @@ class DataConsumer(KeptConsumer, AsyncIterator[Data]):
 
     @property
     def label(self) -> str:
-        """What the producer calls the channel."""
+        """The producer's name for the channel."""
         return self._result.label if self._result else ""
 
     @property
     def protocol(self) -> str:
-        """What the producer says of its messages."""
+        """The producer's name for the form of its messages."""
         return self._result.protocol if self._result else ""
 
     @property
     def relayed(self) -> bool:
-        """Whether the producer is on another worker than we are."""
+        """Whether the producer is on another worker than the peer."""
         return self._result is not None and self._result.relayed
 
     async def __anext__(self) -> Data:
@@ -135,9 +133,9 @@ class DataConsumer(KeptConsumer, AsyncIterator[Data]):
             raise StopAsyncIteration from None
 
     async def _open_at(self, endpoint: Endpoint) -> None:
-        await self._until_back()
+        await self._wait_for_producer()
         self._id = new_id("data-consumer")
-        self._side, self._local, self._result = await endpoint.consume_data(self._id, self.producer_id)
+        self._transport, self._local, self._result = await endpoint.consume_data(self._id, self.producer_id)
         opened = asyncio.Event()
         self._local.on("open", opened.set)
         self._local.on("message", self._messages.put)
@@ -148,9 +146,9 @@ class DataConsumer(KeptConsumer, AsyncIterator[Data]):
             except TimeoutError:
                 raise DeadlineExceeded("the data channel did not open", producer=self.producer_id) from None
 
-    async def _drop_here(self) -> None:
-        if self._side is not None:
-            await self._side.stop_data(self._local)
+    async def _close_here(self) -> None:
+        if self._transport is not None:
+            await self._transport.stop_data(self._local)
 
     def _closing(self) -> CloseDataConsumer:
         return CloseDataConsumer(data_consumer=self._id)

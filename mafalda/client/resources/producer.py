@@ -1,40 +1,38 @@
-"""A track of ours that is sent into the room, wherever we are placed."""
+"""Producers: a track of the application is sent into the room, wherever the peer is placed."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from aiortc import MediaStreamTrack
 
-from mafalda.client.session.reconnecting import KeptProducer
+from mafalda.client.resources.reconnecting import ReconnectingProducer
+from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint
-from mafalda.client.webrtc.transport import ProducerWish, Side
+from mafalda.client.webrtc.transport import ClientTransport, ProducerOptions
 from mafalda.contract.messages.intents import CloseProducer, PauseProducer, ResumeProducer
 from mafalda.contract.messages.results import Done
 
-if TYPE_CHECKING:
-    from mafalda.client.session.session import Session
 
-
-class Producer(KeptProducer):
+class Producer(ReconnectingProducer):
     """Made by ``room.produce``. It has the same id at every placement."""
 
     stats_target: Literal["producer"] = "producer"
 
-    def __init__(self, session: Session, track: MediaStreamTrack, wish: ProducerWish, codec: str | None) -> None:
-        super().__init__(session, f"producer-{wish.id}")
+    def __init__(self, session: Session, track: MediaStreamTrack, options: ProducerOptions, codec: str | None) -> None:
+        super().__init__(session, f"producer-{options.id}")
         self._track = track
-        self._wish = wish
+        self._options = options
         self._codec = codec
-        self._paused = wish.paused
-        self._side: Side | None = None
+        self._paused = options.paused
+        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._ordering = asyncio.Lock()
 
     @property
     def id(self) -> str:
-        return self._wish.id
+        return self._options.id
 
     @property
     def kind(self) -> str:
@@ -51,7 +49,7 @@ class Producer(KeptProducer):
         return self._paused
 
     async def pause(self) -> None:
-        """Send nothing until ``resume``; consumers are told."""
+        """Send nothing until ``resume``; consumers are notified."""
         await self._set_paused(True)
 
     async def resume(self) -> None:
@@ -65,19 +63,19 @@ class Producer(KeptProducer):
             if self.is_open:
                 self._local.track.paused = paused
                 intent = PauseProducer(producer=self.id) if paused else ResumeProducer(producer=self.id)
-                await self._session.asker.ask(intent, Done)
+                await self._session.requests.request(intent, Done)
 
     async def _open_at(self, endpoint: Endpoint) -> None:
-        wish = ProducerWish(self.id, self._paused, self._wish.app_data)
-        self._side, self._local = await endpoint.produce(self._track, wish, self._codec)
+        options = ProducerOptions(self.id, self._paused, self._options.app_data)
+        self._transport, self._local = await endpoint.produce(self._track, options, self._codec)
 
-    async def _drop_here(self) -> None:
-        if self._side is not None:
-            await self._side.stop_producer(self._local)
+    async def _close_here(self) -> None:
+        if self._transport is not None:
+            await self._transport.stop_producer(self._local)
 
     def _closing(self) -> CloseProducer:
         return CloseProducer(producer=self.id)
 
     def _ended(self) -> None:
         if self._local is not None:
-            self._local.track.stop()  # the stand-in: nothing more is sent
+            self._local.track.stop()  # the proxy: nothing more is sent

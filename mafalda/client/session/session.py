@@ -1,36 +1,32 @@
-"""One membership of a room: what is heard of it, where we are placed, and the endpoint there.
+"""One membership of a room: what the log says of it, where the peer is placed, and the WebRTC endpoint there.
 
-The log is read in one task; it answers what was asked, keeps the view, and says when our placement
-or something that we opened is gone. Another task makes an endpoint for each placement. What does not
-belong here: the application's API (``room``), what is opened (``kept`` and its children).
+One task reads the log: it matches results to requests, keeps the view of the room, and notices when the placement or a
+resource is gone. Another task makes an endpoint for each place. The states are those of ``SessionPlacement``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 
 from mafalda.aio.events import Interrupted, run_unless_set, wait_first
 from mafalda.aio.tasks import TaskScope
-from mafalda.bus.protocol import Delivery, Follower
+from mafalda.bus.protocol import Bus, Delivery, Follower
 from mafalda.client.config import ClientConfig
 from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
-from mafalda.client.session.requests import Asker
-from mafalda.client.session.view import RoomView
+from mafalda.client.requests import PeerRequests
+from mafalda.client.session.resource import SessionResource
+from mafalda.client.session.view import RoomSnapshotView
 from mafalda.client.webrtc.endpoint import Endpoint
-from mafalda.contract import subjects
 from mafalda.contract.messages import events
-from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.contract.messages.results import JoinResult, Result
+from mafalda.contract.reading import read_message
 from mafalda.errors import Broken, Closed, DeadlineExceeded, MafaldaError, NotJoined
-
-if TYPE_CHECKING:
-    from mafalda.client.session.reconnecting import Kept
+from mafalda.session.placement import SessionPlacement
 
 _log = structlog.get_logger(__name__)
 
@@ -38,24 +34,34 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Session:
-    """See the module. Made by ``Client.join``, which calls ``listen``, joins, calls ``begin``, and at last ``end``."""
+    """Made by ``Client.join``, which calls ``listen``, joins, calls ``begin``, and at last ``end``.
 
-    def __init__(self, asker: Asker, config: ClientConfig) -> None:
-        self.asker = asker
+    Args:
+        bus: Where the peer's requests are published.
+        reply_subject: The client's private inbox.
+        room: The room's id.
+        peer: The peer's id.
+        config: Limits.
+    """
+
+    def __init__(self, bus: Bus, reply_subject: str, room: str, peer: str, config: ClientConfig) -> None:
         self.config = config
-        self.view = RoomView()
-        self.fanout = Fanout(config.max_queued_events)
         self.tasks = TaskScope(self.task_failed)
-        self.kept: set[Kept] = set()
-        self.placement: JoinResult | None = None
-        self.leaving = False
-        self._early: list[tuple[int, Payload]] | None = []  # room events from before the snapshot
-        self._wanted_generation = 1
+        self.requests = PeerRequests(bus, self.tasks, reply_subject, room, peer, config)
+        self.view = RoomSnapshotView()
+        self.fanout = Fanout(config.max_queued_events)
+        self._placement: SessionPlacement[SessionResource, str] = SessionPlacement()
+        self._before_snapshot: list[tuple[int, Payload]] | None = []
         self._endpoint: Endpoint | None = None
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
         self._error: MafaldaError | None = None
-        self._pulse = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    @property
+    def placement(self) -> JoinResult | None:
+        """The last placement; ``None`` before the join is answered."""
+        return self._placement.placement
 
     @property
     def over(self) -> bool:
@@ -64,35 +70,40 @@ class Session:
 
     @property
     def has_endpoint(self) -> bool:
-        """Whether there is somebody to talk to: not while reconnecting."""
+        """Whether the peer has a place with an endpoint: not while reconnecting."""
         return self._ready.is_set() and not self.over
 
-    # --- life ------------------------------------------------------------------------------------------
+    # --- life cycle ------------------------------------------------------------------------------------
 
     def listen(self, follower: Follower) -> None:
-        """Start reading; before the join is asked for, so that nothing is missed."""
+        """Start reading the log; before the join is requested, so that nothing is missed."""
         self.tasks.spawn(self._read(follower), "room-reader")
 
     async def begin(self) -> None:
-        """Take the room's snapshot, and start keeping an endpoint; we have a place."""
-        page = await self.asker.query(QueryRoom(), RoomSnapshot)
+        """Take the room's snapshot, and start keeping an endpoint; the peer has a place."""
+        page = await self.requests.query(QueryRoom(), RoomSnapshot)
         self.view.start(page)
         while page.next is not None:
-            page = await self.asker.query(QueryRoom(after=page.next), RoomSnapshot)
+            page = await self.requests.query(QueryRoom(after=page.next), RoomSnapshot)
             self.view.add(page)
-        early, self._early = self._early or [], None
-        for seq, event in early:
+        before, self._before_snapshot = self._before_snapshot or [], None
+        for seq, event in before:
             self.view.apply(seq, event)
         self.tasks.spawn(self._keep_endpoint(), "endpoint-keeper")
-        self.tasks.spawn(self._show_life(), "sign-of-life")
+        self.tasks.spawn(self._send_heartbeats(), "heartbeat")
+
+    def leave(self) -> None:
+        """The peer requests to leave: that it is reported as gone is no error from now on."""
+        self._placement.leave()
 
     def fail(self, error: MafaldaError | None) -> None:
-        """The membership is over: by ``error``, or because we leave."""
+        """End the membership: by ``error``, or because the application leaves."""
         if not self.over:
             self._error = error
             self._over.set()
-            for thing in list(self.kept):
-                thing.finish(error)
+            self._placement.end()
+            for resource in list(self._placement.held.values()):
+                resource.finish(error)
             self.fanout.end(error)
 
     async def end(self) -> None:
@@ -103,19 +114,27 @@ class Session:
             await self._endpoint.close()
 
     def task_failed(self, name: str, error: Exception) -> None:
-        """A task that the membership depends on has failed: the membership is over."""
+        """A task that the membership depends on has failed: end the membership."""
         if not isinstance(error, MafaldaError):
             _log.error("the client failed", action="client.bug", task=name, exc_info=error)
             error = Broken(f"the client failed: {type(error).__name__}: {error}")
         self.fail(error)
 
-    # --- for what is kept --------------------------------------------------------------------------------
+    # --- for resources ----------------------------------------------------------------------------------
+
+    def hold(self, resource: SessionResource) -> None:
+        """Report changes to a resource until it is released."""
+        self._placement.held[resource] = resource
+
+    def release(self, resource: SessionResource) -> None:
+        """End ``hold``."""
+        self._placement.held.pop(resource, None)
 
     async def endpoint(self) -> Endpoint:
-        """The endpoint of our present placement, as soon as there is one.
+        """The endpoint at the present place, as soon as there is one.
 
         Raises:
-            MafaldaError: The membership is over, for this reason (``Closed``: we left).
+            MafaldaError: The membership is over, for this reason (``Closed``: the application left).
         """
         while True:
             await wait_first(self._ready, self._over)
@@ -126,7 +145,7 @@ class Session:
             await asyncio.sleep(0)  # its keeper is about to notice
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds that room events can change.
+        """Wait until something holds that a message can change.
 
         Raises:
             MafaldaError: The membership is over.
@@ -134,101 +153,101 @@ class Session:
         while not condition():
             if self.over:
                 raise self._error or Closed("the room was left")
-            await wait_first(self._pulse, self._over)
+            await wait_first(self._changed, self._over)
 
     def follows(self, producer: str) -> bool:
-        """Whether something of ours is kept open on this producer, wherever it goes."""
-        return any(producer == getattr(thing, "producer_id", None) for thing in self.kept)
+        """Whether a consumer of this producer is held, which follows it from place to place."""
+        return any(resource.follows(producer) for resource in self._placement.held.values())
 
-    def gave_up(self, thing_id: str, error: MafaldaError) -> None:
-        """Tell the application that something could not be opened again."""
-        self.fanout.emit(GaveUp(thing_id, error))
+    def gave_up(self, resource_id: str, error: MafaldaError) -> None:
+        """Report to the application that a resource could not be opened again."""
+        self.fanout.emit(GaveUp(resource_id, error))
 
-    # --- hearing -----------------------------------------------------------------------------------------
+    # --- reading the log --------------------------------------------------------------------------------
 
     async def _read(self, follower: Follower) -> None:
         async for delivery in follower:
             try:
-                message = decode(delivery.data)
+                self._take(delivery)
             except MafaldaError as error:
                 _log.warning("unreadable", action="client.read", subject=delivery.subject, reason=str(error))
-                continue
-            self._hear(delivery, message)
 
-    def _hear(self, delivery: Delivery, message: Message) -> None:
-        address = subjects.parse(delivery.subject)
+    def _take(self, delivery: Delivery) -> None:
+        address, message = read_message(delivery.subject, delivery.data)
         payload = message.data
-        if address is None:
-            return
         if isinstance(payload, Result):
-            self.asker.hear(message)
+            self.requests.take_stored(message)
             if isinstance(payload, JoinResult) and self.placement is not None:
                 self.placed(payload)
         elif address.peer is not None:
-            self._hear_of_own(payload)
+            self._take_peer_event(payload)
         elif isinstance(payload, events.Event):
-            self._hear_of_room(delivery.seq, payload)
-        pulse, self._pulse = self._pulse, asyncio.Event()
-        pulse.set()
+            self._take_room_event(delivery.seq, payload)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def placed(self, placement: JoinResult) -> None:
-        """We have a place; an older one than known is passed over."""
-        if self.placement is None or placement.generation > self.placement.generation:
-            self.placement = placement
-            self._leave_place(placement.generation, "moved")
+        """The peer has a place; an older one than known is passed over."""
+        if self._placement.place(placement):
+            self._lose_endpoint("moved")
 
-    def _leave_place(self, wanted_generation: int, cause: str) -> None:
-        self._wanted_generation = max(self._wanted_generation, wanted_generation)
-        if self._endpoint is not None and self._endpoint.generation < self._wanted_generation:
+    def _superseded(self, next_generation: int, cause: str) -> None:
+        """The present place is gone; the next one has at least this generation."""
+        if next_generation > self._placement.generation:
+            self._placement.lose(next_generation)
+            self._lose_endpoint(cause)
+
+    def _lose_endpoint(self, cause: str) -> None:
+        if self._endpoint is not None and self._endpoint.generation < self._placement.required_generation:
             self._endpoint.lose(cause)
 
-    def _hear_of_own(self, payload: Payload) -> None:
+    def _take_peer_event(self, payload: Payload) -> None:
         match payload:
             case events.TransportClosed():
                 if self._endpoint is not None and self._endpoint.has_transport(payload.transport):
                     self._endpoint.lose(f"transport closed: {payload.reason}")
             case events.ConsumerClosed():
-                self._lose_kept(payload.consumer)
+                self._lose_resource(payload.consumer)
             case events.DataConsumerClosed():
-                self._lose_kept(payload.data_consumer)
+                self._lose_resource(payload.data_consumer)
 
-    def _lose_kept(self, thing_id: str) -> None:
-        for thing in list(self.kept):
-            if thing.id == thing_id:
-                thing.lose()
+    def _lose_resource(self, resource_id: str) -> None:
+        for resource in list(self._placement.held.values()):
+            if resource.id == resource_id:
+                resource.lose()
 
-    def _hear_of_room(self, seq: int, event: events.Event) -> None:
-        if self._early is not None:
-            self._early.append((seq, event))
+    def _take_room_event(self, seq: int, event: events.Event) -> None:
+        if self._before_snapshot is not None:
+            self._before_snapshot.append((seq, event))
         elif seq > self.view.seq:
-            fates = self.view.apply(seq, event)
+            changes = self.view.apply(seq, event)
             self.fanout.emit(event)
-            for thing in list(self.kept):
-                thing.hear_of_producers(fates)
-        self._hear_of_self(event)
+            for resource in list(self._placement.held.values()):
+                resource.on_producer_changes(changes)
+        if self.placement is not None and getattr(event, "peer", None) == self.requests.peer:
+            self._take_own_room_event(event, self.placement.generation)
 
-    def _hear_of_self(self, event: events.Event) -> None:
-        if self.placement is None or getattr(event, "peer", None) != self.asker.peer:
-            return
+    def _take_own_room_event(self, event: events.Event, generation: int) -> None:
+        """Take an event about the session's own peer."""
         match event:
             case events.PeerMoved():
-                self._leave_place(event.generation, f"moved: {event.cause}")
-            case events.PeerStranded() if event.generation >= self.placement.generation:
-                self._leave_place(event.generation + 1, f"stranded: {event.error.code}")
-            case events.PeerLeft() if event.generation >= self.placement.generation and not self.leaving:
-                self.fail(NotJoined("the room let us go", reason=event.reason))
+                self._superseded(event.generation, f"moved: {event.cause}")
+            case events.PeerStranded() if event.generation >= generation:
+                self._superseded(event.generation + 1, f"stranded: {event.error.code}")
+            case events.PeerLeft() if event.generation >= generation and not self._placement.is_ending:
+                self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
 
-    async def _show_life(self) -> None:
-        """Ask for something now and then, run_unless_set a connected transport shows that we are there."""
+    async def _send_heartbeats(self) -> None:
+        """Query something at intervals, unless a connected transport shows that the peer is alive."""
         while True:
-            await asyncio.sleep(self.config.sign_of_life_s)
+            await asyncio.sleep(self.config.heartbeat_interval_s)
             endpoint = self._endpoint
             if endpoint is None or endpoint.is_connected or not self.has_endpoint:
                 continue
             try:
-                await run_unless_set(endpoint.gone, self.asker.query(QueryRoom(), RoomSnapshot), "sign-of-life-query")
+                await run_unless_set(endpoint.gone, self.requests.query(QueryRoom(), RoomSnapshot), "heartbeat-query")
             except (MafaldaError, Interrupted) as error:
-                _log.info("no answer to a sign of life", action="client.sign-of-life", reason=str(error))
+                _log.info("no answer to a heartbeat", action="client.heartbeat", reason=str(error))
 
     # --- keeping an endpoint --------------------------------------------------------------------------
 
@@ -237,11 +256,13 @@ class Session:
         loop = asyncio.get_running_loop()
         pause_s = 0.0
         while True:
-            placement = await self._wanted_placement(lost_at)
-            endpoint = self._endpoint = Endpoint(placement, self.asker, self.config, self.tasks)
+            placement = await self._target(lost_at)
+            self._placement.reopen()
+            endpoint = self._endpoint = Endpoint(placement, self.requests, self.config, self.tasks)
             await endpoint.load()
             self._ready.set()
             if lost_at is not None and await self._reopened(endpoint):
+                self._placement.reopened()
                 self.fanout.emit(
                     Reconnected(placement.generation, placement.server, placement.worker, loop.time() - lost_at)
                 )
@@ -253,43 +274,49 @@ class Session:
                 lost_at = loop.time()
                 self.fanout.emit(Reconnecting(endpoint.generation, endpoint.cause))
             await endpoint.close()
-            if self._wanted_generation <= endpoint.generation:  # the place is still ours, so mend it there
+            if self._placement.required_generation <= endpoint.generation:  # the place is still the peer's
+                self._placement.lose(endpoint.generation)
                 self.tasks.spawn(endpoint.close_there(), "close-there")
                 await self._pause(pause_s, endpoint.generation)
                 pause_s = min(2 * pause_s + _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
 
-    async def _wanted_placement(self, lost_at: float | None) -> JoinResult:
-        """The placement that we should be at, as soon as it is known."""
+    async def _target(self, lost_at: float | None) -> JoinResult:
+        """The placement where the peer should be, as soon as it is known.
+
+        Args:
+            lost_at: When the last place was lost, in the loop's time; ``None``: the peer has just joined.
+
+        Raises:
+            DeadlineExceeded: There is none in time.
+        """
         limit_s = self.config.reconnect_timeout_s
         at = None if lost_at is None or limit_s is None else lost_at + limit_s
         try:
             async with asyncio.timeout_at(at):
-                await self.until(lambda: self._is_wanted(self.placement))
+                await self.until(lambda: self._placement.target is not None)
         except TimeoutError:
-            raise DeadlineExceeded("no place for us in time", room=self.asker.room, timeout_s=limit_s) from None
+            raise DeadlineExceeded("no place in time", room=self.requests.room, timeout_s=limit_s) from None
         if at is not None and asyncio.get_running_loop().time() > at:
-            raise DeadlineExceeded("could not reconnect in time", room=self.asker.room, timeout_s=limit_s)
-        assert self.placement is not None
-        return self.placement
-
-    def _is_wanted(self, placement: JoinResult | None) -> bool:
-        return placement is not None and placement.generation >= self._wanted_generation
+            raise DeadlineExceeded("could not reconnect in time", room=self.requests.room, timeout_s=limit_s)
+        target = self._placement.target
+        assert target is not None
+        return target
 
     async def _pause(self, pause_s: float, generation: int) -> None:
-        """Wait before another try at the same place; a new place ends it."""
+        """Wait before another try at the same place; a new place ends the wait."""
         try:
             async with asyncio.timeout(pause_s):
-                await self.until(lambda: self._wanted_generation > generation)
+                await self.until(lambda: self._placement.required_generation > generation)
         except TimeoutError:
             return
 
     async def _reopened(self, endpoint: Endpoint) -> bool:
-        """Wait until what we send is open again; false if the endpoint is gone before."""
+        """Wait until what the peer sends is open again; ``False`` if the endpoint is gone before."""
 
         async def all_open() -> None:
-            for thing in list(self.kept):
-                if thing.is_ours:
-                    await thing.wait_open()
+            for resource in list(self._placement.held.values()):
+                if resource.is_sent:
+                    await resource.wait_open()
 
         try:
             await run_unless_set(endpoint.gone, all_open(), "reopened")

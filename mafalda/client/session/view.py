@@ -1,7 +1,6 @@
-"""What a client knows of its room: a snapshot, and the room's events on top. Pure.
+"""What a client knows of its room: the agent's snapshot, and the room events after it. Pure.
 
-It says the same as the contract's fold, from what a client may read: room events only. What does
-not belong here: reading them (``session``), acting on them.
+It agrees with the fold in ``mafalda.projection``, and needs only what a client may read: room events.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, Produc
 AnyProducer = ProducerInfo | DataProducerInfo
 
 #: ``moved``: its owner lost its place or its transport and will open it again under the same id.
-Fate = Literal["opened", "moved", "closed"]
+ProducerChange = Literal["opened", "moved", "closed"]
 
-#: Why a producer closes although its owner, if it is one of ours, opens it again.
-_COMES_BACK: tuple[events.ClosedReason, ...] = ("transport-closed", "peer-moved", "worker-died")
+#: The reasons of a close after which the owner opens the producer again.
+_REOPENED: tuple[events.ClosedReason, ...] = ("transport-closed", "peer-moved", "worker-died")
 
 
-class RoomView:
-    """Peers, producers and data producers by id, including our own."""
+class RoomSnapshotView:
+    """Peers, producers and data producers by id, including the client's own."""
 
     def __init__(self) -> None:
         self.seq = 0
@@ -31,7 +30,7 @@ class RoomView:
         self._generations: dict[str, int] = {}
 
     def start(self, snapshot: RoomSnapshot) -> None:
-        """Begin with what the agent says the room was: its first page."""
+        """Begin with the first page of a snapshot."""
         self.seq = snapshot.seq
         self.peers.clear()
         self.producers.clear()
@@ -39,16 +38,16 @@ class RoomView:
         self.add(snapshot)
 
     def add(self, page: RoomSnapshot) -> None:
-        """One more page of it; events after the first page are still to come on top."""
+        """Add one more page of the snapshot; events after its first page are still to be applied."""
         self.peers |= {peer.peer: peer for peer in page.peers}
         self.producers |= {producer.producer: producer for producer in page.producers}
         self.producers |= {producer.data_producer: producer for producer in page.data_producers}
 
-    def apply(self, seq: int, event: Payload) -> dict[str, Fate]:
-        """Take one room event; events that the snapshot contains already are passed over.
+    def apply(self, seq: int, event: Payload) -> dict[str, ProducerChange]:
+        """Apply one room event; events that the snapshot contains already are passed over.
 
         Returns:
-            The producers, by id, that this event opened, took for a while, or closed for good.
+            The producers, by id, that this event opened, moved, or closed for good.
         """
         if seq <= self.seq:
             return {}
@@ -71,7 +70,7 @@ class RoomView:
                 return self._closed(event.data_producer, event.generation, event.reason)
         return {}
 
-    def _opened(self, event: events.ProducerOpened | events.DataProducerOpened) -> dict[str, Fate]:
+    def _opened(self, event: events.ProducerOpened | events.DataProducerOpened) -> dict[str, ProducerChange]:
         info: AnyProducer
         if isinstance(event, events.DataProducerOpened):
             key = event.data_producer
@@ -101,14 +100,14 @@ class RoomView:
             paused = isinstance(event, events.ProducerPaused)
             self.producers[event.producer] = info.model_copy(update={"paused": paused})
 
-    def _closed(self, key: str, generation: int, reason: events.ClosedReason) -> dict[str, Fate]:
+    def _closed(self, key: str, generation: int, reason: events.ClosedReason) -> dict[str, ProducerChange]:
         if key not in self.producers or self._generations.get(key, generation) > generation:
             return {}
         del self.producers[key]
-        return {key: "moved" if reason in _COMES_BACK else "closed"}
+        return {key: "moved" if reason in _REOPENED else "closed"}
 
-    def _drop_all_of(self, peer: str, fate: Fate) -> dict[str, Fate]:
+    def _drop_all_of(self, peer: str, change: ProducerChange) -> dict[str, ProducerChange]:
         gone = [key for key, info in self.producers.items() if info.peer == peer]
         for key in gone:
             del self.producers[key]
-        return dict.fromkeys(gone, fate)
+        return dict.fromkeys(gone, change)

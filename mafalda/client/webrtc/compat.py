@@ -1,18 +1,19 @@
-"""All that must be known of pymediasoup 1.5 and aiortc 1.16 to live with them, in one place.
+"""Workarounds for pymediasoup 1.5 and aiortc 1.16, and why each is needed.
 
 - ``iceServers=None`` means a public STUN server, an empty list means none.
 - aioice never offers 127.0.0.1. Towards a server on loopback nothing else is of use (``reachable_from_here``).
-- aiortc speaks no ICE over TCP, so a transport need not listen on it.
+- aiortc has no ICE over TCP, so a transport need not listen on it.
 - A transport's ``connect`` is fired and forgotten; the send transport is the DTLS server, the receive transport
-  the client (``side`` makes the intent a task of its own, which later steps wait for).
-- pymediasoup runs no queue of its own: two negotiations at once on one transport break each other (``side`` locks).
+  the client (``transport`` makes the intent a task of its own, which later steps wait for).
+- pymediasoup runs no queue of its own: two negotiations at once on one transport break each other
+  (``transport`` has a lock).
 - ``stopSending`` does nothing: a closed producer's sender goes on (``stop_sender``).
 - ``stopReceiving`` closes the SDP section and the next consumer recycles it, which aiortc cannot do: that consumer
   would never decode anything. So sections are left as they are and only the receiver is stopped (``stop_receiver``).
 - A first video consumer opens a "probator", whose packets aiortc then tries to decode (``prepare``).
-- aiortc sends REMB, but worker 3.27.1 heeds transport-cc alone: it would stay at its first estimate for ever, and log
+- aiortc sends REMB, but worker 3.27.1 uses transport-cc alone: it would stay at its first estimate for ever, and log
   an error for each report. Without REMB it does not estimate, and sends what is asked for (``receivable``).
-- A data producer or consumer that is closed after its transport raises ``KeyError`` in a task of nobody
+- A data producer or consumer that is closed after its transport raises ``KeyError`` in a task that nobody awaits
   (``close_transport`` closes them first).
 - ``producer.pause()`` is synchronous and needs a track with ``enabled``, which aiortc's have not (``tracks``).
 - One encoding only: no simulcast.
@@ -36,7 +37,7 @@ from mafalda.media.transport import IceCandidate
 
 _log = structlog.get_logger(__name__)
 
-#: Local addresses to offer, where ours is the better choice than aioice's.
+#: Local addresses to offer instead of those that aioice finds.
 _addresses: ContextVar[list[str] | None] = ContextVar("mafalda_ice_addresses", default=None)
 _original_host_addresses = aioice.ice.get_host_addresses
 
@@ -81,7 +82,7 @@ def prepare(transport: Any) -> None:
 
 
 def receivable(device: Any) -> RtpCapabilities:
-    """What to say that we can receive."""
+    """The RTP capabilities to consume with."""
     capabilities = RtpCapabilities.model_validate(device.recvRtpCapabilities.model_dump(exclude_none=True))
     codecs = [
         codec.model_copy(
@@ -104,7 +105,7 @@ async def stop_receiver(transport: Any, consumer: Any) -> None:
 async def stop_sender(producer: Any) -> None:
     """Close a pymediasoup producer, and stop what it sends with.
 
-    Its track is stopped, so it must be a stand-in (``OutgoingTrack``).
+    Its track is stopped, so it must be a proxy (``OutgoingTrack``).
     """
     await producer.close()
     if producer.rtpSender is not None:

@@ -1,7 +1,6 @@
-"""Our WebRTC side at one placement: a device for that worker's router, and a transport each way, made when needed.
+"""The WebRTC transport of a peer at one place: a device for that worker's router, and one transport for each direction.
 
-An endpoint is never mended: when the peer moves or a transport fails it is ``gone``, and another takes
-its place. What does not belong here: deciding that (``session``).
+An endpoint is never repaired: when the peer moves or a transport fails, it is ``gone`` and the session makes another.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from pymediasoup.rtp_parameters import RtpCapabilities as PyRtpCapabilities
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.client.config import ClientConfig
-from mafalda.client.session.requests import Asker
+from mafalda.client.requests import PeerRequests
 from mafalda.client.webrtc import compat
-from mafalda.client.webrtc.transport import Direction, ProducerWish, Side
+from mafalda.client.webrtc.transport import ClientTransport, Direction, ProducerOptions
 from mafalda.contract.messages.intents import CloseTransport, Consume, ConsumeData, ResumeConsumer
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done, JoinResult
 from mafalda.errors import MafaldaError, UnsupportedError
@@ -29,22 +28,22 @@ _log = structlog.get_logger(__name__)
 
 
 def new_id(kind: str) -> str:
-    """An id that nobody else has: the kind, and 64 random bits."""
+    """A unique id: the kind, and 64 random bits."""
     return f"{kind}-{secrets.token_hex(8)}"
 
 
 class Endpoint:
-    """This peer at one placement. ``gone`` is set, with a ``cause``, when it is of no more use."""
+    """A peer at one place. ``gone`` is set, with a ``cause``, when the endpoint is of no more use."""
 
-    def __init__(self, placement: JoinResult, asker: Asker, config: ClientConfig, tasks: TaskScope) -> None:
+    def __init__(self, placement: JoinResult, requests: PeerRequests, config: ClientConfig, tasks: TaskScope) -> None:
         self.placement = placement
         self.gone = asyncio.Event()
         self.cause = ""
-        self._asker = asker
+        self._requests = requests
         self._config = config
         self._tasks = tasks
         self._device = Device(handlerFactory=AiortcHandler.createFactory())
-        self._sides: dict[Direction, Side] = {}
+        self._transports: dict[Direction, ClientTransport] = {}
         self._opening = asyncio.Lock()
 
     @property
@@ -52,93 +51,97 @@ class Endpoint:
         return self.placement.generation
 
     def lose(self, cause: str) -> None:
-        """Say that this endpoint is of no more use; the first cause counts."""
+        """Mark this endpoint as gone; the first cause counts."""
         if not self.gone.is_set():
             self.cause = cause
             self.gone.set()
 
     def has_transport(self, transport: str) -> bool:
-        """Whether the transport is one of ours, here."""
-        return any(side.id == transport for side in self._sides.values())
+        """Whether the transport is one of this endpoint's."""
+        return any(known.id == transport for known in self._transports.values())
 
     @property
     def is_connected(self) -> bool:
-        """Whether a transport of ours is connected, which shows the agent that we live."""
-        return any(side.is_connected for side in self._sides.values())
+        """Whether a transport is connected, which shows the agent that the peer is alive."""
+        return any(transport.is_connected for transport in self._transports.values())
 
     async def load(self) -> None:
-        """Negotiate our abilities with the router's."""
+        """Load the device with the router's capabilities."""
         capabilities = self.placement.router_rtp_capabilities.to_json_dict()
         await self._device.load(PyRtpCapabilities(**capabilities))
 
-    async def produce(self, track: MediaStreamTrack, wish: ProducerWish, codec: str | None) -> tuple[Side, Any]:
+    async def produce(
+        self, track: MediaStreamTrack, options: ProducerOptions, codec: str | None
+    ) -> tuple[ClientTransport, Any]:
         """Send a track. ``codec`` is a name such as ``VP8``; ``None`` is the router's first.
 
         Raises:
-            UnsupportedError: The router has no such codec, or we have not.
+            UnsupportedError: The router or aiortc has no such codec.
         """
         chosen = self._codec(track.kind, codec)
-        side = await self._side("send")
-        return side, await side.produce(track, wish, chosen)
+        transport = await self._transport("send")
+        return transport, await transport.produce(track, options, chosen)
 
-    async def produce_data(self, wish: ProducerWish, **channel: Any) -> tuple[Side, Any]:
+    async def produce_data(self, options: ProducerOptions, **channel: Any) -> tuple[ClientTransport, Any]:
         """Open a data channel for sending."""
-        side = await self._side("send")
-        return side, await side.produce_data(wish, **channel)
+        transport = await self._transport("send")
+        return transport, await transport.produce_data(options, **channel)
 
     async def consume(
         self, consumer: str, producer: str, *, paused: bool, layers: ConsumerLayers | None
-    ) -> tuple[Side, Any, ConsumeResult]:
-        """Receive a producer: asked for paused, resumed when we are ready, as mediasoup advises."""
-        side = await self._side("receive")
+    ) -> tuple[ClientTransport, Any, ConsumeResult]:
+        """Receive a producer. As mediasoup advises, its consumer is made paused and resumed when all is ready."""
+        transport = await self._transport("receive")
         intent = Consume(
             consumer=consumer,
-            transport=side.id,
+            transport=transport.id,
             producer=producer,
             rtp_capabilities=compat.receivable(self._device),
             paused=True,
             preferred_layers=layers,
         )
-        result = await self._asker.ask(intent, ConsumeResult)
-        local = await side.consume(result)
+        result = await self._requests.request(intent, ConsumeResult)
+        local = await transport.consume(result)
         if not paused:
-            await self._asker.ask(ResumeConsumer(consumer=consumer), Done)
-        return side, local, result
+            await self._requests.request(ResumeConsumer(consumer=consumer), Done)
+        return transport, local, result
 
-    async def consume_data(self, consumer: str, producer: str) -> tuple[Side, Any, ConsumeDataResult]:
+    async def consume_data(self, consumer: str, producer: str) -> tuple[ClientTransport, Any, ConsumeDataResult]:
         """Receive a data producer."""
-        side = await self._side("receive")
-        intent = ConsumeData(data_consumer=consumer, transport=side.id, data_producer=producer)
-        result = await self._asker.ask(intent, ConsumeDataResult)
-        return side, await side.consume_data(result), result
+        transport = await self._transport("receive")
+        intent = ConsumeData(data_consumer=consumer, transport=transport.id, data_producer=producer)
+        result = await self._requests.request(intent, ConsumeDataResult)
+        return transport, await transport.consume_data(result), result
 
     async def close(self) -> None:
-        """Close what is here; the worker's side is not told."""
+        """Close what is here; the worker's transports stay."""
         self.lose("closed")
-        for side in self._sides.values():
-            await side.close()
+        for transport in self._transports.values():
+            await transport.close()
 
     async def close_there(self) -> None:
-        """Have the worker's transports closed, if anybody answers."""
-        for side in self._sides.values():
+        """Close the worker's transports, if the agent answers."""
+        for transport in self._transports.values():
             try:
                 timeout_s = self._config.leave_timeout_s
-                await self._asker.ask(CloseTransport(transport=side.id), Done, timeout_s=timeout_s)
+                await self._requests.request(CloseTransport(transport=transport.id), Done, timeout_s=timeout_s)
             except MafaldaError as error:
                 _log.info("could not close a transport", action="client.close-transport", reason=str(error))
 
-    async def _side(self, direction: Direction) -> Side:
+    async def _transport(self, direction: Direction) -> ClientTransport:
         async with self._opening:
-            side = self._sides.get(direction)
-            if side is None:
-                side = Side(direction, new_id(direction), self._asker, self._config, self._tasks, self.lose)
-                await side.open(self._device)
-                self._sides[direction] = side
-            return side
+            transport = self._transports.get(direction)
+            if transport is None:
+                transport = ClientTransport(
+                    direction, new_id(direction), self._requests, self._config, self._tasks, self.lose
+                )
+                await transport.open(self._device)
+                self._transports[direction] = transport
+            return transport
 
     def _codec(self, kind: str, name: str | None) -> Any:
         if not self._device.canProduce(kind):
-            raise UnsupportedError(f"the router can take no {kind} of ours")
+            raise UnsupportedError(f"the router takes no {kind} that aiortc can send")
         if name is None:
             return None
         wanted = f"{kind}/{name}".lower()

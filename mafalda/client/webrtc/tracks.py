@@ -1,9 +1,7 @@
-"""Tracks that outlive a placement.
+"""Tracks that stay live when the peer gets another place.
 
-aiortc stops a track for good when the sender or receiver that holds it is stopped, that is at each
-re-placement. So a sender is given a stand-in of the application's track, and the application is
-given a stand-in of the receiver's. What does not belong here: who opens senders and receivers
-(``side``).
+aiortc stops a track for good when the sender or receiver that has it is stopped, which happens at each move. So a
+sender gets a proxy of the application's track, and the application gets a proxy of the receiver's.
 """
 
 from __future__ import annotations

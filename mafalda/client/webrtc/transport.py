@@ -1,8 +1,4 @@
-"""One WebRTC transport of ours, sending or receiving: pymediasoup's, with its server side asked for by intents.
-
-What does not belong here: which placement it is at (``endpoint``), opening things again (``kept``),
-pymediasoup's oddities (``quirks``).
-"""
+"""One WebRTC transport of a client, sending or receiving: pymediasoup's, whose server side is requested by intents."""
 
 from __future__ import annotations
 
@@ -22,11 +18,18 @@ from pymediasoup.sctp_parameters import SctpStreamParameters as PySctpStreamPara
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.client.config import ClientConfig
-from mafalda.client.session.requests import Asker
+from mafalda.client.requests import PeerRequests
 from mafalda.client.webrtc import compat
 from mafalda.client.webrtc.tracks import OutgoingTrack
 from mafalda.contract.messages.intents import ConnectTransport, CreateTransport, Produce, ProduceData
-from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done, ProduceDataResult, ProduceResult
+from mafalda.contract.messages.results import (
+    ConsumeDataResult,
+    ConsumeResult,
+    Done,
+    ProduceDataResult,
+    ProduceResult,
+    TransportResult,
+)
 from mafalda.errors import Broken, MafaldaError
 from mafalda.media.rtp import RtpParameters
 from mafalda.media.transport import (
@@ -43,29 +46,38 @@ _SCTP_STREAMS = NumSctpStreams(os=1024, mis=1024)
 
 
 @dataclass(frozen=True, slots=True)
-class ProducerWish:
-    """What the application wants a producer to be."""
+class ProducerOptions:
+    """How the application wants a producer."""
 
     id: str
     paused: bool = False
     app_data: dict[str, Any] = field(default_factory=dict)
 
 
-class Side:
-    """A transport. ``lose`` is told, once, if it is of no more use."""
+class ClientTransport:
+    """A transport at one place.
+
+    Args:
+        direction: Whether it sends or receives.
+        transport_id: Its id on the server.
+        requests: The peer's.
+        config: Limits.
+        tasks: Owns what runs beside the callers.
+        lose: Called with the cause when the transport is of no more use.
+    """
 
     def __init__(
         self,
         direction: Direction,
         transport_id: str,
-        asker: Asker,
+        requests: PeerRequests,
         config: ClientConfig,
         tasks: TaskScope,
         lose: Callable[[str], None],
     ) -> None:
         self.id = transport_id
         self._direction = direction
-        self._asker = asker
+        self._requests = requests
         self._config = config
         self._tasks = tasks
         self._lose = lose
@@ -73,24 +85,25 @@ class Side:
         self._transport: Any = None
         self._candidates: list[IceCandidate] = []
         self._connected = asyncio.Event()
-        self._dtls_told: asyncio.Task[MafaldaError | None] | None = None
+        self._connecting: asyncio.Task[MafaldaError | None] | None = None
         self._closed = False
 
     @property
     def is_connected(self) -> bool:
-        """Whether ICE and DTLS have come through."""
+        """Whether ICE and DTLS are connected."""
         return self._connected.is_set() and not self._closed
 
     async def open(self, device: Device) -> None:
-        """Have the transport made on the worker, and its counterpart here."""
-        result = await self._asker.ask_transport(
+        """Make the transport on the worker, and its counterpart here."""
+        result = await self._requests.request(
             CreateTransport(
                 transport=self.id,
                 direction=self._direction,
                 enable_tcp=False,
                 enable_sctp=True,
                 num_sctp_streams=_SCTP_STREAMS,
-            )
+            ),
+            TransportResult,
         )
         if result.ice_parameters is None:
             raise Broken("the agent sent no ICE parameters", transport=self.id)
@@ -111,22 +124,22 @@ class Side:
         self._transport.on("producedata", self._on_produce_data)
         self._transport.handler.pc.on("connectionstatechange", self._on_state)
 
-    async def produce(self, track: MediaStreamTrack, wish: ProducerWish, codec: Any) -> Any:
-        """Send a track under the wished id; pymediasoup's producer."""
-        sent = OutgoingTrack(track, paused=wish.paused)
+    async def produce(self, track: MediaStreamTrack, options: ProducerOptions, codec: Any) -> Any:
+        """Send a track as a producer of this id; pymediasoup's producer."""
+        sent = OutgoingTrack(track, paused=options.paused)
         async with self._lock:
             with compat.reachable_from_here(self._candidates):
                 try:
-                    return await self._transport.produce(track=sent, codec=codec, appData={"wish": wish})
+                    return await self._transport.produce(track=sent, codec=codec, appData={"options": options})
                 except BaseException:
                     sent.stop()  # the sender that was made already ends with its track
                     raise
 
-    async def produce_data(self, wish: ProducerWish, **channel: Any) -> Any:
+    async def produce_data(self, options: ProducerOptions, **channel: Any) -> Any:
         """Open a data channel for sending; pymediasoup's data producer."""
         async with self._lock:
             with compat.reachable_from_here(self._candidates):
-                return await self._transport.produceData(**channel, appData={"wish": wish})
+                return await self._transport.produceData(**channel, appData={"options": options})
 
     async def consume(self, result: ConsumeResult) -> Any:
         """Receive what the worker sends; pymediasoup's consumer."""
@@ -138,7 +151,7 @@ class Side:
                     kind=result.media_kind,
                     rtpParameters=PyRtpParameters(**result.rtp_parameters.to_json_dict()),
                 )
-        await self._until_told()
+        await self._wait_connected_there()
         return consumer
 
     async def consume_data(self, result: ConsumeDataResult) -> Any:
@@ -152,82 +165,82 @@ class Side:
                     label=result.label,
                     protocol=result.protocol,
                 )
-        await self._until_told()
+        await self._wait_connected_there()
         return consumer
 
     async def stop_producer(self, producer: Any) -> None:
-        """Stop sending, while the transport lives on."""
+        """Stop sending, while the transport stays open."""
         async with self._lock:
             if not self._closed:
                 await compat.stop_sender(producer)
 
     async def stop_consumer(self, consumer: Any) -> None:
-        """Stop receiving, while the transport lives on."""
+        """Stop receiving, while the transport stays open."""
         async with self._lock:
             if not self._closed:
                 await compat.stop_receiver(self._transport, consumer)
 
     async def stop_data(self, channel: Any) -> None:
-        """Close a data producer or consumer, while the transport lives on."""
+        """Close a data producer or consumer, while the transport stays open."""
         async with self._lock:
             if not self._closed:
                 await channel.close()
 
     async def close(self) -> None:
-        """Close what is here; the worker's side is not told."""
+        """Close pymediasoup's transport; the worker's stays."""
         if not self._closed:
             self._closed = True
             if self._transport is not None:
                 await compat.close_transport(self._transport, self._config.close_timeout_s)
 
-    # --- what pymediasoup asks for ------------------------------------------------------------------
+    # --- pymediasoup's events ------------------------------------------------------------------
 
     def _on_connect(self, dtls: Any) -> None:
         parameters = DtlsParameters.model_validate(dtls.model_dump(exclude_none=True))
-        self._dtls_told = self._tasks.spawn(self._tell_dtls(parameters), f"connect-{self.id}")
+        self._connecting = self._tasks.spawn(self._request_connect(parameters), f"connect-{self.id}")
         self._tasks.spawn(self._watch(), f"ice-{self.id}")
 
-    async def _tell_dtls(self, parameters: DtlsParameters) -> MafaldaError | None:
+    async def _request_connect(self, parameters: DtlsParameters) -> MafaldaError | None:
         try:
-            await self._asker.ask(ConnectTransport(transport=self.id, dtls_parameters=parameters), Done)
+            await self._requests.request(ConnectTransport(transport=self.id, dtls_parameters=parameters), Done)
         except MafaldaError as error:
             self._lose(f"{self._direction} transport refused: {error}")
             return error
         return None
 
-    async def _until_told(self) -> None:
-        """Wait for the answer to ``connect``: what is asked for afterwards would fail for the same reason."""
-        if self._dtls_told is not None and (error := await asyncio.shield(self._dtls_told)):
+    async def _wait_connected_there(self) -> None:
+        """Wait for the answer to ``connect``: what is requested after it would fail for the same reason."""
+        if self._connecting is not None and (error := await asyncio.shield(self._connecting)):
             raise error
 
     async def _on_produce(self, kind: Literal["audio", "video"], rtp: Any, app_data: dict[str, Any]) -> str:
-        await self._until_told()
-        wish: ProducerWish = app_data["wish"]
+        await self._wait_connected_there()
+        options: ProducerOptions = app_data["options"]
         intent = Produce(
-            producer=wish.id,
+            producer=options.id,
             transport=self.id,
             media_kind=kind,
             rtp_parameters=RtpParameters.model_validate(rtp.model_dump(exclude_none=True)),
-            paused=wish.paused,
-            app_data=wish.app_data,
+            paused=options.paused,
+            app_data=options.app_data,
         )
-        return (await self._asker.ask(intent, ProduceResult)).producer
+        return (await self._requests.request(intent, ProduceResult)).producer
 
     async def _on_produce_data(
         self, *, sctpStreamParameters: Any, label: str, protocol: str, appData: dict[str, Any]
     ) -> str:
-        await self._until_told()
-        wish: ProducerWish = appData["wish"]
+        await self._wait_connected_there()
+        options: ProducerOptions = appData["options"]
         stream = sctpStreamParameters.model_dump(exclude_none=True)
         intent = ProduceData(
-            data_producer=wish.id,
+            data_producer=options.id,
             transport=self.id,
             sctp_stream_parameters=SctpStreamParameters.model_validate(stream),
             label=label,
             protocol=protocol,
-            app_data=wish.app_data,
+            app_data=options.app_data,
         )
-        return (await self._asker.ask(intent, ProduceDataResult)).data_producer
+        return (await self._requests.request(intent, ProduceDataResult)).data_producer
 
     def _on_state(self) -> None:
         state = self._transport.handler.pc.connectionState

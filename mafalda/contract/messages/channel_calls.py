@@ -1,9 +1,7 @@
-"""What an application that speaks the worker's own channel asks, is answered and is told (``docs/dropin.md``).
+"""Requests, answers and notifications of an application that speaks the worker's own channel (``docs/dropin.md``).
 
 The bodies are mediasoup's, as the worker's schema has them: a table is an object, bytes are ``{"$bytes": base64}``, a
-union is ``{"$union": [member, object]}``. Whoever gives one to a worker checks it against that schema first.
-
-What does not belong here: the messages that carry them (``intents``, ``results``, ``queries``, ``notices``).
+union is ``{"$union": [member, object]}``. Before a body is sent to a worker it must be checked against that schema.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Commands: what an allocator orders one server to do, and why it chose so.
+"""Commands of an allocator to one server, with the reasons for its choice.
 
-``mafalda.command.{room}.{server}.{action}``; all commands of a room are one aggregate. What does
-not belong here: how the choice is made (``mafalda.allocator``).
+They are appended on ``mafalda.command.{room}.{server}.{action}``; all commands of a room are one aggregate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""The envelope: a CloudEvents 1.0 JSON event (structured mode), so that any language can speak.
+"""The envelope of every message: a CloudEvents 1.0 JSON event in structured mode.
 
-What does not belong here: NATS headers and delivery (``mafalda.bus``).
 Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
 

@@ -1,4 +1,4 @@
-"""An error as a message carries it, and back to the exception that it was."""
+"""Errors as messages carry them: from an exception and back."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Events: facts, past tense, in three audiences.
+"""Events: facts, named in the past tense, for three audiences.
 
-Room events are for everyone in the room (``mafalda.room.{room}.event.*``), peer events for one
-peer (``…peer.{peer}.event.*``), server events for the fleet (``mafalda.server.{server}.event.*``).
-What a peer's own intents did to its own objects is in their results, not here.
+Room events are for everyone in the room (``mafalda.room.{room}.event.*``), peer events for one peer
+(``…peer.{peer}.event.*``), server events for the fleet (``mafalda.server.{server}.event.*``). What a peer's own intents
+did to its own objects is in their results instead.
 """
 
 from __future__ import annotations

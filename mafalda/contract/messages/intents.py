@@ -1,7 +1,6 @@
-"""Intents: what a peer wants. Published by clients on ``mafalda.room.{room}.peer.{peer}.intent.{action}``.
+"""Intents: what clients request for a peer, on ``mafalda.room.{room}.peer.{peer}.intent.{action}``.
 
-Ids of transports, producers and consumers are chosen by whoever asks, so that asking twice is
-asking once. What does not belong here: answers (``results``) and reads (``queries``).
+The client chooses the ids of transports, producers and consumers, so that a repeated intent changes nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Load reports: what each agent says of its workers every second, from the kernel's own figures."""
+"""Load reports: figures of the kernel about a server and its workers, which its agent publishes every second."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Notices: what is told outside the log, in order, and never answered.
+"""Notices: messages outside the log, in order, without a reply.
 
-An application that speaks the worker's channel sends media through it and hears of its objects (``docs/dropin.md``).
-Application to agent on ``…peer.{peer}.notice.channel``, agent to the application's inbox, agent to agent on
-``…server.{server}.notice.relay``.
+An application that speaks the worker's channel sends media through it and is notified about its objects
+(``docs/dropin.md``). They go from an application to its agent on ``…peer.{peer}.notice.channel``, from an agent to the
+application's inbox, and from agent to agent on ``…server.{server}.notice.relay``.
 """
 
 from __future__ import annotations

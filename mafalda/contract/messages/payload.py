@@ -1,7 +1,4 @@
-"""The base of a message's data, and how its type is named on the wire.
-
-What does not belong here: particular messages (``intents``, ``commands``, ``events`` …).
-"""
+"""The base class of a message's data, and how its type is named on the wire."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Queries and requests: questions that change no room and are never stored.
+"""Queries of peers and requests of agents and operators: they change no room and are never stored.
 
-A peer asks its agent on ``…peer.{peer}.query.{action}``; agents (about relays) and operators ask
-an agent on ``mafalda.server.{server}.request.{action}``. Answers go to the asker's inbox, as the
-answer payload or as ``Rejected``. Secrets may travel here.
+A peer publishes queries to its agent on ``…peer.{peer}.query.{action}``; agents (for relays) and operators publish
+requests to an agent on ``mafalda.server.{server}.request.{action}``. The reply goes to the requester's inbox: the
+answer payload or ``Rejected``. These messages may hold secrets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All payloads, by their CloudEvents type. A message that is not here does not exist."""
+"""All payload classes by their CloudEvents type. A message of another type cannot be decoded."""
 
 from __future__ import annotations
 

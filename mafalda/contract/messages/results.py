@@ -1,8 +1,8 @@
-"""Results: what came of an intent, for its peer alone, on ``…result.{action}``.
+"""Results of intents, for the intent's peer alone, on ``…peer.{peer}.result.{action}``.
 
-An intent is answered by its own result or by ``Rejected``, on the same subject; the result's
-``causationid`` is the intent's id. Stored results hold no secret: the ICE password goes to the
-inbox that the intent named (``secrets_removed`` tells what was taken out).
+An intent is answered by its own result or by ``Rejected``, on the same subject; the result's ``causationid`` is the id
+of the intent. Stored results hold no secret: the ICE password goes to the inbox that the intent named
+(``secrets_removed`` lists what was left out).
 """
 
 from __future__ import annotations

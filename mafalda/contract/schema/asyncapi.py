@@ -1,7 +1,6 @@
-"""The AsyncAPI 3.0 document: every channel, who sends and receives on it, and every message.
+"""Build the AsyncAPI 3.0 document: every channel with its senders and receivers, and every message.
 
-Pure, like ``schemas``. Messages refer to the schema files beside the document. What does not belong here: writing it
-as YAML (``tools/generate_schemas.py``).
+Messages refer to the schema files beside the document. ``tools/generate_schemas.py`` writes it. Pure.
 """
 
 from __future__ import annotations

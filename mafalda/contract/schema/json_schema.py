@@ -1,7 +1,6 @@
-"""The published form of the words: a JSON Schema (draft 2020-12) for each message's data and for the envelope.
+"""Build the JSON Schemas (draft 2020-12) of the data of each message and of the envelope.
 
-Pure functions over the registry; ``tools/generate_schemas.py`` writes what they return. What does not belong here:
-the AsyncAPI document (``asyncapi``), which builds on these.
+``tools/generate_schemas.py`` writes them. Pure.
 """
 
 from __future__ import annotations

@@ -1,201 +1,200 @@
-"""Homes: each transport, observer and WebRtcServer of the application is a peer of the fleet with a place of its own.
+"""The session of one peer: each transport, observer and WebRtcServer of the application is a peer with its own place.
 
-A home does what is asked of it in the order in which the application asked. Until its object is there (an observer's
-always) it comes back when its worker dies: what was asked of it and still holds is asked again in its next place. What
-does not belong here: what a request means (``virtual_worker``).
+A session does what is requested of it in the order of the requests. An observer is opened again when its worker dies,
+and so is a transport as long as the library has no answer to its making: what it holds and what was interrupted is
+requested again at its next place. The states are those of ``SessionPlacement``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
+from mafalda.aio.events import Interrupted, run_unless_set
 from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.messages.intents import CreateTransport, Intent, Leave
 from mafalda.contract.messages.notices import first_batch
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import JoinResult
-from mafalda.dropin.fleet.fleet import Answer, Fleet, OnAnswer, make_call
-from mafalda.dropin.virtual.errors import failed, refusal_of
+from mafalda.dropin.fleet.answers import Answer, OnAnswer, answer_of, body_of, failed, refusal_of
+from mafalda.dropin.fleet.channel_answers import make_call
+from mafalda.dropin.fleet.client import INTENT_TIMEOUT_S, FleetClient
 from mafalda.errors import AlreadyExists, MafaldaError, WorkerDied
+from mafalda.session.placement import SessionPlacement
 
 _GONE = "the worker that had this is gone"
-#: For how long what is asked of something that has lost its place waits until it has another one, in seconds.
-COME_BACK_WITHIN_S = 8.0
-log = structlog.get_logger("mafalda.dropin")
+#: How long a request to a session without a place waits for its next place, in seconds.
+REOPEN_TIMEOUT_S = 8.0
+_log = structlog.get_logger("mafalda.dropin")
 Job = Callable[[], Awaitable[None]]
 
 
-class _Unanswered(NamedTuple):
-    """What was asked, if it is to be asked again elsewhere, and who is told of its answer."""
-
-    intent: Intent | None
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    intent: Intent
     on_answer: OnAnswer
-    generation: int  # of the place where it was asked
 
 
-class Home:
+class PeerSession:
     """One peer.
 
     Args:
-        fleet: Where it lives.
+        fleet: Where it joins.
         room: The router's id.
         peer: The id of the transport, observer or WebRtcServer.
-        what: Which of them, for people who look at the fleet.
+        kind: Which of them, for people who look at the fleet.
     """
 
-    def __init__(self, fleet: Fleet, room: str, peer: str, what: str) -> None:
+    def __init__(self, fleet: FleetClient, room: str, peer: str, kind: str) -> None:
         self._fleet = fleet
-        self.room, self.peer, self.what = room, peer, what
-        self.comes_back = True  # made again elsewhere when its worker dies; of transports only until they are there
-        self.holds: dict[str, Intent] = {}  # what was granted and is to be asked again elsewhere, in order
-        self.place: Place | None = None
-        self.generation = 0
-        self.listener: str | None = None  # the WebRtcServer that it uses
+        self.room, self.peer, self.kind = room, peer, kind
+        #: Whether it is opened again when its worker dies.
+        self.is_reopened = True
+        #: The id of the WebRtcServer that it uses.
+        self.webrtc_server: str | None = None
+        self._placement: SessionPlacement[Intent, _Request] = SessionPlacement()
         self._lost = asyncio.Event()
-        self.has_left = False
-        self._is_closed = False
-        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
-        self._unanswered: dict[OnAnswer, _Unanswered] = {}
-        self._interrupted: list[_Unanswered] = []
         self._back = asyncio.Event()
-        self._returning: asyncio.Task[None] | None = None
         self._answered = asyncio.Event()
         self._answered.set()
-        self._batch: list[ChannelNotice] | None = None  # told together, if nothing else is asked in between
-        self._task = asyncio.create_task(self._run(), name=f"home {peer}")
+        self._reopening: asyncio.Task[None] | None = None
+        self._is_closed = False
+        self._batch: list[ChannelNotice] | None = None  # published together if nothing else is requested in between
+
+    def __str__(self) -> str:
+        return self.peer
+
+    @property
+    def place(self) -> Place | None:
+        """Its worker, as of the last placement."""
+        found = self._placement.placement
+        return Place(server=found.server, worker=found.worker) if found else None
+
+    @property
+    def generation(self) -> int:
+        """Of its placement; it grows with each."""
+        return self._placement.generation
 
     @property
     def is_lost(self) -> bool:
-        """Whether its place is gone."""
-        return self._lost.is_set()
+        """Whether requests cannot be sent now, because its place is gone."""
+        return self._placement.is_lost
 
-    # --- asking ---------------------------------------------------------------------------------------
+    @property
+    def is_ending(self) -> bool:
+        """Whether it leaves or has left."""
+        return self._placement.is_ending
 
-    def join(self, then: Callable[[Answer], None]) -> None:
-        """Become a peer, before anything else; ``then`` is told whether that worked."""
+    @property
+    def held(self) -> dict[Any, Intent]:
+        """What was granted and is requested again at each place, by a key of the owner's."""
+        return self._placement.held
+
+    # --- requests -------------------------------------------------------------------------------------
+
+    def join(self, on_answer: OnAnswer) -> None:
+        """Join the room, before any other request."""
 
         async def join() -> None:
             try:
-                joined = await self._fleet.join(self.room, self.peer, self.what)
+                self._placement.place(await self._fleet.join(self.room, self.peer, self.kind))
             except MafaldaError as error:
+                self._placement.end()
                 self._lost.set()
-                self.comes_back = False
-                then(Answer({}, refusal_of(error)))
+                on_answer(Answer({}, refusal_of(error)))
                 return
-            self._settle(joined)
-            then(Answer({}))
+            on_answer(Answer({}))
 
-        self._post(join)
+        self.submit_job(join)
 
-    def _settle(self, joined: JoinResult) -> None:
-        self.place, self.generation = Place(server=joined.server, worker=joined.worker), joined.generation
+    def submit_job(self, job: Job) -> None:
+        """Run something after everything that was requested before."""
+        self._batch = None
+        self._fleet.jobs.submit(self, job)
 
-    def first(self, job: Job) -> None:
-        """Do something before the peer joins."""
-        self._post(job)
-
-    def last(self, done: asyncio.Future[None]) -> None:
-        """Tell when everything before is in the log."""
-
-        async def tell() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        self._post(tell)
-
-    def want(self, intent: Intent, on_answer: OnAnswer) -> None:
+    def request(self, intent: Intent, on_answer: OnAnswer) -> None:
         """Publish an intent after those before it; answers may come in any order."""
 
-        async def want() -> None:
-            if self.is_lost and not await self._has_come_back():
+        async def request() -> None:
+            if self.is_lost and not await self._is_back():
                 on_answer(Answer({}, failed(_GONE)))
                 return
-            await self._intend(intent, self._await_one(on_answer, intent if self.comes_back else None))
+            await self._send(_Request(intent, on_answer), is_repeated=self.is_reopened)
 
-        self._post(want)
+        self.submit_job(request)
 
-    async def _intend(self, intent: Intent, answered: OnAnswer) -> None:
-        try:
-            await self._fleet.intend(self.room, self.peer, intent, answered)
-        except MafaldaError as error:
-            answered(Answer({}, refusal_of(error)))
+    def query(self, call: ChannelCall, on_answer: OnAnswer) -> None:
+        """Send a request beside the log when everything before it is answered."""
 
-    def ask(self, call: ChannelCall, on_answer: OnAnswer) -> None:
-        """Ask something when everything before it is answered."""
-
-        async def ask() -> None:
+        async def query() -> None:
             await self._answered.wait()
             try:
-                on_answer(Answer(await self.read(call)))
+                on_answer(Answer(await self.query_now(call)))
             except MafaldaError as error:
                 on_answer(Answer({}, refusal_of(error)))
 
-        self._post(ask)
+        self.submit_job(query)
 
-    async def read(self, call: ChannelCall) -> dict[str, Any]:
-        """What its place answers to a question; not in line with what was asked before.
+    async def query_now(self, call: ChannelCall) -> dict[str, Any]:
+        """Send a request beside the log, whatever was requested before; the body of its answer.
 
         Raises:
             WorkerDied: The place is gone, or goes meanwhile.
-            MafaldaError: Why not.
+            MafaldaError: The agent or the worker refuses it.
         """
-        asking = asyncio.ensure_future(self._fleet.ask(self.room, self.peer, call))
-        lost = asyncio.ensure_future(self._lost.wait())
         try:
-            await asyncio.wait((asking, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                raise WorkerDied(_GONE)
-            return asking.result()
-        finally:
-            asking.cancel()
-            lost.cancel()
+            found = await run_unless_set(self._lost, self._fleet.query(self.room, self.peer, call), f"query {self}")
+        except Interrupted:
+            raise WorkerDied(_GONE) from None
+        return body_of(found)
 
-    def tell(self, notice: ChannelNotice) -> None:
-        """Tell one of its objects something, after everything before it is done."""
+    def notify(self, notice: ChannelNotice) -> None:
+        """Send a notification to one of its objects, when everything before it is answered."""
         if self._batch is not None:
             self._batch.append(notice)
             return
-        self._batch = batch = [notice]
+        batch = [notice]
 
-        async def tell() -> None:
+        async def notify() -> None:
             await self._answered.wait()
             if self._batch is batch:
                 self._batch = None
             while batch and not self.is_lost:
-                told = first_batch(batch)
-                del batch[: len(told)]
+                first = first_batch(batch)
+                del batch[: len(first)]
                 try:
-                    await self._fleet.tell(self.room, self.peer, told)
+                    await self._fleet.publish_notices(self.room, self.peer, first)
                 except MafaldaError as error:
-                    log.warning("not told", action="notice_lost", reason=str(error))
+                    _log.warning("notices lost", action="notices_lost", peer_id=self.peer, reason=str(error))
 
-        self._jobs.put_nowait(tell)
+        self.submit_job(notify)
+        self._batch = batch
 
     def leave(self, on_answer: OnAnswer, on_left: Callable[[], None] = lambda: None) -> None:
-        """Stop being a peer, after everything before it.
+        """Leave the room, after everything before it.
 
         Args:
-            on_answer: Told as soon as nothing of it is on a worker any more.
-            on_left: Called when the fleet has forgotten it too: one whose worker dies in this moment is given another
-                place, and has to leave that as well.
+            on_answer: Called as soon as nothing of it is on a worker any more.
+            on_left: Called when the fleet has removed the peer. That is later than ``on_answer`` if its worker dies in
+                this moment: the fleet gives it another place, and it has to leave that too.
         """
 
         async def leave() -> None:
-            if self.has_left or self.place is None:
+            if self.is_ending or self._placement.placement is None:
                 on_answer(Answer({}))
                 on_left()
                 return
-            self.has_left = True
-            await self._intend(Leave(), self._await_one(_Leaving(on_answer, on_left), Leave()))
+            self._placement.leave()
+            await self._send(_Request(Leave(), _LeaveAnswer(on_answer, on_left)), is_repeated=True)
 
-        self._post(leave)
+        self.submit_job(leave)
 
-    async def settled(self) -> None:
-        """Return when everything that was asked before is answered."""
+    async def wait_answered(self) -> None:
+        """Return when everything that was requested before is answered."""
         if self._is_closed:
             return
         reached = asyncio.Event()
@@ -203,148 +202,133 @@ class Home:
         async def reach() -> None:
             reached.set()
 
-        self._post(reach)
+        self.submit_job(reach)
         await reached.wait()
         await self._answered.wait()
 
     def close(self) -> None:
-        """Do what was asked before, and nothing more."""
+        """Take no further place. What was requested before is still sent."""
         self._is_closed = True
-        if self._returning is not None:
-            self._returning.cancel()
-        self._jobs.put_nowait(_nothing)
+        if self._reopening is not None:
+            self._reopening.cancel()
 
-    def _post(self, job: Job) -> None:
-        self._batch = None
-        self._jobs.put_nowait(job)
+    # --- in flight ------------------------------------------------------------------------------------
 
-    # --- inside ---------------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        while not (self._is_closed and self._jobs.empty()):
-            job = await self._jobs.get()
-            try:
-                await job()
-            except Exception:
-                log.exception("internal error", action="internal_error", peer_id=self.peer)
-
-    def _await_one(self, on_answer: OnAnswer, intent: Intent | None = None) -> OnAnswer:
-        """Count an answer that is to come; what is to be called with it, once."""
-
-        def answered(answer: Answer) -> None:
-            unanswered = self._unanswered.pop(answered, None)
-            if unanswered is None:
-                return
-            if not self._unanswered:
-                self._answered.set()
-            if intent is not None and answer.refusal is not None and answer.refusal.code == WorkerDied.code:
-                self._interrupt(unanswered)  # we are about to hear that our place is gone, or have heard already
-                if self.generation > unanswered.generation:
-                    self._return()
-            else:
-                on_answer(answer)
-
-        self._unanswered[answered] = _Unanswered(intent, on_answer, self.generation)
+    async def _send(self, request: _Request, *, is_repeated: bool) -> None:
+        self._placement.send(request, is_repeated=is_repeated)
         self._answered.clear()
-        return answered
+        try:
+            await self._fleet.submit(self.room, self.peer, request.intent, lambda answer: self._take(request, answer))
+        except MafaldaError as error:
+            self._take(request, answer_of(error))
+
+    def _take(self, request: _Request, answer: Answer) -> None:
+        sent = self._placement.answer(request)
+        if sent is None:
+            return
+        if not self._placement.has_requests:
+            self._answered.set()
+        if sent.is_repeated and answer.refusal is not None and answer.refusal.code == WorkerDied.code:
+            is_placed_again = self._placement.interrupt(request, sent)  # else the report of the lost place is to come
+            self._note_interruption(request)
+            if is_placed_again:
+                self._start_reopening()
+        else:
+            request.on_answer(answer)
+
+    def _note_interruption(self, request: _Request) -> None:
+        """Limit how long a request waits for the next place; a leave waits for as long as it takes."""
+        if isinstance(request.on_answer, _LeaveAnswer):
+            request.on_answer.report(Answer({}))
+        else:
+            asyncio.get_running_loop().call_later(INTENT_TIMEOUT_S, self._withdraw, request)
+
+    def _withdraw(self, request: _Request) -> None:
+        if self._placement.withdraw(request):
+            request.on_answer(Answer({}, failed(_GONE)))
 
     # --- another place --------------------------------------------------------------------------------
 
     def lose(self) -> None:
-        """Its place is gone; whoever waits for an answer hears so, or waits until it has come back."""
+        """Its place is gone: what is in flight is refused, or requested again at the next place."""
+        interrupted = self._placement.lose(self._placement.generation + 1)
         self._lost.set()
         self._back.clear()
-        if self._returning is not None:
-            self._returning.cancel()
-        for answered, unanswered in list(self._unanswered.items()):
-            if unanswered.intent is not None:
-                del self._unanswered[answered]
-                self._interrupt(unanswered)
-            else:
-                answered(Answer({}, failed(_GONE)))
-        if not self._unanswered:
-            self._answered.set()
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self._answered.set()
+        for request in interrupted.repeated:
+            self._note_interruption(request)
+        for request in interrupted.failed:
+            request.on_answer(Answer({}, failed(_GONE)))
 
-    def _interrupt(self, unanswered: _Unanswered) -> None:
-        self._interrupted.append(unanswered)
-        if isinstance(unanswered.on_answer, _Leaving):
-            unanswered.on_answer.tell()
+    def move(self, placement: JoinResult) -> None:
+        """It has another place: request there what it holds, if it is opened again, and what was interrupted."""
+        self._placement.place(placement)
+        self._start_reopening()
 
-    def come_back(self, joined: JoinResult) -> None:
-        """It has another place: ask there for all that it had, if it stays, and for what was interrupted."""
-        self._settle(joined)
-        self._return()
+    def _start_reopening(self) -> None:
+        running = self._reopening
+        if running is None or running.done() or running.cancelling():
+            self._reopening = self._fleet.tasks.spawn(self._reopen(), f"dropin reopens {self}")
 
-    def _return(self) -> None:
-        returning = self._returning
-        if returning is None or returning.done() or returning.cancelling():
-            self._returning = asyncio.create_task(self._come_back(), name=f"home {self.peer} comes back")
-
-    async def _come_back(self) -> None:
-        stays = self.comes_back and not self.has_left
-        for intent in list(self.holds.values()) if stays else []:
-            await self._intend(intent, self._await_one(self._note_refusal))
-        while self._interrupted:
-            wish, on_answer, _ = self._interrupted.pop(0)
-            assert wish is not None
-            if not isinstance(on_answer, _Leaving):
-                on_answer = self._asked_again(wish, on_answer)
-            await self._intend(wish, self._await_one(on_answer, wish))
-        if stays:
+    async def _reopen(self) -> None:
+        is_kept = self.is_reopened and not self.is_ending
+        for intent in list(self.held.values()) if is_kept else []:
+            await self._send(_Request(intent, self._note_refusal), is_repeated=False)
+        while (request := self._placement.next_interrupted()) is not None:
+            on_answer = request.on_answer
+            if not isinstance(on_answer, _LeaveAnswer):
+                on_answer = self._answered_again(request)
+            await self._send(_Request(request.intent, on_answer), is_repeated=True)
+        if is_kept and self._placement.reopened():
             self._lost.clear()
             self._back.set()
-            log.info("made again elsewhere", action="home_came_back", room_id=self.room, peer_id=self.peer)
+            _log.info("opened again elsewhere", action="session_reopened", room_id=self.room, peer_id=self.peer)
 
-    def _asked_again(self, intent: Intent, on_answer: OnAnswer) -> OnAnswer:
-        """Takes the second answer; the first time it may have reached the new place, before we knew of that."""
+    def _answered_again(self, request: _Request) -> OnAnswer:
+        """Takes the answer to a repeated request: the first one may have reached the new place before it was known."""
 
-        def answered(answer: Answer) -> None:
+        def take(answer: Answer) -> None:
             if answer.refusal is None or answer.refusal.code != AlreadyExists.code:
-                on_answer(answer)
-            elif isinstance(intent, CreateTransport):  # whose making is answered with its dump
-                self.ask(make_call("TRANSPORT_DUMP", intent.transport, None), on_answer)
+                request.on_answer(answer)
+            elif isinstance(request.intent, CreateTransport):  # its answer is the transport's dump
+                self.query(make_call("TRANSPORT_DUMP", request.intent.transport, None), request.on_answer)
             else:
-                on_answer(Answer({}))
+                request.on_answer(Answer({}))
 
-        return answered
+        return take
 
     def _note_refusal(self, answer: Answer) -> None:
-        """Something that it had is not there again, such as a producer that died with the same worker."""
+        """Log that something held is not there again, such as a producer that died with the same worker."""
         if answer.refusal is not None:
-            log.info("not made again", action="hold_refused", peer_id=self.peer, reason=answer.refusal.reason)
+            _log.info("not requested again", action="held_refused", peer_id=self.peer, reason=answer.refusal.reason)
 
-    async def _has_come_back(self) -> bool:
-        if not self.comes_back:
+    async def _is_back(self) -> bool:
+        """Wait until it is opened again; whether it was in time."""
+        if not self.is_reopened or self.is_ending:
             return False
         try:
-            async with asyncio.timeout(COME_BACK_WITHIN_S):
+            async with asyncio.timeout(REOPEN_TIMEOUT_S):
                 await self._back.wait()
         except TimeoutError:
             return False
         return True
 
 
-class _Leaving:
-    """Takes the answer to a leave, and tells of it as soon as that may be."""
+class _LeaveAnswer:
+    """Takes the answer to a leave, and reports it at the first moment in which nothing is on a worker any more."""
 
     def __init__(self, on_answer: OnAnswer, on_left: Callable[[], None]) -> None:
         self._on_answer: OnAnswer | None = on_answer
         self._on_left = on_left
 
-    def tell(self, answer: Answer | None = None) -> None:
-        """Nothing of it is on a worker any more."""
+    def report(self, answer: Answer) -> None:
+        """Call ``on_answer``, once."""
         if self._on_answer is not None:
             on_answer, self._on_answer = self._on_answer, None
-            on_answer(answer or Answer({}))
+            on_answer(answer)
 
     def __call__(self, answer: Answer) -> None:
-        self.tell(answer)
+        self.report(answer)
         self._on_left()
-
-
-async def _nothing() -> None:
-    """Wakes the queue."""
-
-
-def ignore(_: Any) -> None:
-    """An answer that nobody waits for."""

@@ -1,6 +1,6 @@
-"""The two pipes to the library: frames in, frames out, without a thread.
+"""The two pipes to the library: length-prefixed payloads in and out, read and written by the event loop.
 
-What does not belong here: what is in a frame (``mafalda.mediasoup.channel.worker_side``).
+Payloads are decoded and encoded in ``mafalda.dropin.virtual.library_channel``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CHUNK_BYTES = 256 * 1024
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
 
 
-class Wire:
+class Pipes:
     """Reads from one file descriptor and writes to the other.
 
     Args:

@@ -1,7 +1,6 @@
 """The command line and environment that a mediasoup library starts its worker with, read as the worker reads them.
 
-Loaded before anything else, so that wrong settings are answered at once. What does not belong here: where the fleet is
-(``fleet``).
+Loaded before anything else, so that wrong settings end the process at once.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ _DEFAULT_PORTS = (10000, 59999)
 
 
 class WrongSettings(Exception):
-    """The worker would exit with 42."""
+    """Settings with which the real worker exits with 42."""
 
 
 @dataclass(slots=True)
 class Settings:
-    """What a worker is told at its start. Ports are None where the library did not name any."""
+    """What a worker is started with. Ports are ``None`` where the library named none."""
 
     log_level: str = "error"
     log_tags: tuple[str, ...] = ()
@@ -39,7 +38,7 @@ class Settings:
 
     @property
     def port_range(self) -> dict[str, int] | None:
-        """The ports that the application wants for what names no port; None: whatever the servers have."""
+        """The range for listen infos that name no port; ``None``: that of the servers."""
         if self.rtc_min_port is None and self.rtc_max_port is None:
             return None
         low, high = _DEFAULT_PORTS

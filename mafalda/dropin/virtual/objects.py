@@ -1,18 +1,13 @@
-"""What the application has made, as far as it knows: one name space, as a worker's.
-
-What does not belong here: where anything is (``homes``).
-"""
+"""The objects that the application has made, by id: one name space, as in a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from mafalda.dropin.virtual.errors import Refusal, failed, not_found
-
-if TYPE_CHECKING:
-    from mafalda.dropin.fleet.peer_session import Home
+from mafalda.dropin.fleet.answers import Refusal, failed, not_found
+from mafalda.dropin.fleet.peer_session import PeerSession
 
 Kind = Literal[
     "router", "webrtcserver", "transport", "observer", "producer", "consumer", "dataproducer", "dataconsumer"
@@ -23,16 +18,16 @@ NOTIFIABLE = frozenset({"transport", "producer", "dataproducer"})
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One object. ``held`` are notifications that came before the answer to its making."""
+    """One object. ``held`` are notifications that came before the library knew of it."""
 
     id: str
     kind: Kind
-    home: Home | None = None
+    session: PeerSession | None = None  # its own; of a producer or consumer its transport's
     parent: str | None = None  # of a transport its router, of a producer its transport
     type: str = ""  # of a transport, as the schema calls it
     producer: str | None = None  # of consumers
     sctp: bool = False
-    listener: str | None = None  # WebRtcServer of a transport
+    webrtc_server: str | None = None  # of a transport
     listen_infos: list[dict[str, Any]] = field(default_factory=list)  # of a WebRtcServer
     is_open: bool = False
     held: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)

@@ -1,16 +1,13 @@
 """Requests, answers and notifications of one worker, in order, with deadlines.
 
-The answers resolve futures and the notifications are scheduled behind them, so whoever awaited an answer runs
-before the notifications that followed it. Notifications for an object that is being created are held until its
-handler is there. A request whose caller gave up and that the worker nevertheless grants is undone.
-
-What does not belong here: the process and its exit (``process``), what any request means (the objects' files).
+Answers resolve futures, and notifications are scheduled behind them, so code that awaited an answer runs before the
+notifications that followed it. When the worker accepts a request whose caller was cancelled or timed out, the channel
+sends the request that undoes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +17,7 @@ from opentelemetry import trace
 from mafalda.aio.tasks import TaskScope
 from mafalda.mediasoup.channel import messages
 from mafalda.mediasoup.channel.framing import FrameReader, frame
+from mafalda.mediasoup.channel.notifications import Handler, NotificationHandlers
 from mafalda.mediasoup.errors import (
     AlreadyExists,
     FramingError,
@@ -32,10 +30,9 @@ from mafalda.mediasoup.errors import (
     WorkerRequestFailed,
 )
 
-Handler = Callable[[str, dict[str, Any]], None]
-# Notifications held for an object that is being created; far more than a worker sends in that moment.
-MAX_HELD = 1000
-# What may wait to be written, for notifications: requests are bounded by their deadline.
+# The greatest id of a request; the next one after it is 1.
+LAST_REQUEST_ID = 2**32 - 1
+# Most bytes that may wait to be written when a notification is sent; requests are bounded by their deadline.
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
 _LOG_LEVELS = {"D": "debug", "W": "warning", "E": "error", "X": "info"}
 _ERRORS: Mapping[str, type[MafaldaError]] = {"TypeError": InvalidParameters, "NotFoundError": NotFound}
@@ -44,7 +41,7 @@ log = structlog.get_logger("mafalda.mediasoup")
 
 
 class Undo(NamedTuple):
-    """The request that takes back what another one made."""
+    """The request that undoes another one."""
 
     method: str
     handler_id: str
@@ -52,7 +49,7 @@ class Undo(NamedTuple):
 
 
 class Writer(Protocol):
-    """Where frames go: an asyncio transport."""
+    """Where frames are written: an asyncio transport."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -61,7 +58,7 @@ class Writer(Protocol):
     def get_write_buffer_size(self) -> int: ...
 
 
-class _Pending(NamedTuple):
+class _PendingRequest(NamedTuple):
     method: str
     handler_id: str
     answer: asyncio.Future[dict[str, Any]]
@@ -71,12 +68,12 @@ class _Pending(NamedTuple):
 
 
 class Channel:
-    """The conversation with one worker.
+    """The channel to one worker.
 
     Args:
         worker_pid: For logs and spans.
         request_timeout_s: Deadline of each request, in seconds.
-        on_broken: Called once when what comes from the worker cannot be understood.
+        on_broken: Called once when the bytes from the worker are not its protocol.
     """
 
     def __init__(self, worker_pid: int, request_timeout_s: float, on_broken: Callable[[FramingError], None]) -> None:
@@ -86,16 +83,15 @@ class Channel:
         self._on_broken = on_broken
         self._writer: Writer | None = None
         self._reader = FrameReader()
-        self._next_id = 0
-        self._pending: dict[int, _Pending] = {}
-        self._handlers: dict[str, Handler] = {}
-        self._held: dict[str, deque[messages.Notification]] = {}
+        self._last_id = 0
+        self._pending: dict[int, _PendingRequest] = {}
         self._ended: MafaldaError | None = None
         self._loop = asyncio.get_running_loop()
         self._log = log.bind(worker_pid=worker_pid)
+        self._handlers = NotificationHandlers(self._log)
 
     def attach(self, writer: Writer) -> None:
-        """Say where frames to the worker are written."""
+        """Write frames to ``writer`` from now on."""
         self._writer = writer
 
     @property
@@ -116,15 +112,15 @@ class Channel:
 
         Args:
             method: A key of ``messages.REQUEST_BODIES``.
-            handler_id: The object that it is for; empty for the worker itself.
+            handler_id: The worker's id of the object that it is for; empty for the worker itself.
             body: JSON-like, checked against the schema.
             creates: Id of the object that the request makes: its notifications are held until ``subscribe``.
-            undo: Sent if the worker grants the request when nobody waits for it any more.
+            undo: Sent if the worker accepts the request when its caller has given up.
 
         Raises:
-            InvalidParameters: The body does not fit, or the worker says TypeError.
+            InvalidParameters: The body does not fit the schema, or the worker answers TypeError.
             AlreadyExists: ``creates`` is in use.
-            NotFound: The worker knows no such object.
+            NotFound: The worker has no such object.
             WorkerRequestFailed: Any other refusal.
             RequestTimeout: No answer in time.
             WorkerClosed: The worker is closed, or closes meanwhile.
@@ -139,9 +135,9 @@ class Channel:
             try:
                 return await answer
             except asyncio.CancelledError:
-                # Granted and cancelled in the same moment: nobody will know what was made.
+                # Accepted and cancelled in the same moment: the caller will not see the answer.
                 if undo is not None and not answer.cancelled() and answer.exception() is None:
-                    self._take_back(method, creates, undo)
+                    self._undo(method, creates, undo)
                 raise
 
     def _send(
@@ -153,27 +149,27 @@ class Channel:
         undo: Undo | None = None,
     ) -> asyncio.Future[dict[str, Any]]:
         writer = self._open_writer()
-        if creates is not None and (creates in self._handlers or creates in self._held):
+        if creates is not None and creates in self._handlers:
             raise AlreadyExists("the worker has an object with this id already", id=creates)
-        self._next_id = self._next_id % (2**32 - 1) + 1
-        id_ = self._next_id
+        id_ = self._last_id = self._last_id % LAST_REQUEST_ID + 1
         data = frame(messages.encode_request(id_, method, handler_id, body))
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         deadline = self._loop.call_later(self._request_timeout_s, self._expire, id_)
-        self._pending[id_] = _Pending(method, handler_id, answer, deadline, creates, undo)
+        self._pending[id_] = _PendingRequest(method, handler_id, answer, deadline, creates, undo)
         if creates is not None:
-            self._held[creates] = deque(maxlen=MAX_HELD)
-        if not writer.is_closing():  # else the worker is dead, and its end, which fails this, is about to be told
+            self._handlers.hold(creates)
+        if not writer.is_closing():  # else the worker is dead, and ``end``, which fails this request, comes soon
             writer.write(data)
         return answer
 
     def notify(self, event: str, handler_id: str = "", body: Mapping[str, Any] | None = None) -> None:
-        """Tell the worker something that it does not answer.
+        """Send a notification.
 
         Raises:
-            InvalidParameters: The body does not fit.
-            WorkerRequestFailed: The worker does not read; this was not sent.
-            WorkerClosed, WorkerDied: There is no worker any more.
+            InvalidParameters: The body does not fit the schema.
+            WorkerRequestFailed: The worker does not read; the notification was not sent.
+            WorkerClosed: The worker is closed.
+            WorkerDied: It died.
         """
         writer = self._open_writer()
         if writer.is_closing():
@@ -184,18 +180,15 @@ class Channel:
         writer.write(frame(messages.encode_notification(event, handler_id, body)))
 
     def subscribe(self, handler_id: str, handler: Handler) -> None:
-        """Give the notifications for ``handler_id`` to ``handler``, those that were held first."""
-        self._handlers[handler_id] = handler
-        if handler_id in self._held:
-            self._loop.call_soon(self._release, handler_id)
+        """Deliver the notifications for ``handler_id`` to ``handler``, those that were held first."""
+        self._handlers.subscribe(handler_id, handler)
 
     def unsubscribe(self, handler_id: str) -> None:
         """Drop the notifications for ``handler_id`` from now on."""
-        self._handlers.pop(handler_id, None)
-        self._held.pop(handler_id, None)
+        self._handlers.unsubscribe(handler_id)
 
     def end(self, error: MafaldaError) -> None:
-        """Refuse everything from now on and fail what is pending with ``error``."""
+        """Close the channel: pending requests fail with ``error``, and so does everything from now on."""
         if self._ended is not None:
             return
         self._ended = error
@@ -203,13 +196,12 @@ class Channel:
             pending.deadline.cancel()
             if not pending.answer.done():
                 pending.answer.set_exception(_copy(error, pending.method))
-                pending.answer.exception()  # whoever gave up must not cause a warning
+                pending.answer.exception()  # so that asyncio does not warn where the caller has given up
         self._pending.clear()
         self._handlers.clear()
-        self._held.clear()
 
     def feed(self, data: bytes) -> None:
-        """Take bytes that came from the worker."""
+        """Handle bytes that came from the worker."""
         try:
             for payload in self._reader.feed(data):
                 self._receive(messages.decode(payload))
@@ -218,7 +210,7 @@ class Channel:
             self._on_broken(error)
 
     def check_open(self) -> None:
-        """Raise what ended the conversation, if something did."""
+        """Raise the error that closed the channel, if it is closed."""
         if self._ended is not None:
             raise _copy(self._ended, None)
 
@@ -233,8 +225,8 @@ class Channel:
             case messages.Response():
                 self._answer(message)
             case messages.Notification():
-                # Behind the wake-ups of the answers that came before it.
-                self._loop.call_soon(self._deliver, message)
+                # Scheduled behind the callbacks of the answers that came before it.
+                self._loop.call_soon(self._handlers.deliver, message)
             case messages.Log(data):
                 level = _LOG_LEVELS.get(data[:1])
                 if level is not None:
@@ -253,9 +245,9 @@ class Channel:
             if not answer.done():
                 answer.set_result(response.body)
             elif pending.undo is not None:
-                self._take_back(pending.method, pending.creates, pending.undo)
+                self._undo(pending.method, pending.creates, pending.undo)
             return
-        self._drop_hold(pending.creates)
+        self._drop_held(pending.creates)
         if not answer.done():
             kind = _ERRORS.get(response.error or "", WorkerRequestFailed)
             answer.set_exception(
@@ -277,36 +269,18 @@ class Channel:
                 )
             )
         if pending.undo is None:
-            # Its answer, should it come, is of no use: but an undo has to wait for it.
-            self._drop_hold(pending.creates)
+            # Its answer, if it comes, is dropped; with an undo it is awaited all the same.
+            self._drop_held(pending.creates)
 
-    def _take_back(self, method: str, creates: str | None, undo: Undo) -> None:
+    def _undo(self, method: str, creates: str | None, undo: Undo) -> None:
         if self._ended is None:
-            self._log.warning("undoing what nobody waits for", action="request_undone", method=_dotted(method))
-            self._drop_hold(creates)
+            self._log.warning("undoing an accepted request", action="request_undone", method=_dotted(method))
+            self._drop_held(creates)
             self._send(*undo).add_done_callback(_retrieve)
 
-    def _drop_hold(self, creates: str | None) -> None:
-        if creates is not None and creates not in self._handlers:
-            self._held.pop(creates, None)
-
-    def _deliver(self, notification: messages.Notification) -> None:
-        held = self._held.get(notification.handler_id)
-        if held is not None:
-            held.append(notification)
-            return
-        handler = self._handlers.get(notification.handler_id)
-        if handler is None:
-            self._log.debug("notification for nobody", action="notification_dropped", name=notification.event)
-            return
-        try:
-            handler(notification.event, notification.body)
-        except Exception:
-            self._log.exception("notification not understood", action="notification_failed", name=notification.event)
-
-    def _release(self, handler_id: str) -> None:
-        for notification in self._held.pop(handler_id, ()):
-            self._deliver(notification)
+    def _drop_held(self, creates: str | None) -> None:
+        if creates is not None:
+            self._handlers.drop_held(creates)
 
 
 def _dotted(method: str) -> str:
@@ -314,7 +288,7 @@ def _dotted(method: str) -> str:
 
 
 def _copy(error: MafaldaError, method: str | None) -> MafaldaError:
-    """The same error for one more caller: an exception object must not be raised in two places."""
+    """A copy of the error for one more caller: each raises its own object."""
     details = error.details if method is None else error.details | {"method": _dotted(method)}
     return type(error)(error.reason, **details)
 

@@ -1,7 +1,4 @@
-"""The channel's framing, without I/O: a 4-byte little-endian length, then that many bytes.
-
-What does not belong here: what the bytes mean (``messages``), sockets, any event loop.
-"""
+"""The channel's framing, without I/O: a 4-byte little-endian length, then that many bytes."""
 
 from __future__ import annotations
 
@@ -29,9 +26,9 @@ def frame(payload: bytes) -> bytes:
 
 
 class FrameReader:
-    """Cuts a byte stream into payloads, however the bytes arrive.
+    """Splits a byte stream into payloads, in whatever pieces the bytes arrive.
 
-    After a ``FramingError`` the stream has no known boundary any more: the reader refuses everything since.
+    After a ``FramingError`` it is not known where the next frame begins: the reader refuses everything from then on.
     """
 
     def __init__(self) -> None:
@@ -44,7 +41,7 @@ class FrameReader:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes, give the payloads that are complete with them, in order.
+        """Add bytes; yield the payloads that are complete with them, in order.
 
         Raises:
             FramingError: A length that no message can have.

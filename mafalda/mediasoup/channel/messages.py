@@ -1,7 +1,4 @@
-"""The four kinds of channel message, and which body belongs to which request.
-
-What does not belong here: bytes (``encoder``, ``decoder``, ``framing``), waiting for an answer (``channel``).
-"""
+"""The library's side of the channel: it encodes requests and notifications, and decodes what the worker sends."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ _ENCODER = Encoder(SCHEMA)
 _DECODER = Decoder(SCHEMA)
 _ROOT = "FBS.Message.Message"
 
-# Every request method with the body that the worker expects; it dies of a missing one. None: no body.
+# The body of each request method; the worker crashes without it. None: no body.
 REQUEST_BODIES: Mapping[str, str | None] = {
     "WORKER_DUMP": None,
     "WORKER_GET_RESOURCE_USAGE": None,
@@ -91,7 +88,7 @@ REQUEST_BODIES: Mapping[str, str | None] = {
     "RTPOBSERVER_REMOVE_PRODUCER": "RtpObserver_RemoveProducerRequest",
 }
 
-# What can be told to the worker without an answer.
+# The body of each notification to the worker; it answers none of them.
 NOTIFICATION_BODIES: Mapping[str, str | None] = {
     "WORKER_CLOSE": None,
     "TRANSPORT_SEND_RTCP": "Transport_SendRtcpNotification",
@@ -101,7 +98,7 @@ NOTIFICATION_BODIES: Mapping[str, str | None] = {
 
 
 class Response(NamedTuple):
-    """An answer of the worker: ``error`` is None when it accepted."""
+    """An answer of the worker; ``error`` is None if it accepted the request."""
 
     id: int
     accepted: bool
@@ -111,7 +108,7 @@ class Response(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """Something that the worker tells of its own accord."""
+    """A notification of the worker."""
 
     handler_id: str
     event: str
@@ -125,7 +122,7 @@ class Log(NamedTuple):
 
 
 class Other(NamedTuple):
-    """A message that no worker sends (a request)."""
+    """A message that a worker never sends, such as a request."""
 
     kind: str
 
@@ -156,7 +153,7 @@ def decode(payload: bytes) -> Response | Notification | Log | Other:
     """A message from the worker.
 
     Raises:
-        FramingError: It is none.
+        FramingError: It is not a message.
     """
     kind, data = _DECODER.decode(_ROOT, payload).get("data", ("nothing", {}))
     if kind == "Response":

@@ -1,6 +1,6 @@
-"""The worker's side of the channel: requests are read here, and answers, notifications and log lines written.
+"""The worker's side of the channel: it decodes requests, and encodes answers, notifications and log lines.
 
-What does not belong here: the library's side (``messages``), what to answer (``mafalda.dropin``).
+A process that stands in for a mediasoup-worker uses it; ``messages`` is the library's side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ROOT = "FBS.Message.Message"
 _ENCODER = Encoder(SCHEMA)
 _DECODER = Decoder(SCHEMA)
 
-# Each method whose answer has a body, with the body's member; ``{}`` is the kind of the transport.
+# The body of each method's answer, as a member of the schema's union; ``{}`` is the kind of the transport.
 RESPONSE_BODIES: Mapping[str, str] = {
     "WORKER_DUMP": "Worker_DumpResponse",
     "WORKER_GET_RESOURCE_USAGE": "Worker_ResourceUsageResponse",
@@ -55,7 +55,7 @@ RESPONSE_BODIES: Mapping[str, str] = {
     "DATACONSUMER_REMOVE_SUBCHANNEL": "DataConsumer_RemoveSubchannelResponse",
 }
 
-# Each notification that the worker gives with a body, with the body's member.
+# The body of each notification that has one, as a member of the schema's union.
 NOTIFICATION_BODIES: Mapping[str, str] = {
     "TRANSPORT_SCTP_STATE_CHANGE": "Transport_SctpStateChangeNotification",
     "TRANSPORT_SCTP_NEGOTIATED_CAPABILITIES": "Transport_SctpNegotiatedCapabilitiesNotification",
@@ -81,7 +81,7 @@ NOTIFICATION_BODIES: Mapping[str, str] = {
 
 
 class Request(NamedTuple):
-    """What a library asks its worker."""
+    """A request of a library to its worker."""
 
     id: int
     method: str
@@ -89,36 +89,36 @@ class Request(NamedTuple):
     body: dict[str, Any] | None
 
 
-class Told(NamedTuple):
-    """What a library tells its worker."""
+class Notification(NamedTuple):
+    """A notification of a library to its worker."""
 
     event: str
     handler: str
     body: dict[str, Any] | None
 
 
-def decode(payload: bytes) -> Request | Told:
+def decode(payload: bytes) -> Request | Notification:
     """A message from a library.
 
     Raises:
-        FramingError: It is none.
+        FramingError: It is not such a message.
     """
     kind, data = _DECODER.decode(_ROOT, payload).get("data", ("nothing", {}))
     body = data["body"][1] if "body" in data else None
     if kind == "Request":
         return Request(data["id"], data["method"], data["handlerId"], body)
     if kind == "Notification":
-        return Told(data["event"], data["handlerId"], body)
+        return Notification(data["event"], data["handlerId"], body)
     raise FramingError("a library sends no such message", kind=kind)
 
 
 def has_its_body(request: Request) -> bool:
-    """Whether the body is there that the method needs."""
+    """Whether the request has a body, if its method needs one."""
     return REQUEST_BODIES.get(request.method) is None or request.body is not None
 
 
 def encode_accepted(id_: int, method: str, body: Mapping[str, Any] | None, transport_kind: str = "") -> bytes:
-    """The answer to a request that was granted.
+    """The answer to a request that was accepted.
 
     Raises:
         InvalidParameters: The body does not fit the schema.
@@ -131,13 +131,13 @@ def encode_accepted(id_: int, method: str, body: Mapping[str, Any] | None, trans
 
 
 def encode_refused(id_: int, error: str, reason: str) -> bytes:
-    """The answer to a request that was not granted."""
+    """The answer to a request that was refused."""
     return _ENCODER.encode(
         _ROOT, {"data": ("Response", {"id": id_, "accepted": False, "error": error, "reason": reason})}
     )
 
 
-def encode_told(event: str, handler: str, body: Mapping[str, Any] | None) -> bytes:
+def encode_notification(event: str, handler: str, body: Mapping[str, Any] | None) -> bytes:
     """A notification to the library.
 
     Raises:
@@ -146,7 +146,7 @@ def encode_told(event: str, handler: str, body: Mapping[str, Any] | None) -> byt
     notification: dict[str, Any] = {"event": event, "handlerId": handler}
     member = NOTIFICATION_BODIES.get(event)
     if member is not None:
-        # Even if nothing is in it, as in the layers of a consumer that has none: libraries read it unasked.
+        # Even if it is empty, as for the layers of a consumer that has none: libraries read it without a check.
         notification["body"] = (member, body or {})
     return _ENCODER.encode(_ROOT, {"data": ("Notification", notification)})
 

@@ -1,6 +1,6 @@
-"""The codec's bodies as JSON and back: bytes are ``{"$bytes": base64}``, unions ``{"$union": [member, object]}``.
+"""Converts the codec's bodies to JSON and back.
 
-What does not belong here: whether a body fits a message (``encoder`` says so).
+Bytes become ``{"$bytes": base64}``, unions ``{"$union": [member, object]}``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DEEPEST = 32
 
 
 def to_json(value: Any) -> Any:
-    """What the decoder gave, as JSON."""
+    """Convert a decoded body to JSON."""
     if isinstance(value, dict):
         return {key: to_json(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -30,10 +30,10 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any, _depth: int = 0) -> Any:
-    """What the encoder takes.
+    """Convert JSON to a body that the encoder takes.
 
     Raises:
-        InvalidParameters: It is nested too deeply, or its bytes are no base64.
+        InvalidParameters: The value is nested too deeply, or its bytes are not base64.
     """
     if _depth > _DEEPEST:
         raise InvalidParameters("nested too deeply")

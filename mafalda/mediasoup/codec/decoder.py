@@ -1,9 +1,7 @@
-"""From the worker's bytes to JSON-like dicts in mediasoup's shape.
+"""Decodes the worker's flatbuffers into JSON-like dicts in mediasoup's shape.
 
-A table becomes a dict (absent optional fields are absent keys, absent vectors are empty lists), an enum its
-word, a union a ``(member, dict)`` pair, codec parameters a JSON object, ``data`` fields bytes.
-
-What does not belong here: writing (``encoder``), what a message means (``messages``).
+A table becomes a dict (absent optional fields are absent keys, absent vectors are empty lists), an enum value its
+spelling in JSON, a union a ``(member, dict)`` pair, codec parameters a JSON object, and ``data`` fields bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ _U16 = struct.Struct("<H").unpack_from
 _U32 = struct.Struct("<I").unpack_from
 _I32 = struct.Struct("<i").unpack_from
 _VTABLES = [struct.Struct(f"<{count}H").unpack_from for count in range(64)]
-# (JSON name, slot, reader, default, factory of a fresh default), in order of slots.
+# (JSON name, slot, reader, default, factory of a mutable default), in order of slots.
 _Step = tuple[str, int, Reader, Any, Callable[[], Any] | None]
 # (JSON name, slot, number of a member -> its name and reader).
 _UnionStep = tuple[str, int, dict[int, tuple[str, Reader]]]
@@ -28,7 +26,7 @@ _Plan = tuple[tuple[_Step, ...], tuple[_UnionStep, ...]]
 
 
 class Decoder:
-    """Reads tables of one schema. Stateless after construction."""
+    """Decodes tables of one schema. Stateless after construction."""
 
     def __init__(self, schema: Schema) -> None:
         self._plans = {name: self._plan(table) for name, table in schema.tables.items()}

@@ -1,13 +1,11 @@
-"""From JSON-like dicts to the worker's bytes, checking every value on the way.
+"""Encodes JSON-like dicts as the worker's flatbuffers, and checks every value.
 
-The worker does not verify its input and dies of a missing field, so this is where everything that goes to it
-is checked against the schema: types, ranges, words, required fields. Unknown keys are ignored, None is absent.
+The worker does not verify its input and crashes on a missing field, so everything that is sent to it is checked here
+against the schema: types, ranges, enum values, required fields. Unknown keys are ignored, and None means absent.
 
-The layout is front to back: a vtable, its table, then the table's children, which flatbuffers allows since
-references only have to point forward. Which fields are present decides the whole of a table's layout, so that is
-worked out once for each combination that occurs, and writing a table is one ``struct`` call.
-
-What does not belong here: reading (``decoder``), which message to send (``messages``).
+The layout is front to back: a vtable, its table, then the table's children; flatbuffers requires only that references
+point forward. The layout of a table depends only on which fields are present, so it is computed once for each
+combination that occurs, and writing a table is one ``struct`` call.
 """
 
 from __future__ import annotations
@@ -20,16 +18,16 @@ from typing import Any, NamedTuple
 from mafalda.mediasoup.codec.schema import INTEGERS, REALS, Enum, Field, Schema, Table, Union
 from mafalda.mediasoup.errors import InvalidParameters
 
-# Checks a scalar and gives what ``struct`` packs.
+# Checks a scalar and returns the value that ``struct`` packs.
 _Check = Callable[[Any], Any]
-# Appends what a field refers to, and returns where it is.
+# Appends the value that a field refers to, and returns its position.
 _Write = Callable[[bytearray, Any], int]
 _U32 = struct.Struct("<I")
 _PADDING = tuple(bytes(count) for count in range(9))
 
 
 class _Refused(Exception):
-    """A value does not fit; the path is completed on the way up."""
+    """A value does not fit the schema. Each caller appends its part of the path."""
 
     def __init__(self, reason: str, *path: str) -> None:
         super().__init__(reason)
@@ -48,7 +46,14 @@ class _Step(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """A table with certain fields present: its vtable and first word, the rest, and where each value is in it."""
+    """The layout of a table with certain fields present.
+
+    Attributes:
+        head: The vtable, and the first 4 bytes of the table, which refer to it.
+        body: The rest of the table.
+        offsets: Of each field in the table, in bytes.
+        wide: Whether it has 8-byte fields, which must be aligned.
+    """
 
     head: bytes
     body: struct.Struct
@@ -57,7 +62,7 @@ class _Layout(NamedTuple):
 
 
 class Encoder:
-    """Writes tables of one schema. Safe to share: what it remembers are layouts only."""
+    """Encodes tables of one schema. Safe to share: it keeps nothing but layouts."""
 
     def __init__(self, schema: Schema) -> None:
         self._tables = schema.tables
@@ -68,7 +73,7 @@ class Encoder:
         """Encode ``value`` as a buffer whose root is ``table``.
 
         Raises:
-            InvalidParameters: ``value`` does not fit; ``details["path"]`` says where.
+            InvalidParameters: ``value`` does not fit; ``details["path"]`` is the place.
         """
         out = bytearray(4)
         try:
@@ -82,7 +87,7 @@ class Encoder:
 
     def _write_table(self, out: bytearray, table: str, value: Any) -> int:
         """Append a table; returns its position."""
-        if type(value) is not dict and not isinstance(value, Mapping):  # the second question is slow
+        if type(value) is not dict and not isinstance(value, Mapping):  # the second check is slow
             raise _Refused(f"must be an object, not {type(value).__name__}")
         plan = self._plans[table]
         mask = 0
@@ -114,7 +119,7 @@ class Encoder:
                 [item for index, item in enumerate(self._tables[table].laid_out) if mask >> index & 1]
             )
         head, body, offsets, wide = layout
-        # The table is a multiple of 4 from the start; with 8-byte fields, which come first, those are of 8.
+        # A table is aligned to 4 bytes; with 8-byte fields, which are first in it, those are aligned to 8.
         at = len(out) + len(head) - 4
         padding = (4 - at) % 8 if wide else -at % 4
         at += padding
@@ -181,12 +186,12 @@ def _lay_out(fields: list[Field]) -> _Layout:
         code += _code(item)
         size_bytes += item.size_bytes
     for item in fields:
-        if isinstance(item.target, Union):  # its tag, a byte, after everything else
+        if isinstance(item.target, Union):  # its tag, one byte, is after everything else
             slots[item.slot - 1] = size_bytes
             code += "B"
             size_bytes += 1
     vtable = struct.pack(f"<{len(slots) + 2}H", 4 + 2 * len(slots), size_bytes, *slots)
-    # A table begins with the distance to its vtable, which is right before it.
+    # A table begins with the distance to its vtable, which precedes it immediately.
     head = vtable + struct.pack("<i", len(vtable))
     return _Layout(head, struct.Struct(code), tuple(offsets), any(item.size_bytes == 8 for item in fields))
 
@@ -200,7 +205,7 @@ def _code(item: Field) -> str:
 
 
 def _scalar_check(item: Field) -> _Check | None:
-    """How a scalar is checked; None if the field refers to something."""
+    """The check of a scalar field; None for a field that refers to something."""
     if item.kind in INTEGERS:
         return _integer_check(*INTEGERS[item.kind][2:])
     if isinstance(item.target, Enum):

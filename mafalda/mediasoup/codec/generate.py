@@ -2,12 +2,11 @@
 
     python -m mafalda.mediasoup.codec.generate PATH_OF_MEDIASOUP [--check]
 
-``flatc --binary --schema`` parses the ``.fbs`` files into flatbuffers' own reflection format, our decoder
-reads that (its few tables are described below by hand), and what is written is plain data: tables, enums and
-unions. Why not flatc's Python classes: they need 0.55 ms to build a produce request, our codec 0.05
-(``docs/performance.md``), and one generic codec checks everything that goes to the worker.
+``flatc --binary --schema`` compiles the ``.fbs`` files into flatbuffers' own reflection format. The codec's decoder
+reads that (``_REFLECTION`` describes its few tables), and the output is plain data: tables, enums and unions.
 
-What does not belong here: how the data is used (``schema``, ``encoder``, ``decoder``).
+flatc's own Python classes are not used: they need 0.55 ms to build a produce request, this codec 0.05
+(``docs/performance.md``), and one generic codec checks everything that is sent to the worker.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ GENERATOR = "mafalda.mediasoup.codec.generate"
 OUTPUT = Path(__file__).parent.parent / "fbs" / "schema.py"
 ROOT_SCHEMA = "message.fbs"
 
-# reflection.fbs of flatbuffers, the part that is read: (JSON name, vtable offset, type, default).
+# The part of flatbuffers' reflection.fbs that is read: (JSON name, vtable offset, type, default).
 _REFLECTION: Mapping[str, TableSpec] = {
     "Type": (("base", 4, "u8", 0), ("element", 6, "u8", 0), ("index", 8, "i32", -1)),
     "EnumVal": (("name", 4, "string", ...), ("value", 6, "i64", 0), ("unionType", 10, "table:Type", None)),
@@ -171,7 +170,7 @@ def main() -> int:
     """Write (or with ``--check`` compare) the generated module. Exit code 1: it differs."""
     parser = argparse.ArgumentParser(description="Generate the worker's messages from mediasoup's schemas.")
     parser.add_argument("source", type=Path, help="folder of the mediasoup package or checkout")
-    parser.add_argument("--check", action="store_true", help="only say whether the committed code is current")
+    parser.add_argument("--check", action="store_true", help="only check whether the committed code is current")
     arguments = parser.parse_args()
     package = (arguments.source / "package.json").read_text()
     version = re.search(r'"version":\s*"([^"]+)"', package)

@@ -1,7 +1,4 @@
-"""The worker's message schema, compiled from generated data into what the codec walks over.
-
-What does not belong here: reading or writing bytes (``decoder``, ``encoder``), the data itself (``fbs.schema``).
-"""
+"""The worker's message schema, as linked tables, enums and unions that the encoder and the decoder walk over."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ PARAMETER_VECTOR = "[table:FBS.RtpParameters.Parameter]"
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """An enum by its JSON words. All of the worker's enums are one byte."""
+    """An enum, by the spelling of its values in JSON. All of the worker's enums are one byte."""
 
     name: str
     number_of: Mapping[str, int]
@@ -42,7 +39,7 @@ class Enum:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """A union: the members' names, each with its number and its table."""
+    """A union: its members by name and by number, each with its table."""
 
     name: str
     members: Mapping[str, tuple[int, Table]]
@@ -58,9 +55,9 @@ class Field:
         slot: The index in the vtable (a union's type byte is in the slot before it).
         kind: ``bool``, a name of ``INTEGERS`` or ``REALS``, ``enum``, ``string``, ``bytes``, ``table``, ``union``,
             ``parameters`` (codec parameters as a JSON object), or ``vector``.
-        size_bytes: What the field takes inside the table.
+        size_bytes: The size of the field inside the table.
         default: For scalars; None: absent.
-        target: The enum, table or union; for vectors the element as a field of its own.
+        target: The enum, table or union; for vectors the element, as a field.
     """
 
     name: str
@@ -74,12 +71,12 @@ class Field:
 
 @dataclass(slots=True, eq=False)
 class Table:
-    """A table: its fields by vtable slot (holes are None), and largest first as they are laid out."""
+    """A table: its fields by vtable slot (None: no field), and in the order of the layout, largest first."""
 
     name: str
     by_slot: list[Field | None] = field(default_factory=list)
     laid_out: list[Field] = field(default_factory=list)
-    # What an encoder or decoder precomputes for this table.
+    # Precomputed by an encoder or decoder.
     plan: Any = None
 
 

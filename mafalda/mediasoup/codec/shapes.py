@@ -1,18 +1,15 @@
-"""The few places where mediasoup's JSON differs from the worker's tables: flattened bases, added names.
-
-What does not belong here: field names and enums, which the codec spells like mediasoup already.
-"""
+"""Converts answers where mediasoup's JSON differs from the worker's tables: flattened base tables, additional names."""
 
 from __future__ import annotations
 
 from typing import Any
 
 JsonObject = dict[str, Any]
-_SCTP_STREAMS = 65535  # what mediasoup always says
+_SCTP_STREAMS = 65535  # mediasoup always answers this
 
 
 def tuple_shape(tuple_: JsonObject) -> JsonObject:
-    """A transport tuple, with the deprecated ``localIp`` and without a remote side that is not known."""
+    """A transport tuple, with the deprecated ``localIp``, and without remote fields while they are not known."""
     shape = {"localIp": tuple_["localAddress"], **tuple_}
     if not shape.get("remoteIp"):
         shape.pop("remoteIp", None)
@@ -21,7 +18,7 @@ def tuple_shape(tuple_: JsonObject) -> JsonObject:
 
 
 def sctp_parameters(parameters: JsonObject) -> JsonObject:
-    """SCTP parameters with the names of before mediasoup 3.20."""
+    """SCTP parameters, with the additional names that mediasoup used before 3.20."""
     return {
         **parameters,
         "OS": _SCTP_STREAMS,
@@ -31,7 +28,7 @@ def sctp_parameters(parameters: JsonObject) -> JsonObject:
 
 
 def transport_dump(body: JsonObject) -> JsonObject:
-    """A transport's dump: base and kind in one object."""
+    """A transport's dump, with the fields of its base table in the same object."""
     dump = _flatten(body)
     if "sctpParameters" in dump:
         dump["sctpParameters"] = sctp_parameters(dump["sctpParameters"])
@@ -41,7 +38,7 @@ def transport_dump(body: JsonObject) -> JsonObject:
 
 
 def transport_stats(body: JsonObject, type_: str) -> JsonObject:
-    """A transport's statistics: base and kind in one object, and the type's name."""
+    """A transport's statistics, with the fields of its base table in the same object, and ``type``."""
     return {"type": type_, **_with_tuples(_flatten(body))}
 
 
@@ -65,12 +62,12 @@ def producer_dump(body: JsonObject) -> JsonObject:
 
 
 def stream_stats(body: JsonObject) -> list[JsonObject]:
-    """Statistics of RTP streams: base, direction and numbers of each in one object."""
+    """Statistics of RTP streams, each with the fields of its base tables in one object."""
     return [_one_stream(item["data"]) for item in body["stats"]]
 
 
 def trace(body: JsonObject) -> JsonObject:
-    """A trace event, with the info's fields (or none) as an object."""
+    """A trace event, with its ``info`` as an object, which may be empty."""
     info = body.get("info")
     return {**body, "info": info[1] if info else {}}
 

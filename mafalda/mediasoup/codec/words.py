@@ -1,7 +1,6 @@
-"""How the names of the worker's enums are spelled in mediasoup's JSON.
+"""The spelling of the worker's enum values in mediasoup's JSON.
 
-Most are the lower-case name with dashes (``DISCONNECTED`` is ``"disconnected"``); the exceptions are listed here.
-What does not belong here: encoding (``encoder``, ``decoder``) and which table uses which enum (``fbs.schema``).
+Most are the lower-case name with dashes (``DISCONNECTED`` is ``"disconnected"``). The exceptions are listed here.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
         "MediasoupPacketId": "urn:mediasoup:params:rtp-hdrext:packet-id",
     },
 }
-# Upper-case names that are the words themselves.
+# Enums whose values are spelled in JSON as they are named.
 _VERBATIM = frozenset({"FBS.SrtpParameters.SrtpCryptoSuite", "FBS.Request.Method", "FBS.Notification.Event"})
 
 

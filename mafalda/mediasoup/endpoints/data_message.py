@@ -1,7 +1,4 @@
-"""Messages of data channels: their payload protocol identifiers, and the empty message's stand-in.
-
-What does not belong here: who sends them (``data_producer``, ``data_consumer``).
-"""
+"""Messages of data channels, and their SCTP payload protocol identifiers (PPIDs)."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ PPID_STRING, PPID_BINARY, PPID_STRING_EMPTY, PPID_BINARY_EMPTY = 51, 53, 56, 57
 
 
 class DataMessage(NamedTuple):
-    """A message as it arrived; an empty one arrives as one byte with the PPID of the empty ones."""
+    """A message as it arrived. An empty one arrives as one byte with the PPID of empty messages."""
 
     data: bytes
     ppid: int

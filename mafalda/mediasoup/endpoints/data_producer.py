@@ -1,56 +1,31 @@
-"""A data producer: messages that come into the router.
-
-What does not belong here: how it is made (``transport``).
-"""
+"""A data producer: data channel messages that a transport receives into the router."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from mafalda.media.rtp import SctpStreamParameters
-from mafalda.mediasoup.channel.channel import Channel
+from mafalda.mediasoup.base.checks import check_list
+from mafalda.mediasoup.base.entity import EntityContext, JsonObject
+from mafalda.mediasoup.base.events import Event
+from mafalda.mediasoup.base.pausable import Pausable
+from mafalda.mediasoup.endpoints.data_endpoint import DataEndpoint
 from mafalda.mediasoup.endpoints.data_message import encode_message
-from mafalda.mediasoup.objects.entity import Entity, JsonObject, check_list
-from mafalda.mediasoup.objects.events import Event
-
-DataType = Literal["sctp", "direct"]
 
 
-class DataProducer(Entity):
-    """Made by ``transport.produce_data``."""
+class DataProducer(Pausable, DataEndpoint):
+    """Created by ``transport.produce_data``."""
 
-    PAUSE: ClassVar = Event[None]("pause")
-    RESUME: ClassVar = Event[None]("resume")
     TRANSPORT_CLOSE: ClassVar = Event[None]("transportclose")
 
-    def __init__(
-        self,
-        channel: Channel,
-        id: str,
-        app_data: Mapping[str, Any] | None,
-        forget: Callable[[Any], None],
-        *,
-        transport_id: str,
-        type: DataType,
-        sctp_stream_parameters: SctpStreamParameters | None,
-        label: str,
-        protocol: str,
-        paused: bool,
-        public_id: str | None = None,
-    ) -> None:
-        super().__init__(channel, id, app_data, forget, public_id)
-        self._transport_id = transport_id
-        self.type: DataType = type
-        self.sctp_stream_parameters = sctp_stream_parameters
-        self.label = label
-        self.protocol = protocol
-        self._paused = paused
+    CLOSE_METHOD = "TRANSPORT_CLOSE_DATAPRODUCER"
+    ID_KEY = "dataProducerId"
+    PAUSE_METHOD = "DATAPRODUCER_PAUSE"
+    RESUME_METHOD = "DATAPRODUCER_RESUME"
 
-    @property
-    def paused(self) -> bool:
-        """Whether it is paused."""
-        return self._paused
+    def __init__(self, context: EntityContext, answer: JsonObject, *, paused: bool) -> None:
+        super().__init__(context, paused=paused)
+        self._read_data_channel(answer)
 
     async def dump(self) -> JsonObject:
         """Its state in the worker, in mediasoup's shape."""
@@ -59,20 +34,6 @@ class DataProducer(Entity):
     async def get_stats(self) -> list[JsonObject]:
         """Its counters, as a list of one."""
         return [{"type": "data-producer", **await self._request("DATAPRODUCER_GET_STATS")}]
-
-    async def pause(self) -> None:
-        """Stop forwarding it to its data consumers."""
-        await self._request("DATAPRODUCER_PAUSE")
-        was_paused, self._paused = self._paused, True
-        if not was_paused:
-            self._emit(self.PAUSE)
-
-    async def resume(self) -> None:
-        """Forward it again."""
-        await self._request("DATAPRODUCER_RESUME")
-        was_paused, self._paused = self._paused, False
-        if was_paused:
-            self._emit(self.RESUME)
 
     def send(
         self,
@@ -83,17 +44,17 @@ class DataProducer(Entity):
         required_subchannel: int | None = None,
         ignored_subchannel: int | None = None,
     ) -> None:
-        """Send a message, for data producers of a direct transport.
+        """Send a message; for data producers of a direct transport.
 
         Args:
             message: Text or bytes.
-            ppid: SCTP payload protocol identifier; None is the one for the message's type.
+            ppid: SCTP payload protocol identifier; None: that of the message's type.
             subchannels: Only data consumers with one of these get it; empty: all do.
             required_subchannel: Only data consumers with this one get it.
             ignored_subchannel: Data consumers with this one do not get it.
 
         Raises:
-            InvalidParameters: It is no message.
+            InvalidParameters: It is neither text nor bytes, or an option is malformed.
         """
         self._check_open()
         data, chosen = encode_message(message, ppid)
@@ -104,7 +65,12 @@ class DataProducer(Entity):
             "requiredSubchannel": required_subchannel,
             "ignoredSubchannel": ignored_subchannel,
         }
-        self._channel.notify("DATAPRODUCER_SEND", self._id, body)
+        self.send_body(body)
 
-    def _close_request(self) -> tuple[str, str, JsonObject]:
-        return "TRANSPORT_CLOSE_DATAPRODUCER", self._transport_id, {"dataProducerId": self._id}
+    def send_body(self, body: Mapping[str, Any] | None) -> None:
+        """Send a message as a ``DATAPRODUCER_SEND`` body that another library wrote, for passthrough.
+
+        Raises:
+            InvalidParameters: The body does not fit the schema.
+        """
+        self._channel.notify("DATAPRODUCER_SEND", self._id, body)

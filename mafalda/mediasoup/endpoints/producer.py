@@ -1,64 +1,53 @@
-"""A producer: media that comes into the router.
-
-What does not belong here: how it is made (``transport``, ``ortc``).
-"""
+"""A producer: media that a transport receives into the router."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import ClassVar
 
 from mafalda.media.rtp import MediaKind, ProducerScore, ProducerType, RtpMapping, RtpParameters
-from mafalda.mediasoup.channel.channel import Channel
+from mafalda.mediasoup.base.checks import check_trace_types
+from mafalda.mediasoup.base.entity import EntityContext, JsonObject
+from mafalda.mediasoup.base.events import Event
+from mafalda.mediasoup.base.pausable import Pausable
 from mafalda.mediasoup.codec import shapes
-from mafalda.mediasoup.objects.entity import Entity, JsonObject, check_trace_types
-from mafalda.mediasoup.objects.events import Event
 
 TRACE_TYPES = frozenset({"keyframe", "fir", "nack", "pli", "rtp", "sr"})
 
 
-class Producer(Entity):
-    """Made by ``transport.produce``."""
+class Producer(Pausable):
+    """Created by ``transport.produce``."""
 
     SCORE: ClassVar = Event[tuple[ProducerScore, ...]]("score")
     VIDEO_ORIENTATION_CHANGE: ClassVar = Event[JsonObject]("videoorientationchange")
     TRACE: ClassVar = Event[JsonObject]("trace")
-    PAUSE: ClassVar = Event[None]("pause")
-    RESUME: ClassVar = Event[None]("resume")
     TRANSPORT_CLOSE: ClassVar = Event[None]("transportclose")
+
+    CLOSE_METHOD = "TRANSPORT_CLOSE_PRODUCER"
+    ID_KEY = "producerId"
+    PAUSE_METHOD = "PRODUCER_PAUSE"
+    RESUME_METHOD = "PRODUCER_RESUME"
 
     def __init__(
         self,
-        channel: Channel,
-        id: str,
-        app_data: Mapping[str, Any] | None,
-        forget: Callable[[Any], None],
+        context: EntityContext,
         *,
-        transport_id: str,
         kind: MediaKind,
         type: ProducerType,
         rtp_parameters: RtpParameters,
         consumable_rtp_parameters: RtpParameters,
         paused: bool,
-        given_mapping: RtpMapping | None = None,
-        public_id: str | None = None,
+        given_mapping: RtpMapping | None,
     ) -> None:
-        super().__init__(channel, id, app_data, forget, public_id)
-        self._transport_id = transport_id
+        super().__init__(context, paused=paused)
         self.kind: MediaKind = kind
         self.type: ProducerType = type
         self.rtp_parameters = rtp_parameters
         # What consumers are negotiated from: the router's payload types and the mapped SSRCs.
         self.consumable_rtp_parameters = consumable_rtp_parameters
-        # Where somebody else made the mapping, who counts on its SSRCs; None: we did.
+        # The mapping, if the caller gave it; None: it was computed from the router's capabilities.
         self.given_mapping = given_mapping
-        self._paused = paused
         self._score: tuple[ProducerScore, ...] = ()
-
-    @property
-    def paused(self) -> bool:
-        """Whether it is paused."""
-        return self._paused
 
     @property
     def score(self) -> tuple[ProducerScore, ...]:
@@ -73,35 +62,18 @@ class Producer(Entity):
         """Statistics of each of its streams (``inbound-rtp``)."""
         return shapes.stream_stats(await self._request("PRODUCER_GET_STATS"))
 
-    async def pause(self) -> None:
-        """Stop forwarding it to its consumers."""
-        await self._request("PRODUCER_PAUSE")
-        was_paused, self._paused = self._paused, True
-        if not was_paused:
-            self._emit(self.PAUSE)
-
-    async def resume(self) -> None:
-        """Forward it again."""
-        await self._request("PRODUCER_RESUME")
-        was_paused, self._paused = self._paused, False
-        if was_paused:
-            self._emit(self.RESUME)
-
     async def enable_trace_event(self, types: Iterable[str] = ()) -> None:
-        """Emit ``trace`` for these types (of ``TRACE_TYPES``) only; none switches it off."""
+        """Emit ``trace`` for these types (of ``TRACE_TYPES``) only; without types, never."""
         await self._request("PRODUCER_ENABLE_TRACE_EVENT", {"events": check_trace_types(types, TRACE_TYPES)})
 
     def send(self, rtp_packet: bytes) -> None:
-        """Send an RTP packet, for producers of a direct transport.
+        """Send an RTP packet; for producers of a direct transport.
 
         Raises:
             InvalidParameters: It is not bytes.
         """
         self._check_open()
         self._channel.notify("PRODUCER_SEND", self._id, {"data": rtp_packet})
-
-    def _close_request(self) -> tuple[str, str, JsonObject]:
-        return "TRANSPORT_CLOSE_PRODUCER", self._transport_id, {"producerId": self._id}
 
     def _on_notification(self, event: str, body: JsonObject) -> None:
         match event:

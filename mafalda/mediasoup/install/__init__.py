@@ -1,7 +1,7 @@
 """Getting a real mediasoup-worker of the pinned version: find one, or build one from the npm package's source.
 
 Here: where a worker may come from, how it is built without downloading dependencies, the cache, and the
-self-test. Not here: driving a worker (``mafalda.mediasoup``) and the command line (``mafalda.cli.worker``).
+self-test. Not here: driving a worker (``mafalda.mediasoup``) and the command line (``mafalda.cli.commands.worker``).
 """
 
 from mafalda.mediasoup.install.errors import (

@@ -1,4 +1,4 @@
-"""What an installation tells while it runs. How it is shown is the caller's business (``mafalda.cli.worker``)."""
+"""What an installation tells while it runs. How it is shown is the caller's business (``mafalda.cli``)."""
 
 from __future__ import annotations
 

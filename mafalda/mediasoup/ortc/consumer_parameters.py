@@ -1,7 +1,4 @@
-"""What a consumer is sent: a producer's consumable parameters, reduced to what the endpoint can receive.
-
-What does not belong here: the MID of a consumer, which its transport counts.
-"""
+"""RTP parameters of a consumer: its producer's consumable parameters, reduced to what the endpoint can receive."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ from mafalda.media.rtp import (
     RtpParameters,
     RtxParameters,
 )
-from mafalda.mediasoup.endpoints.scalability import parse_scalability_mode
 from mafalda.mediasoup.ortc.match import find_match, is_rtx
+from mafalda.mediasoup.ortc.scalability import parse_scalability_mode
 from mafalda.mediasoup.ortc.ssrc import SsrcSource, random_ssrc
 from mafalda.mediasoup.ortc.supported_rtp_capabilities import SUPPORTED_RTP_CAPABILITIES
 from mafalda.mediasoup.ortc.validate import validate_rtp_capabilities
@@ -73,7 +70,7 @@ def get_consumer_rtp_parameters(
     enable_rtx: bool = True,
     new_ssrc: SsrcSource = random_ssrc,
 ) -> RtpParameters:
-    """What a consumer with these capabilities is sent.
+    """The RTP parameters of a consumer with these capabilities.
 
     One stream, whatever the number of the producer's layers: the worker switches between them. A pipe consumer
     gets all of them.
@@ -83,11 +80,11 @@ def get_consumer_rtp_parameters(
         remote_caps: what the consuming endpoint can receive.
         pipe: forward all streams as they are, such as to another SFU or a recorder.
         enable_rtx: retransmit lost packets, by NACK and, where the endpoint can, RTX.
-        new_ssrc: gives the SSRC of the stream; as pipe, of the first stream, then of the first RTX stream.
+        new_ssrc: returns the SSRC of the stream; as pipe, of the first stream, then of the first RTX stream.
 
     Raises:
         InvalidParameters: the capabilities are malformed.
-        UnsupportedError: no codec in common; the reason says which ones either side has.
+        UnsupportedError: no codec in common; the reason lists those of both sides.
     """
     caps = validate_rtp_capabilities(remote_caps)
     codecs = _receivable_codecs(consumable_params.codecs, caps, enable_rtx)
@@ -114,12 +111,12 @@ def get_consumer_rtp_parameters(
 def get_pipe_consumer_rtp_parameters(
     consumable_params: RtpParameters, enable_rtx: bool = False, new_ssrc: SsrcSource = random_ssrc
 ) -> RtpParameters:
-    """What is sent over a pipe transport to another router: every stream, without bandwidth estimation.
+    """The RTP parameters of a consumer on a pipe transport: every stream, without bandwidth estimation.
 
     Args:
         consumable_params: of the producer.
-        enable_rtx: retransmit what is lost on the way; both ends of the pipe must have it.
-        new_ssrc: gives the SSRC of the first stream, then of the first RTX stream.
+        enable_rtx: retransmit lost packets; both ends of the pipe must have it.
+        new_ssrc: returns the SSRC of the first stream, then of the first RTX stream.
     """
     codecs = tuple(
         codec.model_copy(
@@ -164,7 +161,7 @@ def _receivable_codecs(
 def _with_one_bandwidth_estimator(
     codecs: Iterable[RtpCodecParameters], uris: set[RtpHeaderExtensionUri]
 ) -> tuple[RtpCodecParameters, ...]:
-    """Transport-CC if its header extension is in use, else REMB if it has its send times, else none."""
+    """Transport-CC if its header extension is in use, else REMB if abs-send-time is in use, else no estimator."""
     if Uri.TRANSPORT_WIDE_CC in uris:
         unused = {"goog-remb"}
     elif Uri.ABS_SEND_TIME in uris:
@@ -182,7 +179,7 @@ def _with_one_bandwidth_estimator(
 def _single_encoding(consumable_params: RtpParameters, has_rtx: bool, new_ssrc: SsrcSource) -> RtpEncodingParameters:
     encodings = consumable_params.encodings
     ssrc = new_ssrc()
-    # All encodings of a producer are taken to have the same mode, that of the first that states one.
+    # mediasoup assumes that all encodings of a producer have the same mode: that of the first that has one.
     mode = next((encoding.scalability_mode for encoding in encodings if encoding.scalability_mode), None)
     if len(encodings) > 1:
         # The layers of simulcast are the consumer's spatial layers.

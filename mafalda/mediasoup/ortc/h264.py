@@ -1,10 +1,8 @@
-"""H264 profiles and levels: whether two sides speak the same profile, and which level the answer states.
+"""H264 profiles and levels: whether two sides use the same profile, and the level of the answer.
 
 Rules of RFC 6184, section 8.1, with libwebrtc's defaults, since that is what browsers do. The PyPI package
 ``h264-profile-level-id`` is not used: 1.0.0 does not know Predictive High 4:4:4, which Chrome offers, and raises
 TypeError for a ``profile-level-id`` that is a number, which an SDP parser makes of ``640032``.
-
-What does not belong here: packetization mode, and whether codecs match otherwise (``match``).
 """
 
 from __future__ import annotations
@@ -106,7 +104,7 @@ def answer_profile_level_id(ours: Mapping[str, object], theirs: Mapping[str, obj
     Our own level if both sides allow asymmetry, else the lower of the two. None if neither side states one.
 
     Raises:
-        ValueError: the profiles are unknown or differ (ask ``is_same_profile`` first).
+        ValueError: the profiles are unknown or differ (check ``is_same_profile`` first).
     """
     if not ours.get("profile-level-id") and not theirs.get("profile-level-id"):
         return None

@@ -1,7 +1,4 @@
-"""Whether two codecs are the same codec, and what the answer's parameters are where that is negotiated.
-
-What does not belong here: what follows from a match (payload types, RTX, feedback).
-"""
+"""Comparison of codecs, and the answer's parameters where codec parameters are negotiated."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""From what an endpoint sends to what a router's consumers can be offered.
+"""The mapping of a producer's payload types and SSRCs to the router's, and its consumable RTP parameters.
 
-Each endpoint numbers its payload types, streams and header extensions as it likes. Within a router they have one
-numbering: the router's. The mapping tells the worker how to rewrite packets, and the *consumable* parameters
-describe the producer in the router's numbering.
-
-What does not belong here: an individual consumer (``consumer_parameters``).
+Each endpoint chooses its own numbers for payload types, streams and header extensions. Within a router they have the
+router's numbers. The mapping describes how the worker rewrites packets; the *consumable* parameters describe the
+producer in the router's numbers, and each consumer's parameters are derived from them.
 """
 
 from __future__ import annotations
@@ -31,12 +29,12 @@ from mafalda.mediasoup.ortc.supported_rtp_capabilities import SUPPORTED_RTP_CAPA
 def get_producer_rtp_parameters_mapping(
     params: RtpParameters, caps: RtpCapabilities, new_ssrc: SsrcSource = random_ssrc
 ) -> RtpMapping:
-    """How a producer's payload types and encodings become the router's.
+    """Map a producer's payload types and encodings to the router's.
 
     Args:
         params: validated parameters of the producer.
         caps: the router's.
-        new_ssrc: gives the mapped SSRC of the first encoding; the others follow it.
+        new_ssrc: returns the mapped SSRC of the first encoding; the others follow it.
 
     Raises:
         UnsupportedError: the router does not have a codec, or has no RTX for one.
@@ -59,8 +57,8 @@ def get_producer_rtp_parameters_mapping(
 def answer_producer_rtp_parameters(params: RtpParameters, caps: RtpCapabilities) -> RtpParameters:
     """The producer's parameters as the router answers them: H264 with the negotiated ``profile-level-id``.
 
-    mediasoup writes it into the producer's own parameters while it makes the mapping, so these are the ones that
-    a producer shows and that its worker is given.
+    mediasoup writes it into the producer's own parameters while it computes the mapping, so a producer and its worker
+    have these.
 
     Raises:
         UnsupportedError: the router does not have a codec.
@@ -77,7 +75,7 @@ def answer_producer_rtp_parameters(params: RtpParameters, caps: RtpCapabilities)
 def get_consumable_rtp_parameters(
     kind: MediaKind, params: RtpParameters, caps: RtpCapabilities, mapping: RtpMapping
 ) -> RtpParameters:
-    """A producer in the router's numbering, from which each consumer's parameters are made.
+    """A producer's parameters in the router's numbers, from which each consumer's parameters are derived.
 
     Args:
         kind: of the producer.
@@ -99,10 +97,10 @@ def get_consumable_rtp_parameters(
 
 
 def capabilities_of_mapping(kind: MediaKind, params: RtpParameters, mapping: RtpMapping) -> RtpCapabilities:
-    """As much of a router's capabilities as a mapping that was made with them tells.
+    """The part of a router's capabilities that can be derived from a mapping that was computed with them.
 
-    For producers whose router is somewhere else. A media codec that came without RTX gets one of its own, on a payload
-    type that is not used, so that what is lost on a pipe can be sent again.
+    For producers whose router is on another worker. A media codec without RTX gets an RTX codec on an unused payload
+    type, so that packets that are lost on a pipe can be retransmitted.
 
     Raises:
         InvalidParameters: a codec has no mapping.

@@ -1,7 +1,4 @@
-"""The RTP capabilities of a router, from the codecs that it was asked to have.
-
-What does not belong here: what mediasoup supports at all (``mafalda.mediasoup.ortc.supported_rtp_capabilities``).
-"""
+"""The RTP capabilities of a router, computed from the codecs that were requested for it."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from mafalda.mediasoup.ortc.supported_rtp_capabilities import SUPPORTED_RTP_CAPA
 from mafalda.mediasoup.ortc.validate import validate_codec_capability
 
 DYNAMIC_PAYLOAD_TYPES = (*range(100, 128), *range(96, 100))
-"""In the order in which they are given out; mediasoup's order, so that routers agree across the fleet."""
+"""In the order in which they are allocated; mediasoup's order, so that all routers allocate the same."""
 
 
 def generate_router_rtp_capabilities(
@@ -23,19 +20,19 @@ def generate_router_rtp_capabilities(
 ) -> RtpCapabilities:
     """What a router with these codecs can receive. The same codecs always give the same capabilities.
 
-    A video codec brings its RTX codec along. Feedback is the supported codec's, whatever was asked.
+    A video codec adds its RTX codec. The RTCP feedback is the supported codec's, whatever was requested.
 
     Args:
-        media_codecs: wanted codecs; ``preferred_payload_type`` is kept where given.
+        media_codecs: requested codecs; ``preferred_payload_type`` is kept where given.
 
     Raises:
-        InvalidParameters: a codec is malformed, or a payload type is wanted twice.
+        InvalidParameters: a codec is malformed, or a payload type is requested twice.
         UnsupportedError: mediasoup does not support a codec, or there are more than there are payload types.
     """
     free = list(DYNAMIC_PAYLOAD_TYPES)
     codecs: list[RtpCodecCapability] = []
-    for wanted in media_codecs:
-        codec = _supported(validate_codec_capability(wanted), free)
+    for requested in media_codecs:
+        codec = _supported(validate_codec_capability(requested), free)
         if any(codec.preferred_payload_type == other.preferred_payload_type for other in codecs):
             raise InvalidParameters("duplicate preferred payload type", payload_type=codec.preferred_payload_type)
         codecs.append(codec)
@@ -44,16 +41,16 @@ def generate_router_rtp_capabilities(
     return RtpCapabilities(codecs=tuple(codecs), header_extensions=SUPPORTED_RTP_CAPABILITIES.header_extensions)
 
 
-def _supported(wanted: RtpCodecCapability, free: list[int]) -> RtpCodecCapability:
-    supported = find_match(wanted, SUPPORTED_RTP_CAPABILITIES.codecs, strict=False)
+def _supported(requested: RtpCodecCapability, free: list[int]) -> RtpCodecCapability:
+    supported = find_match(requested, SUPPORTED_RTP_CAPABILITIES.codecs, strict=False)
     if supported is None:
         raise UnsupportedError(
             "media codec not supported",
-            mime_type=wanted.mime_type,
-            clock_rate=wanted.clock_rate,
-            channels=wanted.channels,
+            mime_type=requested.mime_type,
+            clock_rate=requested.clock_rate,
+            channels=requested.channels,
         )
-    payload_type = wanted.preferred_payload_type
+    payload_type = requested.preferred_payload_type
     if payload_type in free:
         free.remove(payload_type)
     if payload_type is None:
@@ -63,7 +60,7 @@ def _supported(wanted: RtpCodecCapability, free: list[int]) -> RtpCodecCapabilit
     return supported.model_copy(
         update={
             "preferred_payload_type": payload_type,
-            "parameters": {**supported.parameters, **wanted.parameters},
+            "parameters": {**supported.parameters, **requested.parameters},
         }
     )
 

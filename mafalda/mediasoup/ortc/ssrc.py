@@ -1,7 +1,4 @@
-"""Where new SSRCs come from. Every function that needs one takes an ``SsrcSource``, so that tests can choose.
-
-What does not belong here: which streams get one.
-"""
+"""New SSRCs. Every function that needs one takes an ``SsrcSource``, so that tests can give their own."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import secrets
 from collections.abc import Callable
 
 SsrcSource = Callable[[], int]
-"""Gives the first SSRC of a run of consecutive ones. Leaves room above it for the largest run."""
+"""Returns the first SSRC of a run of consecutive ones, with room above it for the longest run."""
 
 _LOWEST = 100_000_000
 _COUNT = 900_000_000 - 1

@@ -1,9 +1,7 @@
 """What mediasoup-worker 3.27.1 supports: the codecs and RTP header extensions that a router can be given.
 
-The order matters: the first codec that matches is taken, and the identifiers of the header extensions are the
-ones that every router announces, so that a consumer's parameters fit any router of the fleet.
-
-What does not belong here: what one router supports (``mafalda.mediasoup.ortc.router_capabilities``).
+The order matters: the first codec that matches is used. The ids of the header extensions are the ones that every router
+announces, so a consumer's parameters fit any router.
 """
 
 from __future__ import annotations

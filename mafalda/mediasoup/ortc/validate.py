@@ -1,10 +1,8 @@
-"""Input that a router may work with: models or plain JSON become models in mediasoup's normal form.
+"""Validation of RTP and SCTP parameters: models or plain JSON become models in mediasoup's normal form.
 
-The models check shapes and bounds. What is checked here is what mediasoup checks beyond that, and what makes its
-worker refuse or misread the parameters later. Stricter than mediasoup in one way: a value of the wrong type is
-refused where mediasoup would silently put the default in its place.
-
-What does not belong here: whether a particular router supports it.
+The models check shapes and bounds. This module checks what mediasoup checks beyond that, and what its worker would
+refuse or misread later. It is stricter than mediasoup in one way: a value of the wrong type is refused, where mediasoup
+silently uses the default instead.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ M = TypeVar("M", bound=Model)
 
 
 def parse(model: type[M], value: M | Mapping[str, Any]) -> M:
-    """Make a model of plain JSON; a model is returned as it is.
+    """Parse plain JSON into a model; a model is returned as it is.
 
     Raises:
         InvalidParameters: with the place and the rule of the first fault, never with the value itself.
@@ -57,7 +55,7 @@ def validate_codec_capability(codec: RtpCodecCapability | Mapping[str, Any]) -> 
 
 
 def validate_rtp_capabilities(caps: RtpCapabilities | Mapping[str, Any]) -> RtpCapabilities:
-    """Check what an endpoint says that it can receive.
+    """Check the RTP capabilities of an endpoint.
 
     Raises:
         InvalidParameters: it is malformed.
@@ -69,7 +67,7 @@ def validate_rtp_capabilities(caps: RtpCapabilities | Mapping[str, Any]) -> RtpC
 
 
 def validate_rtp_parameters(params: RtpParameters | Mapping[str, Any]) -> RtpParameters:
-    """Check what an endpoint says that it sends, and bring it into normal form.
+    """Check the RTP parameters that an endpoint sends, and bring them into normal form.
 
     Raises:
         InvalidParameters: it is malformed, or its payload types, header extensions or streams are not unique.
@@ -88,7 +86,7 @@ def validate_rtp_parameters(params: RtpParameters | Mapping[str, Any]) -> RtpPar
     return params.model_copy(
         update={
             "encodings": tuple(encoding.model_copy(update={"dtx": bool(encoding.dtx)}) for encoding in encodings),
-            # mediasoup always uses reduced-size RTCP (RFC 5506), whatever was asked.
+            # mediasoup always uses reduced-size RTCP (RFC 5506), whatever was requested.
             "rtcp": RtcpParameters(cname=params.rtcp.cname, reduced_size=True),
         }
     )
@@ -97,7 +95,7 @@ def validate_rtp_parameters(params: RtpParameters | Mapping[str, Any]) -> RtpPar
 def validate_sctp_stream_parameters(
     params: SctpStreamParameters | Mapping[str, Any],
 ) -> SctpStreamParameters:
-    """Check the reliability of an SCTP stream, and say whether it is ordered.
+    """Check the reliability of an SCTP stream, and set ``ordered`` where it is left out.
 
     Raises:
         InvalidParameters: both limits are given, or a limit together with ``ordered``.

@@ -1,7 +1,4 @@
-"""The bodies of the four requests with which transports produce and consume.
-
-What does not belong here: negotiation (``ortc``), sending them and what is made of the answers (``transport``).
-"""
+"""The bodies of the four requests with which transports produce and consume. Ids in them are public ones."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mafalda.media.rtp import ConsumerLayers, MediaKind, RtpMapping, RtpParameters, SctpStreamParameters
-from mafalda.mediasoup.endpoints.data_producer import DataProducer, DataType
+from mafalda.mediasoup.endpoints.data_endpoint import DataType
+from mafalda.mediasoup.endpoints.data_producer import DataProducer
 from mafalda.mediasoup.endpoints.producer import Producer
 from mafalda.mediasoup.errors import InvalidParameters
 
@@ -70,11 +68,11 @@ def consume_body(
     ignore_dtx: bool,
     pipe: bool,
 ) -> Body:
-    """``TRANSPORT_CONSUME``: what the endpoint gets, and of which of the producer's encodings."""
+    """``TRANSPORT_CONSUME``: the endpoint's parameters, and the producer's encodings."""
     encodings = producer.consumable_rtp_parameters.encodings
     return {
         "consumerId": consumer_id,
-        "producerId": producer.channel_id,
+        "producerId": producer.id,
         "kind": producer.kind,
         "rtpParameters": parameters.model_dump(by_alias=True, exclude_none=True),
         "type": "pipe" if pipe else producer.type,
@@ -117,7 +115,7 @@ def consume_data_body(
     """``TRANSPORT_CONSUME_DATA``; label and protocol are the data producer's."""
     return {
         "dataConsumerId": data_consumer_id,
-        "dataProducerId": data_producer.channel_id,
+        "dataProducerId": data_producer.id,
         "type": type,
         "sctpStreamParameters": stream,
         "label": data_producer.label,
@@ -127,14 +125,14 @@ def consume_data_body(
     }
 
 
-def reliability(
+def stream_parameters(
     data_producer: DataProducer,
     stream_id: int,
     ordered: bool | None,
     max_packet_life_time: int | None,
     max_retransmits: int | None,
 ) -> Body:
-    """A data consumer's stream parameters: the data producer's, unless the consumer wants others."""
+    """A data consumer's stream parameters: the data producer's, with what the data consumer changes."""
     source = data_producer.sctp_stream_parameters
     stream: Body = source.to_json_dict() if source is not None else {"ordered": True}
     stream["streamId"] = stream_id
@@ -149,9 +147,3 @@ def reliability(
             stream["ordered"] = False
             stream[key] = value
     return stream
-
-
-def stream_of(answer: Body) -> SctpStreamParameters | None:
-    """The stream parameters in the worker's answer; None for direct ones."""
-    parameters = answer.get("sctpStreamParameters")
-    return SctpStreamParameters.model_validate(parameters) if parameters is not None else None

@@ -1,20 +1,17 @@
-"""A direct transport: RTP, RTCP and messages between this process and the router, over the channel.
-
-What does not belong here: what all transports do (``transport``).
-"""
+"""A direct transport: RTP, RTCP and messages between this process and the router, over the worker's channel."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from mafalda.mediasoup.base.entity import JsonObject
+from mafalda.mediasoup.base.events import Event
 from mafalda.mediasoup.errors import UnsupportedError
-from mafalda.mediasoup.objects.entity import JsonObject
-from mafalda.mediasoup.objects.events import Event
 from mafalda.mediasoup.transports.transport import Transport
 
 
 class DirectTransport(Transport):
-    """Made by ``router.create_direct_transport``."""
+    """Created by ``router.create_direct_transport``."""
 
     RTCP: ClassVar = Event[bytes]("rtcp")
 
@@ -22,19 +19,31 @@ class DirectTransport(Transport):
     _stats_type = "direct-transport"
 
     async def connect(self) -> None:
-        """Nothing to do: it is connected."""
+        """Do nothing: a direct transport is connected from the start."""
         self._check_open()
 
     async def set_max_incoming_bitrate(self, bitrate: int) -> None:
-        """Not on this transport."""
+        """Refused: a direct transport has no bitrate limits.
+
+        Raises:
+            UnsupportedError: Always.
+        """
         raise UnsupportedError("a direct transport has no bitrate limits")
 
     async def set_max_outgoing_bitrate(self, bitrate: int) -> None:
-        """Not on this transport."""
+        """Refused: a direct transport has no bitrate limits.
+
+        Raises:
+            UnsupportedError: Always.
+        """
         raise UnsupportedError("a direct transport has no bitrate limits")
 
     async def set_min_outgoing_bitrate(self, bitrate: int) -> None:
-        """Not on this transport."""
+        """Refused: a direct transport has no bitrate limits.
+
+        Raises:
+            UnsupportedError: Always.
+        """
         raise UnsupportedError("a direct transport has no bitrate limits")
 
     def send_rtcp(self, rtcp_packet: bytes) -> None:

@@ -1,7 +1,4 @@
-"""Where transports and WebRTC servers listen, in the worker's words.
-
-What does not belong here: the transports.
-"""
+"""Listen infos of transports and WebRTC servers, as parts of the worker's requests."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ AnyListenInfo = ListenInfo | Mapping[str, Any]
 
 
 def listen_info_body(info: AnyListenInfo) -> dict[str, Any]:
-    """One listen info as a request's part.
+    """One listen info, as part of a request.
 
     Raises:
         InvalidParameters: It is malformed.
@@ -24,14 +21,14 @@ def listen_info_body(info: AnyListenInfo) -> dict[str, Any]:
     if isinstance(info, Mapping) and "announcedIp" in info and "announcedAddress" not in info:
         info = {**info, "announcedAddress": info["announcedIp"]}  # mediasoup's older name
     body = parse(ListenInfo, info).model_dump(by_alias=True, exclude_none=True)
-    # The worker dies without these two, whatever is in them.
+    # The worker crashes without these two.
     body.setdefault("portRange", {})
     body.setdefault("flags", {})
     return body
 
 
 def listen_info_bodies(infos: Sequence[AnyListenInfo]) -> list[dict[str, Any]]:
-    """Several, at least one.
+    """Several listen infos, at least one.
 
     Raises:
         InvalidParameters: There is none, or one is malformed.

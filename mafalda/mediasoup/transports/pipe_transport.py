@@ -1,43 +1,33 @@
-"""A pipe transport: media from one router to another, in the same worker or far away.
+"""A pipe transport: media from one router to another, in the same worker or on another server.
 
-All layers cross it, unchanged but for payload types and SSRCs. It has no ICE and no DTLS: a far end that is gone
-raises no event, so somebody else has to notice.
-
-What does not belong here: which producers cross (the agent's relays), what all transports do (``transport``).
+All layers cross it, unchanged but for payload types and SSRCs. It has no ICE and no DTLS: it emits no event when its
+far end is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mafalda.media.rtp import RtpCapabilities, SrtpParameters, TransportTuple
 from mafalda.mediasoup import ortc
-from mafalda.mediasoup.channel.channel import Channel
+from mafalda.mediasoup.base.entity import EntityContext, JsonObject
+from mafalda.mediasoup.base.ids import new_id
 from mafalda.mediasoup.codec import shapes
 from mafalda.mediasoup.endpoints.consumer import Consumer
-from mafalda.mediasoup.objects.entity import JsonObject
+from mafalda.mediasoup.endpoints.router_context import RouterContext
+from mafalda.mediasoup.transports.bodies import consume_body
 from mafalda.mediasoup.transports.transport import Transport
-
-if TYPE_CHECKING:
-    from mafalda.mediasoup.objects.router import Router
 
 
 class PipeTransport(Transport):
-    """Made by ``router.create_pipe_transport``."""
+    """Created by ``router.create_pipe_transport``."""
 
     type = "pipe"
     _stats_type = "pipe-transport"
 
-    def __init__(
-        self,
-        channel: Channel,
-        id: str,
-        app_data: Mapping[str, Any] | None,
-        router: Router,
-        dump: JsonObject,
-    ) -> None:
-        super().__init__(channel, id, app_data, router, dump)
+    def __init__(self, context: EntityContext, router_context: RouterContext, dump: JsonObject) -> None:
+        super().__init__(context, router_context, dump)
         self.rtx: bool = dump["rtx"]
         self._tuple = TransportTuple.model_validate(dump["tuple"])
         srtp = dump.get("srtpParameters")
@@ -51,7 +41,7 @@ class PipeTransport(Transport):
     async def connect(
         self, *, ip: str, port: int, srtp_parameters: SrtpParameters | Mapping[str, Any] | None = None
     ) -> None:
-        """Tell the other pipe's address and key.
+        """Give the worker the other pipe's address and key.
 
         Raises:
             InvalidParameters: Something is malformed, missing or superfluous.
@@ -72,23 +62,25 @@ class PipeTransport(Transport):
         paused: bool = False,
         **unused: Any,
     ) -> Consumer:
-        """Send a producer of the same router, all its layers, to the other pipe.
+        """Create a consumer that sends a producer of the same router, with all its layers, to the other pipe.
 
-        What the far end can receive does not matter: it is a router. ``produce`` there with the consumer's kind
+        The far end is a router, so its capabilities do not matter. ``produce`` there with the consumer's kind
         and RTP parameters, and the same producer id.
 
         Args:
-            producer_id: Which one.
-            id: Of the consumer; None is a fresh UUID4.
+            producer_id: Of the producer.
+            id: Of the consumer; None: a new UUID4.
             app_data: The application's own.
             rtp_capabilities: Unused.
             paused: Whether it starts paused.
-            unused: The other options of ``Transport.consume``, which mean nothing on a pipe.
+            unused: The other options of ``Transport.consume``; they have no effect on a pipe.
 
         Raises:
             NotFound: The router has no such producer.
         """
         self._check_open()
-        producer = self._router.require_producer(producer_id)
+        producer = self._router_context.producers.require(producer_id)
         parameters = ortc.get_pipe_consumer_rtp_parameters(producer.consumable_rtp_parameters, self.rtx)
-        return await self._consume(producer, parameters, id, paused, None, False, True, app_data)
+        body = consume_body(new_id(id), producer, parameters, paused=paused, layers=None, ignore_dtx=False, pipe=True)
+        consumer, _ = await self.make_consumer(body, producer, parameters, app_data)
+        return consumer

@@ -1,27 +1,21 @@
-"""A plain transport: RTP, RTCP or SRTP over UDP, for endpoints without ICE and DTLS (ffmpeg, GStreamer).
-
-What does not belong here: what all transports do (``transport``).
-"""
+"""A plain transport: RTP, RTCP or SRTP over UDP, for endpoints without ICE and DTLS (ffmpeg, GStreamer)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from mafalda.media.rtp import SrtpParameters, TransportTuple
-from mafalda.mediasoup.channel.channel import Channel
+from mafalda.mediasoup.base.entity import EntityContext, JsonObject
+from mafalda.mediasoup.base.events import Event
 from mafalda.mediasoup.codec import shapes
-from mafalda.mediasoup.objects.entity import JsonObject
-from mafalda.mediasoup.objects.events import Event
+from mafalda.mediasoup.endpoints.router_context import RouterContext
 from mafalda.mediasoup.ortc import parse
 from mafalda.mediasoup.transports.transport import Transport
 
-if TYPE_CHECKING:
-    from mafalda.mediasoup.objects.router import Router
-
 
 class PlainTransport(Transport):
-    """Made by ``router.create_plain_transport``."""
+    """Created by ``router.create_plain_transport``."""
 
     TUPLE: ClassVar = Event[TransportTuple]("tuple")
     RTCP_TUPLE: ClassVar = Event[TransportTuple]("rtcptuple")
@@ -29,21 +23,14 @@ class PlainTransport(Transport):
     type = "plain"
     _stats_type = "plain-rtp-transport"
 
-    def __init__(
-        self,
-        channel: Channel,
-        id: str,
-        app_data: Mapping[str, Any] | None,
-        router: Router,
-        dump: JsonObject,
-    ) -> None:
-        super().__init__(channel, id, app_data, router, dump)
+    def __init__(self, context: EntityContext, router_context: RouterContext, dump: JsonObject) -> None:
+        super().__init__(context, router_context, dump)
         self.rtcp_mux: bool = dump["rtcpMux"]
         self.comedia: bool = dump["comedia"]
         self._tuple = TransportTuple.model_validate(dump["tuple"])
         self._rtcp_tuple: TransportTuple | None = None
         self._srtp_parameters: SrtpParameters | None = None
-        self._take(dump)
+        self._read(dump)
 
     @property
     def tuple(self) -> TransportTuple:
@@ -68,7 +55,7 @@ class PlainTransport(Transport):
         rtcp_port: int | None = None,
         srtp_parameters: SrtpParameters | Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell the endpoint's address and key. With ``comedia`` the address must be left out.
+        """Give the worker the endpoint's address and key. With ``comedia`` the address must be left out.
 
         Raises:
             InvalidParameters: Something is malformed, missing or superfluous.
@@ -85,9 +72,9 @@ class PlainTransport(Transport):
         for key in ("tuple", "rtcpTuple"):
             if key in answer:
                 answer[key] = shapes.tuple_shape(answer[key])
-        self._take(answer)
+        self._read(answer)
 
-    def _take(self, data: JsonObject) -> None:
+    def _read(self, data: JsonObject) -> None:
         if "tuple" in data:
             self._tuple = TransportTuple.model_validate(data["tuple"])
         if "rtcpTuple" in data:

@@ -1,7 +1,4 @@
-"""Sizes of a transport's SCTP association and data messages.
-
-What does not belong here: the streams (``stream_ids``), the transports.
-"""
+"""Size limits of a transport's SCTP association and of its data messages."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SctpLimits:
-    """mediasoup's defaults; all in bytes.
+    """Size limits in bytes, with mediasoup's defaults.
 
     Attributes:
         max_send_message_size: Largest message to the endpoint.
         max_receive_message_size: Largest message from the endpoint.
-        send_buffer_size: What waits to be sent, for all streams.
-        per_stream_send_queue_limit: The same for each stream.
+        send_buffer_size: Most bytes that wait to be sent, over all streams.
+        per_stream_send_queue_limit: Most bytes that wait to be sent on one stream.
         max_receiver_window_buffer_size: The receive window.
         default_stream_buffered_amount_low_threshold: Buffered bytes at which ``bufferedamountlow`` is emitted.
     """
@@ -30,7 +27,7 @@ class SctpLimits:
     default_stream_buffered_amount_low_threshold: int = 1024
 
     def base_options(self, *, enable_sctp: bool, is_data_channel: bool) -> dict[str, Any]:
-        """The options that all transports but direct ones begin with."""
+        """The options that all transports but direct ones have in common."""
         return {
             "enableSctp": enable_sctp,
             "isDataChannel": is_data_channel,

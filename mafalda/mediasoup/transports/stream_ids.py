@@ -1,7 +1,4 @@
-"""SCTP stream ids of one transport's data consumers.
-
-What does not belong here: the data consumers.
-"""
+"""Allocation of SCTP stream ids to one transport's data consumers."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ MAX_STREAMS = 65535
 
 
 class StreamIds:
-    """Gives the next free id, round robin, so that an id is not reused at once."""
+    """Allocates the next free id, round robin, so that an id is not reused at once."""
 
     def __init__(self) -> None:
         self._used: set[int] = set()
@@ -19,11 +16,11 @@ class StreamIds:
         self._limit = MAX_STREAMS
 
     def limit(self, outbound_streams: int) -> None:
-        """The association negotiated this many outbound streams."""
+        """Allocate ids below the number of outbound streams that the association negotiated."""
         self._limit = min(max(outbound_streams, 1), MAX_STREAMS)
 
     def take(self) -> int:
-        """A free id.
+        """Allocate a free id.
 
         Raises:
             WorkerRequestFailed: All are in use.
@@ -37,5 +34,5 @@ class StreamIds:
         raise WorkerRequestFailed("no SCTP stream id is free", streams=self._limit)
 
     def give_back(self, stream_id: int) -> None:
-        """The id is free again."""
+        """Free an id."""
         self._used.discard(stream_id)

@@ -1,30 +1,24 @@
-"""A WebRTC transport: ICE and DTLS to a browser or another WebRTC endpoint.
-
-What does not belong here: what all transports do (``transport``).
-"""
+"""A WebRTC transport: ICE and DTLS to a browser or another WebRTC endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from mafalda.media.rtp import DtlsParameters, IceCandidate, IceParameters, TransportTuple
-from mafalda.mediasoup.channel.channel import Channel
+from mafalda.mediasoup.base.entity import EntityContext, JsonObject
+from mafalda.mediasoup.base.events import Event
 from mafalda.mediasoup.codec import shapes
-from mafalda.mediasoup.objects.entity import JsonObject
-from mafalda.mediasoup.objects.events import Event
+from mafalda.mediasoup.endpoints.router_context import RouterContext
 from mafalda.mediasoup.ortc import parse
 from mafalda.mediasoup.transports.transport import Transport
-
-if TYPE_CHECKING:
-    from mafalda.mediasoup.objects.router import Router
 
 IceState = Literal["new", "connected", "completed", "disconnected", "closed"]
 DtlsState = Literal["new", "connecting", "connected", "failed", "closed"]
 
 
 class WebRtcTransport(Transport):
-    """Made by ``router.create_webrtc_transport``."""
+    """Created by ``router.create_webrtc_transport``."""
 
     ICE_STATE_CHANGE: ClassVar = Event[IceState]("icestatechange")
     ICE_SELECTED_TUPLE_CHANGE: ClassVar = Event[TransportTuple]("iceselectedtuplechange")
@@ -34,15 +28,8 @@ class WebRtcTransport(Transport):
     type = "webrtc"
     _stats_type = "webrtc-transport"
 
-    def __init__(
-        self,
-        channel: Channel,
-        id: str,
-        app_data: Mapping[str, Any] | None,
-        router: Router,
-        dump: JsonObject,
-    ) -> None:
-        super().__init__(channel, id, app_data, router, dump)
+    def __init__(self, context: EntityContext, router_context: RouterContext, dump: JsonObject) -> None:
+        super().__init__(context, router_context, dump)
         self.ice_role: Literal["controlled", "controlling"] = dump["iceRole"]
         self.ice_candidates = tuple(IceCandidate.model_validate(item) for item in dump["iceCandidates"])
         self._ice_parameters = IceParameters.model_validate(dump["iceParameters"])
@@ -60,22 +47,22 @@ class WebRtcTransport(Transport):
 
     @property
     def ice_state(self) -> IceState:
-        """State of ICE."""
+        """The state of ICE."""
         return self._ice_state
 
     @property
     def ice_selected_tuple(self) -> TransportTuple | None:
-        """The addresses that ICE selected; None before and after."""
+        """The addresses that ICE selected; None while it has selected none."""
         return self._ice_selected_tuple
 
     @property
     def dtls_parameters(self) -> DtlsParameters:
-        """Our DTLS parameters, for the endpoint; the role is known after ``connect``."""
+        """Our DTLS parameters, for the endpoint; the role is final after ``connect``."""
         return self._dtls_parameters
 
     @property
     def dtls_state(self) -> DtlsState:
-        """State of DTLS."""
+        """The state of DTLS."""
         return self._dtls_state
 
     @property
@@ -84,7 +71,7 @@ class WebRtcTransport(Transport):
         return self._dtls_remote_cert
 
     async def connect(self, *, dtls_parameters: DtlsParameters | Mapping[str, Any]) -> None:
-        """Tell the endpoint's DTLS parameters.
+        """Give the worker the endpoint's DTLS parameters.
 
         Raises:
             InvalidParameters: They are malformed.
@@ -96,13 +83,13 @@ class WebRtcTransport(Transport):
         self._dtls_parameters = self._dtls_parameters.model_copy(update={"role": answer["dtlsLocalRole"]})
 
     async def restart_ice(self) -> IceParameters:
-        """New ICE credentials, for the endpoint; media goes on with the old ones until it uses them."""
+        """Create new ICE credentials for the endpoint; the old ones stay valid until it uses the new ones."""
         answer = await self._request("TRANSPORT_RESTART_ICE")
         self._ice_parameters = IceParameters.model_validate(answer)
         return self._ice_parameters
 
-    def _ending(self) -> None:
-        super()._ending()
+    def _before_end_events(self) -> None:
+        super()._before_end_events()
         self._ice_state = "closed"
         self._ice_selected_tuple = None
         self._dtls_state = "closed"

@@ -1,7 +1,4 @@
-"""Who wants a producer on one worker, and so what has to come over the relay that feeds it.
-
-What does not belong here: telling the source (``mirrors``).
-"""
+"""The users of a relayed producer on one worker, and so what has to come over its relay."""
 
 from __future__ import annotations
 
@@ -9,51 +6,57 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Wanted = Literal["flowing", "paused", "nothing"]
+DemandLevel = Literal["flowing", "paused", "none"]
 
 
 @dataclass(slots=True)
 class Demand:
-    """Consumers and onward relays of one mirrored producer, each flowing or paused. Times are monotonic seconds."""
+    """Consumers and onward relays of one relayed producer, each flowing or paused. Times are monotonic seconds."""
 
     quiet_since: float
     empty_since: float
     flowing: set[Hashable] = field(default_factory=set)
     paused: set[Hashable] = field(default_factory=set)
 
-    def want(self, who: Hashable, now: float, *, paused: bool) -> None:
-        """Somebody is there, and takes media now or not."""
-        before = self.wanted
-        self.flowing.discard(who)
-        self.paused.discard(who)
-        (self.paused if paused else self.flowing).add(who)
-        self._note(before, now)
+    def add(self, user: Hashable, now: float, *, paused: bool) -> None:
+        """Add a user, or pause or resume one."""
+        before = self.level
+        self._discard(user)
+        (self.paused if paused else self.flowing).add(user)
+        self._update_times(before, now)
 
-    def drop(self, who: Hashable, now: float) -> None:
-        """Somebody is gone."""
-        before = self.wanted
-        self.flowing.discard(who)
-        self.paused.discard(who)
-        self._note(before, now)
+    def remove(self, user: Hashable, now: float) -> None:
+        """Remove a user; an unknown one changes nothing."""
+        before = self.level
+        self._discard(user)
+        self._update_times(before, now)
+
+    def restart(self, now: float) -> None:
+        """Begin the periods without users and without flowing users now."""
+        self.quiet_since = self.empty_since = now
 
     @property
-    def wanted(self) -> Wanted:
-        """``flowing`` if anybody takes media, ``paused`` if all pause, ``nothing`` if nobody is left."""
+    def level(self) -> DemandLevel:
+        """``flowing`` if any user flows, ``paused`` if all users are paused, ``none`` if there is no user."""
         if self.flowing:
             return "flowing"
-        return "paused" if self.paused else "nothing"
+        return "paused" if self.paused else "none"
 
     def may_pause_at(self, pause_after_s: float) -> float | None:
-        """When the source may be told to pause; None while somebody takes media."""
+        """When the source may be paused; None while any user flows."""
         return None if self.flowing else self.quiet_since + pause_after_s
 
     def may_close_at(self, unused_s: float) -> float | None:
-        """When the relay may be closed; None while anybody is there."""
-        return self.empty_since + unused_s if self.wanted == "nothing" else None
+        """When the relay may be closed; None while it has users."""
+        return self.empty_since + unused_s if self.level == "none" else None
 
-    def _note(self, before: Wanted, now: float) -> None:
-        after = self.wanted
+    def _discard(self, user: Hashable) -> None:
+        self.flowing.discard(user)
+        self.paused.discard(user)
+
+    def _update_times(self, before: DemandLevel, now: float) -> None:
+        after = self.level
         if before == "flowing" != after:
             self.quiet_since = now
-        if after == "nothing" != before:
+        if after == "none" != before:
             self.empty_since = now

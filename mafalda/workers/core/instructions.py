@@ -1,6 +1,6 @@
-"""What the machine tells the agent's shell to do. Plain data; the shell decides nothing about rooms.
+"""Instructions: what the agent's machine orders its shell to do. Plain data.
 
-What does not belong here: when they are given (``machine``), how they are done (the shell's files).
+The shell executes them in order. What comes of one is reported to the machine as a stimulus (``stimuli``).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class MirrorKey:
-    """One producer on one worker of ours that is not its origin."""
+class RelayKey:
+    """One producer on one worker of this server that is not its origin."""
 
     room: str
     producer: str
@@ -36,28 +36,29 @@ class MirrorKey:
 
 @dataclass(frozen=True, slots=True)
 class LoadRoom:
-    """Follow a room that was not ours until now, and read what happened in it before."""
+    """Subscribe to a room and read its past, after ``delay_s`` seconds. Ends in RoomLoaded or RoomLoadFailed."""
 
     room: str
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class RestRoom:
-    """Nothing of the room is here now; it is followed still, so that it can come back without its past being read."""
+class IdleRoom:
+    """Close what remains of a room that has no peer and no relay target here. It stays subscribed."""
 
     room: str
 
 
 @dataclass(frozen=True, slots=True)
 class ForgetRoom:
-    """Follow a room that rests no more."""
+    """Unsubscribe from a room."""
 
     room: str
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptPeer:
-    """Give a peer its place here, then say so."""
+    """Start the session of a peer that was placed here. Ends in PeerReady, PeerRefused or PeerTaskFailed."""
 
     command: PlacePeer
     entry: Entry
@@ -65,7 +66,7 @@ class AdoptPeer:
 
 @dataclass(frozen=True, slots=True)
 class DropPeer:
-    """Close everything of a peer whose place here is over, without a word."""
+    """Close everything of a peer whose placement here has ended. Nothing is appended."""
 
     room: str
     peer: str
@@ -74,8 +75,18 @@ class DropPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class EvictPeer:
+    """Append that a peer has left, since its placement failed here. ``reject_join``: its join is still unanswered."""
+
+    command: PlacePeer
+    entry: Entry
+    error: MafaldaError
+    reject_join: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HandleIntent:
-    """Do what a peer of ours wants."""
+    """Do what a peer placed here has requested."""
 
     room: str
     peer: str
@@ -83,17 +94,17 @@ class HandleIntent:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenMirror:
-    """Fetch a producer from another worker."""
+class OpenRelayTarget:
+    """Relay a producer from another worker to one of ours. Ends in RelayTargetEnded."""
 
-    key: MirrorKey
+    key: RelayKey
     command: OpenRelay
     entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
 class RefuseRelay:
-    """Say that a relay that was ordered cannot be."""
+    """Append that an ordered relay cannot be opened."""
 
     command: OpenRelay
     entry: Entry
@@ -101,23 +112,23 @@ class RefuseRelay:
 
 
 @dataclass(frozen=True, slots=True)
-class SettleMirror:
-    """The origin may have been paused or resumed: make the mirror equal."""
+class ReconcileRelayTarget:
+    """Pause or resume a relay target if its origin was paused or resumed."""
 
-    key: MirrorKey
+    key: RelayKey
 
 
 @dataclass(frozen=True, slots=True)
-class CloseMirror:
-    """The origin, or the way to it, is gone."""
+class CloseRelayTarget:
+    """Close a relay target whose origin, or the way to it, is gone."""
 
-    key: MirrorKey
+    key: RelayKey
     reason: ClosedReason
 
 
 @dataclass(frozen=True, slots=True)
-class StopCarrying:
-    """A relay that one of our workers feeds has ended at its target."""
+class CloseRelaySource:
+    """Stop sending a producer of one of our workers to a target where the relay has ended."""
 
     room: str
     producer: str
@@ -126,22 +137,22 @@ class StopCarrying:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceGone:
-    """A worker, here or elsewhere, is no more: pipes to it lead nowhere (and would never notice)."""
+class ClosePipes:
+    """Close the source ends of pipes from or to a worker that is dead; a pipe does not notice that itself."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
-class CheckWaiting:
-    """Producers have gone from the room: consumes that wait for them wait in vain."""
+class CheckRelayWaiters:
+    """Reject consumes that wait for a relay of a producer which the room no longer has."""
 
     room: str
 
 
 @dataclass(frozen=True, slots=True)
-class YieldProducer:
-    """Somebody else opened a producer under the same id a moment earlier: ours has to go."""
+class CloseDuplicateProducer:
+    """Close a producer of a peer here: another peer's producer with the same id is earlier in the log."""
 
     room: str
     peer: str
@@ -149,32 +160,25 @@ class YieldProducer:
 
 
 @dataclass(frozen=True, slots=True)
-class StartOver:
-    """Our incarnation was declared lost: everything is (being) placed elsewhere."""
+class ResetIncarnation:
+    """End this incarnation and begin a new one: it was declared lost, and its peers are placed elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class StandDown:
-    """Another agent has been started under our server id, and the fleet knows only the later one."""
+class Superseded:
+    """End the agent: another agent was started under the same server id."""
 
     incarnation: str
 
 
-Instruction = (
-    LoadRoom
-    | RestRoom
-    | ForgetRoom
-    | AdoptPeer
-    | DropPeer
-    | HandleIntent
-    | OpenMirror
+PeerInstruction = AdoptPeer | DropPeer | EvictPeer | HandleIntent | CloseDuplicateProducer
+RelayInstruction = (
+    OpenRelayTarget
     | RefuseRelay
-    | SettleMirror
-    | CloseMirror
-    | StopCarrying
-    | PlaceGone
-    | CheckWaiting
-    | YieldProducer
-    | StartOver
-    | StandDown
+    | ReconcileRelayTarget
+    | CloseRelayTarget
+    | CloseRelaySource
+    | ClosePipes
+    | CheckRelayWaiters
 )
+Instruction = LoadRoom | IdleRoom | ForgetRoom | ResetIncarnation | Superseded | PeerInstruction | RelayInstruction

@@ -1,16 +1,13 @@
-"""The agent's judgement: what each entry of the log means for this server.
+"""The agent's state machine: what each log entry, and each result of an instruction, means for this server.
 
-Entries go in, instructions come out; nothing waits, nothing is asked. The machine keeps the fold of the rooms
-that have something here, the places of peers here, and the mirrors (relays that end) here. Rooms are taken in
-when they become ours, so each room, and the servers together, have their own position in the log.
-
-What does not belong here: asyncio, the bus, clocks, mediasoup objects.
+Stimuli go in, instructions come out (``stimuli``, ``instructions``); nothing here waits or does I/O. The machine keeps
+the fold of the rooms that have something here, the placements of peers here, and the relay targets here. A room is
+loaded when it first gets something here, so each room, and the servers together, have their own position in the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from mafalda.contract.channels import fits
 from mafalda.contract.messages import commands, events
@@ -20,32 +17,33 @@ from mafalda.contract.messages.payload import Place
 from mafalda.errors import MafaldaError, NotFound, StaleGeneration, WorkerDied
 from mafalda.projection.fold import apply
 from mafalda.projection.state import RoomState, State
+from mafalda.workers.core import stimuli
 from mafalda.workers.core.instructions import (
     AdoptPeer,
-    CheckWaiting,
-    CloseMirror,
+    CheckRelayWaiters,
+    CloseDuplicateProducer,
+    ClosePipes,
+    CloseRelaySource,
+    CloseRelayTarget,
     DropPeer,
     Entry,
     ForgetRoom,
-    HandleIntent,
+    IdleRoom,
     Instruction,
     LoadRoom,
-    MirrorKey,
-    OpenMirror,
-    PlaceGone,
+    OpenRelayTarget,
+    ReconcileRelayTarget,
     RefuseRelay,
-    RestRoom,
-    SettleMirror,
-    StandDown,
-    StartOver,
-    StopCarrying,
-    YieldProducer,
+    RelayKey,
+    ResetIncarnation,
+    Superseded,
 )
-from mafalda.workers.core.ownership import OwnPeer
+from mafalda.workers.core.local_room import LocalRoom, OrderedRelay
+from mafalda.workers.core.placed_peer import PlacedPeer
 
-#: Empty rooms that are followed on, since reading the past of one that comes back takes the longer the more happened.
-MAX_RESTING = 256
-#: Why mirrors and consumers go when one of these takes their producer out of the fold.
+#: Idle rooms that stay subscribed: reading the past of one that gets a peer again takes the longer, the more happened.
+MAX_IDLE = 256
+#: Why relay targets are closed when one of these removes their producer from the fold.
 _REASONS: dict[type[events.Event] | type[commands.Command], ClosedReason] = {
     events.ProducerClosed: "producer-closed",
     events.DataProducerClosed: "producer-closed",
@@ -56,31 +54,21 @@ _REASONS: dict[type[events.Event] | type[commands.Command], ClosedReason] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A mirror of ours: where it comes from, and the sequence of the command that ordered it."""
-
-    source: Place
-    seq: int
-
-
-@dataclass(slots=True)
-class _Line:
-    """A room that has something here, or had a moment ago, and how far it was taken in from the past.
-
-    ``backlog`` is there while that is being read; ``acted`` are commands from the past that were acted on already,
-    should the follower bring them too.
-    """
-
-    loaded_seq: int = 0
-    acted: set[int] = field(default_factory=set)
-    backlog: list[Entry] | None = field(default_factory=list)
-    peers: dict[str, OwnPeer] = field(default_factory=dict)
-    mirrors: dict[MirrorKey, _Held] = field(default_factory=dict)
-
-
 class Machine:
-    """One incarnation's judgement."""
+    """The state of one incarnation of a server's agent. ``handle`` is its only way in.
+
+    ========= ======================================= ========= =========================================
+    a room is what happens                            next      instructions
+    ========= ======================================= ========= =========================================
+    unknown   a command places something here         loading   LoadRoom
+    loading   its past cannot be read                 loading   LoadRoom again, after a growing delay
+    loading   its past was read                       local     what the past and the backlog require
+    local     its last peer or relay target ended     idle      IdleRoom
+    idle      a command places something here         local     AdoptPeer or OpenRelayTarget
+    idle      peers on other servers, or too many     unknown   ForgetRoom
+              rooms are idle
+    ========= ======================================= ========= =========================================
+    """
 
     def __init__(self, server: str, incarnation: str, workers: Iterable[str]) -> None:
         self.server = server
@@ -89,38 +77,65 @@ class Machine:
         self.state = State()
         self.seq = 0
         self._has_started = False
-        self._servers_early: set[int] = set()
-        self._lines: dict[str, _Line] = {}
-        self._resting: dict[str, None] = {}  # rooms that have nothing here, in the order in which they came to rest
+        self._early_server_seqs: set[int] = set()  # of server events that were read with a room, ahead of the rest
+        self._rooms: dict[str, LocalRoom] = {}
+        self._idle: dict[str, None] = {}  # in the order in which they became idle
 
-    # --- reading the room -------------------------------------------------------------------------
+    # --- what the shell may read --------------------------------------------------------------------
 
     def room(self, room: str) -> RoomState | None:
-        """The fold of a room of ours."""
+        """The fold of a room that has something here."""
         return self.state.rooms.get(room)
 
     def room_seq(self, room: str) -> int:
-        """The log sequence up to which everything in this room is in the fold."""
-        line = self._lines.get(room)
-        return max(self.seq, line.loaded_seq) if line else 0
+        """The log sequence up to which the fold has everything of this room."""
+        local = self._rooms.get(room)
+        return max(self.seq, local.loaded_seq) if local else 0
 
-    def serves(self, room: str) -> bool:
-        """Whether anything of a room is here."""
-        line = self._lines.get(room)
-        return line is not None and bool(line.peers or line.mirrors)
+    def has_room(self, room: str) -> bool:
+        """Whether a peer or a relay target of a room is here."""
+        local = self._rooms.get(room)
+        return local is not None and not local.is_empty
 
     def has_peer(self, room: str, peer: str) -> bool:
-        """Whether a peer has its place here."""
-        return self._own(room, peer) is not None
+        """Whether a peer is placed here."""
+        return self._placement(room, peer) is not None
 
     def is_loading(self) -> bool:
         """Whether the past of some room is being read."""
-        return any(line.backlog is not None for line in self._lines.values())
+        return any(local.backlog is not None for local in self._rooms.values())
 
     # --- stimuli ------------------------------------------------------------------------------------
 
-    def on_entry(self, entry: Entry) -> list[Instruction]:
-        """The next entry of the log."""
+    def handle(self, stimulus: stimuli.Stimulus) -> list[Instruction]:
+        """Take in a stimulus; returns what the shell has to do, in this order."""
+        match stimulus:
+            case stimuli.EntryRead(entry):
+                return self._entry(entry)
+            case stimuli.RoomLoaded(room, past, up_to_seq):
+                return self._room_loaded(room, past, up_to_seq)
+            case stimuli.RoomLoadFailed(room):
+                return self._load_again(room)
+            case stimuli.PeerReady(room, peer, generation, missed):
+                placement = self._placement(room, peer, generation)
+                return placement.ready(missed) if placement else []
+            case stimuli.PeerRefused(room, peer, generation, error):
+                return self._peer_failed(room, peer, generation, error, refused=True)
+            case stimuli.PeerTaskFailed(room, peer, generation, error):
+                return self._peer_failed(room, peer, generation, error, refused=False)
+            case stimuli.PeerEnded(room, peer, generation):
+                return self._peer_ended(room, peer, generation)
+            case stimuli.RelayTargetEnded(key, seq):
+                return self._relay_ended(key, seq)
+            case stimuli.WorkerUp(worker):
+                self.workers.add(worker)
+                return []
+            case stimuli.WorkerGone(worker):
+                return self._worker_gone(worker)
+            case stimuli.InstructionFailed(instruction, error):
+                return self._instruction_failed(instruction, error)
+
+    def _entry(self, entry: Entry) -> list[Instruction]:
         self.seq = max(self.seq, entry.seq)
         address = entry.address
         if not fits(address, entry.message.data):
@@ -128,102 +143,123 @@ class Machine:
         if address.kind == "intent":
             return self._intent(entry)
         if address.room is None:
-            if entry.seq in self._servers_early:
-                self._servers_early.discard(entry.seq)
+            if entry.seq in self._early_server_seqs:
+                self._early_server_seqs.discard(entry.seq)
                 return []
             return self._server_entry(entry) if address.kind == "event" else []
-        line = self._lines.get(address.room)
-        if line is None:
-            if not self._is_mine(entry):
+        local = self._rooms.get(address.room)
+        if local is None:
+            if not self._is_for_us(entry):
                 return []
-            line = self._lines[address.room] = _Line(backlog=[entry])
+            self._rooms[address.room] = LocalRoom(backlog=[entry])
             return [LoadRoom(address.room)]
-        if line.backlog is not None:
-            line.backlog.append(entry)
+        if local.backlog is not None:
+            local.backlog.append(entry)
             return []
-        return [*self._room_entry(line, entry), *self._rest_if_empty(address.room)]
+        return [*self._room_entry(local, entry), *self._idle_if_empty(address.room)]
 
-    def on_room_loaded(self, room: str, past: Iterable[Entry], up_to_seq: int) -> list[Instruction]:
-        """The room's past, and the servers' since we last looked, up to a sequence: go on from there."""
-        found: list[Instruction] = []
-        rooms: list[Entry] = []
-        for entry in past:
-            if entry.address.room is not None:
-                rooms.append(entry)
-            elif entry.seq > self.seq and entry.seq not in self._servers_early:
-                self._servers_early.add(entry.seq)
-                found += self._server_entry(entry)
-        line = self._lines[room]
-        for entry in rooms:
-            apply(self.state, entry.seq, entry.address, entry.message.data)
-        line.loaded_seq = up_to_seq
-        backlog, line.backlog = line.backlog or [], None
-        # Commands for us may have been read with the past before the follower brings them: do them now.
-        due = {entry.seq: entry for entry in rooms if entry.seq > backlog[0].seq and self._is_mine(entry)}
-        due |= {entry.seq: entry for entry in backlog}
-        for seq in sorted(due):
-            found += self._room_entry(line, due[seq])
-        return found + self._rest_if_empty(room)
+    def _instruction_failed(self, instruction: Instruction, error: MafaldaError) -> list[Instruction]:
+        """Undo what the machine has noted for an instruction that was not executed."""
+        match instruction:
+            case LoadRoom(room):
+                self._rooms.pop(room, None)  # the next command that places something here loads it
+            case AdoptPeer(command):
+                return self._peer_failed(command.room, command.peer, command.generation, error, refused=False)
+            case OpenRelayTarget(key, command, entry):
+                return [*self._relay_ended(key, entry.seq), RefuseRelay(command, entry, error)]
+        return []
 
-    def on_peer_ready(self, room: str, peer: str, generation: int, missed: list[Entry]) -> list[Instruction]:
-        """A peer has what it needs here; ``missed`` was asked before we listened to it."""
-        own = self._own(room, peer)
-        if own is None or own.generation != generation:
-            return []
-        return [HandleIntent(room, peer, entry) for entry in own.settle(missed)]
-
-    def on_peer_ended(self, room: str, peer: str, generation: int) -> list[Instruction]:
-        """A peer left, or could not be given its place."""
-        own = self._own(room, peer)
-        if own is None or own.generation != generation:
-            return []
-        del self._lines[room].peers[peer]
-        return self._rest_if_empty(room)
-
-    def on_mirror_ended(self, key: MirrorKey, seq: int) -> list[Instruction]:
-        """The mirror that the command ``seq`` ordered closes by our own decision, or could not be opened."""
-        line = self._lines.get(key.room)
-        held = line.mirrors.get(key) if line else None
-        if line is None or held is None or held.seq != seq:
-            return []
-        del line.mirrors[key]
-        return self._rest_if_empty(key.room)
-
-    def on_worker_up(self, worker: str) -> None:
-        """A worker of ours can be used."""
-        self.workers.add(worker)
-
-    def on_worker_gone(self, worker: str) -> list[Instruction]:
-        """A worker of ours has died; the log does not say so yet."""
-        self.workers.discard(worker)
-        place = Place(server=self.server, worker=worker)
-        found: list[Instruction] = [PlaceGone(place)]
-        for line in self._lines.values():
-            for own in [own for own in line.peers.values() if own.worker == worker]:
-                del line.peers[own.peer]
-                found.append(DropPeer(own.room, own.peer, own.generation, "worker-died"))
-            for mirror, held in list(line.mirrors.items()):
-                if mirror.worker == worker or held.source == place:
-                    del line.mirrors[mirror]
-                    found.append(CloseMirror(mirror, "worker-died"))
-        return found + [item for room in list(self._lines) for item in self._rest_if_empty(room)]
-
-    # --- intents ------------------------------------------------------------------------------------
+    # --- peers --------------------------------------------------------------------------------------
 
     def _intent(self, entry: Entry) -> list[Instruction]:
-        room, peer = entry.address.room or "", entry.address.peer or ""
-        own = self._own(room, peer)
+        placement = self._placement(entry.address.room or "", entry.address.peer or "")
         data = entry.message.data
-        if own is None or not isinstance(data, Intent) or isinstance(data, Join):
-            return []  # placing, and refusing what has no place, is the allocators' business
-        if not own.ready:
-            own.early.append(entry)
+        if placement is None or not isinstance(data, Intent) or isinstance(data, Join):
+            return []  # allocators place peers, and reject the intents of those that are not placed
+        return placement.intent(entry)
+
+    def _placement(self, room: str, peer: str, generation: int | None = None) -> PlacedPeer | None:
+        local = self._rooms.get(room)
+        found = local.peers.get(peer) if local else None
+        return found if found and generation in (None, found.generation) else None
+
+    def _peer_failed(
+        self, room: str, peer: str, generation: int, error: MafaldaError, *, refused: bool
+    ) -> list[Instruction]:
+        placement = self._placement(room, peer, generation)
+        if placement is None:
             return []
-        return [HandleIntent(room, peer, entry)] if own.take(entry) else []
+        found = placement.refused(error) if refused else placement.task_failed(error)
+        return [*found, *self._peer_ended(room, peer, generation)] if placement.state == "ended" else found
+
+    def _peer_ended(self, room: str, peer: str, generation: int) -> list[Instruction]:
+        if self._placement(room, peer, generation) is None:
+            return []
+        del self._rooms[room].peers[peer]
+        return self._idle_if_empty(room)
+
+    def _place(self, local: LocalRoom, entry: Entry, place: commands.PlacePeer) -> list[Instruction]:
+        found: list[Instruction] = []
+        placed = local.peers.get(place.peer)
+        if placed and place.generation <= placed.generation:
+            return []
+        if placed:
+            del local.peers[place.peer]
+            found.append(DropPeer(placed.room, placed.peer, placed.generation, "peer-moved"))
+        room = self.room(place.room)
+        now = room.peers.get(place.peer) if room else None
+        if now is None or now.generation != place.generation or not self._is_for_us(entry):
+            return found  # outdated, for another server, or for a worker that is dead
+        self._idle.pop(place.room, None)
+        local.peers[place.peer] = PlacedPeer(place, entry)
+        return [*found, AdoptPeer(place, entry)]
+
+    # --- workers ------------------------------------------------------------------------------------
+
+    def _worker_gone(self, worker: str) -> list[Instruction]:
+        self.workers.discard(worker)
+        place = Place(server=self.server, worker=worker)
+        found: list[Instruction] = [ClosePipes(place)]
+        for local in self._rooms.values():
+            for placed in [placed for placed in local.peers.values() if placed.worker == worker]:
+                del local.peers[placed.peer]
+                found.append(DropPeer(placed.room, placed.peer, placed.generation, "worker-died"))
+            for key, relay in list(local.relays.items()):
+                if key.worker == worker or relay.source == place:
+                    del local.relays[key]
+                    found.append(CloseRelayTarget(key, "worker-died"))
+        return found + [instruction for room in list(self._rooms) for instruction in self._idle_if_empty(room)]
 
     # --- rooms --------------------------------------------------------------------------------------
 
-    def _is_mine(self, entry: Entry) -> bool:
+    def _room_loaded(self, room: str, past: list[Entry], up_to_seq: int) -> list[Instruction]:
+        found: list[Instruction] = []
+        of_room: list[Entry] = []
+        for entry in past:
+            if entry.address.room is not None:
+                of_room.append(entry)
+            elif entry.seq > self.seq and entry.seq not in self._early_server_seqs:
+                self._early_server_seqs.add(entry.seq)
+                found += self._server_entry(entry)
+        local = self._rooms[room]
+        for entry in of_room:
+            apply(self.state, entry.seq, entry.address, entry.message.data)
+        local.loaded_seq = up_to_seq
+        backlog, local.backlog = local.backlog or [], None
+        # Commands for this server may have been read with the past before the subscription delivers them: execute them.
+        due = {entry.seq: entry for entry in of_room if entry.seq > backlog[0].seq and self._is_for_us(entry)}
+        due |= {entry.seq: entry for entry in backlog}
+        for seq in sorted(due):
+            found += self._room_entry(local, due[seq])
+        return found + self._idle_if_empty(room)
+
+    def _load_again(self, room: str) -> list[Instruction]:
+        local = self._rooms.get(room)
+        if local is None or local.backlog is None:
+            return []
+        return [LoadRoom(room, local.next_load_delay_s())]
+
+    def _is_for_us(self, entry: Entry) -> bool:
         match entry.message.data:
             case commands.PlacePeer(server=server, worker=worker):
                 return server == self.server and worker in self.workers
@@ -231,59 +267,70 @@ class Machine:
                 return target.server == self.server and target.worker in self.workers
         return False
 
-    def _room_entry(self, line: _Line, entry: Entry) -> list[Instruction]:
+    def _room_entry(self, local: LocalRoom, entry: Entry) -> list[Instruction]:
         room = entry.address.room or ""
-        if entry.seq > line.loaded_seq:
+        if entry.seq > local.loaded_seq:
             apply(self.state, entry.seq, entry.address, entry.message.data)
-        elif entry.seq in line.acted or entry.address.kind != "command":
+        elif entry.seq in local.acted or entry.address.kind != "command":
             return []
         else:
-            line.acted.add(entry.seq)
+            local.acted.add(entry.seq)
         found: list[Instruction] = []
         match entry.message.data:
             case commands.PlacePeer() as place:
-                found = self._place(line, entry, place)
+                found = self._place(local, entry, place)
             case commands.OpenRelay() as order if order.target.server == self.server:
-                found = self._relay(line, entry, order)
+                found = self._open_relay(local, entry, order)
             case events.ProducerPaused(producer=producer) | events.ProducerResumed(producer=producer):
-                return [SettleMirror(key) for key in line.mirrors if key.producer == producer]
+                return [ReconcileRelayTarget(key) for key in local.relays if key.producer == producer]
             case events.ProducerOpened(producer=producer, peer=peer):
-                return self._yield(line, room, peer, producer)
+                return self._close_duplicate(local, room, peer, producer)
             case events.DataProducerOpened(data_producer=producer, peer=peer):
-                return self._yield(line, room, peer, producer)
+                return self._close_duplicate(local, room, peer, producer)
             case events.RelayClosed() | events.RelayFailed() as ended if ended.source.server == self.server:
-                found = [StopCarrying(room, ended.producer, ended.source.worker, ended.target)]
+                found = [CloseRelaySource(room, ended.producer, ended.source.worker, ended.target)]
         reason = _REASONS.get(type(entry.message.data))  # type: ignore[arg-type]
         if reason is None:
             return found
-        # What goes comes first: a peer that comes back brings the same producer ids with it.
-        return [*self._reconcile(line, room, reason), *found]
+        # Closing comes first: a peer that comes back brings the same producer ids with it.
+        return [*self._reconcile(local, room, reason), *found]
 
-    def _place(self, line: _Line, entry: Entry, place: commands.PlacePeer) -> list[Instruction]:
-        found: list[Instruction] = []
-        own = line.peers.get(place.peer)
-        if own and place.generation <= own.generation:
+    def _close_duplicate(self, local: LocalRoom, room: str, peer: str, producer: str) -> list[Instruction]:
+        state = self.room(room)
+        owner = state.producers.get(producer) if state else None
+        is_duplicate = owner is not None and owner.peer != peer and peer in local.peers
+        return [CloseDuplicateProducer(room, peer, producer)] if is_duplicate else []
+
+    def _idle_if_empty(self, room: str) -> list[Instruction]:
+        """Make a room idle that has nothing here. One that is empty on all servers stays subscribed for a while."""
+        local = self._rooms.get(room)
+        if local is None or local.backlog is not None or not local.is_empty:
             return []
-        if own:
-            del line.peers[place.peer]
-            found.append(DropPeer(own.room, own.peer, own.generation, "peer-moved"))
-        room = self.room(place.room)
-        now = room.peers.get(place.peer) if room else None
-        if now is None or now.generation != place.generation or not self._is_mine(entry):
-            return found  # stale, or elsewhere, or on a worker whose death the allocators are about to learn
-        self._resting.pop(place.room, None)
-        line.peers[place.peer] = OwnPeer(place.room, place.peer, place.worker, place.generation, place.join)
-        return [*found, AdoptPeer(place, entry)]
+        found: list[Instruction] = [] if room in self._idle else [IdleRoom(room)]
+        self._idle[room] = None
+        state = self.room(room)
+        if state is not None and any(peer.place.server != self.server for peer in state.peers.values()):
+            return [*found, self._forget(room)]
+        if len(self._idle) > MAX_IDLE:
+            found.append(self._forget(next(iter(self._idle))))
+        return found
 
-    def _relay(self, line: _Line, entry: Entry, order: commands.OpenRelay) -> list[Instruction]:
-        key = MirrorKey(order.room, order.producer, order.target.worker)
-        if key in line.mirrors:
+    def _forget(self, room: str) -> ForgetRoom:
+        del self._rooms[room], self._idle[room]
+        self.state.forget_room(room)
+        return ForgetRoom(room)
+
+    # --- relays -------------------------------------------------------------------------------------
+
+    def _open_relay(self, local: LocalRoom, entry: Entry, order: commands.OpenRelay) -> list[Instruction]:
+        key = RelayKey(order.room, order.producer, order.target.worker)
+        if key in local.relays:
             return []
         if error := self._why_no_relay(order):
             return [RefuseRelay(order, entry, error)]
-        self._resting.pop(order.room, None)
-        line.mirrors[key] = _Held(order.source, entry.seq)
-        return [OpenMirror(key, order, entry)]
+        self._idle.pop(order.room, None)
+        local.relays[key] = OrderedRelay(order.source, entry.seq)
+        return [OpenRelayTarget(key, order, entry)]
 
     def _why_no_relay(self, order: commands.OpenRelay) -> MafaldaError | None:
         room = self.room(order.room)
@@ -299,49 +346,25 @@ class Machine:
             return WorkerDied("the source worker is dead", worker=order.source.worker)
         return None
 
-    def _yield(self, line: _Line, room: str, peer: str, producer: str) -> list[Instruction]:
-        state = self.room(room)
-        holder = state.producers.get(producer) if state else None
-        lost = holder is not None and holder.peer != peer and peer in line.peers
-        return [YieldProducer(room, peer, producer)] if lost else []
+    def _relay_ended(self, key: RelayKey, seq: int) -> list[Instruction]:
+        local = self._rooms.get(key.room)
+        relay = local.relays.get(key) if local else None
+        if local is None or relay is None or relay.seq != seq:
+            return []
+        del local.relays[key]
+        return self._idle_if_empty(key.room)
 
-    def _own(self, room: str, peer: str) -> OwnPeer | None:
-        line = self._lines.get(room)
-        return line.peers.get(peer) if line else None
-
-    def _reconcile(self, line: _Line, room: str, reason: ClosedReason) -> list[Instruction]:
-        """Close the mirrors that the fold does not know any more."""
+    def _reconcile(self, local: LocalRoom, room: str, reason: ClosedReason) -> list[Instruction]:
+        """Close the relay targets that the fold no longer has."""
         state = self.room(room)
         found: list[Instruction] = []
-        for key, held in list(line.mirrors.items()):
+        for key, ordered in list(local.relays.items()):
             target = Place(server=self.server, worker=key.worker)
             relay = state.relays.get((key.producer, target)) if state else None
-            if relay is None or relay.source != held.source:
-                del line.mirrors[key]
-                found.append(CloseMirror(key, reason))
-        return [*found, CheckWaiting(room)]
-
-    def _rest_if_empty(self, room: str) -> list[Instruction]:
-        """Let go of a room that has nothing here. One that is empty everywhere may soon be back, and costs nothing."""
-        line = self._lines.get(room)
-        if line is None or line.backlog is not None or line.peers or line.mirrors:
-            return []
-        found: list[Instruction] = [] if room in self._resting else [RestRoom(room)]
-        self._resting[room] = None
-        state = self.room(room)
-        if state is not None and any(peer.place.server != self.server for peer in state.peers.values()):
-            return [*found, self._forget(room)]
-        if len(self._resting) > MAX_RESTING:
-            found.append(self._forget(next(iter(self._resting))))
-        return found
-
-    def _forget(self, room: str) -> ForgetRoom:
-        del self._lines[room], self._resting[room]
-        if state := self.state.rooms.pop(room, None):
-            for peer in state.peers.values():
-                if worker := self.state.worker(peer.place):
-                    worker.peers.discard((room, peer.peer))
-        return ForgetRoom(room)
+            if relay is None or relay.source != ordered.source:
+                del local.relays[key]
+                found.append(CloseRelayTarget(key, reason))
+        return [*found, CheckRelayWaiters(room)]
 
     # --- servers ------------------------------------------------------------------------------------
 
@@ -350,18 +373,18 @@ class Machine:
         apply(self.state, entry.seq, entry.address, entry.message.data)
         match entry.message.data:
             case events.ServerLost(server=self.server, incarnation=self.incarnation):
-                return [StartOver()]
+                return [ResetIncarnation()]
             case events.ServerStarted(server=self.server, incarnation=incarnation):
                 if self._has_started and incarnation != self.incarnation:
-                    return [StandDown(incarnation)]
+                    return [Superseded(incarnation)]
                 self._has_started = incarnation == self.incarnation
         gone = before - self._places()
         if not gone:
             return []
-        found: list[Instruction] = [PlaceGone(place) for place in sorted(gone, key=str) if place.server != self.server]
-        for room, line in list(self._lines.items()):
-            if line.backlog is None:
-                found += self._reconcile(line, room, "worker-died")
+        found: list[Instruction] = [ClosePipes(place) for place in sorted(gone, key=str) if place.server != self.server]
+        for room, local in list(self._rooms.items()):
+            if local.backlog is None:
+                found += self._reconcile(local, room, "worker-died")
         return found
 
     def _places(self) -> set[Place]:

@@ -1,7 +1,4 @@
-"""Notices on their way out: in order, several in one message, none kept when they cannot be sent.
-
-What does not belong here: what they are about (``guests``, ``direct_data``).
-"""
+"""Notices for one receiver, in order, several in one message; those that cannot be published are dropped."""
 
 from __future__ import annotations
 
@@ -16,19 +13,19 @@ from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.notices import MAX_BATCH, first_batch
 from mafalda.errors import MafaldaError
 
-#: What may wait for one reader; a bus that takes nothing for so long has other troubles.
+#: Notices that may wait for one receiver; the bus takes far more a second, so more means that it is out of reach.
 MAX_WAITING = 16_384
 log = structlog.get_logger("mafalda.workers")
 Publish = Callable[[list[ChannelNotice]], Awaitable[None]]
 
 
-class Outbox:
-    """To one reader.
+class NoticeBatcher:
+    """Publishes notices to one receiver.
 
     Args:
-        tasks: Where it is emptied.
-        name: Of the reader, for people.
-        publish: Sends one message with these notices.
+        tasks: Runs the task that publishes.
+        name: The receiver's, for log lines.
+        publish: Publishes one message with these notices.
     """
 
     def __init__(self, tasks: TaskScope, name: str, publish: Publish) -> None:
@@ -36,24 +33,24 @@ class Outbox:
         self._name = name
         self._publish = publish
         self._waiting: deque[ChannelNotice] = deque()
-        self._emptying = False
+        self._is_publishing = False
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits, or is being sent."""
-        return not self._emptying
+        """Whether no notice waits or is being published."""
+        return not self._is_publishing
 
     def put(self, notice: ChannelNotice) -> None:
-        """Send it after those before."""
+        """Publish a notice after those that were put before."""
         if len(self._waiting) >= MAX_WAITING:
-            self._lost(1, "too many wait")
+            self._log_dropped(1, "too many wait")
             return
         self._waiting.append(notice)
-        if not self._emptying:
-            self._emptying = True
-            self._tasks.spawn(self._empty(), f"notices to {self._name}")
+        if not self._is_publishing:
+            self._is_publishing = True
+            self._tasks.spawn(self._publish_all(), f"notices to {self._name}")
 
-    async def _empty(self) -> None:
+    async def _publish_all(self) -> None:
         try:
             while self._waiting:
                 batch = first_batch(list(islice(self._waiting, MAX_BATCH)))
@@ -62,9 +59,9 @@ class Outbox:
                 try:
                     await self._publish(batch)
                 except MafaldaError as error:
-                    self._lost(len(batch), str(error))
+                    self._log_dropped(len(batch), str(error))
         finally:
-            self._emptying = False
+            self._is_publishing = False
 
-    def _lost(self, count: int, reason: str) -> None:
+    def _log_dropped(self, count: int, reason: str) -> None:
         log.warning("notices lost", action="notices_lost", to=self._name, count=count, reason=reason)

@@ -1,15 +1,10 @@
-"""How the agent speaks: facts into the log until they are in it, secrets to inboxes, questions to other agents.
-
-What does not belong here: what is said.
-"""
+"""What one agent publishes: facts into the log, secrets to private inboxes, requests to other agents."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TypeVar
 
-import structlog
-
+from mafalda.aio.retry import retrying
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus
 from mafalda.contract import subjects
@@ -17,61 +12,60 @@ from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.payload import Payload
 from mafalda.errors import BusUnavailable, MalformedMessage
 
-A = TypeVar("A", bound=Payload)
-
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 2.0
-log = structlog.get_logger("mafalda.workers")
+R = TypeVar("R", bound=Payload)
 
 
-class Voice:
-    """Speaks for one server."""
+class Publisher:
+    """Composes and publishes messages whose source is one server's agent."""
 
     def __init__(self, bus: Bus, server: str) -> None:
         self._bus = bus
         self._source = f"/mafalda/agent/{server}"
 
-    async def say(self, payload: Payload, subject: str, *, cause: Message | None = None, id: str | None = None) -> int:
-        """Append to the log, however long it takes: what happened, happened. Returns its sequence.
+    async def append(
+        self, payload: Payload, subject: str, *, cause: Message | None = None, id: str | None = None
+    ) -> int:
+        """Append to the log; tried again until the log can be reached. Returns the entry's log sequence.
 
         Raises:
-            PermissionDenied: This agent's credential may not say it.
-            MessageTooLarge: Nobody would read it.
+            PermissionDenied: This agent's credential may not publish on the subject.
+            MessageTooLarge: The message is larger than a reader accepts.
         """
         message = compose(payload, subject=subject, source=self._source, cause=cause, id=id)
-        delay_s = _FIRST_RETRY_S
-        while True:
-            try:
+        async for attempt in retrying(BusUnavailable, action="append_retried", subject=subject):
+            with attempt:
                 return (await self._bus.append(subject, message)).seq
-            except BusUnavailable as error:
-                log.warning("log unavailable", action="append_retried", subject=subject, reason=str(error))
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, _LAST_RETRY_S)
+        raise AssertionError("retried until it succeeds")
 
-    async def whisper(self, payload: Payload, inbox: str, *, cause: Message) -> None:
-        """Tell one asker, outside the log."""
+    async def send_private(self, payload: Payload, inbox: str, *, cause: Message) -> None:
+        """Publish to the private inbox that an intent named."""
         message = compose(payload, subject=inbox, source=self._source, cause=cause)
         await self._bus.publish(inbox, message)
 
-    async def report(self, payload: Payload, subject: str) -> None:
-        """Publish outside the log; once, and nobody minds if it is lost."""
-        await self._bus.publish(subject, compose(payload, subject=subject, source=self._source))
-
-    async def ask(
-        self, server: str, request: Payload, answer: type[A], *, timeout_s: float, cause: Message | None = None
-    ) -> A:
-        """Ask another agent.
+    async def publish(self, payload: Payload, subject: str) -> None:
+        """Publish outside the log, at most once.
 
         Raises:
-            DeadlineExceeded: No answer in time, or there is no such agent.
-            MafaldaError: Its refusal, as its own class.
+            BusUnavailable: It was not published.
+        """
+        await self._bus.publish(subject, compose(payload, subject=subject, source=self._source))
+
+    async def request(
+        self, server: str, request: Payload, reply: type[R], *, timeout_s: float, cause: Message | None = None
+    ) -> R:
+        """Request something of another server's agent.
+
+        Raises:
+            DeadlineExceeded: No reply in time, or there is no such agent.
+            MafaldaError: The agent refused; the error has the class of the refusal.
         """
         subject = subjects.agent_request(server, request.action)
         message = compose(request, subject=subject, source=self._source, cause=cause)
         found = (await self._bus.request(subject, message, timeout_s=timeout_s)).data
-        if not isinstance(found, answer):
-            raise MalformedMessage("the other agent answers something else", type=found.type_name())
+        if not isinstance(found, reply):
+            raise MalformedMessage("the other agent replies with another type", type=found.type_name())
         return found
 
-    def answer(self, payload: Payload, subject: str, cause: Message) -> Message:
-        """The answer to a request or query."""
+    def reply(self, payload: Payload, subject: str, cause: Message) -> Message:
+        """Compose the reply to a request or query."""
         return compose(payload, subject=subject, source=self._source, cause=cause)

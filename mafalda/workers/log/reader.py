@@ -1,7 +1,6 @@
-"""What the agent follows of the log, and how entries are read: patterns come and go with rooms and peers.
+"""What the agent reads of the log: a follower whose subject patterns change, and reads of the past.
 
-Media outlives the control plane: when the bus is gone, following waits and goes on where it was.
-What does not belong here: what entries mean (``machine``).
+While the bus is out of reach everything here waits; the follower then continues where it was.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import structlog
+from tenacity import AsyncRetrying
 
+from mafalda.aio.retry import retrying
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower, Handler
 from mafalda.contract import subjects
-from mafalda.contract.channels import fits
-from mafalda.contract.messages.envelope import decode
+from mafalda.contract.reading import check_message
 from mafalda.errors import BadInput, BusUnavailable
 from mafalda.telemetry.metrics import count_unreadable
 from mafalda.workers.core.instructions import Entry
@@ -24,13 +24,13 @@ _RETRY_S = 0.2
 log = structlog.get_logger("mafalda.workers")
 
 
-class Following:
-    """The agent's follower, with the patterns that it has now.
+class LogReader:
+    """The agent's follower, with the subject patterns that it has now.
 
     Args:
         bus: The bus.
-        patterns: What is followed from the start.
-        after_seq: The log sequence after which it starts.
+        patterns: The subject patterns to begin with.
+        after_seq: The log sequence after which to begin.
     """
 
     def __init__(self, bus: Bus, patterns: list[str], after_seq: int) -> None:
@@ -41,28 +41,25 @@ class Following:
         self.unreadable = 0
 
     async def add(self, *patterns: str) -> None:
-        """Follow more; when this returns nothing stored later is missed."""
+        """Follow further patterns; of what is stored after this returns, nothing is missed."""
         self._patterns.update(dict.fromkeys(patterns))
-        while self._follower is not None:  # else they are followed from the next start on, from where we are
-            try:
-                return await self._follower.add(*patterns)
-            except BusUnavailable as error:
-                log.warning("cannot follow", action="follow_retried", reason=str(error))
-            await asyncio.sleep(_RETRY_S)
-        return None
+        async for attempt in _retrying("follow_retried"):
+            with attempt:
+                if self._follower is not None:  # else the next follower has them, from the same sequence on
+                    await self._follower.add(*patterns)
 
     async def remove(self, *patterns: str) -> None:
-        """Follow these no more."""
+        """Follow these patterns no more."""
         for pattern in patterns:
             self._patterns.pop(pattern, None)
         if self._follower is not None:
             try:
                 await self._follower.remove(*patterns)
-            except BusUnavailable as error:  # what comes of them is passed over
+            except BusUnavailable as error:  # the machine ignores what still comes of them
                 log.warning("cannot unfollow", action="unfollow_failed", reason=str(error))
 
     async def entries(self) -> AsyncIterator[Entry]:
-        """All readable entries, in order, for ever."""
+        """All readable entries, in order, without end. A follower that breaks is replaced by a new one."""
         while True:
             try:
                 async with self._bus.follow(*self._patterns, after_seq=self._seq) as follower:
@@ -78,60 +75,65 @@ class Following:
             await asyncio.sleep(_RETRY_S)
 
     async def serve(self, stack: AsyncExitStack, *patterns: str, handler: Handler) -> None:
-        """Answer requests until the stack is closed; waits for the bus if it must."""
-        while True:
-            try:
+        """Reply to requests until the stack is closed."""
+        async for attempt in _retrying("serve_retried"):
+            with attempt:
                 await stack.enter_async_context(self._bus.serve(*patterns, handler=handler))
-                return
-            except BusUnavailable as error:
-                log.warning("cannot serve", action="serve_retried", reason=str(error))
-            await asyncio.sleep(_RETRY_S)
 
     async def past(self, *patterns: str, after_seq: int = 0, up_to_seq: int) -> list[Entry]:
-        """The readable entries of some patterns, up to a sequence; waits for the bus if it must."""
-        while True:
-            try:
+        """The readable entries of some patterns, after one log sequence and up to another."""
+        async for attempt in _retrying("read_retried"):
+            with attempt:
                 return [
                     entry
                     async for delivery in self._bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
                     if (entry := self.read_entry(delivery))
                 ]
-            except BusUnavailable as error:
-                log.warning("log unavailable", action="read_retried", reason=str(error))
-            await asyncio.sleep(_RETRY_S)
+        raise AssertionError("retried until it succeeds")
 
     async def last_seq(self) -> int:
-        """The log's last sequence; waits for the bus if it must."""
-        while True:
-            try:
+        """The log's last sequence."""
+        async for attempt in _retrying("read_retried"):
+            with attempt:
                 return await self._bus.last_seq()
-            except BusUnavailable as error:
-                log.warning("log unavailable", action="read_retried", reason=str(error))
-            await asyncio.sleep(_RETRY_S)
+        raise AssertionError("retried until it succeeds")
+
+    async def past_intents(self, pattern: str, *, after_seq: int) -> list[Entry]:
+        """The intents after a log sequence, up to the last one; none if the bus is out of reach.
+
+        Without a bus its client cannot have appended any.
+        """
+        try:
+            last = await self._bus.last(pattern)
+        except BusUnavailable:
+            return []
+        if last is None or last.seq <= after_seq:
+            return []
+        return await self.past(pattern, after_seq=after_seq, up_to_seq=last.seq)
 
     def read_entry(self, delivery: Delivery) -> Entry | None:
-        """A delivery, decoded; None (and counted) if it is unreadable or not what its subject says."""
+        """Decode a delivery; None (and counted) if it is unreadable or does not belong on its subject.
+
+        An allocator answers the sender of an unreadable intent.
+        """
         address = subjects.parse(delivery.subject)
         if address is None:
             return None
         try:
-            message = decode(delivery.data)
+            message = check_message(address, delivery.data)
         except BadInput as error:
-            self._pass_over(delivery, error.code)
-            return None
-        if not fits(address, message.data):
-            self._pass_over(delivery, "does-not-fit-its-subject")
+            self.unreadable += 1
+            count_unreadable("agent", error.code)
+            log.warning(
+                "unreadable entry",
+                action="entry_unreadable",
+                subject=delivery.subject,
+                stream_seq=delivery.seq,
+                reason=error.code,
+            )
             return None
         return Entry(delivery.seq, address, message, delivery.headers.get(REPLY_HEADER))
 
-    def _pass_over(self, delivery: Delivery, reason: str) -> None:
-        """Its sender hears of it from an allocator."""
-        self.unreadable += 1
-        count_unreadable("agent", reason)
-        log.warning(
-            "unreadable entry",
-            action="entry_unreadable",
-            subject=delivery.subject,
-            stream_seq=delivery.seq,
-            reason=reason,
-        )
+
+def _retrying(action: str) -> AsyncRetrying:
+    return retrying(BusUnavailable, action=action, first_s=_RETRY_S, longest_s=2.0)

@@ -1,7 +1,7 @@
-"""Guests: peers of an application that speaks the worker's own channel (``docs/dropin.md``)."""
+"""Passthrough peers: peers of an application that speaks the worker's own channel (``docs/dropin.md``)."""
 
-from mafalda.workers.passthrough.calls import handle_any_intent
+from mafalda.workers.passthrough.intents import handle_any_intent
 from mafalda.workers.passthrough.queries import answer_any_query
-from mafalda.workers.passthrough.registry import Guests
+from mafalda.workers.passthrough.registry import PassthroughPeers
 
-__all__ = ["Guests", "answer_any_query", "handle_any_intent"]
+__all__ = ["PassthroughPeers", "answer_any_query", "handle_any_intent"]

@@ -1,7 +1,4 @@
-"""Where an application wanted to listen, and where that is on this server. Pure.
-
-What does not belong here: finding out which addresses this server has (``house``).
-"""
+"""Listen addresses of an application, replaced by this server's. Pure."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ _ANY_PORT = {"min": 0, "max": 0}
 
 
 def map_listen_info(info: Mapping[str, Any], home: Collection[str], own: Collection[str], config: AgentConfig) -> Info:
-    """One listen info of an application, as this server's.
+    """An application's listen info with the address, announced address and port range of this server.
 
-    An address that this server has too (loopback, every address) stays, and one that is nobody's is the worker's to
-    refuse. Another address of the application's own host becomes ours. What is announced is ours wherever we have
-    something to announce, because the application's is its own host's.
+    An address that this server has as well (loopback, the wildcard) stays. Another address of the application's host
+    is replaced by the configured listen address. An address of neither stays, and the worker refuses it. The announced
+    address is this server's, if one is configured, because the application's is that of its own host.
 
     Args:
-        info: In the worker's schema.
-        home: Addresses among those in the call that are the application's own host's.
-        own: This server's addresses.
-        config: This server's.
+        info: In the shape of the worker's schema.
+        home: Addresses in the call that belong to the application's host.
+        own: Addresses of this server.
+        config: Configuration of this server.
     """
     mapped = dict(info)
     moved = info.get("ip") in home and not _is_wildcard(info.get("ip")) and info.get("ip") not in own
@@ -42,7 +39,7 @@ def map_listen_info(info: Mapping[str, Any], home: Collection[str], own: Collect
 
 
 def map_options(options: Mapping[str, Any], home: Collection[str], own: Collection[str], config: AgentConfig) -> Info:
-    """The options of a new transport, with every listen info in them mapped."""
+    """Options of a new transport with every listen info in them mapped. Arguments as in ``map_listen_info``."""
     mapped = dict(options)
     for key in ("listenInfo", "rtcpListenInfo"):
         if isinstance(info := options.get(key), Mapping):
@@ -56,7 +53,7 @@ def map_options(options: Mapping[str, Any], home: Collection[str], own: Collecti
 
 
 def any_port(info: Mapping[str, Any]) -> Info:
-    """The same on whatever port is free."""
+    """The same listen info on any free port."""
     return {**info, "port": 0, "portRange": dict(_ANY_PORT)}
 
 

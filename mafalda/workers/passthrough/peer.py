@@ -1,169 +1,158 @@
-"""What one peer has for its application: its inbox, its observers, the producers that they observe.
-
-What does not belong here: doing what is asked (``calls``).
-"""
+"""A passthrough peer: the part of a peer's session that serves an application which speaks the worker's channel."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
-from mafalda.bus.protocol import Delivery
+from mafalda.aio.tasks import TaskScope, cancel_and_wait
+from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract import subjects
-from mafalda.contract.channels import fits
 from mafalda.contract.messages.channel_calls import ChannelNotice
-from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.notices import ChannelNotices
+from mafalda.contract.reading import read_message
 from mafalda.errors import BadInput, MafaldaError
-from mafalda.mediasoup import Consumer, DataProducer, Producer, RtpObserver
+from mafalda.mediasoup import Consumer, DataProducer, Producer
+from mafalda.mediasoup.base.entity import Entity
 from mafalda.mediasoup.codec.channel_json import from_json
-from mafalda.mediasoup.objects import raw
-from mafalda.mediasoup.objects.entity import Entity
-from mafalda.mediasoup.objects.scopes import unscoped
 from mafalda.mediasoup.transports.direct_transport import DirectTransport
-from mafalda.workers.core.instructions import MirrorKey
-from mafalda.workers.passthrough.registry import Guests
-from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.passthrough.application import ApplicationNotices
+from mafalda.workers.passthrough.bodies import with_public_ids
+from mafalda.workers.passthrough.webrtc_servers import SharedWebRtcServers
+from mafalda.workers.peers.intents.relay_demand import withdraw_demand
+from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.direct_data import SEND, send
+from mafalda.workers.relays.scores import OriginScores
+from mafalda.workers.relays.sideband import RelaySideband
 
-#: What an application may tell its objects, and of which kind those are.
-_TELLABLE = {"TRANSPORT_SEND_RTCP": DirectTransport, "PRODUCER_SEND": Producer}
+#: Notifications that an application may send to its objects, besides ``SEND``, and the kind of object for each.
+_ACCEPTED = {"TRANSPORT_SEND_RTCP": DirectTransport, "PRODUCER_SEND": Producer}
+_SCORE = "CONSUMER_SCORE"
 log = structlog.get_logger("mafalda.workers")
 
 
-class Guest:
-    """Of one actor. ``observed`` are the producers of its observers, by the id of the consumer that stands for each."""
+class PassthroughPeer:
+    """The inbox, the notices and the WebRtcServers of one peer session. Closed with the session's objects.
 
-    def __init__(self, house: Guests, actor: PeerActor) -> None:
-        self.house = house
-        self.actor = actor
+    Args:
+        session: The peer's session.
+        bus: Where the application publishes notices for its objects.
+        tasks: Where those are read.
+        notices: Publishes to the application.
+        webrtc_servers: Those of all applications.
+        sideband: Carries what a pipe between workers cannot.
+    """
+
+    def __init__(
+        self,
+        session: PeerSession,
+        bus: Bus,
+        tasks: TaskScope,
+        notices: ApplicationNotices,
+        webrtc_servers: SharedWebRtcServers,
+        sideband: RelaySideband,
+    ) -> None:
+        self.session = session
+        self.webrtc_servers = webrtc_servers
         self.inbox: str | None = None
-        self.observers: dict[str, RtpObserver] = {}
-        self._observed: dict[str, tuple[str, str]] = {}
-        self.listener: str | None = None  # of which the peer is the home
-        self.leases: dict[str, str] = {}  # transport: listener
-        self._listening: asyncio.Task[None] | None = None
+        self.webrtc_server: str | None = None  # id of the WebRtcServer that this peer stands for
+        self.leased: dict[str, str] = {}  # ids of transports, and of the WebRtcServer that each one uses
+        self._bus = bus
+        self._tasks = tasks
+        self._notices = notices
+        self._sideband = sideband
+        self._reading: asyncio.Task[None] | None = None
+        session.objects.on_close(self.close)
 
-    @property
-    def observed(self) -> Mapping[str, tuple[str, str]]:
-        """By the consumer that stands for it: observer and producer."""
-        return self._observed
+    # --- from the worker to the application ---------------------------------------------------------
 
-    def watch(self, entity: Entity, *, but: str = "") -> None:
-        """Tell the application everything that the worker says of this object, but for one event."""
+    def forward_notifications(self, entity: Entity, *, but: str = "") -> None:
+        """Publish every notification of an object to the application, except one event."""
 
-        def told(event: str, body: dict[str, Any]) -> None:
-            if self.inbox is not None and event != but:
-                self.house.tell(self.inbox, event, entity.id, unscoped(body, self.actor.router.scope))
+        def forward(event: str, body: dict[str, Any]) -> None:
+            if event != but:
+                self._send(event, entity.id, with_public_ids(self.session, body))
 
-        raw.tap(entity, told)
+        entity.intercept_notifications(forward)
 
-    def watch_relayed(self, consumer: Consumer, key: MirrorKey) -> None:
-        """As ``watch``, for a consumer of a mirror: the producer's score is shown as it is at its origin."""
-        scores = self.actor.services.scores
+    def forward_relayed_consumer(self, consumer: Consumer, scores: OriginScores) -> None:
+        """As ``forward_notifications``, for a consumer of a relay: with its producer's score at the origin."""
 
-        def tell_score() -> None:
-            if self.inbox is not None:
-                body = {"score": scores.shown(key, consumer).to_json_dict()}
-                self.house.tell(self.inbox, "CONSUMER_SCORE", consumer.id, body)
+        def send_score() -> None:
+            self._send(_SCORE, consumer.id, {"score": scores.shown(consumer).to_json_dict()})
 
-        self.watch(consumer, but="CONSUMER_SCORE")
-        consumer.on(consumer.SCORE, lambda _: tell_score())
-        scores.watch(key, consumer, tell_score)
+        self.forward_notifications(consumer, but=_SCORE)
+        consumer.on(consumer.SCORE, lambda _: send_score())
+        scores.watch(consumer, send_score)
 
-    async def listen(self) -> None:
-        """Hear what the application tells its objects, from now on."""
-        if self._listening is not None:
+    def _send(self, event: str, handler: str, body: dict[str, Any]) -> None:
+        if self.inbox is not None:
+            self._notices.send(self.inbox, event, handler, body)
+
+    # --- from the application to the worker ---------------------------------------------------------
+
+    async def subscribe_notices(self) -> None:
+        """Pass on, from now on, the notifications that the application publishes for its objects.
+
+        Raises:
+            MafaldaError: The subscription failed.
+        """
+        if self._reading is not None:
             return
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._listening = self.house.tasks.spawn(self._listen(ready), f"guest {self.actor.peer} is heard")
-        await ready
+        subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reading = self._tasks.spawn(self._read_notices(subscribed), f"notices of {self.session.peer}")
+        await subscribed
 
-    async def _listen(self, ready: asyncio.Future[None]) -> None:
-        subject = subjects.notice(self.actor.room, self.actor.peer, ChannelNotices.action)
-        async with self.house.bus.listen(subject) as deliveries:
-            ready.set_result(None)
-            async for delivery in deliveries:
-                self._hear(delivery)
-
-    def _hear(self, delivery: Delivery) -> None:
+    async def _read_notices(self, subscribed: asyncio.Future[None]) -> None:
+        subject = subjects.notice(self.session.room, self.session.peer, ChannelNotices.action)
         try:
-            message = decode(delivery.data)
-            address = subjects.parse(delivery.subject)
-            if address is None or not fits(address, message.data) or not isinstance(message.data, ChannelNotices):
-                return
+            async with self._bus.listen(subject) as deliveries:
+                subscribed.set_result(None)
+                async for delivery in deliveries:
+                    self._pass_on_all(delivery)
+        except MafaldaError as error:
+            if subscribed.done():
+                raise
+            self._reading = None
+            subscribed.set_exception(error)
+
+    def _pass_on_all(self, delivery: Delivery) -> None:
+        try:
+            _, message = read_message(delivery.subject, delivery.data)
         except BadInput as error:
-            self._refuse(error)
+            self._log_refused(error)
             return
-        for notice in message.data.items:
+        for notice in message.data.items if isinstance(message.data, ChannelNotices) else ():
             try:
-                self._take(notice)
+                self._pass_on(notice)
             except MafaldaError as error:
-                self._refuse(error)
+                self._log_refused(error)
 
-    def _take(self, notice: ChannelNotice) -> None:
-        actor, entity = self.actor, self.find(notice.handler)
+    def _pass_on(self, notice: ChannelNotice) -> None:
+        session, entity = self.session, self.session.objects.find(notice.handler)
         if notice.event == SEND and isinstance(entity, DataProducer):
-            send(actor.services.beside, actor.room, actor.place.worker, entity, notice)
-        elif entity is not None and isinstance(entity, _TELLABLE.get(notice.event, ())):
-            raw.notify(actor.live.worker, notice.event, entity.channel_id, from_json(notice.body))
+            send(self._sideband, session.room, session.place.worker, entity, notice)
+        elif entity is not None and isinstance(entity, _ACCEPTED.get(notice.event, ())):
+            session.live.worker.notify(notice.event, entity.channel_id, from_json(notice.body))
 
-    def _refuse(self, error: MafaldaError) -> None:
-        log.warning("notice refused", action="notice_refused", peer_id=self.actor.peer, reason=str(error))
+    def _log_refused(self, error: MafaldaError) -> None:
+        log.warning("notice refused", action="notice_refused", peer_id=self.session.peer, reason=str(error))
 
-    def find(self, handler: str) -> Entity | None:
-        """The peer's own object with this id."""
-        actor = self.actor
-        heard = actor.consumers.get(handler)
-        return (
-            actor.transports.get(handler)
-            or actor.producers.get(handler)
-            or actor.data_producers.get(handler)
-            or (heard.consumer if heard else None)
-            or self.observers.get(handler)
-        )
-
-    def observe(self, consumer: str, observer: str, producer: str) -> None:
-        """An observer of the peer observes a producer."""
-        self._observed[consumer] = (observer, producer)
-
-    def unobserve(self, consumer: str) -> None:
-        """It does no more."""
-        if found := self._observed.pop(consumer, None):
-            key = MirrorKey(self.actor.room, found[1], self.actor.place.worker)
-            self.actor.services.mirrors.drop(key, (self.actor.peer, consumer))
+    # --- the end --------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """The peer's place is over."""
-        for consumer in list(self._observed):
-            self.unobserve(consumer)
-        for observer in list(self.observers.values()):
-            await _quietly(observer)
-        self.observers.clear()
-        for transport, listener in list(self.leases.items()):
-            del self.leases[transport]
-            await self.house.listeners.release(listener, self.actor.place.worker, transport)
-        if self.listener is not None:
-            listener, self.listener = self.listener, None
-            await self.house.listeners.close(listener)
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-
-
-async def _quietly(entity: Entity) -> None:
-    try:
-        await entity.close()
-    except MafaldaError as error:
-        log.warning("not closed", action="close_failed", reason=str(error))
-
-
-def guest_of(actor: PeerActor, house: Guests) -> Guest:
-    """The actor's guest; made at first use."""
-    if actor.guest is None:
-        actor.guest = Guest(house, actor)
-    assert isinstance(actor.guest, Guest)
-    return actor.guest
+        """Withdraw the demand for observed producers, release WebRtcServers, read no more notices."""
+        observed = self.session.objects.observed
+        for consumer in list(observed):
+            withdraw_demand(self.session, observed.pop(consumer).producer, consumer)
+        worker = self.session.place.worker
+        for transport, server in list(self.leased.items()):
+            del self.leased[transport]
+            await self.webrtc_servers.release(server, worker, transport)
+        if self.webrtc_server is not None:
+            server, self.webrtc_server = self.webrtc_server, None
+            await self.webrtc_servers.close(server)
+        if self._reading is not None:
+            await cancel_and_wait(self._reading)

@@ -1,7 +1,4 @@
-"""What an application that speaks the worker's channel may read, and what it asks that must not rest in the log.
-
-What does not belong here: ordinary queries (``mafalda.workers.peers.queries``).
-"""
+"""Queries of a peer: reads of the worker's channel, private calls, and ordinary queries."""
 
 from __future__ import annotations
 
@@ -9,61 +6,46 @@ from typing import Any
 
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.channel_calls import ChannelCall
-from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.queries import QueryChannel
-from mafalda.errors import NotFound, NotJoined
-from mafalda.mediasoup.objects import raw
-from mafalda.workers.passthrough.calls import accepted, body_of, perform, unscoped_dict
-from mafalda.workers.passthrough.peer import Guest, guest_of
-from mafalda.workers.peers.peer import PeerActor
+from mafalda.contract.reading import read_message
+from mafalda.errors import MalformedMessage
+from mafalda.workers.passthrough.bodies import channel_answer
+from mafalda.workers.passthrough.calls import PRIVATE_WRITES, READS, request_object
+from mafalda.workers.passthrough.registry import PassthroughPeers
 from mafalda.workers.peers.queries import answer_query
-
-_READS = frozenset(
-    {
-        "TRANSPORT_DUMP",
-        "TRANSPORT_GET_STATS",
-        "PRODUCER_DUMP",
-        "PRODUCER_GET_STATS",
-        "CONSUMER_DUMP",
-        "CONSUMER_GET_STATS",
-        "DATAPRODUCER_DUMP",
-        "DATAPRODUCER_GET_STATS",
-        "DATACONSUMER_DUMP",
-        "DATACONSUMER_GET_STATS",
-        "DATACONSUMER_GET_BUFFERED_AMOUNT",
-    }
-)
+from mafalda.workers.peers.session.session import PeerSession
 
 
-async def answer_any_query(actor: PeerActor, delivery: Delivery) -> Message:
-    """Answer one query of a peer, an application's or an ordinary one.
+async def answer_any_query(peers: PassthroughPeers, session: PeerSession, delivery: Delivery) -> Message:
+    """Answer one query of a passthrough peer or of any other.
 
     Raises:
-        MafaldaError: Why not; the bus answers with it.
+        MafaldaError: It cannot be answered; the bus replies with the error.
     """
-    message = decode(delivery.data)
+    _, message = read_message(delivery.subject, delivery.data)
     if not isinstance(message.data, QueryChannel):
-        return await answer_query(actor, delivery)
-    if actor.is_over:
-        raise NotJoined("the peer has no place here any more", peer=actor.peer)
-    guest = guest_of(actor, actor.services.guests)
-    answer = accepted(guest, message.data, await _read(guest, message.data.call))
-    return actor.services.voice.answer(answer, delivery.reply or delivery.subject, message)
+        return await answer_query(session, delivery)
+    body = await _answer(peers, session, message.data.call)
+    answer = channel_answer(session, message.data, body)
+    return session.services.publisher.reply(answer, delivery.reply or delivery.subject, message)
 
 
-async def _read(guest: Guest, call: ChannelCall) -> dict[str, Any]:
-    actor = guest.actor
+async def _answer(peers: PassthroughPeers, session: PeerSession, call: ChannelCall) -> dict[str, Any]:
+    """The worker's answer to a read, or to a private call, which is done after the peer's intents before it.
+
+    Raises:
+        MalformedMessage: Any other call: what changes something is an intent.
+    """
     match call.method:
         case "ROUTER_DUMP":
-            return await actor.router.dump()
+            return await session.router.dump()
         case "WEBRTCSERVER_DUMP":
-            return await guest.house.listeners.dump(call.handler)
+            return await peers.webrtc_servers.dump(call.handler)
         case "WORKER_GET_RESOURCE_USAGE":
-            return await raw.request(actor.live.worker, call.method, "", None)
-        case method if method in _READS:
-            entity = guest.find(call.handler)
-            if entity is None:
-                raise NotFound(f"Channel request handler with ID {call.handler} not found [method:{method}]")
-            answer = await raw.request(actor.live.worker, method, entity.channel_id, body_of(call))
-            return unscoped_dict(guest, answer)
-    return await perform(guest, call)
+            return await session.live.worker.request(call.method, "", None)
+        case method if method in READS:
+            return await request_object(session, call)
+        case method if method in PRIVATE_WRITES:
+            return await session.jobs.run_in_order(lambda: request_object(session, call))
+    raise MalformedMessage("a query may only read: publish this call as an intent", method=call.method)

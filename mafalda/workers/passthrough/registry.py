@@ -1,97 +1,71 @@
-"""What the guests of one agent share: the way back to their applications, WebRtcServers, signs of life.
-
-What does not belong here: what a guest asks (``calls``, ``reading``).
-"""
+"""The passthrough peers of one agent, and what they share."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
-
-import psutil
-import structlog
+from collections.abc import Iterable
 
 from mafalda.aio.tasks import TaskScope
-from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus
-from mafalda.contract.messages.channel_calls import ChannelNotice
-from mafalda.contract.messages.notices import ChannelNotices
-from mafalda.errors import BusUnavailable, DeadlineExceeded, MafaldaError
-from mafalda.mediasoup.codec.channel_json import to_json
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.log.batcher import Outbox
-from mafalda.workers.passthrough.webrtc_servers import Listeners
-from mafalda.workers.peers.peer import PeerActor
+from mafalda.workers.passthrough.application import ApplicationHealth, ApplicationNotices
+from mafalda.workers.passthrough.peer import PassthroughPeer
+from mafalda.workers.passthrough.webrtc_servers import SharedWebRtcServers
+from mafalda.workers.peers.session.session import PeerSession
+from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.supervision.supervisor import Supervisor
 
-#: Between two questions whether an application is there, and how long it may take to answer, in seconds.
-ASK_EVERY_S, ANSWER_WITHIN_S = 3.0, 3.0
-#: An application that did not answer so often is gone.
-SILENCES = 4
-log = structlog.get_logger("mafalda.workers")
 
+class PassthroughPeers:
+    """The passthrough peers of one incarnation of an agent.
 
-class Guests:
-    """One incarnation's."""
+    Args:
+        bus: Reaches applications.
+        config: Of the agent.
+        tasks: Where notices are sent and read.
+        supervisor: Knows which workers live.
+        sideband: Carries what a pipe between workers cannot.
+    """
 
-    def __init__(self, bus: Bus, config: AgentConfig, tasks: TaskScope, supervisor: Supervisor) -> None:
-        self.bus = bus
-        self.config = config
-        self.tasks = tasks
-        self.listeners = Listeners(supervisor)
-        self._source = f"/mafalda/agent/{config.server}"
-        self._outboxes: dict[str, Outbox] = {}
-        self._silences: dict[str, int] = {}
-
-    def own_addresses(self) -> Collection[str]:
-        """This server's addresses, of every interface."""
-        return {address.address for found in psutil.net_if_addrs().values() for address in found}
-
-    # --- to the application ---------------------------------------------------------------------------
-
-    def tell(self, inbox: str, event: str, handler: str, body: dict[str, Any]) -> None:
-        """Tell an application of one of its objects; in order, and after whatever it was answered before."""
-        outbox = self._outboxes.get(inbox)
-        if outbox is None:
-            self._outboxes = {known: it for known, it in self._outboxes.items() if not it.is_empty}
-            outbox = self._outboxes[inbox] = Outbox(self.tasks, inbox, lambda items: self._publish(inbox, items))
-        outbox.put(ChannelNotice(event=event, handler=handler, body=to_json(body) or None))
-
-    async def _publish(self, inbox: str, items: list[ChannelNotice]) -> None:
-        await self.bus.publish(inbox, compose(ChannelNotices(items=items), subject=inbox, source=self._source))
-
-    # --- is it still there ----------------------------------------------------------------------------
-
-    async def look_after(
-        self, actors: Callable[[], Iterable[PeerActor]], inbox_of: Callable[[PeerActor], str | None]
+    def __init__(
+        self, bus: Bus, config: AgentConfig, tasks: TaskScope, supervisor: Supervisor, sideband: RelaySideband
     ) -> None:
-        """Ask each application now and then whether it is there; let its peers go when it is not. For ever."""
-        while True:
-            await asyncio.sleep(ASK_EVERY_S)
-            homes: dict[str, list[PeerActor]] = {}
-            for actor in actors():
-                if (inbox := inbox_of(actor)) and not actor.is_over:
-                    homes.setdefault(inbox, []).append(actor)
-            self._silences = {inbox: self._silences.get(inbox, 0) for inbox in homes}
-            await asyncio.gather(*(self._ask(inbox, of) for inbox, of in homes.items()))
+        self._bus = bus
+        self._tasks = tasks
+        self._sideband = sideband
+        self._webrtc_servers = SharedWebRtcServers(supervisor)
+        self._notices = ApplicationNotices(bus, tasks, config.server)
+        self._health = ApplicationHealth(bus, self._notices)
+        self._peers: dict[PeerSession, PassthroughPeer] = {}
 
-    async def _ask(self, inbox: str, actors: list[PeerActor]) -> None:
-        question = compose(ChannelNotices(items=[]), subject=inbox, source=self._source)
-        try:
-            await self.bus.request(inbox, question, timeout_s=ANSWER_WITHIN_S)
-            self._silences[inbox] = 0
-            return
-        except DeadlineExceeded:
-            pass
-        except MafaldaError as error:  # it answers, whatever it says; or it is us who hear nothing
-            log.debug("application answers oddly", action="guest_odd", reason=str(error))
-            return
-        try:
-            await self.bus.last_seq()
-        except BusUnavailable:
-            return
-        self._silences[inbox] = self._silences.get(inbox, 0) + 1
-        if self._silences[inbox] >= SILENCES:
-            for actor in actors:
-                actor.leave("the application is gone")
+    @property
+    def webrtc_servers(self) -> SharedWebRtcServers:
+        """The WebRtcServers of all applications."""
+        return self._webrtc_servers
+
+    def get(self, session: PeerSession) -> PassthroughPeer | None:
+        """The session's passthrough peer, if its application has made a call of the worker's channel."""
+        return self._peers.get(session)
+
+    def get_or_create(self, session: PeerSession, inbox: str) -> PassthroughPeer:
+        """The session's passthrough peer, whose notices go to ``inbox`` from now on."""
+        peer = self._peers.get(session)
+        if peer is None:
+            peer = PassthroughPeer(session, self._bus, self._tasks, self._notices, self._webrtc_servers, self._sideband)
+            self._peers[session] = peer
+            session.objects.on_close(lambda: self._forget(session))
+        peer.inbox = inbox
+        return peer
+
+    async def check_applications(self) -> None:
+        """Check whether the applications still run, for ever; their peers are timed out otherwise."""
+        await self._health.run(self._sessions)
+
+    def _sessions(self) -> Iterable[tuple[str, PeerSession]]:
+        return [
+            (peer.inbox, session)
+            for session, peer in self._peers.items()
+            if peer.inbox is not None and not session.is_over
+        ]
+
+    async def _forget(self, session: PeerSession) -> None:
+        self._peers.pop(session, None)

@@ -1,7 +1,10 @@
-"""WebRtcServers of applications: one virtual one, opened on each worker here that has transports of it.
+"""WebRtcServers of applications, each opened on every worker of this server that has transports of it.
 
-The first of a server's workers that needs one has the ports that the application wanted; two processes cannot share
-them, so the others have any, and the ICE candidates tell. What does not belong here: which worker gets a transport.
+Two processes cannot share a port. The first worker that needs a WebRtcServer gets the ports that the application chose,
+the others get any free ones; ICE candidates name the actual ports.
+
+``mafalda.aio.SharedResources`` does not fit: the chosen ports move from a worker without transports to a worker that
+needs them, so opening an instance may close another one, under one lock for all instances of a WebRtcServer.
 """
 
 from __future__ import annotations
@@ -12,135 +15,153 @@ from typing import Any
 
 from mafalda.errors import AlreadyExists, MafaldaError, NotFound
 from mafalda.mediasoup.errors import WorkerRequestFailed
-from mafalda.mediasoup.objects import raw
 from mafalda.workers.passthrough.addresses import Info, any_port
 from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
 
 
 @dataclass(slots=True, eq=False)
-class _Open:
+class _Instance:
+    """A WebRtcServer on one worker."""
+
     live: LiveWorker
-    exact: bool
-    is_home: bool = False
-    users: set[str] = field(default_factory=set)
+    exact: bool  # whether it has the ports that the application chose
+    is_permanent: bool = False  # stays open without transports, until the application closes the WebRtcServer
+    transports: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
 class _Shared:
+    """A WebRtcServer of an application."""
+
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    on: dict[str, _Open] = field(default_factory=dict)  # worker
+    instances: dict[str, _Instance] = field(default_factory=dict)  # by worker
 
 
-class Listeners:
-    """All of one agent's."""
+class SharedWebRtcServers:
+    """The WebRtcServers of all applications on one server's workers.
+
+    Args:
+        supervisor: Knows which workers live.
+    """
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._shared: dict[str, _Shared] = {}
 
     async def open(self, id: str, infos: list[Info], live: LiveWorker) -> None:
-        """Open one as the application wants it, so that it hears now if that cannot be.
+        """Open a new WebRtcServer on one worker, on the ports that the application chose.
+
+        Args:
+            id: The application's id of it.
+            infos: Where it listens, in the shape of the worker's schema.
+            live: The worker.
 
         Raises:
-            AlreadyExists: It is open.
-            InvalidParameters: The worker says what is wrong.
-            WorkerRequestFailed: A port is in use, or there is no such address.
+            AlreadyExists: There is one with this id.
+            InvalidParameters: The worker refuses the listen infos.
+            WorkerRequestFailed: A port is in use, or the server has no such address.
         """
         shared = self._shared.setdefault(id, _Shared())
         async with shared.lock:
-            if shared.on:
+            if shared.instances:
                 raise AlreadyExists("a WebRtcServer with same webRtcServerId already exists", id=id)
             try:
                 await self._open(shared, id, infos, live, exact=True)
             except MafaldaError:
                 self._shared.pop(id, None)
                 raise
-            shared.on[live.id].is_home = True
+            shared.instances[live.id].is_permanent = True
 
     async def lease(self, id: str, infos: list[Info], live: LiveWorker, transport: str) -> None:
-        """Have it on this worker, for a transport.
+        """Open a WebRtcServer on a worker, if it is not, for one transport.
+
+        Args:
+            id: The application's id of it.
+            infos: Where it listens, in the shape of the worker's schema.
+            live: The worker.
+            transport: The transport's id.
 
         Raises:
-            WorkerRequestFailed: There is no port at all, or no such address.
+            WorkerRequestFailed: No port is free, or the server has no such address.
         """
         shared = self._shared.setdefault(id, _Shared())
         async with shared.lock:
             self._forget_dead(shared)
-            if live.id not in shared.on:
+            if live.id not in shared.instances:
                 await self._open_another(shared, id, infos, live)
-            shared.on[live.id].users.add(transport)
+            shared.instances[live.id].transports.add(transport)
 
     async def release(self, id: str, worker: str, transport: str) -> None:
-        """A transport needs it no more."""
+        """Close a WebRtcServer on a worker when its last transport there has closed."""
         shared = self._shared.get(id)
         if shared is None:
             return
         async with shared.lock:
-            found = shared.on.get(worker)
+            found = shared.instances.get(worker)
             if found is None:
                 return
-            found.users.discard(transport)
-            if not found.users and not found.is_home:
+            found.transports.discard(transport)
+            if not found.transports and not found.is_permanent:
                 await self._close(shared, id, worker)
 
     async def close(self, id: str) -> None:
-        """The application has closed it: everywhere here."""
+        """Close a WebRtcServer on all workers, because the application has closed it."""
         shared = self._shared.get(id)
         if shared is None:
             return
         async with shared.lock:
-            for worker in list(shared.on):
+            for worker in list(shared.instances):
                 await self._close(shared, id, worker)
         self._shared.pop(id, None)
 
     async def dump(self, id: str) -> dict[str, Any]:
-        """Of all workers here, as one.
+        """The dumps of a WebRtcServer on all workers, with their lists joined.
 
         Raises:
-            NotFound: It is not open here.
+            NotFound: It is open on no worker of this server.
         """
         shared = self._shared.get(id)
-        if shared is None or not shared.on:
+        if shared is None or not shared.instances:
             raise NotFound("no such WebRtcServer", id=id)
         self._forget_dead(shared)
         merged: dict[str, Any] = {"id": id}
-        for found in list(shared.on.values()):
-            dump = await raw.request(found.live.worker, "WEBRTCSERVER_DUMP", id, None)
+        for found in list(shared.instances.values()):
+            dump = await found.live.worker.request("WEBRTCSERVER_DUMP", id, None)
             for key, value in dump.items():
                 if isinstance(value, list):
                     merged.setdefault(key, []).extend(value)
         return merged
 
-    # --- inside -------------------------------------------------------------------------------------
+    # --- instances -------------------------------------------------------------------------------------
 
     async def _open_another(self, shared: _Shared, id: str, infos: list[Info], live: LiveWorker) -> None:
-        holder = next((found for found in shared.on.values() if found.exact), None)
+        holder = next((found for found in shared.instances.values() if found.exact), None)
         if holder is None:
             try:
                 await self._open(shared, id, infos, live, exact=True)
-            except WorkerRequestFailed:  # another server of this host has them
+            except WorkerRequestFailed:  # another process of this host has the ports
                 await self._open(shared, id, [any_port(info) for info in infos], live, exact=False)
             return
-        if holder.users:
+        if holder.transports:
             await self._open(shared, id, [any_port(info) for info in infos], live, exact=False)
             return
-        # Nobody uses the ports that the application wanted: bring them to where they are used.
+        # The chosen ports are held by a worker without transports: move them to this one.
         await self._close(shared, id, holder.live.id)
         await self._open(shared, id, infos, live, exact=True)
-        shared.on[live.id].is_home = holder.is_home
+        shared.instances[live.id].is_permanent = holder.is_permanent
 
     async def _open(self, shared: _Shared, id: str, infos: list[Info], live: LiveWorker, *, exact: bool) -> None:
         body = {"webRtcServerId": id, "listenInfos": infos}
-        await raw.request(live.worker, "WORKER_CREATE_WEBRTCSERVER", "", body)
-        shared.on[live.id] = _Open(live, exact)
+        await live.worker.request("WORKER_CREATE_WEBRTCSERVER", "", body)
+        shared.instances[live.id] = _Instance(live, exact)
 
     async def _close(self, shared: _Shared, id: str, worker: str) -> None:
-        found = shared.on.pop(worker)
+        found = shared.instances.pop(worker)
         try:
-            await raw.request(found.live.worker, "WORKER_WEBRTCSERVER_CLOSE", "", {"webRtcServerId": id})
+            await found.live.worker.request("WORKER_WEBRTCSERVER_CLOSE", "", {"webRtcServerId": id})
         except MafaldaError:
-            return  # it went with its worker
+            return  # it closed with its worker
 
     def _forget_dead(self, shared: _Shared) -> None:
-        for worker in [worker for worker in shared.on if worker not in self._supervisor.alive]:
-            del shared.on[worker]
+        for worker in [worker for worker in shared.instances if worker not in self._supervisor.alive]:
+            del shared.instances[worker]

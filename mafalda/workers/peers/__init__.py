@@ -1,0 +1,1 @@
+"""Peers that are placed on this server's workers: sessions, intents, queries."""

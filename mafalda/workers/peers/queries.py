@@ -1,67 +1,59 @@
-"""What a placed peer may ask, and what it is told. Nothing here changes anything.
-
-What does not belong here: what operators ask (``inventory``).
-"""
+"""Queries of a peer: reads that change nothing and are not stored."""
 
 from __future__ import annotations
 
 from mafalda.bus.protocol import Delivery
-from mafalda.contract import subjects
-from mafalda.contract.channels import fits
-from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, QueryStats, QueryTransport, Stats
-from mafalda.errors import MalformedMessage, NotFound, NotJoined
+from mafalda.contract.reading import read_message
+from mafalda.errors import MalformedMessage, NotFound
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
 from mafalda.telemetry.tracing import handling
-from mafalda.workers.peers.peer import PeerActor
-from mafalda.workers.peers.room_pages import snapshot
-from mafalda.workers.peers.transports import transport_result
+from mafalda.workers.peers.intents.transports import transport_result
+from mafalda.workers.peers.room_pages import room_page
+from mafalda.workers.peers.session.session import PeerSession
 
 
-async def answer_query(actor: PeerActor, delivery: Delivery) -> Message:
-    """Answer one query of a peer.
+async def answer_query(session: PeerSession, delivery: Delivery) -> Message:
+    """Answer one query.
 
     Raises:
-        MafaldaError: Why not; the bus answers with it.
+        MafaldaError: It cannot be answered; the bus replies with the error.
     """
-    message = decode(delivery.data)
-    address = subjects.parse(delivery.subject)
-    if address is None or not fits(address, message.data):
-        raise MalformedMessage("this is no query", type=message.type)
-    with handling(message, f"agent.query-{message.data.action}", {"mafalda.room": actor.room}):
-        if actor.is_over:
-            raise NotJoined("the peer has no place here any more", peer=actor.peer)
-        answer = await _answer(actor, message.data)
-        return actor.services.voice.answer(answer, delivery.reply or delivery.subject, message)
+    _, message = read_message(delivery.subject, delivery.data)
+    with handling(message, f"agent.query-{message.data.action}", {"mafalda.room": session.room}):
+        answer = await _answer(session, message.data)
+        return session.services.publisher.reply(answer, delivery.reply or delivery.subject, message)
 
 
-async def _answer(actor: PeerActor, query: Payload) -> Payload:
+async def _answer(session: PeerSession, query: Payload) -> Payload:
     match query:
         case QueryRoom():
-            machine = actor.services.machine
-            return snapshot(machine.room(actor.room), machine.room_seq(actor.room), after=query.after)
-        case QueryTransport(transport=transport):
-            return transport_result(actor, transport, actor.transport(transport))
+            rooms = session.services.rooms
+            return room_page(rooms.room(session.room), rooms.room_seq(session.room), after=query.after)
+        case QueryTransport(transport=id):
+            return transport_result(session, id, session.objects.webrtc_transport(id))
         case QueryStats():
-            return Stats(stats=await _stats(actor, query))
+            return Stats(stats=await _stats(session, query))
     raise MalformedMessage("unknown query", action=query.action)
 
 
-async def _stats(actor: PeerActor, query: QueryStats) -> list[dict[str, object]]:
-    heard = actor.consumers.get(query.id)
+async def _stats(session: PeerSession, query: QueryStats) -> list[dict[str, object]]:
+    objects = session.objects
+    consumer = objects.consumers.get(query.id)
     found: Transport | Producer | Consumer | DataProducer | DataConsumer | None = None
     match query.target:
         case "transport":
-            found = actor.transports.get(query.id)
+            found = objects.transports.get(query.id)
         case "producer":
-            found = actor.producers.get(query.id)
+            found = objects.producers.get(query.id)
         case "data-producer":
-            found = actor.data_producers.get(query.id)
-        case "consumer" if heard and isinstance(heard.consumer, Consumer):
-            found = heard.consumer
-        case "data-consumer" if heard and not isinstance(heard.consumer, Consumer):
-            found = heard.consumer
+            found = objects.data_producers.get(query.id)
+        case "consumer" if consumer and isinstance(consumer.consumer, Consumer):
+            found = consumer.consumer
+        case "data-consumer" if consumer and not isinstance(consumer.consumer, Consumer):
+            found = consumer.consumer
     if found is None:
         raise NotFound(f"the peer has no such {query.target}", id=query.id)
     return await found.get_stats()

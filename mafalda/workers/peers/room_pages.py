@@ -1,7 +1,4 @@
-"""What a room holds, as its peers may know it, in pages that fit a message. Pure.
-
-What does not belong here: who asks (``queries``), the state itself (``mafalda.projection.state``).
-"""
+"""A room's peers and producers, as its peers may see them, in pages that fit a message. Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +11,23 @@ from mafalda.projection.state import RoomState
 
 Item = PeerInfo | ProducerInfo | DataProducerInfo
 
-#: Half of what a message may be; an item, of which the application's data is at most 16 KiB, fits the other half.
+#: Half of the largest message. One item more, with at most 16 KiB of application data, fits into the other half.
 PAGE_BYTES = 128 * 1024
 
 
-def snapshot(
+def room_page(
     room: RoomState | None, seq: int, *, after: str | None = None, page_bytes: int = PAGE_BYTES
 ) -> RoomSnapshot:
-    """Who is in a room and what can be consumed, as of a log sequence.
+    """A page of a room's peers and producers, as of a log sequence.
 
-    Items come in the order of their kinds and ids, so that a page goes on where the one before ended, whatever came or
-    went meanwhile.
+    Items are sorted by kind and id. So the next page begins where this one ends, even if items were added or removed
+    in between.
 
     Args:
-        room: As the fold has it; ``None`` is an empty one.
-        seq: The sequence that it is as of.
-        after: The ``next`` of the page before.
-        page_bytes: A page ends when it is larger than this.
+        room: The room's state; ``None`` is an empty room.
+        seq: The log sequence of that state.
+        after: The ``next`` of the page before; ``None``: the first page.
+        page_bytes: A page ends after the item with which it exceeds this size of JSON, in bytes.
     """
     page: list[Item] = []
     size_bytes, last = 0, None
@@ -56,7 +53,7 @@ def _page(seq: int, items: list[Item], last: str | None) -> RoomSnapshot:
 
 
 def _items(room: RoomState) -> Iterator[tuple[str, Item]]:
-    """Everything, each under a key that sorts by kind and then by id."""
+    """All items, each with a key that sorts by kind and then by id."""
     for peer_id in sorted(room.peers):
         yield f"1/{peer_id}", PeerInfo(peer=peer_id, app_data=room.peers[peer_id].app_data)
     for producer_id in sorted(room.producers):

@@ -1,7 +1,7 @@
-"""Messages of direct data producers, which cross relays beside the pipe.
+"""Messages of direct data producers, which cross relays on the sideband.
 
-An application sends by a direct data producer, and may choose sub-channels. SCTP has no word for those, so what crosses
-a pipe has lost them. What does not belong here: how notices get from worker to worker (``beside``).
+An application sends by a direct data producer, and may choose sub-channels for each message. SCTP has no field for
+those, so a message that crosses a pipe has lost them.
 """
 
 from __future__ import annotations
@@ -9,30 +9,25 @@ from __future__ import annotations
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.mediasoup import DataProducer
 from mafalda.mediasoup.codec.channel_json import from_json
-from mafalda.mediasoup.objects import raw
-from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.relays.sideband import Beside, Stop
+from mafalda.workers.core.instructions import RelayKey
+from mafalda.workers.relays.sideband import RelaySideband
 
-#: How an application's library sends by a data producer.
+#: The notice by which an application's library sends a message of a data producer.
 SEND = "DATAPRODUCER_SEND"
 
 
-def send(beside: Beside, room: str, worker: str, producer: DataProducer, notice: ChannelNotice) -> None:
-    """Let a data producer on a worker of ours send a message, here and wherever it is carried.
+def send(sideband: RelaySideband, room: str, worker: str, producer: DataProducer, notice: ChannelNotice) -> None:
+    """Send a message by a data producer on a worker of this server, and by its relay targets.
 
     Raises:
-        InvalidParameters: It is none.
+        InvalidParameters: The notice has no message.
     """
-    raw.send_data(producer, from_json(notice.body))
+    producer.send_body(from_json(notice.body))
     if not producer.paused:
-        beside.tell(room, worker, notice)
+        sideband.forward(room, worker, notice)
 
 
-def mirror(beside: Beside, pipe: PipeKey, producer: DataProducer) -> Stop:
-    """Let a mirror on a worker of ours send what its origin sends; returns how to stop that."""
-
-    def hear(notice: ChannelNotice) -> None:
-        if notice.event == SEND and not producer.closed:
-            send(beside, pipe.room, pipe.target.worker, producer, notice)
-
-    return beside.expect(pipe, producer.id, hear)
+def receive(sideband: RelaySideband, key: RelayKey, producer: DataProducer, notice: ChannelNotice) -> None:
+    """Send a message that came over the sideband by the relay target's data producer; other notices are ignored."""
+    if notice.event == SEND and not producer.closed:
+        send(sideband, key.room, key.worker, producer, notice)

@@ -1,29 +1,15 @@
-"""The ends of pipes: how two workers' routers are joined, encrypted or not, and where they listen.
-
-What does not belong here: what crosses them (``sources``, ``mirrors``).
-"""
+"""The ends of pipes: how two workers' routers are connected, encrypted or not, and where they listen."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import Protocol
-from weakref import WeakValueDictionary
 
 from mafalda.contract.messages.payload import Place
-from mafalda.contract.messages.queries import (
-    CarryProducer,
-    ClosePipe,
-    ConnectPipe,
-    Ok,
-    PipeConnected,
-    PipeEnd,
-    ProducerCarried,
-    SetCarried,
-)
+from mafalda.contract.messages.queries import PipeEnd
 from mafalda.media.rtp import ListenInfo
 from mafalda.mediasoup import PipeTransport, Router
 from mafalda.workers.config import AgentConfig
+from mafalda.workers.core.instructions import RelayKey
 
 LOOPBACK = "127.0.0.1"
 
@@ -41,35 +27,17 @@ class PipeKey:
         """Whether both ends are on one server."""
         return self.source.server == self.target.server
 
+    def at_source(self, producer: str) -> RelayKey:
+        """A producer on the pipe's source worker."""
+        return RelayKey(self.room, producer, self.source.worker)
 
-class SourcePort(Protocol):
-    """What a target asks of the source, wherever it is."""
-
-    async def connect_pipe(self, request: ConnectPipe) -> PipeConnected: ...
-
-    async def carry(self, request: CarryProducer) -> ProducerCarried: ...
-
-    async def set_carried(self, request: SetCarried) -> Ok: ...
-
-    async def close_pipe(self, request: ClosePipe) -> Ok: ...
+    def at_target(self, producer: str) -> RelayKey:
+        """A producer on the pipe's target worker."""
+        return RelayKey(self.room, producer, self.target.worker)
 
 
-class Locks:
-    """A lock for each key, for as long as somebody holds or awaits it."""
-
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[PipeKey, asyncio.Lock] = WeakValueDictionary()
-
-    def of(self, key: PipeKey) -> asyncio.Lock:
-        """The key's lock; keep hold of it while it is used."""
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-        return lock
-
-
-async def make_end(router: Router, config: AgentConfig, key: PipeKey, *, srtp: bool) -> PipeTransport:
-    """One end of a pipe, not yet connected. Between servers what is lost is sent again."""
+async def create_end(router: Router, config: AgentConfig, key: PipeKey, *, srtp: bool) -> PipeTransport:
+    """Create one end of a pipe, not yet connected. Between servers, lost packets are retransmitted."""
     if key.is_local:
         listen = ListenInfo(ip=LOOPBACK, port_range=config.port_range)
     else:
@@ -86,15 +54,15 @@ async def make_end(router: Router, config: AgentConfig, key: PipeKey, *, srtp: b
 
 
 def describe(end: PipeTransport) -> PipeEnd:
-    """What the other end must know. Holds a secret."""
+    """What the other end must know. Has the SRTP key, a secret."""
     return PipeEnd(ip=end.tuple.local_address, port=end.tuple.local_port, srtp_parameters=end.srtp_parameters)
 
 
-def wants_srtp(config: AgentConfig, key: PipeKey) -> bool:
-    """Whether a pipe is to be encrypted, by the target's policy."""
+def uses_srtp(config: AgentConfig, key: PipeKey) -> bool:
+    """Whether a pipe is encrypted, by the configuration of its target's server."""
     return config.relay_srtp == "always" or (config.relay_srtp == "between-servers" and not key.is_local)
 
 
-async def join(end: PipeTransport, other: PipeEnd) -> None:
-    """Connect our end with the other."""
+async def connect(end: PipeTransport, other: PipeEnd) -> None:
+    """Connect our end to the other."""
     await end.connect(ip=other.ip, port=other.port, srtp_parameters=other.srtp_parameters)

@@ -1,115 +1,66 @@
-"""Scores of producers as they are at their origin, shown to who consumes them behind a relay.
+"""The scores of relayed producers at their origin.
 
-A worker scores a piped producer by what crossed the pipe: what was lost on the way to the origin, and sent again, is
-not seen there. What does not belong here: how scores get from worker to worker (``beside``).
+A worker scores a piped producer by what crossed the pipe, not by what was lost on the way to the origin. So a relay
+brings the origin's scores over the sideband, and consumers of a relay target are shown those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.media.rtp import ConsumerScore
 from mafalda.mediasoup import Consumer, Producer
-from mafalda.workers.core.instructions import MirrorKey
-from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.relays.sideband import Beside, Stop
 
-_SCORE = "PRODUCER_SCORE"
+#: The notice of the worker's channel that has a producer's scores.
+PRODUCER_SCORE = "PRODUCER_SCORE"
 
 
-@dataclass(slots=True, eq=False)
-class _Mirror:
-    """What is known of a producer's scores at its origin, by encoding; nothing yet if that is empty."""
-
-    scores: tuple[int, ...] = ()
-    listeners: dict[Consumer, Callable[[], None]] = field(default_factory=dict)
+def scores_of(producer: Producer) -> tuple[int, ...]:
+    """A producer's scores, 0 to 10, one for each of its encodings."""
+    found = {score.encoding_idx: score.score for score in producer.score}
+    return tuple(found.get(index, 0) for index in range(len(producer.rtp_parameters.encodings)))
 
 
-class Scores:
-    """Of all producers and mirrors on one server's workers."""
+def score_notice(producer: str, scores: Sequence[int]) -> ChannelNotice:
+    """A notice with a producer's scores."""
+    return ChannelNotice(event=PRODUCER_SCORE, handler=producer, body={"scores": list(scores)})
 
-    def __init__(self, beside: Beside) -> None:
-        self._beside = beside
-        self._told: set[Producer] = set()  # those whose changes are told on
-        self._mirrors: dict[MirrorKey, _Mirror] = {}
 
-    # --- the source ---------------------------------------------------------------------------------
+class OriginScores:
+    """The scores, by encoding, of one relayed producer at its origin; empty while they are unknown."""
 
-    def carry(self, pipe: PipeKey, producer: Producer) -> Stop:
-        """Tell a pipe's target of the producer's scores; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer.id, pipe.source.worker)
-        if key not in self._mirrors and producer not in self._told:
-            self._told.add(producer)
-            producer.on(producer.SCORE, lambda _: self._tell(key, _scores_of(producer)))
-            producer.on(producer.CLOSE, lambda _: self._told.discard(producer))
-        return self._beside.carry(pipe, producer.id)
+    def __init__(self) -> None:
+        self.scores: tuple[int, ...] = ()
+        self._listeners: dict[Consumer, Callable[[], None]] = {}
 
-    def now(self, pipe: PipeKey, producer: Producer) -> tuple[int, ...]:
-        """The scores of a producer on the pipe's source, as they are at its origin."""
-        mirror = self._mirrors.get(MirrorKey(pipe.room, producer.id, pipe.source.worker))
-        return mirror.scores if mirror else _scores_of(producer)
+    def initialize(self, scores: Sequence[int]) -> None:
+        """Set the scores as of the relay's opening, unless newer ones have come already."""
+        if not self.scores:
+            self.scores = tuple(scores)
 
-    def _tell(self, key: MirrorKey, scores: tuple[int, ...]) -> None:
-        notice = ChannelNotice(event=_SCORE, handler=key.producer, body={"scores": list(scores)})
-        self._beside.tell(key.room, key.worker, notice)
-
-    # --- the target ---------------------------------------------------------------------------------
-
-    def expect(self, pipe: PipeKey, producer: str) -> Stop:
-        """Keep the origin's scores for a mirror on a worker of ours; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer, pipe.target.worker)
-        self._mirrors[key] = mirror = _Mirror()
-
-        def hear(notice: ChannelNotice) -> None:
-            if notice.event == _SCORE:
-                self._change(key, mirror, tuple(int(score) for score in (notice.body or {})["scores"]))
-
-        stop_hearing = self._beside.expect(pipe, producer, hear)
-
-        def stop() -> None:
-            stop_hearing()
-            if self._mirrors.get(key) is mirror:
-                del self._mirrors[key]
-
-        return stop
-
-    def begin(self, pipe: PipeKey, producer: str, scores: Sequence[int]) -> None:
-        """What they were when the mirror was made, if nothing was heard since."""
-        mirror = self._mirrors.get(MirrorKey(pipe.room, producer, pipe.target.worker))
-        if mirror and not mirror.scores:
-            mirror.scores = tuple(scores)
-
-    def _change(self, key: MirrorKey, mirror: _Mirror, scores: tuple[int, ...]) -> None:
-        mirror.scores = scores
-        self._tell(key, scores)
-        for listener in list(mirror.listeners.values()):
+    def update(self, notice: ChannelNotice) -> None:
+        """Take the scores of a notice."""
+        self.scores = tuple(int(score) for score in (notice.body or {})["scores"])
+        for listener in list(self._listeners.values()):
             listener()
 
-    def watch(self, key: MirrorKey, consumer: Consumer, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when the scores behind a consumer change at their origin, until the consumer is closed."""
-        if mirror := self._mirrors.get(key):
-            mirror.listeners[consumer] = listener
-            consumer.on(consumer.CLOSE, lambda _: mirror.listeners.pop(consumer, None))
+    def watch(self, consumer: Consumer, listener: Callable[[], None]) -> None:
+        """Call ``listener`` at each change, until the consumer is closed."""
+        self._listeners[consumer] = listener
+        consumer.on(consumer.CLOSE, lambda _: self._listeners.pop(consumer, None))
 
-    def shown(self, key: MirrorKey, consumer: Consumer) -> ConsumerScore:
-        """A consumer's score, with that of its producer as it is at the origin.
+    def shown(self, consumer: Consumer) -> ConsumerScore:
+        """A consumer's score, with the producer's as they are at the origin.
 
         Source: ``worker/src/RTC/Consumer.cpp``, ``FillBufferScore``.
         """
-        mirror = self._mirrors.get(key)
-        if mirror is None or not mirror.scores:
+        if not self.scores:
             return consumer.score
         layer = 0
         if consumer.type == "simulcast":
-            layer = consumer.current_layers.spatial_layer if consumer.current_layers else len(mirror.scores)
-        current = mirror.scores[layer] if layer < len(mirror.scores) else 0
+            layer = consumer.current_layers.spatial_layer if consumer.current_layers else len(self.scores)
+        current = self.scores[layer] if layer < len(self.scores) else 0
         if consumer.type == "pipe":
             current = consumer.score.producer_score  # which is always the same
-        return ConsumerScore(score=consumer.score.score, producer_score=current, producer_scores=mirror.scores)
-
-
-def _scores_of(producer: Producer) -> tuple[int, ...]:
-    found = {score.encoding_idx: score.score for score in producer.score}
-    return tuple(found.get(index, 0) for index in range(len(producer.rtp_parameters.encodings)))
+        return ConsumerScore(score=consumer.score.score, producer_score=current, producer_scores=self.scores)

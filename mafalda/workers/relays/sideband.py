@@ -1,8 +1,7 @@
-"""What crosses a relay beside its pipe: notices about a producer, told once more at each of its mirrors.
+"""The sideband of relays: notices about a producer, passed on from worker to worker beside the pipes.
 
-Messages of direct data producers (``direct_data``) and producers' scores (``scores``) go this way. Inside a server a
-call does it, to another server a message; a mirror that is carried on tells the next. What does not belong here: what
-the notices say, when a producer is carried (``sources``).
+It has what a pipe cannot carry: messages of direct data producers (``direct_data``) and producers' scores (``scores``).
+Inside a server a call passes a notice on, to another server a message does.
 """
 
 from __future__ import annotations
@@ -16,83 +15,94 @@ from mafalda.contract import subjects
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.notices import RelayNotices
 from mafalda.errors import MafaldaError
-from mafalda.workers.core.instructions import MirrorKey
-from mafalda.workers.log.batcher import Outbox
-from mafalda.workers.log.publisher import Voice
+from mafalda.workers.core.instructions import RelayKey
+from mafalda.workers.log.batcher import NoticeBatcher
+from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.relays.pipes import PipeKey
 
-Tell = Callable[[ChannelNotice], None]
+Receive = Callable[[ChannelNotice], None]
 Stop = Callable[[], None]
 log = structlog.get_logger("mafalda.workers")
 
 
-class Beside:
-    """All relays out of and into one server's workers.
+class Route:
+    """The way of one producer's notices over one relay, at the relay's source."""
+
+    def __init__(self, send: Receive, close: Stop) -> None:
+        self.send = send
+        self.close = close
+
+
+class RelaySideband:
+    """The routes out of, and the receivers on, one server's workers.
 
     Args:
-        server: This one.
-        tasks: Where what goes to others is sent.
-        voice: Speaks to their agents.
+        tasks: Where notices to other servers are published.
+        publisher: Publishes them.
     """
 
-    def __init__(self, server: str, tasks: TaskScope, voice: Voice) -> None:
-        self._server = server
+    def __init__(self, tasks: TaskScope, publisher: Publisher) -> None:
         self._tasks = tasks
-        self._voice = voice
-        self._carried: dict[MirrorKey, dict[PipeKey, Tell]] = {}
-        self._expected: dict[MirrorKey, tuple[PipeKey, Tell]] = {}
+        self._publisher = publisher
+        self._routes: dict[RelayKey, dict[PipeKey, Route]] = {}
+        self._receivers: dict[RelayKey, tuple[PipeKey, Receive]] = {}
 
-    def carry(self, pipe: PipeKey, producer: str) -> Stop:
-        """From now on what is told of a producer is told at the pipe's target too; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer, pipe.source.worker)
-        tell = (lambda notice: self._hear(pipe, notice)) if pipe.is_local else self._teller(pipe)
-        self._carried.setdefault(key, {})[pipe] = tell
+    # --- at the source --------------------------------------------------------------------------------
 
-        def stop() -> None:
-            targets = self._carried.get(key, {})
-            if targets.get(pipe) is tell:
-                del targets[pipe]
-            if not targets:
-                self._carried.pop(key, None)
+    def open_route(self, pipe: PipeKey, producer: str) -> Route:
+        """Pass the producer's notices on to the pipe's target, until the route is closed."""
+        key = pipe.at_source(producer)
 
-        return stop
+        def close() -> None:
+            routes = self._routes.get(key, {})
+            if routes.get(pipe) is route:
+                del routes[pipe]
+            if not routes:
+                self._routes.pop(key, None)
 
-    def tell(self, room: str, worker: str, notice: ChannelNotice) -> None:
-        """Tell something of a producer (the notice's handler) on a worker of ours wherever it is carried."""
-        for tell in list(self._carried.get(MirrorKey(room, notice.handler, worker), {}).values()):
-            tell(notice)
+        send = (lambda notice: self._receive(pipe, notice)) if pipe.is_local else self._batcher(pipe).put
+        route = Route(send, close)
+        self._routes.setdefault(key, {})[pipe] = route
+        return route
 
-    def expect(self, pipe: PipeKey, producer: str, hear: Tell) -> Stop:
-        """Hear what is told of a producer at its mirror on a worker of ours; returns how to stop that."""
-        key = MirrorKey(pipe.room, producer, pipe.target.worker)
-        self._expected[key] = entry = (pipe, hear)
+    def forward(self, room: str, worker: str, notice: ChannelNotice) -> None:
+        """Pass a notice on over every relay of its producer (the notice's handler) from a worker of this server."""
+        for route in list(self._routes.get(RelayKey(room, notice.handler, worker), {}).values()):
+            route.send(notice)
 
-        def stop() -> None:
-            if self._expected.get(key) is entry:
-                del self._expected[key]
-
-        return stop
-
-    def hear(self, notices: RelayNotices) -> None:
-        """Something for mirrors on a worker of ours."""
-        pipe = PipeKey(notices.room, notices.source, notices.target)
-        for notice in notices.items:
-            self._hear(pipe, notice)
-
-    def _teller(self, pipe: PipeKey) -> Tell:
+    def _batcher(self, pipe: PipeKey) -> NoticeBatcher:
         subject = subjects.agent_notice(pipe.target.server, RelayNotices.action)
 
         async def publish(items: list[ChannelNotice]) -> None:
             notices = RelayNotices(room=pipe.room, source=pipe.source, target=pipe.target, items=items)
-            await self._voice.report(notices, subject)
+            await self._publisher.publish(notices, subject)
 
-        return Outbox(self._tasks, pipe.target.server, publish).put
+        return NoticeBatcher(self._tasks, pipe.target.server, publish)
 
-    def _hear(self, pipe: PipeKey, notice: ChannelNotice) -> None:
-        expected = self._expected.get(MirrorKey(pipe.room, notice.handler, pipe.target.worker))
-        if expected is None or expected[0] != pipe:
-            return  # it has ended, and its source is about to hear so
+    # --- at the target --------------------------------------------------------------------------------
+
+    def subscribe(self, pipe: PipeKey, producer: str, receive: Receive) -> Stop:
+        """Call ``receive`` with each notice about a relayed producer; returns what ends that."""
+        key = pipe.at_target(producer)
+        self._receivers[key] = receiver = (pipe, receive)
+
+        def stop() -> None:
+            if self._receivers.get(key) is receiver:
+                del self._receivers[key]
+
+        return stop
+
+    def receive(self, notices: RelayNotices) -> None:
+        """Take notices from another server."""
+        pipe = PipeKey(notices.room, notices.source, notices.target)
+        for notice in notices.items:
+            self._receive(pipe, notice)
+
+    def _receive(self, pipe: PipeKey, notice: ChannelNotice) -> None:
+        receiver = self._receivers.get(pipe.at_target(notice.handler))
+        if receiver is None or receiver[0] != pipe:
+            return  # the relay has ended; its source will know soon
         try:
-            expected[1](notice)
+            receiver[1](notice)
         except (MafaldaError, ValueError) as error:
             log.warning("notice refused", action="notice_refused", producer_id=notice.handler, reason=str(error))

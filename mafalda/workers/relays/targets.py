@@ -1,341 +1,207 @@
-"""The target side of relays: producers of other workers, produced again here under their own ids.
-
-Each mirror has one keeper task that makes it equal to what is wanted: paused as its origin is, carried as its
-consumers want it, closed when nobody has wanted it for a while. What does not belong here: whether it should be
-(``machine``), the pipes (``target_pipes``).
-"""
+"""The target side of relays: every relay target of this server's workers, and what is appended about them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import Literal
 
 import structlog
 
+from mafalda.aio.events import Interrupted, run_unless_set
+from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.aio.tasks import TaskScope
 from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages.commands import OpenRelay
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.events import ClosedReason, RelayClosed, RelayOpened
+from mafalda.contract.messages.events import ClosedReason, Event, RelayClosed, RelayOpened
 from mafalda.contract.messages.events import RelayFailed as RelayFailedEvent
-from mafalda.contract.messages.payload import Place
-from mafalda.contract.messages.queries import CarryProducer, ProducerCarried, SetCarried
 from mafalda.errors import MafaldaError, NotFound, RelayFailed
-from mafalda.mediasoup import DataProducer, PipeTransport, Producer
+from mafalda.projection.state import RoomState
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.core import Demand, Machine
-from mafalda.workers.core.instructions import MirrorKey, OpenMirror
-from mafalda.workers.errors import as_contract_error
-from mafalda.workers.log.publisher import Voice
-from mafalda.workers.relays import direct_data
-from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.relays.scores import Scores
-from mafalda.workers.relays.sideband import Beside, Stop
-from mafalda.workers.relays.target_pipes import PortOf, TargetPipes
-from mafalda.workers.relays.waiters import Waiting
+from mafalda.workers.core.instructions import Entry, OpenRelayTarget, RelayKey
+from mafalda.workers.core.stimuli import RelayTargetEnded, Stimulus
+from mafalda.workers.errors import as_mafalda_error
+from mafalda.workers.log.publisher import Publisher
+from mafalda.workers.relays.sideband import RelaySideband
+from mafalda.workers.relays.source_port import PortOf
+from mafalda.workers.relays.target import RelayTarget
+from mafalda.workers.relays.target_pipes import TargetPipes
+from mafalda.workers.relays.waiters import RelayWaiters
 
-#: After the source did not do what was asked: how long until it is asked again.
-_RETRY_S = 1.0
-#: What the source is given to confirm that a relay has ended.
-_GOODBYE_S = 1.0
 log = structlog.get_logger("mafalda.workers")
 
 
-@dataclass(slots=True, eq=False)
-class Mirror:
-    """One producer on one worker that is not its origin."""
-
-    key: MirrorKey
-    order: OpenRelay
-    cause: Message
-    seq: int
-    demand: Demand
-    state: Literal["opening", "open", "closed"] = "opening"
-    producer: Producer | DataProducer | None = None
-    stop_hearing: Stop | None = None
-    reason: ClosedReason = "producer-closed"
-    carried: Literal["flowing", "paused"] = "flowing"
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    keeper: asyncio.Task[None] | None = None
-
-    @property
-    def pipe(self) -> PipeKey:
-        """The pipe that it comes over."""
-        return PipeKey(self.key.room, self.order.source, self.order.target)
-
-
-class Mirrors:
-    """All relays into this server's workers.
+class RelayTargets:
+    """All relays into this server's workers. Those of the same key run one after the other.
 
     Args:
-        config: Grace periods, deadlines.
-        tasks: Where the keepers run.
-        voice: Says what came of the orders.
-        machine: Knows what is wanted.
-        pipes: Our ends.
-        beside: Brings what a pipe cannot.
-        scores: Keeps the origin's.
-        port_of: The source's side on a server, asked because of some message.
-        on_ended: Called when a mirror ends by our own decision.
+        config: Time limits.
+        tasks: Where they run.
+        publisher: Appends what came of the orders.
+        pipes: Our ends of pipes.
+        sideband: Carries what a pipe cannot.
+        room: The fold of a room.
+        port_of: The source side of a server's relays.
+        report: Takes ``RelayTargetEnded``.
     """
 
     def __init__(
         self,
         config: AgentConfig,
         tasks: TaskScope,
-        voice: Voice,
-        machine: Machine,
+        publisher: Publisher,
         pipes: TargetPipes,
-        beside: Beside,
-        scores: Scores,
+        sideband: RelaySideband,
         *,
+        room: Callable[[str], RoomState | None],
         port_of: PortOf,
-        on_ended: Callable[[Mirror], None],
+        report: Callable[[Stimulus], None],
     ) -> None:
         self._config = config
         self._tasks = tasks
-        self._voice = voice
-        self._machine = machine
+        self._publisher = publisher
         self._pipes = pipes
-        self._beside = beside
-        self._scores = scores
+        self._sideband = sideband
+        self._room = room
         self._port_of = port_of
-        self._on_ended = on_ended
-        self.by_key: dict[MirrorKey, Mirror] = {}
-        self._ending: dict[MirrorKey, asyncio.Task[None]] = {}
-        self.waiting = Waiting(self.usable)
+        self._report = report
+        self._runs: SerialExecutor[RelayKey] = SerialExecutor(tasks, "relay")
+        self.by_key: dict[RelayKey, RelayTarget] = {}
+        self.waiters = RelayWaiters(lambda key: self.usable(key) is not None)
 
-    # --- consumers ----------------------------------------------------------------------------------
+    def count(self, worker: str) -> int:
+        """How many relay targets a worker has."""
+        return sum(key.worker == worker for key in self.by_key)
 
-    def usable(self, key: MirrorKey) -> Mirror | None:
-        """The mirror, if it can be consumed now."""
-        mirror = self.by_key.get(key)
-        return mirror if mirror and mirror.state == "open" else None
+    # --- users --------------------------------------------------------------------------------------
 
-    def want(self, key: MirrorKey, who: Hashable, *, paused: bool) -> None:
-        """Somebody takes a producer on a worker, flowing or paused. Nothing to do at its origin.
+    def usable(self, key: RelayKey) -> RelayTarget | None:
+        """The relay target, if it can be consumed now."""
+        target = self.by_key.get(key)
+        return target if target and target.is_open else None
+
+    def use(self, key: RelayKey, user: Hashable, *, paused: bool) -> None:
+        """Add a user of a producer on a worker, or pause or resume one. At the origin nothing happens.
 
         Raises:
-            NotFound: It is a mirror, and it is not open (any more).
+            NotFound: It is a relay target that is not open.
         """
-        mirror = self.by_key.get(key)
-        if mirror is None:
+        if target := self.by_key.get(key):
+            target.use(user, paused=paused)
+
+    def release(self, key: RelayKey, user: Hashable) -> None:
+        """Remove a user. At the origin nothing happens."""
+        if target := self.by_key.get(key):
+            target.release(user)
+
+    def origin_scores(self, key: RelayKey) -> tuple[int, ...] | None:
+        """The scores of a relayed producer at its origin; None if the producer has its origin on that worker."""
+        target = self.by_key.get(key)
+        return target.scores.scores if target else None
+
+    # --- instructions -------------------------------------------------------------------------------
+
+    def open(self, instruction: OpenRelayTarget) -> None:
+        """Open a relay target, after an earlier one of the same key has ended."""
+        key, order = instruction.key, instruction.command
+        source = self._port_of(order.source.server, instruction.entry.message)
+        target = RelayTarget(
+            instruction, self._config, self._pipes, self._sideband, source, lambda: self._is_origin_paused(key)
+        )
+        self.by_key[key] = target
+        self.waiters.ordered(key)
+        self._runs.submit(key, lambda: self._run(target))
+
+    def close(self, key: RelayKey, reason: ClosedReason) -> None:
+        """Close a relay target whose producer, or source, the log has removed."""
+        target = self.by_key.pop(key, None)
+        if target is None:
             return
-        if mirror.state != "open":
-            raise NotFound("the relay is closing", producer=key.producer)
-        mirror.demand.want(who, _now(), paused=paused)
-        mirror.changed.set()
-
-    def drop(self, key: MirrorKey, who: Hashable) -> None:
-        """Somebody takes it no more."""
-        if mirror := self.by_key.get(key):
-            mirror.demand.drop(who, _now())
-            mirror.changed.set()
-
-    # --- what the machine tells -----------------------------------------------------------------------
-
-    def open(self, told: OpenMirror) -> None:
-        """Open a mirror, after what was there under the same key before has ended."""
-        demand = Demand(quiet_since=_now(), empty_since=_now())
-        mirror = Mirror(told.key, told.command, told.entry.message, told.entry.seq, demand)
-        self.by_key[told.key] = mirror
-        self.waiting.hope(told.key)
-        previous = self._ending.get(told.key)
-        mirror.keeper = self._tasks.spawn(self._keep(mirror, previous), f"mirror {told.key.producer}")
-
-    def close(self, key: MirrorKey, reason: ClosedReason) -> None:
-        """The origin, or the way to it, is gone."""
-        mirror = self.by_key.pop(key, None)
-        if mirror is None:
-            return
-        mirror.state, mirror.reason = "closed", reason
-        self._end(mirror)
+        target.state.close(reason)
+        target.closing.set()
         gone = NotFound("the producer, or the way to it, has closed", producer=key.producer, reason=reason)
-        self.waiting.fail(key, gone)
+        self.waiters.reject(key, gone)
 
-    def settle(self, key: MirrorKey) -> None:
-        """The origin may have been paused or resumed."""
-        if mirror := self.by_key.get(key):
-            mirror.changed.set()
+    def reconcile(self, key: RelayKey) -> None:
+        """Pause or resume a relay target as its origin is."""
+        if target := self.by_key.get(key):
+            target.reconcile()
 
-    # --- the keeper -----------------------------------------------------------------------------------
+    def refuse(self, order: OpenRelay, entry: Entry, error: MafaldaError) -> None:
+        """Append that an ordered relay cannot be opened, and reject the consumes that wait for it."""
+        self._reject_waiters(order, entry.seq, error)
+        work = self._append_failed(order, entry.message, entry.seq, error)
+        self._tasks.spawn(work, f"refuse {order.producer}")
 
-    async def _keep(self, mirror: Mirror, previous: asyncio.Task[None] | None) -> None:
-        if previous:
-            await asyncio.wait([previous])
+    # --- the life of one ------------------------------------------------------------------------------
+
+    async def _run(self, target: RelayTarget) -> None:
         try:
-            with handling(mirror.cause, "agent.open-relay", {"mafalda.producer": mirror.key.producer}):
-                await self._open(mirror)
-        except MafaldaError as error:
-            await self._failed(mirror, as_contract_error(error))
+            error = await run_unless_set(target.closing, self._serve(target), f"relay {target.key.producer}")
+        except Interrupted:
+            await target.close()
+            _log("relay_closed", target, reason=target.state.reason)
             return
-        except TimeoutError:
-            await self._failed(mirror, RelayFailed("not open in time", timeout_s=self._config.relay_open_timeout_s))
-            return
-        except Exception:
-            log.exception("relay failed", action="internal_error", producer_id=mirror.key.producer)
-            await self._failed(mirror, MafaldaError("internal error"))
-            return
-        while mirror.state == "open":
-            mirror.changed.clear()
-            settled = await self._settle(mirror)
-            close_at = mirror.demand.may_close_at(self._config.relay_unused_s)
-            if close_at is not None and close_at <= _now():
-                await self._retire(mirror)
-                return
-            next_at = [_now() + _RETRY_S] if not settled else [at for at in (close_at, self._pause_at(mirror)) if at]
-            try:
-                async with asyncio.timeout_at(min(next_at, default=None)):
-                    await mirror.changed.wait()
-            except TimeoutError:
-                continue  # something is due
-
-    async def _open(self, mirror: Mirror) -> None:
-        async with asyncio.timeout(self._config.relay_open_timeout_s):
-            end = await self._pipes.acquire(mirror.pipe, mirror, cause=mirror.cause)
-            if not mirror.order.data:
-                mirror.stop_hearing = self._scores.expect(mirror.pipe, mirror.key.producer)
-            mirror.producer = await self._produce(mirror, end, await self._carry(mirror))
-        order = mirror.order
-        opened = RelayOpened(producer=order.producer, data=order.data, source=order.source, target=order.target)
-        await self._voice.say(
-            opened,
-            subjects.room_event(order.room, opened.action),
-            cause=mirror.cause,
-            id=derived_id("relay-opened", mirror.cause.id, mirror.seq),
-        )
-        if mirror.state == "closed":
-            return
-        mirror.state = "open"
-        mirror.demand.empty_since = mirror.demand.quiet_since = _now()
-        self.waiting.wake(mirror.key)
-        self._log("relay_opened", mirror)
-
-    async def _produce(self, mirror: Mirror, end: PipeTransport, carried: ProducerCarried) -> Producer | DataProducer:
-        if carried.direct:
-            return await self._produce_directly(mirror, carried)
-        if mirror.order.data:
-            return await end.produce_data(
-                id=mirror.key.producer,
-                sctp_stream_parameters=carried.sctp_stream_parameters,
-                label=carried.label,
-                protocol=carried.protocol,
-            )
-        if carried.media_kind is None or carried.rtp_parameters is None:
-            raise RelayFailed("the source answers without RTP parameters", producer=mirror.key.producer)
-        self._scores.begin(mirror.pipe, mirror.key.producer, carried.scores)
-        return await end.produce(
-            id=mirror.key.producer,
-            kind=carried.media_kind,
-            rtp_parameters=carried.rtp_parameters,
-            rtp_mapping=carried.rtp_mapping,
-            paused=carried.paused,
-            key_frame_request_delay=self._config.relay_key_frame_request_delay_ms or None,
-        )
-
-    async def _produce_directly(self, mirror: Mirror, carried: ProducerCarried) -> DataProducer:
-        transport = await self._pipes.acquire_direct(mirror.pipe)
-        producer = await transport.produce_data(
-            id=mirror.key.producer, label=carried.label, protocol=carried.protocol, paused=carried.paused
-        )
-        mirror.stop_hearing = direct_data.mirror(self._beside, mirror.pipe, producer)
-        return producer
-
-    async def _settle(self, mirror: Mirror) -> bool:
-        """Bring about what is wanted; whether that worked."""
-        try:
-            await self._settle_origin(mirror)
-            await self._settle_carried(mirror)
-        except MafaldaError as error:
-            self._log("relay_unsettled", mirror, reason=str(error))
-            return False
-        return True
-
-    async def _settle_origin(self, mirror: Mirror) -> None:
-        """Pause or resume the mirror as its origin is."""
-        room = self._machine.room(mirror.key.room)
-        origin = room.producers.get(mirror.key.producer) if room else None
-        producer = mirror.producer
-        if origin is None or producer is None or producer.paused == origin.paused:
-            return
-        await (producer.pause() if origin.paused else producer.resume())
-
-    async def _settle_carried(self, mirror: Mirror) -> None:
-        """Let the source send only what somebody takes. Data is never paused: what is not sent is lost."""
-        if mirror.order.data:
-            return
-        if mirror.demand.wanted == "flowing":
-            wanted: Literal["flowing", "paused"] = "flowing"
+        await target.end_source()
+        await target.close()
+        self._report(RelayTargetEnded(target.key, target.seq))
+        if error is None:
+            await self._append_closed(target)
+            _log("relay_closed", target, reason="unused")
         else:
-            pause_at = self._pause_at(mirror)
-            if pause_at is None or pause_at > _now():
-                return
-            wanted = "paused"
-        if wanted == mirror.carried:
-            return
+            await self._append_failed(target.order, target.cause, target.seq, error)
+            self._reject_waiters(target.order, target.seq, error)
+
+    async def _serve(self, target: RelayTarget) -> MafaldaError | None:
+        """Open it and keep it open while it is used; returns why it could not be opened."""
+        error: MafaldaError | None = None
         try:
-            await self._ask(mirror, wanted)
-        except NotFound:  # the source has forgotten it: begin again
-            await self._carry(mirror)
-            await self._ask(mirror, wanted)
-        mirror.carried = wanted
+            with handling(target.cause, "agent.open-relay", {"mafalda.producer": target.key.producer}):
+                await target.open()
+            await self._append_opened(target)
+            target.announced()
+            self.waiters.opened(target.key)
+            _log("relay_opened", target)
+            await target.run()
+        except TimeoutError:
+            error = RelayFailed("not open in time", timeout_s=self._config.relay_open_timeout_s)
+        except Exception as failure:
+            if not isinstance(failure, MafaldaError):
+                log.exception("relay failed", action="internal_error", producer_id=target.key.producer)
+            error = as_mafalda_error(failure)
+        if error is not None:
+            target.state.failed()
+        if self.by_key.get(target.key) is target:
+            del self.by_key[target.key]
+        return error
 
-    def _pause_at(self, mirror: Mirror) -> float | None:
-        """When the source is to be told that nobody takes it; consumers that start paused resume soon as a rule."""
-        if mirror.order.data or mirror.carried == "paused":
-            return None
-        return mirror.demand.may_pause_at(self._config.relay_pause_after_s)
+    def _is_origin_paused(self, key: RelayKey) -> bool | None:
+        room = self._room(key.room)
+        origin = room.producers.get(key.producer) if room else None
+        return origin.paused if origin else None
 
-    async def _carry(self, mirror: Mirror) -> ProducerCarried:
-        order = mirror.order
-        request = CarryProducer(
-            room=order.room, producer=order.producer, data=order.data, source=order.source, target=order.target
-        )
-        return await self._port_of(order.source.server, mirror.cause).carry(request)
+    def _reject_waiters(self, order: OpenRelay, seq: int, error: MafaldaError) -> None:
+        key = RelayKey(order.room, order.producer, order.target.worker)
+        failed = RelayFailed("the relay could not be opened", code=error.code, reason=error.reason)
+        self.waiters.refuse(key, seq, failed)
 
-    async def _ask(self, mirror: Mirror, wanted: Literal["flowing", "paused", "closed"]) -> None:
-        order = mirror.order
-        request = SetCarried(
-            room=order.room, producer=order.producer, source=order.source, target=order.target, wanted=wanted
-        )
-        await self._port_of(order.source.server, mirror.cause).set_carried(request)
+    # --- what is appended -----------------------------------------------------------------------------
 
-    # --- the end --------------------------------------------------------------------------------------
+    async def _append_opened(self, target: RelayTarget) -> None:
+        order = target.order
+        opened = RelayOpened(producer=order.producer, data=order.data, source=order.source, target=order.target)
+        await self._append(order, opened, target.cause, target.seq)
 
-    async def _retire(self, mirror: Mirror) -> None:
-        """Nobody has wanted it for the grace period."""
-        self._forget(mirror)
-        await self._end_source(mirror)
-        await self._release(mirror)
-        self._on_ended(mirror)
-        order = mirror.order
+    async def _append_closed(self, target: RelayTarget) -> None:
+        order = target.order
         closed = RelayClosed(
             producer=order.producer, data=order.data, source=order.source, target=order.target, reason="unused"
         )
-        await self._voice.say(
-            closed,
-            subjects.room_event(order.room, closed.action),
-            cause=mirror.cause,
-            id=derived_id("relay-closed", mirror.cause.id, mirror.seq),
-        )
-        self._log("relay_closed", mirror, reason="unused")
+        await self._append(order, closed, target.cause, target.seq)
 
-    async def _failed(self, mirror: Mirror, error: MafaldaError) -> None:
-        """Undo what was done, say so, keep nothing in mind."""
-        self._forget(mirror)
-        await self._end_source(mirror)
-        await self._release(mirror)
-        self._on_ended(mirror)
-        await self.say_failed(mirror.order, mirror.cause, mirror.seq, error)
-        self.refuse(mirror.order, mirror.seq, error)
-
-    async def say_failed(self, order: OpenRelay, cause: Message, seq: int, error: MafaldaError) -> None:
-        """Tell that an ordered relay is not there, and those who wait for it."""
+    async def _append_failed(self, order: OpenRelay, cause: Message, seq: int, error: MafaldaError) -> None:
         failed = RelayFailedEvent(
             producer=order.producer,
             data=order.data,
@@ -343,82 +209,25 @@ class Mirrors:
             target=order.target,
             error=ErrorInfo.of(error),
         )
-        await self._voice.say(
-            failed,
-            subjects.room_event(order.room, failed.action),
-            cause=cause,
-            id=derived_id("relay-failed", cause.id, seq),
-        )
+        await self._append(order, failed, cause, seq)
         log.warning(
             "relay failed", action="relay_failed", room_id=order.room, producer_id=order.producer, reason=str(error)
         )
 
-    def refuse(self, order: OpenRelay, seq: int, error: MafaldaError) -> None:
-        """An ordered relay cannot be: reject those who wait for it."""
-        key = MirrorKey(order.room, order.producer, order.target.worker)
-        self.waiting.refuse(
-            key, seq, RelayFailed("the relay could not be opened", code=error.code, reason=error.reason)
-        )
-
-    def _end(self, mirror: Mirror) -> None:
-        """Cancel the keeper, then close what it made."""
-
-        async def end() -> None:
-            if mirror.keeper:
-                mirror.keeper.cancel()
-                await asyncio.wait([mirror.keeper])
-            await self._release(mirror)
-            self._log("relay_closed", mirror, reason=mirror.reason)
-
-        self._keep_order(mirror, self._tasks.spawn(end(), f"mirror {mirror.key.producer} end"))
-
-    def _keep_order(self, mirror: Mirror, end: asyncio.Task[None]) -> None:
-        """Whoever comes next under this key waits for this end."""
-        self._ending[mirror.key] = end
-        end.add_done_callback(lambda done: self._ended(mirror.key, done))
-
-    def _ended(self, key: MirrorKey, task: asyncio.Task[None]) -> None:
-        if self._ending.get(key) is task:
-            del self._ending[key]
-
-    async def _release(self, mirror: Mirror) -> None:
-        if mirror.stop_hearing is not None:
-            mirror.stop_hearing()
-        try:
-            if mirror.producer is not None:
-                await mirror.producer.close()
-        finally:
-            await self._pipes.release(mirror.pipe, mirror)
-
-    async def _end_source(self, mirror: Mirror) -> None:
-        try:
-            async with asyncio.timeout(_GOODBYE_S):
-                await self._ask(mirror, "closed")
-        except (MafaldaError, TimeoutError) as error:  # it sees our event in the log as well
-            self._log("relay_source_not_told", mirror, reason=str(error))
-
-    def _forget(self, mirror: Mirror) -> None:
-        mirror.state = "closed"
-        if mirror.keeper:
-            self._keep_order(mirror, mirror.keeper)
-        if self.by_key.get(mirror.key) is mirror:
-            del self.by_key[mirror.key]
-
-    def _log(self, action: str, mirror: Mirror, **fields: object) -> None:
-        log.info(
-            action.replace("_", " "),
-            action=action,
-            room_id=mirror.key.room,
-            producer_id=mirror.key.producer,
-            worker_id=mirror.key.worker,
-            source=_text(mirror.order.source),
-            **fields,
-        )
+    async def _append(self, order: OpenRelay, event: Event, cause: Message, seq: int) -> None:
+        """Append an event of a relay; its id derives from the order, so that the event is stored once."""
+        subject = subjects.room_event(order.room, event.action)
+        await self._publisher.append(event, subject, cause=cause, id=derived_id(event.action, cause.id, seq))
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _text(place: Place) -> str:
-    return f"{place.server}/{place.worker}"
+def _log(action: str, target: RelayTarget, **fields: object) -> None:
+    source = target.order.source
+    log.info(
+        action.replace("_", " "),
+        action=action,
+        room_id=target.key.room,
+        producer_id=target.key.producer,
+        worker_id=target.key.worker,
+        source=f"{source.server}/{source.worker}",
+        **fields,
+    )

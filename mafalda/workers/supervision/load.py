@@ -1,8 +1,7 @@
-"""Load reports: what this server's workers cost and carry, measured, once a second.
+"""Load reports: what this server's workers use and what they have, measured once a second.
 
 CPU and memory are the kernel's own accounting of each worker process. Bitrates are summed from the workers'
 statistics, a few transports at a time, so that reporting stays cheap however many there are.
-What does not belong here: what an allocator makes of it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from mafalda.errors import BusUnavailable, MafaldaError
 from mafalda.mediasoup import Transport
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
-from mafalda.workers.log.publisher import Voice
+from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
 
 #: Transports of each worker whose statistics are read for one report.
@@ -32,7 +31,7 @@ log = structlog.get_logger("mafalda.workers")
 
 @dataclass(slots=True)
 class _Known:
-    """What was last seen of one worker."""
+    """The last measurement of one worker."""
 
     process: psutil.Process
     cpu_s: float
@@ -46,22 +45,22 @@ class LoadReporter:
 
     Args:
         config: How often.
-        voice: Where reports go.
-        machine: The log sequence that was acted on.
+        publisher: Publishes the reports.
+        machine: The log sequence up to which the log was read.
         supervisor: The workers.
-        relays: Relays into and out of a worker.
+        relays: How many relays go into and out of a worker.
     """
 
     def __init__(
         self,
         config: AgentConfig,
-        voice: Voice,
+        publisher: Publisher,
         machine: Machine,
         supervisor: Supervisor,
         relays: Callable[[str], tuple[int, int]],
     ) -> None:
         self._config = config
-        self._voice = voice
+        self._publisher = publisher
         self._machine = machine
         self._supervisor = supervisor
         self._relays = relays
@@ -69,27 +68,29 @@ class LoadReporter:
         self._lag_s = 0.0
 
     async def run(self) -> None:
-        """Report for ever; every so often into the log as well."""
+        """Publish reports until cancelled; some of them are appended to the log as well."""
         loop = asyncio.get_running_loop()
-        psutil.cpu_percent()  # the first call only sets the mark from which the next one measures
+        psutil.cpu_percent()  # the first call only begins the first interval
         sampled_at = reported_at = loop.time()
         due = reported_at
         while True:
             load = await self.measure(max(loop.time() - reported_at, 1e-3))
             reported_at = loop.time()
             try:
-                await self._voice.report(load, subjects.load(load.server))
-            except BusUnavailable as error:  # media goes on; whoever misses reports asks the log
+                await self._publisher.publish(load, subjects.load(load.server))
+            except BusUnavailable as error:  # media goes on; a report that is missed is replaced by the next
                 log.warning("load not reported", action="load_unreported", reason=str(error))
             if loop.time() - sampled_at >= self._config.sample_interval_s:
                 sampled_at = loop.time()
-                await self._voice.say(LoadSampled(load=load), subjects.server_event(load.server, LoadSampled.action))
+                await self._publisher.append(
+                    LoadSampled(load=load), subjects.server_event(load.server, LoadSampled.action)
+                )
             due = max(due + self._config.report_interval_s, loop.time())
             await asyncio.sleep(due - loop.time())
             self._lag_s = max(0.0, loop.time() - due)
 
     async def measure(self, interval_s: float) -> ServerLoad:
-        """The report of now."""
+        """Measure now; ``interval_s`` is the time since the last report, in seconds."""
         alive = list(self._supervisor.alive.values())
         self._known = {live.id: self._known[live.id] for live in alive if live.id in self._known}
         workers = await asyncio.gather(*(self._measure_worker(live) for live in alive))
@@ -147,7 +148,7 @@ class LoadReporter:
         )
 
     async def _sample(self, live: LiveWorker, known: _Known) -> None:
-        """Read the bitrates of the next few transports, round and round."""
+        """Read the bitrates of the next few transports, in rotation."""
         transports = _transports(live)
         here = {transport.id for transport in transports}
         known.bps = {id: bps for id, bps in known.bps.items() if id in here}

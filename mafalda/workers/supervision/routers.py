@@ -1,15 +1,11 @@
-"""The routers: one for each room on each worker that has something of it, while somebody uses it.
-
-What does not belong here: transports in them.
-"""
+"""The routers of this server's workers: one for each room and worker, while somebody uses it."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
 
+from mafalda.aio.shared_resources import SharedResources
 from mafalda.aio.tasks import TaskScope
 from mafalda.mediasoup import Router
 from mafalda.workers.config import AgentConfig
@@ -18,78 +14,48 @@ from mafalda.workers.supervision.supervisor import LiveWorker
 _Key = tuple[str, str]  # room, worker
 
 
-@dataclass(slots=True, eq=False)
-class _Shared:
-    making: asyncio.Task[Router]
-    users: set[Hashable] = field(default_factory=set)
-
-
 class Routers:
-    """Makes a router at its first use and closes it after its last."""
+    """Makes a router at its first use and closes it after its last.
 
-    def __init__(self, config: AgentConfig, tasks: TaskScope) -> None:
+    Args:
+        config: The media codecs of every router.
+        tasks: Where routers are made and closed.
+        require_worker: The living worker with an id; raises ``WorkerDied`` if there is none.
+    """
+
+    def __init__(self, config: AgentConfig, tasks: TaskScope, require_worker: Callable[[str], LiveWorker]) -> None:
         self._config = config
-        self._tasks = tasks
-        self._shared: dict[_Key, _Shared] = {}
+        self._require_worker = require_worker
+        self._shared: SharedResources[_Key, Router] = SharedResources(tasks, self._make, _close)
 
     def existing(self, room: str, worker: str) -> Router | None:
         """The room's router on a worker, if there is one and it is open."""
-        shared = self._shared.get((room, worker))
-        if shared is None or not shared.making.done() or shared.making.cancelled() or shared.making.exception():
-            return None
-        router = shared.making.result()
-        return None if router.closed else router
+        router = self._shared.get((room, worker))
+        return None if router is None or router.closed else router
 
     def all(self) -> dict[_Key, Router]:
         """Every open router, by room and worker."""
-        return {key: router for key in self._shared if (router := self.existing(*key))}
+        return {key: router for key, router in self._shared.items() if not router.closed}
 
     async def acquire(self, room: str, live: LiveWorker, user: Hashable) -> Router:
-        """The room's router on this worker, for as long as ``user`` does not release it.
+        """The room's router on a worker, for as long as ``user`` does not release it.
 
         Raises:
-            MafaldaError: The worker does not make one.
+            MafaldaError: The worker does not make one, or is dead.
         """
-        key = (room, live.id)
-        shared = self._shared.get(key)
-        if shared is None:
-            making = asyncio.create_task(self._make(room, live), name=f"router {room} {live.id}")
-            making.add_done_callback(_retrieved)
-            shared = self._shared[key] = _Shared(making)
-        shared.users.add(user)
-        try:
-            return await asyncio.shield(shared.making)
-        except BaseException:
-            self._leave(key, shared, user)
-            raise
+        return await self._shared.acquire((room, live.id), user)
 
     def release(self, room: str, worker: str, user: Hashable) -> None:
         """``user`` needs the router no more."""
-        key = (room, worker)
-        if shared := self._shared.get(key):
-            self._leave(key, shared, user)
+        self._shared.release((room, worker), user)
 
-    async def _make(self, room: str, live: LiveWorker) -> Router:
-        # Producer ids are unique in a room; a worker, which has many rooms, wants them unique in itself.
-        return await live.worker.create_router(
+    async def _make(self, key: _Key) -> Router:
+        room, worker = key
+        # Producer ids are unique in a room only; the scope makes them unique in the worker, which has many rooms.
+        return await self._require_worker(worker).worker.create_router(
             media_codecs=self._config.media_codecs, scope=f"~{secrets.token_hex(4)}", app_data={"room": room}
         )
 
-    def _leave(self, key: _Key, shared: _Shared, user: Hashable) -> None:
-        shared.users.discard(user)
-        if shared.users or self._shared.get(key) is not shared:
-            return
-        del self._shared[key]
-        self._tasks.spawn(_close(shared.making), f"router {key[0]} {key[1]} close")
 
-
-def _retrieved(making: asyncio.Task[Router]) -> None:
-    """Whoever waits for it is told; when nobody does any more, its failure is nobody's business."""
-    if not making.cancelled():
-        making.exception()
-
-
-async def _close(making: asyncio.Task[Router]) -> None:
-    await asyncio.wait([making])
-    if not making.cancelled() and making.exception() is None:
-        await making.result().close()
+async def _close(_: _Key, router: Router) -> None:
+    await router.close()

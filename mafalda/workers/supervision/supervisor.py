@@ -1,7 +1,4 @@
-"""The worker processes of one server: started, watched, started again under a new id.
-
-What does not belong here: what runs on them, what their death means for rooms (``machine``).
-"""
+"""The worker processes of one server: started, and after their death started again under a new id."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from mafalda.mediasoup import WebRtcServer, Worker, create_worker
 from mafalda.mediasoup.errors import WorkerDied, WorkerStartFailed
 from mafalda.workers.config import AgentConfig
 
-#: So many short lives one after the other are a crash loop.
+#: So many short lives in a row are a crash loop.
 CRASH_LOOP_LIVES = 3
 log = structlog.get_logger("mafalda.workers")
 
@@ -43,7 +40,7 @@ class LiveWorker:
 
     @property
     def info(self) -> WorkerInfo:
-        """As events tell of it."""
+        """The worker as events have it."""
         return WorkerInfo(worker=self.id, pid=self.worker.pid, slot=self.slot)
 
 
@@ -52,7 +49,7 @@ class Supervisor:
 
     Args:
         config: How many, and how they listen.
-        tasks: Where the keepers of the slots run.
+        tasks: Runs one task for each slot.
         on_up: Called with each worker that runs after the first round.
         on_gone: Called at once when a worker has died.
     """
@@ -91,13 +88,13 @@ class Supervisor:
         for slot in range(self._config.workers):
             first: asyncio.Future[MafaldaError | None] = asyncio.get_running_loop().create_future()
             firsts.append(first)
-            self._tasks.spawn(self._keep(slot, first), f"worker slot {slot}")
+            self._tasks.spawn(self._run_slot(slot, first), f"worker slot {slot}")
         outcomes = await asyncio.gather(*firsts)
         if not self.alive:
             raise next((error for error in outcomes if error), WorkerStartFailed("no worker runs"))
         return sorted(self.alive.values(), key=lambda live: live.slot)
 
-    async def _keep(self, slot: int, first: asyncio.Future[MafaldaError | None]) -> None:
+    async def _run_slot(self, slot: int, first: asyncio.Future[MafaldaError | None]) -> None:
         loop = asyncio.get_running_loop()
         short_lives = 0
         while True:

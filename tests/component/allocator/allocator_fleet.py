@@ -1,7 +1,6 @@
-"""A fleet on a bus in memory: allocators, scripted agents, a client's pen, and a clock that stands still.
+"""A fleet on an in-memory bus: allocators, scripted agents, a client, and a clock that only the test advances.
 
-The agents do what real ones do as far as the log shows it, without workers. What does not belong
-here: assertions.
+The agents append what real agents append, without workers.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ DEADLINE_S = 10.0
 
 @dataclass
 class Agent:
-    """One server. ``obeys``: whether it answers commands; ``fails``: relays that it cannot open."""
+    """One server. ``obeys``: whether it executes commands; ``fails``: the relays that it cannot open."""
 
     bus: Bus
     server: str
@@ -50,7 +49,7 @@ class Agent:
     cpu: dict[str, float] = field(default_factory=dict)
     seq: int = 0
 
-    async def say(self, subject: str, payload: Payload, cause: Message | None = None) -> None:
+    async def append(self, subject: str, payload: Payload, cause: Message | None = None) -> None:
         await self.bus.append(subject, compose(payload, subject=subject, source=f"/test/{self.server}", cause=cause))
 
     async def start(self) -> None:
@@ -63,7 +62,7 @@ class Agent:
         await self.report()
 
     async def server_event(self, event: events.Event) -> None:
-        await self.say(subjects.server_event(self.server, event.action), event)
+        await self.append(subjects.server_event(self.server, event.action), event)
 
     async def kill(self, worker: str) -> None:
         self.workers.remove(worker)
@@ -105,7 +104,7 @@ class Agent:
                 event: events.Event = events.RelayOpened.model_validate(ends)
                 if command.producer in self.fails:
                     event = events.RelayFailed.model_validate({**ends, "error": ErrorInfo.of(RelayFailed("no"))})
-                await self.say(subjects.room_event(command.room, event.action), event, message)
+                await self.append(subjects.room_event(command.room, event.action), event, message)
 
     async def welcome(self, command: commands.PlacePeer, message: Message) -> None:
         place = {"server": command.server, "worker": command.worker, "generation": command.generation}
@@ -114,9 +113,9 @@ class Agent:
             event = events.PeerJoined.model_validate({"peer": command.peer, **place})
         else:
             event = events.PeerMoved.model_validate({"peer": command.peer, "cause": command.cause, **place})
-        await self.say(subjects.room_event(command.room, event.action), event, message)
+        await self.append(subjects.room_event(command.room, event.action), event, message)
         result = results.JoinResult.model_validate({**place, "router_rtp_capabilities": RtpCapabilities()})
-        await self.say(subjects.result(command.room, command.peer, "join"), result, message)
+        await self.append(subjects.result(command.room, command.peer, "join"), result, message)
 
 
 class Fleet:
@@ -151,7 +150,7 @@ class Fleet:
         self, name: str = "a1", *, bus: Bus | None = None, **config: Any
     ) -> AsyncIterator[Counter[str]]:
         """One allocator while the block runs; it is cut off at the end, in the middle of whatever it does."""
-        told = AllocatorConfig.model_validate({"name": name, "join_patience_s": 0, **config})
+        told = AllocatorConfig.model_validate({"name": name, "join_timeout_s": 0, **config})
         ready, counters = asyncio.Event(), Counter[str]()
         self.counters[name] = counters
         work = run_allocator(bus or MemoryBus(self.broker), told, clock=self.clock, ready=ready, counters=counters)
@@ -162,7 +161,7 @@ class Fleet:
                 waiter.cancel()
             yield counters
 
-    # --- a client's pen ------------------------------------------------------------------------------
+    # --- a client ------------------------------------------------------------------------------
 
     async def ask(self, room: str, peer: str, intent: intents.Intent, *, id: str | None = None) -> str:
         """Append an intent; answers its id."""
@@ -192,7 +191,7 @@ class Fleet:
             peer=peer, producer=producer, transport="t", server=known.place.server, worker=known.place.worker,
             generation=known.generation, media_kind="audio", type="simple",
         )  # fmt: skip
-        await self.agents[known.place.server].say(subjects.room_event(room, event.action), event)
+        await self.agents[known.place.server].append(subjects.room_event(room, event.action), event)
 
     async def consume(self, room: str, peer: str, producer: str) -> str:
         """Ask to consume; answers the intent's id."""
@@ -228,7 +227,7 @@ class Fleet:
         assert isinstance(payload, kind)
         return payload
 
-    def said(self, kind: type[AnyPayload]) -> list[AnyPayload]:
+    def payloads(self, kind: type[AnyPayload]) -> list[AnyPayload]:
         """All payloads of a kind, in order."""
         return [payload for entry in self.broker.entries if isinstance(payload := payload_of(entry), kind)]
 

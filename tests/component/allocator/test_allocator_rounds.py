@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
@@ -68,7 +69,7 @@ async def test_a_consume_on_another_worker_gets_its_relay(fleet: Fleet) -> None:
         await fleet.consume("lobby", "bob", "mic")
         await fleet.pass_time(3)
     assert (relay.source, relay.target) == (fleet.place("lobby", "alice"), fleet.place("lobby", "bob"))
-    assert len(fleet.said(commands.OpenRelay)) == 1, "the second consume uses it"
+    assert len(fleet.payloads(commands.OpenRelay)) == 1, "the second consume uses it"
 
 
 async def test_consumes_on_a_second_worker_of_a_server_wait_for_the_pipe_into_it(fleet: Fleet) -> None:
@@ -82,10 +83,25 @@ async def test_consumes_on_a_second_worker_of_a_server_wait_for_the_pipe_into_it
         assert fleet.place("lobby", "bob").server == fleet.place("lobby", "carol").server == "s2"
         await fleet.produce("lobby", "alice", "mic")
         await asyncio.gather(fleet.consume("lobby", "bob", "mic"), fleet.consume("lobby", "carol", "mic"))
-        await fleet.wait_for(lambda _: len(fleet.said(events.RelayOpened)) == 2)
-    first, second = fleet.said(commands.OpenRelay)
+        await fleet.wait_for(lambda _: len(fleet.payloads(events.RelayOpened)) == 2)
+    first, second = fleet.payloads(commands.OpenRelay)
     assert first.source == fleet.place("lobby", "alice")
     assert second.source == first.target, "from inside, and no timer was needed"
+
+
+async def test_placements_and_failures_are_logged_at_info_and_the_rest_at_debug(fleet: Fleet) -> None:
+    await fleet.agent("s1", 2)
+    with capture_logs() as lines:
+        async with fleet.allocator(policy="spread"):
+            await fleet.join("lobby", "alice")
+            await fleet.join("lobby", "bob")
+            await fleet.produce("lobby", "alice", "mic")
+            await fleet.consume("lobby", "bob", "mic")
+            await fleet.wait_for_payload(events.RelayOpened)
+            assert isinstance(await fleet.join("lobby", "alice"), results.Rejected)
+            await fleet.pass_time(1)
+    levels = {(line["message"], line["log_level"]) for line in lines if line["event"] == "decided"}
+    assert levels == {("place-peer", "info"), ("open-relay", "debug"), ("rejected", "info")}
 
 
 async def test_a_failed_relay_is_tried_again_by_a_later_consume(fleet: Fleet) -> None:
@@ -102,10 +118,10 @@ async def test_a_failed_relay_is_tried_again_by_a_later_consume(fleet: Fleet) ->
         )
         subject = subjects.result("lobby", "bob", "consume")
         cause = next(m for e in fleet.broker.entries if (m := decode(e.data)).id == first)
-        await agent.say(subject, rejected, cause)
+        await agent.append(subject, rejected, cause)
         agent.fails = set()
         await fleet.pass_time(3)
-        assert len(fleet.said(commands.OpenRelay)) == 1, "nobody waits for it any more"
+        assert len(fleet.payloads(commands.OpenRelay)) == 1, "nobody waits for it any more"
         await fleet.consume("lobby", "bob", "mic")
         await fleet.wait_for_payload(events.RelayOpened)
 
@@ -117,21 +133,21 @@ async def test_a_dead_worker_s_peers_move_at_once(fleet: Fleet) -> None:
             await fleet.join("lobby", peer)
         dead = fleet.place("lobby", "alice").worker
         await agent.kill(dead)
-        await fleet.wait_for(lambda _: len(fleet.said(events.PeerMoved)) == 3)
-    moved = fleet.said(events.PeerMoved)
+        await fleet.wait_for(lambda _: len(fleet.payloads(events.PeerMoved)) == 3)
+    moved = fleet.payloads(events.PeerMoved)
     assert {event.peer for event in moved} == {"alice", "bob", "carol"}
     assert {(event.generation, event.cause) for event in moved} == {(2, "worker-died")}
     assert all(fleet.place("lobby", peer).worker != dead for peer in ("alice", "bob", "carol"))
 
 
-async def test_a_stranded_peer_is_told_once_and_placed_when_a_server_comes(fleet: Fleet) -> None:
+async def test_an_unschedulable_peer_is_announced_once_and_placed_when_a_server_comes(fleet: Fleet) -> None:
     agent = await fleet.agent("s1", 1)
     async with fleet.allocator():
         await fleet.join("lobby", "alice")
         await agent.kill("s1-0")
         await fleet.wait_for_payload(events.PeerStranded)
         await fleet.pass_time(5)
-        assert len(fleet.said(events.PeerStranded)) == 1
+        assert len(fleet.payloads(events.PeerStranded)) == 1
         await fleet.agent("s2", 1)
         await fleet.pass_time(2)
         moved = await fleet.wait_for_payload(events.PeerMoved)
@@ -147,12 +163,12 @@ async def test_a_server_that_stops_reporting_is_lost_and_its_peers_move(fleet: F
         await fleet.join("lobby", "alice")
         await fleet.agent("s2", 1)
         await fleet.pass_time(6)
-        assert fleet.said(events.ServerLost) == []
+        assert fleet.payloads(events.ServerLost) == []
         del fleet.agents["s1"]
         agent.obeys = False
         await fleet.pass_time(4)
         moved = await fleet.wait_for_payload(events.PeerMoved)
-    assert [event.server for event in fleet.said(events.ServerLost)] == ["s1"]
+    assert [event.server for event in fleet.payloads(events.ServerLost)] == ["s1"]
     assert (moved.server, moved.cause) == ("s2", "server-lost")
 
 
@@ -161,33 +177,33 @@ async def test_a_fresh_allocator_gives_servers_time_to_report(fleet: Fleet) -> N
     fleet.broker.loads.clear()
     async with fleet.allocator():
         await fleet.pass_time(4.5, reporting=False)
-        assert fleet.said(events.ServerLost) == []
+        assert fleet.payloads(events.ServerLost) == []
         await fleet.pass_time(2, reporting=False)
         await fleet.wait_for_payload(events.ServerLost)
 
 
-class DeafBus(MemoryBus):
+class PartitionedBus(MemoryBus):
     """A bus that can lose its connection."""
 
-    is_deaf = False
+    is_partitioned = False
 
     async def last_seq(self) -> int:
-        if self.is_deaf:
+        if self.is_partitioned:
             raise BusUnavailable("cut off")
         return await super().last_seq()
 
 
-async def test_who_was_cut_off_does_not_hold_the_others_for_lost(fleet: Fleet) -> None:
+async def test_an_allocator_that_was_cut_off_declares_no_server_lost(fleet: Fleet) -> None:
     await fleet.agent("s1", 1)
-    bus = DeafBus(fleet.broker)
+    bus = PartitionedBus(fleet.broker)
     async with fleet.allocator(bus=bus) as counters:
         await fleet.pass_time(6)
-        bus.is_deaf = True
+        bus.is_partitioned = True
         await fleet.pass_time(20, reporting=False)
-        bus.is_deaf = False
+        bus.is_partitioned = False
         await fleet.pass_time(8)
-    assert counters["deaf"] > 0
-    assert fleet.said(events.ServerLost) == []
+    assert counters["partitioned"] > 0
+    assert fleet.payloads(events.ServerLost) == []
 
 
 class JumpyClock(ManualClock):
@@ -199,7 +215,7 @@ class JumpyClock(ManualClock):
         return super().now() + self.jumped_s
 
 
-async def test_who_was_suspended_does_not_hold_the_others_for_lost() -> None:
+async def test_an_allocator_that_was_suspended_declares_no_server_lost() -> None:
     clock = JumpyClock(1000.0)
     async with Fleet(MemoryBroker(), clock).open() as fleet:
         await fleet.agent("s1", 1)
@@ -209,7 +225,7 @@ async def test_who_was_suspended_does_not_hold_the_others_for_lost() -> None:
             await fleet.pass_time(0.5, reporting=False)
             await fleet.pass_time(6)
         assert counters["suspended"] == 1
-        assert fleet.said(events.ServerLost) == []
+        assert fleet.payloads(events.ServerLost) == []
 
 
 # --- starting ------------------------------------------------------------------------------------
@@ -269,7 +285,7 @@ SUBJECTS = (
 )
 
 
-async def test_poison_blocks_nobody_and_its_sender_is_told(fleet: Fleet) -> None:
+async def test_unreadable_intents_block_no_others_and_are_rejected(fleet: Fleet) -> None:
     await fleet.agent("s1", 1)
     async with fleet.allocator() as counters:
         await fleet.join("lobby", "alice")
@@ -277,9 +293,9 @@ async def test_poison_blocks_nobody_and_its_sender_is_told(fleet: Fleet) -> None
             for raw in POISON:
                 await fleet.poison(subject, raw)
         answer = await fleet.join("lobby", "bob")
-        await fleet.wait_for(lambda _: len(fleet.said(results.Rejected)) == len(POISON))
+        await fleet.wait_for(lambda _: len(fleet.payloads(results.Rejected)) == len(POISON))
     assert isinstance(answer, results.JoinResult), "the room's commands go on after a poisoned one"
-    codes = [rejected.error.code for rejected in fleet.said(results.Rejected)]
+    codes = [rejected.error.code for rejected in fleet.payloads(results.Rejected)]
     assert codes == ["malformed-message"] * 3 + ["unknown-type", "malformed-message"]
     assert counters["unreadable-command"] == counters["unreadable-event"] / 2 == len(POISON)
     assert counters["broken-fold"] == counters["broken-decision"] == 0
@@ -289,18 +305,18 @@ async def test_rejections_have_ids_that_follow_from_what_they_reject(fleet: Flee
     async with fleet.allocator():
         named = await fleet.ask("lobby", "bob", intents.Leave())
         nameless = await fleet.poison("mafalda.room.lobby.peer.bob.intent.leave", b"nonsense")
-        await fleet.wait_for(lambda _: len(fleet.said(results.Rejected)) == 2)
+        await fleet.wait_for(lambda _: len(fleet.payloads(results.Rejected)) == 2)
     ids = [decode(entry.data).id for entry in fleet.broker.entries if ".result." in entry.subject]
     assert ids == [derived_id("rejected", "lobby", "bob", named), derived_id("rejected", "seq", nameless)]
 
 
-async def test_illegal_ids_are_told_so_if_they_can_be_told_anything(fleet: Fleet) -> None:
+async def test_illegal_ids_are_rejected_where_nats_allows_the_result(fleet: Fleet) -> None:
     async with fleet.allocator() as counters:
         for peer in ("älice", "x" * 80, "*"):
             await fleet.poison(f"mafalda.room.lobby.peer.{peer}.intent.join", b'{"id":"i"}')
-        await fleet.wait_for(lambda _: len(fleet.said(results.Rejected)) == 2)
+        await fleet.wait_for(lambda _: len(fleet.payloads(results.Rejected)) == 2)
         await fleet.pass_time(2)
-    assert [rejected.error.code for rejected in fleet.said(results.Rejected)] == ["illegal-id"] * 2
+    assert [rejected.error.code for rejected in fleet.payloads(results.Rejected)] == ["illegal-id"] * 2
     assert counters["decided-unanswerable"] == 1
 
 
@@ -317,7 +333,7 @@ async def test_poisoned_loads_and_loads_of_the_past_are_only_counted(fleet: Flee
 
 class LoadedDice:
     def randrange(self, stop: int, /) -> int:
-        raise RuntimeError("the dice fell off the table")
+        raise RuntimeError("the rng fell off the table")
 
 
 async def test_a_decision_that_breaks_stops_nothing_else(fleet: Fleet) -> None:
@@ -377,7 +393,7 @@ async def test_an_unreachable_log_delays_a_decision_and_loses_none(fleet: Fleet)
         await fleet.pass_time(4)
         assert isinstance(await fleet.answer("lobby", "alice", "join"), results.JoinResult)
     assert counters["append-failed-bus-unavailable"] == 2
-    assert len(fleet.said(commands.PlacePeer)) == 1
+    assert len(fleet.payloads(commands.PlacePeer)) == 1
 
 
 async def test_a_leave_without_a_place_ends_the_membership(fleet: Fleet) -> None:

@@ -63,24 +63,24 @@ async def test_three_allocators_place_each_peer_once(fleet: Fleet) -> None:
         answers = await asyncio.gather(*(fleet.join(room, peer) for room, peer in peers))
         await fleet.pass_time(3)
     assert all(isinstance(answer, results.JoinResult) for answer in answers)
-    placed = Counter((command.room, command.peer) for command in fleet.said(commands.PlacePeer))
+    placed = Counter((command.room, command.peer) for command in fleet.payloads(commands.PlacePeer))
     assert placed == dict.fromkeys(peers, 1)
-    assert {command.generation for command in fleet.said(commands.PlacePeer)} == {1}
-    assert fleet.said(results.Rejected) == []
+    assert {command.generation for command in fleet.payloads(commands.PlacePeer)} == {1}
+    assert fleet.payloads(results.Rejected) == []
     total = sum(fleet.counters.values(), Counter[str]())
     assert total["conflict"] > 0, "they did meet"
     assert total["broken-decision"] == total["broken-fold"] == 0
     assert all(fleet.counters[name]["decided-placed"] for name in fleet.counters), "and all of them worked"
 
 
-async def test_three_allocators_say_a_rejection_once(fleet: Fleet) -> None:
+async def test_three_allocators_append_a_rejection_once(fleet: Fleet) -> None:
     async with AsyncExitStack() as stack:
         for index in range(3):
             await stack.enter_async_context(fleet.allocator(f"a{index}"))
         await fleet.poison("mafalda.room.lobby.peer.mallory.intent.join", b"nonsense")
         await fleet.ask("lobby", "alice", intents.Join())
         await fleet.pass_time(4)
-    rejected = fleet.said(results.Rejected)
+    rejected = fleet.payloads(results.Rejected)
     assert sorted(one.error.code for one in rejected) == ["malformed-message", "no-capacity"]
 
 
@@ -93,20 +93,20 @@ async def test_three_allocators_move_a_dead_worker_s_peers_once(fleet: Fleet) ->
             await fleet.join(f"room-{index % 3}", f"peer-{index}")
         await fleet.agent("s2", 2)
         await agent.kill("s1-0")
-        await fleet.wait_for(lambda _: len(fleet.said(events.PeerMoved)) == 12)
+        await fleet.wait_for(lambda _: len(fleet.payloads(events.PeerMoved)) == 12)
         await fleet.pass_time(3)
-    moved = Counter(event.peer for event in fleet.said(events.PeerMoved))
+    moved = Counter(event.peer for event in fleet.payloads(events.PeerMoved))
     assert set(moved.values()) == {1}
-    assert {command.generation for command in fleet.said(commands.PlacePeer)} == {1, 2}
+    assert {command.generation for command in fleet.payloads(commands.PlacePeer)} == {1, 2}
 
 
-async def test_one_lost_server_is_said_to_be_lost_once(fleet: Fleet) -> None:
+async def test_a_server_is_declared_lost_once(fleet: Fleet) -> None:
     await fleet.agent("s1", 1)
     async with AsyncExitStack() as stack:
         for index in range(3):
             await stack.enter_async_context(fleet.allocator(f"a{index}"))
         await fleet.pass_time(12, reporting=False)
-    assert len(fleet.said(events.ServerLost)) == 1
+    assert len(fleet.payloads(events.ServerLost)) == 1
 
 
 @pytest.mark.parametrize("survivors", [1, 3])
@@ -124,8 +124,8 @@ async def test_an_allocator_killed_in_mid_decision_is_not_missed(fleet: Fleet, s
         answer = await fleet.answer("lobby", "alice", "join")
         assert isinstance(answer, results.JoinResult)
         assert answer.generation == 1
-    assert len(fleet.said(commands.PlacePeer)) == 1
-    assert fleet.said(results.Rejected) == []
+    assert len(fleet.payloads(commands.PlacePeer)) == 1
+    assert fleet.payloads(results.Rejected) == []
 
 
 async def test_an_allocator_that_hangs_is_not_waited_for(fleet: Fleet) -> None:
@@ -139,7 +139,7 @@ async def test_an_allocator_that_hangs_is_not_waited_for(fleet: Fleet) -> None:
         for index in range(6):
             assert isinstance(await fleet.answer(f"room-{index}", "alice", "join"), results.JoinResult)
     assert dying.reached.is_set()
-    assert len(fleet.said(commands.PlacePeer)) == 6
+    assert len(fleet.payloads(commands.PlacePeer)) == 6
 
 
 async def test_stopping_and_starting_allocators_loses_no_join(fleet: Fleet) -> None:
@@ -154,7 +154,7 @@ async def test_stopping_and_starting_allocators_loses_no_join(fleet: Fleet) -> N
         await fleet.pass_time(2)
         for index in range(asked):
             assert isinstance(await fleet.answer(f"room-{index % 3}", f"peer-{index}", "join"), results.JoinResult)
-    placed = Counter((command.room, command.peer) for command in fleet.said(commands.PlacePeer))
+    placed = Counter((command.room, command.peer) for command in fleet.payloads(commands.PlacePeer))
     assert len(placed) == asked
     assert set(placed.values()) == {1}
 
@@ -166,6 +166,6 @@ async def test_a_burst_decided_by_two_stays_near_the_watermark(fleet: Fleet) -> 
     async with fleet.allocator("a0"), fleet.allocator("a1"):
         answers = await asyncio.gather(*(fleet.join(room, "x") for room in rooms))
     assert all(isinstance(answer, results.JoinResult) for answer in answers)
-    by_worker = Counter(command.worker for command in fleet.said(commands.PlacePeer))
+    by_worker = Counter(command.worker for command in fleet.payloads(commands.PlacePeer))
     assert sum(by_worker.values()) == 160
     assert max(by_worker.values()) <= 2 * 27

@@ -1,4 +1,4 @@
-"""A cable between a bus and its NATS that tests can cut, and whole servers that they can kill."""
+"""A proxy between a bus and its NATS that tests can cut, and whole servers that they can kill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.results import Done
 
-DEADLINE_S = 20
+DEADLINE_S = 60  # of a machine that does much else; nothing waits for it to pass
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -26,19 +26,19 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-class Cable:
-    """A TCP proxy on loopback. ``deaf``: what the server says is swallowed."""
+class TcpProxy:
+    """A TCP proxy on loopback. With ``drops_replies`` nothing that the server sends gets through."""
 
     def __init__(self, target: str) -> None:
         url = urlparse(target)
         self._target = (url.hostname, url.port)
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.deaf = False
+        self.drops_replies = False
         self.closed = False
         self.url = ""
 
-    async def plug(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -47,24 +47,24 @@ class Cable:
             if not self.closed:
                 there, to_there = await asyncio.open_connection(*self._target)
                 self._writers.add(to_there)
-                await asyncio.gather(self._carry(reader, to_there, False), self._carry(there, writer, True))
+                await asyncio.gather(self._forward(reader, to_there, False), self._forward(there, writer, True))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)
             self.cut()
 
-    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, downwards: bool) -> None:
+    async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, downwards: bool) -> None:
         try:
             while data := await source.read(65536):
-                if not (downwards and self.deaf):
+                if not (downwards and self.drops_replies):
                     target.write(data)
                     await target.drain()
         finally:
             target.close()
 
     def cut(self) -> None:
-        """All that is connected loses its connection, without a word."""
+        """Abort every connection."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -76,31 +76,31 @@ class Cable:
 
 
 @asynccontextmanager
-async def cable_to(url: str) -> AsyncIterator[Cable]:
-    cable = Cable(url)
-    server = await asyncio.start_server(cable.plug, "127.0.0.1", 0)
+async def open_proxy(url: str) -> AsyncIterator[TcpProxy]:
+    proxy = TcpProxy(url)
+    server = await asyncio.start_server(proxy.serve_client, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    cable.url = f"nats://{host}:{port}"
+    proxy.url = f"nats://{host}:{port}"
     try:
-        yield cable
+        yield proxy
     finally:
         server.close()
-        await cable.close()
+        await proxy.close()
         await server.wait_closed()
 
 
 @pytest.fixture
-async def cable(nats_url: str) -> AsyncIterator[Cable]:
-    async with cable_to(nats_url) as opened:
+async def proxy(nats_url: str) -> AsyncIterator[TcpProxy]:
+    async with open_proxy(nats_url) as opened:
         yield opened
 
 
-def say(subject: str, *, id: str | None = None) -> Message:
+def message(subject: str, *, id: str | None = None) -> Message:
     return compose(Done(intent="test", generation=1), subject=subject, source="/test", id=id)
 
 
 async def append(bus: Bus, *subjects: str) -> list[int]:
-    return [(await bus.append(subject, say(subject))).seq for subject in subjects]
+    return [(await bus.append(subject, message(subject))).seq for subject in subjects]
 
 
 async def take(deliveries: AsyncIterator[Delivery], number: int) -> list[int]:
@@ -109,18 +109,18 @@ async def take(deliveries: AsyncIterator[Delivery], number: int) -> list[int]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Wait for something that no event tells of."""
+    """Wait for a condition without an event of its own."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
 class Helpers:
-    say = staticmethod(say)
+    message = staticmethod(message)
     append = staticmethod(append)
     take = staticmethod(take)
     until = staticmethod(until)
-    cable_to = staticmethod(cable_to)
+    open_proxy = staticmethod(open_proxy)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ async def main():
             asked = decode(delivery.data)
             with handling(asked, "answer", {"mafalda.room": "r"}):
                 subject = "mafalda.room.r.peer.p.result.join"
-                said = compose(Done(intent="join", generation=1), subject=subject, source="/answerer", cause=asked)
-                await bus.append(subject, said)
+                answer = compose(Done(intent="join", generation=1), subject=subject, source="/answerer", cause=asked)
+                await bus.append(subject, answer)
 with tracing("answerer"):
     asyncio.run(main())
 """

@@ -1,4 +1,4 @@
-"""What a credential may not, is said at once and by name; what the server ends, is begun anew."""
+"""A denied subject is an error at once that names it; a connection that the server closes is built anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from mafalda.bus.config import BusConfig
-from mafalda.bus.nats import connection
+from mafalda.bus.connection import connection
 from mafalda.bus.nats.bus import connect
 from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.contract import subjects
@@ -46,16 +46,16 @@ async def test_what_is_denied_is_denied_at_once(conf: Conf, h: Any) -> None:
         asyncio.timeout(10),
     ):
         with pytest.raises(PermissionDenied) as caught:
-            await alice.append(THEIRS, h.say(THEIRS))
+            await alice.append(THEIRS, h.message(THEIRS))
         assert caught.value.details["subject"] == THEIRS  # not lowered, as NATS' library has it
         mine, theirs = await asyncio.gather(
-            alice.append(MINE, h.say(MINE)), alice.append(THEIRS, h.say(THEIRS)), return_exceptions=True
+            alice.append(MINE, h.message(MINE)), alice.append(THEIRS, h.message(THEIRS)), return_exceptions=True
         )
         assert not isinstance(mine, BaseException)
         assert mine.seq == 1
         assert isinstance(theirs, PermissionDenied)
         with pytest.raises(PermissionDenied):
-            await alice.request(subjects.agent_request("s", "x"), h.say("x"), timeout_s=30)
+            await alice.request(subjects.agent_request("s", "x"), h.message("x"), timeout_s=30)
         with pytest.raises(PermissionDenied):
             async with alice.follow("mafalda.room.elsewhere.>"):
                 pass

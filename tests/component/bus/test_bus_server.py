@@ -1,4 +1,4 @@
-"""The embedded nats-server: starts, says why not, stops, and outlives nobody."""
+"""The embedded nats-server: it starts or raises the reason, stops, and does not outlive its parent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_it_stops_with_the_block_and_leaves_nothing(h: Any) -> None:
     assert not directory.exists()
 
 
-async def test_the_log_rests_where_it_is_told_to(tmp_path: Path, h: Any) -> None:
+async def test_the_log_is_stored_in_the_configured_directory(tmp_path: Path, h: Any) -> None:
     event = subjects.room_event("r", "x")
     for number in range(2):
         async with (
@@ -51,7 +51,7 @@ async def test_the_log_rests_where_it_is_told_to(tmp_path: Path, h: Any) -> None
             await h.append(bus, event)
 
 
-async def test_a_taken_port_is_said(h: Any) -> None:
+async def test_a_taken_port_is_an_error(h: Any) -> None:
     async with run_server(ServerConfig(port=0)) as server:
         port = int(server.url.rsplit(":", 1)[1])
         with pytest.raises(ServerFailed) as caught:
@@ -60,7 +60,7 @@ async def test_a_taken_port_is_said(h: Any) -> None:
         assert "address already in use" in str(caught.value.details["last_words"])
 
 
-async def test_a_bad_configuration_is_said(tmp_path: Path, h: Any) -> None:
+async def test_a_bad_configuration_is_an_error(tmp_path: Path, h: Any) -> None:
     conf = tmp_path / "bad.conf"
     conf.write_text("jetstream { nonsense: 1 }")
     with pytest.raises(ServerFailed):

@@ -1,4 +1,4 @@
-"""The streams: made once, looked at each time, mended or refused by name."""
+"""The streams: created once, checked at each start, updated or refused by name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.connection import open_connection
+from mafalda.bus.connection.jetstream_api import call
 from mafalda.bus.errors import StreamMismatch
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, declared, differences
 from mafalda.bus.nats.bus import connect
-from mafalda.bus.nats.connection import open_connection
-from mafalda.bus.nats.jetstream import call
 from mafalda.contract.subjects import LOG_SUBJECTS
 
 
@@ -65,7 +65,7 @@ async def test_subjects_that_another_stream_has_are_refused_by_name(nats_url: st
             await call(connection, "STREAM.DELETE.OTHERS")
 
 
-async def test_a_stream_of_an_older_version_is_mended_and_keeps_what_an_operator_chose(nats_url: str, h: Any) -> None:
+async def test_a_stream_of_an_older_version_is_updated_and_keeps_what_an_operator_chose(nats_url: str, h: Any) -> None:
     age_ns = 3600 * 10**9
     newer = "mafalda.newer.*"
     await make(nats_url, name=LOG_STREAM, subjects=[*LOG_SUBJECTS[:2], newer], max_age=age_ns, allow_rollup_hdrs=True)

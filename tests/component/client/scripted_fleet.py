@@ -1,7 +1,6 @@
-"""A fleet that only talks: it answers a client's intents as an allocator and an agent would, without any worker.
+"""A scripted fleet: it answers a client's intents as an allocator and an agent would, without any worker.
 
-Its transports are real to the client up to the ICE checks, which a silent socket leaves open. What does not
-belong here: whether media flows (``tests/e2e``).
+Its transports are real to the client up to the ICE checks, which get no answer from a socket that nobody reads.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ def sent_parameters(kind: str, mid: str) -> RtpParameters:
 
 
 class ScriptedFleet:
-    """Knows its peers and producers, and what the test told it to do otherwise."""
+    """Has peers and producers, and answers otherwise where a test sets it."""
 
     def __init__(self, bus: Bus, port: int) -> None:
         self.bus = bus
-        self.asked: list[intents.Intent] = []
+        self.intents: list[intents.Intent] = []
         self.refusing: dict[str, MafaldaError] = {}
         self.ignoring: set[str] = set()
         self.silent_inbox = False
@@ -54,19 +53,19 @@ class ScriptedFleet:
         self._consumers = 0
 
     async def seen(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-        """Wait until what was asked for satisfies a condition."""
+        """Wait until the intents and queries so far satisfy a condition."""
         async with asyncio.timeout(timeout_s), self._progress:
             await self._progress.wait_for(condition)
 
-    def asked_for(self, kind: type[intents.Intent]) -> list[intents.Intent]:
-        return [intent for intent in self.asked if isinstance(intent, kind)]
+    def received(self, kind: type[intents.Intent]) -> list[intents.Intent]:
+        return [intent for intent in self.intents if isinstance(intent, kind)]
 
     # --- what happens in the fleet -----------------------------------------------------------------
 
-    async def say(self, room: str, event: events.Event) -> None:
+    async def publish(self, room: str, event: events.Event) -> None:
         await self._append(subjects.room_event(room, event.action), event)
 
-    async def say_to(self, room: str, peer: str, event: events.Event) -> None:
+    async def publish_peer_event(self, room: str, peer: str, event: events.Event) -> None:
         await self._append(subjects.peer_event(room, peer, event.action), event)
 
     async def move(self, room: str, peer: str) -> int:
@@ -76,7 +75,7 @@ class ScriptedFleet:
         for key in gone:
             del self.producers[key]
         place = {"server": "s1", "worker": f"s1-0-w{generation}"}
-        await self.say(room, events.PeerMoved(peer=peer, generation=generation, cause="worker-died", **place))
+        await self.publish(room, events.PeerMoved(peer=peer, generation=generation, cause="worker-died", **place))
         await self._append(subjects.result(room, peer, "join"), self._placement(generation))
         return generation
 
@@ -84,7 +83,7 @@ class ScriptedFleet:
         """Another peer opens a producer."""
         key = opened.data_producer if isinstance(opened, events.DataProducerOpened) else opened.producer
         self.producers[key] = opened
-        await self.say(room, opened)
+        await self.publish(room, opened)
 
     # --- answering -----------------------------------------------------------------------------------
 
@@ -104,7 +103,7 @@ class ScriptedFleet:
         assert address.room is not None
         assert address.peer is not None
         assert isinstance(intent, intents.Intent)
-        self.asked.append(intent)
+        self.intents.append(intent)
         if intent.action in self.ignoring:
             return
         room, peer = address.room, address.peer
@@ -131,7 +130,7 @@ class ScriptedFleet:
                 joined = events.PeerJoined(
                     peer=peer, server="s1", worker="s1-0-w1", generation=generation, app_data=intent.app_data
                 )
-                await self.say(room, joined)
+                await self.publish(room, joined)
                 return self._placement(generation)
             case intents.CreateTransport():
                 return self._transport(intent.transport, generation)
@@ -246,9 +245,9 @@ class ScriptedFleet:
 @asynccontextmanager
 async def run_scripted_fleet(bus: Bus) -> AsyncIterator[ScriptedFleet]:
     """Answer until the block ends."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        fleet = ScriptedFleet(bus, deaf.getsockname()[1])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unread:
+        unread.bind(("127.0.0.1", 0))
+        fleet = ScriptedFleet(bus, unread.getsockname()[1])
         ready = asyncio.Event()
         running = asyncio.create_task(fleet.run(ready), name="scripted-fleet")
         try:

@@ -29,16 +29,16 @@ async def test_a_moved_peer_opens_its_producers_again_under_their_ids(client: Cl
         back = await next_of(stream, Reconnected)
         assert lost == Reconnecting(1, "moved: worker-died")
         assert (back.generation, back.worker, room.generation, room.worker) == (2, "s1-0-w2", 2, "s1-0-w2")
-        first, second = fleet.asked_for(intents.Produce)
+        first, second = fleet.received(intents.Produce)
         assert isinstance(first, intents.Produce)
         assert isinstance(second, intents.Produce)
         assert first.producer == second.producer == microphone.id
         assert second.app_data == {"what": "voice"}
         assert first.transport != second.transport
-        assert [intent.data_producer for intent in fleet.asked_for(intents.ProduceData)] == [chat.id] * 2  # type: ignore[attr-defined]
+        assert [intent.data_producer for intent in fleet.received(intents.ProduceData)] == [chat.id] * 2  # type: ignore[attr-defined]
         assert microphone.is_open
         assert track.readyState == "live"
-        assert fleet.asked_for(intents.CloseTransport) == []
+        assert fleet.received(intents.CloseTransport) == []
     track.stop()
 
 
@@ -49,9 +49,9 @@ async def test_pause_is_kept_over_a_move(client: Client, fleet: ScriptedFleet) -
         await microphone.pause()
         await fleet.move("lobby", "alice")
         await next_of(stream, Reconnected)
-        assert [intent.paused for intent in fleet.asked_for(intents.Produce)] == [False, True]  # type: ignore[attr-defined]
+        assert [intent.paused for intent in fleet.received(intents.Produce)] == [False, True]  # type: ignore[attr-defined]
         await microphone.resume()
-        assert len(fleet.asked_for(intents.ResumeProducer)) == 1
+        assert len(fleet.received(intents.ResumeProducer)) == 1
 
 
 async def test_an_older_placement_changes_nothing(client: Client, fleet: ScriptedFleet) -> None:
@@ -77,7 +77,7 @@ async def test_moved_twice_in_a_row_ends_at_the_last_place(client: Client, fleet
         while back.generation < 4:
             back = await next_of(stream, Reconnected)
         assert microphone.is_open
-        last = fleet.asked_for(intents.Produce)[-1]
+        last = fleet.received(intents.Produce)[-1]
         assert isinstance(last, intents.Produce)
         assert last.producer == microphone.id
 
@@ -86,20 +86,20 @@ async def test_a_produce_in_the_middle_of_a_move_is_done_at_the_new_place(client
     async with client.join("lobby", "alice") as room:
         fleet.ignoring.add("create-transport")
         producing = asyncio.create_task(room.produce(AudioStreamTrack(), id="mic"))
-        await fleet.seen(lambda: bool(fleet.asked_for(intents.CreateTransport)))
+        await fleet.seen(lambda: bool(fleet.received(intents.CreateTransport)))
         fleet.ignoring.clear()
         await fleet.move("lobby", "alice")
         async with asyncio.timeout(5):
             microphone = await producing
         assert microphone.is_open
-        assert len(fleet.asked_for(intents.Produce)) == 1
+        assert len(fleet.received(intents.Produce)) == 1
 
 
 async def test_a_stranded_peer_waits_for_its_place(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         stream = room.events()
         error = ErrorInfo.of(NoCapacity("every worker is full"))
-        await fleet.say("lobby", events.PeerStranded(peer="alice", generation=1, error=error))
+        await fleet.publish("lobby", events.PeerStranded(peer="alice", generation=1, error=error))
         assert await next_of(stream, Reconnecting) == Reconnecting(1, "stranded: no-capacity")
         assert not room.connected
         await fleet.move("lobby", "alice")
@@ -116,7 +116,7 @@ async def test_a_room_without_a_place_is_given_up(bus: Bus, fleet: ScriptedFleet
         channel = await room.produce_data()
         cause: PlacementCause = "server-lost"
         moved = events.PeerMoved(peer="alice", server="s2", worker="w", generation=2, cause=cause)
-        await fleet.say("lobby", moved)
+        await fleet.publish("lobby", moved)
         with pytest.raises(DeadlineExceeded):
             await next_of(stream, GaveUp)
         assert channel.closed
@@ -128,16 +128,16 @@ async def test_a_lost_transport_is_replaced_at_the_same_place(client: Client, fl
     async with client.join("lobby", "alice") as room:
         stream = room.events()
         channel = await room.produce_data(id="chat")
-        first = fleet.asked_for(intents.CreateTransport)[0]
+        first = fleet.received(intents.CreateTransport)[0]
         assert isinstance(first, intents.CreateTransport)
         closed = events.TransportClosed(transport=first.transport, generation=1, reason="ice-failed")
-        await fleet.say_to("lobby", "alice", closed)
+        await fleet.publish_peer_event("lobby", "alice", closed)
         assert await next_of(stream, Reconnecting) == Reconnecting(1, "transport closed: ice-failed")
         back = await next_of(stream, Reconnected)
         assert back.generation == 1
         assert channel.is_open
         await fleet.seen(
-            lambda: fleet.asked_for(intents.CloseTransport) == [intents.CloseTransport(transport=first.transport)]
+            lambda: fleet.received(intents.CloseTransport) == [intents.CloseTransport(transport=first.transport)]
         )
 
 
@@ -150,10 +150,10 @@ async def test_a_transport_that_never_connects_is_replaced(bus: Bus, fleet: Scri
         await room.produce(AudioStreamTrack())
         assert await next_of(stream, Reconnecting) == Reconnecting(1, "send transport not connected in time")
         await next_of(stream, Reconnected)
-        assert len(fleet.asked_for(intents.Produce)) == 2
+        assert len(fleet.received(intents.Produce)) == 2
 
 
-async def test_ice_parameters_that_were_missed_are_asked_for(client: Client, fleet: ScriptedFleet) -> None:
+async def test_ice_parameters_that_were_lost_are_queried(client: Client, fleet: ScriptedFleet) -> None:
     fleet.silent_inbox = True
     async with client.join("lobby", "alice") as room:
         assert (await room.produce(AudioStreamTrack())).is_open
@@ -168,7 +168,7 @@ async def test_a_consumer_follows_its_producer_to_a_new_place(client: Client, fl
         consumer = await room.consume("voice")
         track, first_id = consumer.track, consumer.id
         fleet.producers.clear()
-        await fleet.say(
+        await fleet.publish(
             "lobby", events.PeerMoved(peer="bob", server="s", worker="w", generation=2, cause="worker-died")
         )
         async with asyncio.timeout(5):
@@ -182,14 +182,14 @@ async def test_a_consumer_follows_its_producer_to_a_new_place(client: Client, fl
         assert consumer.track is track
         assert consumer.id != first_id
         assert track.readyState == "live"
-        assert len(fleet.asked_for(intents.Consume)) == len(fleet.asked_for(intents.ResumeConsumer)) == 2
+        assert len(fleet.received(intents.Consume)) == len(fleet.received(intents.ResumeConsumer)) == 2
 
 
 async def test_a_closed_producer_ends_its_consumers(client: Client, fleet: ScriptedFleet) -> None:
     await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
     async with client.join("lobby", "alice") as room:
         consumer = await room.consume("voice")
-        await fleet.say("lobby", events.ProducerClosed(peer="bob", producer="voice", generation=1, reason="closed"))
+        await fleet.publish("lobby", events.ProducerClosed(peer="bob", producer="voice", generation=1, reason="closed"))
         async with asyncio.timeout(5):
             await consumer.wait_closed()
         with pytest.raises(MediaStreamError):
@@ -204,7 +204,7 @@ async def test_a_producer_that_stays_away_ends_its_consumers(bus: Bus, fleet: Sc
     ):
         consumer, stream = await room.consume("voice"), room.events()
         fleet.producers.clear()
-        await fleet.say(
+        await fleet.publish(
             "lobby", events.PeerMoved(peer="bob", server="s", worker="w", generation=2, cause="server-lost")
         )
         gave_up = await next_of(stream, GaveUp)
@@ -218,12 +218,12 @@ async def test_a_consumer_closed_by_the_worker_is_opened_again(client: Client, f
         consumer = await room.consume("voice", paused=True)
         first_id = consumer.id
         closed = events.ConsumerClosed(consumer=first_id, producer="voice", generation=1, reason="worker-died")
-        await fleet.say_to("lobby", "alice", closed)
-        await fleet.seen(lambda: len(fleet.asked_for(intents.Consume)) == 2)
+        await fleet.publish_peer_event("lobby", "alice", closed)
+        await fleet.seen(lambda: len(fleet.received(intents.Consume)) == 2)
         async with asyncio.timeout(5):
             await consumer.wait_open()
         assert consumer.id != first_id
-        assert fleet.asked_for(intents.ResumeConsumer) == []
+        assert fleet.received(intents.ResumeConsumer) == []
 
 
 async def test_both_ends_moved_at_once(client: Client, fleet: ScriptedFleet) -> None:
@@ -232,12 +232,12 @@ async def test_both_ends_moved_at_once(client: Client, fleet: ScriptedFleet) -> 
         consumer, stream = await room.consume("voice"), room.events()
         fleet.producers.clear()
         await fleet.move("lobby", "alice")
-        await fleet.say(
+        await fleet.publish(
             "lobby", events.PeerMoved(peer="bob", server="s", worker="w", generation=2, cause="worker-died")
         )
         await next_of(stream, Reconnected)
         await fleet.open_elsewhere("lobby", opened_by("bob", "voice", generation=2))
-        await fleet.seen(lambda: len(fleet.asked_for(intents.ResumeConsumer)) == 2)
+        await fleet.seen(lambda: len(fleet.received(intents.ResumeConsumer)) == 2)
         async with asyncio.timeout(5):
             await consumer.wait_open()
         assert consumer.is_open
@@ -247,7 +247,7 @@ async def test_what_does_not_exist_cannot_be_consumed(client: Client, fleet: Scr
     async with client.join("lobby", "alice") as room:
         with pytest.raises(NotFound):
             await room.consume("nothing")
-        await fleet.say("lobby", data_opened_by("bob", "chat"))
+        await fleet.publish("lobby", data_opened_by("bob", "chat"))
 
 
 async def test_closing_is_told_once(client: Client, fleet: ScriptedFleet) -> None:
@@ -257,6 +257,6 @@ async def test_closing_is_told_once(client: Client, fleet: ScriptedFleet) -> Non
         for _ in range(2):
             await consumer.close()
             await producer.close()
-        assert len(fleet.asked_for(intents.CloseConsumer)) == len(fleet.asked_for(intents.CloseProducer)) == 1
+        assert len(fleet.received(intents.CloseConsumer)) == len(fleet.received(intents.CloseProducer)) == 1
         with pytest.raises(MediaStreamError):
             await consumer.track.recv()

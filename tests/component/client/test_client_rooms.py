@@ -44,7 +44,7 @@ async def next_of(stream: EventStream, kind: type[E]) -> E:
     raise AssertionError("the events ended")
 
 
-async def test_join_shows_the_room_and_leave_says_goodbye(client: Client, fleet: ScriptedFleet) -> None:
+async def test_join_shows_the_room_and_leave_is_requested(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice", app_data={"name": "Alice"}) as room:
         assert (room.id, room.peer, room.server, room.worker, room.generation) == (
             "lobby", "alice", "s1", "s1-0-w1", 1,
@@ -52,7 +52,7 @@ async def test_join_shows_the_room_and_leave_says_goodbye(client: Client, fleet:
         assert room.peers["alice"].app_data == {"name": "Alice"}
         async with client.join("lobby", "bob") as other:
             assert set(other.peers) == {"alice", "bob"}
-    assert len(fleet.asked_for(intents.Leave)) == 2
+    assert len(fleet.received(intents.Leave)) == 2
 
 
 async def test_events_are_on_top_of_what_is_known_none_missed(client: Client, fleet: ScriptedFleet) -> None:
@@ -61,9 +61,9 @@ async def test_events_are_on_top_of_what_is_known_none_missed(client: Client, fl
         assert set(room.producers) == {"early"}
         stream = room.events()
         await fleet.open_elsewhere("lobby", opened_by("bob", "late"))
-        await fleet.say("lobby", events.ProducerPaused(peer="bob", producer="late"))
+        await fleet.publish("lobby", events.ProducerPaused(peer="bob", producer="late"))
         closed = events.ProducerClosed(peer="bob", producer="early", generation=1, reason="closed")
-        await fleet.say("lobby", closed)
+        await fleet.publish("lobby", closed)
         seen = [await next_of(stream, events.Event) for _ in range(3)]
         assert [type(event).__name__ for event in seen] == ["ProducerOpened", "ProducerPaused", "ProducerClosed"]
         assert set(room.producers) == {"late"}
@@ -77,12 +77,12 @@ async def test_arrivals_are_those_here_and_those_to_come_but_not_ours(client: Cl
         arrivals = room.arrivals()
         assert await anext(arrivals) == room.producers["early"]
         channel = await room.produce_data(label="ours")
-        await fleet.say("lobby", data_opened_by("alice", channel.id))
+        await fleet.publish("lobby", data_opened_by("alice", channel.id))
         await fleet.open_elsewhere("lobby", opened_by("carol", "late"))
         found = await anext(arrivals)
         assert isinstance(found, ProducerInfo)
         assert found.producer == "late"
-        await fleet.say("lobby", data_opened_by("carol", "chat"))
+        await fleet.publish("lobby", data_opened_by("carol", "chat"))
         assert isinstance(await anext(arrivals), DataProducerInfo)
         await arrivals.aclose()
 
@@ -118,7 +118,7 @@ async def test_illegal_ids_are_refused_before_they_are_sent(
     with pytest.raises(IllegalId):
         async with client.join(room, peer or "."):
             pass
-    assert fleet.asked == []
+    assert fleet.intents == []
 
 
 async def test_a_refused_join_raises_the_class_that_was_answered(client: Client, fleet: ScriptedFleet) -> None:
@@ -129,9 +129,7 @@ async def test_a_refused_join_raises_the_class_that_was_answered(client: Client,
     assert caught.value.details == {"servers": 3}
 
 
-async def test_a_silent_fleet_is_asked_again_with_the_same_id_until_the_deadline(
-    bus: Bus, fleet: ScriptedFleet
-) -> None:
+async def test_a_silent_fleet_gets_the_intent_once_until_the_deadline(bus: Bus, fleet: ScriptedFleet) -> None:
 
     fleet.ignoring.add("join")
     config = ClientConfig(join_timeout_s=0.5, retry_interval_s=0.1)
@@ -139,19 +137,19 @@ async def test_a_silent_fleet_is_asked_again_with_the_same_id_until_the_deadline
         with pytest.raises(DeadlineExceeded):
             async with client.join("lobby", "alice"):
                 pass
-    assert len(fleet.asked) == 1
+    assert len(fleet.intents) == 1
 
 
-async def test_being_let_go_ends_the_room(client: Client, fleet: ScriptedFleet) -> None:
+async def test_being_removed_ends_the_room(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         stream = room.events()
-        await fleet.say("lobby", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
+        await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
         with pytest.raises(NotJoined) as caught:
             await next_of(stream, Reconnected)
         assert caught.value.details == {"reason": "evicted"}
         with pytest.raises(NotJoined):
             await room.produce_data()
-    assert fleet.asked_for(intents.Leave) == []
+    assert fleet.received(intents.Leave) == []
 
 
 async def test_an_unreadable_message_on_our_subjects_disturbs_nobody(client: Client, fleet: ScriptedFleet) -> None:
@@ -167,7 +165,7 @@ async def test_an_unreadable_message_on_our_subjects_disturbs_nobody(client: Cli
         assert "fine" in room.producers
 
 
-async def test_an_event_reader_that_sleeps_gets_an_error_not_a_hole(bus: Bus, fleet: ScriptedFleet) -> None:
+async def test_an_event_reader_that_sleeps_gets_an_error_not_a_gap(bus: Bus, fleet: ScriptedFleet) -> None:
 
     async with (
         connect(bus=bus, config=ClientConfig(max_queued_events=3)) as client,
@@ -194,20 +192,20 @@ async def test_a_refused_produce_raises_and_leaves_nothing(client: Client, fleet
 
 async def test_a_peer_that_only_watches_shows_that_it_is_there(bus: Bus, fleet: ScriptedFleet) -> None:
     async with (
-        connect(bus=bus, config=ClientConfig(sign_of_life_s=0.05)) as client,
+        connect(bus=bus, config=ClientConfig(heartbeat_interval_s=0.05)) as client,
         client.join("lobby", "alice"),
     ):
         await fleet.seen(lambda: fleet.queries >= 3)
 
 
-async def test_what_was_asked_for_by_a_cancelled_call_is_taken_back(client: Client, fleet: ScriptedFleet) -> None:
+async def test_what_a_cancelled_call_requested_is_closed(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         fleet.ignoring.add("produce-data")
         producing = asyncio.create_task(room.produce_data(id="chat"))
-        await fleet.seen(lambda: bool(fleet.asked_for(intents.ProduceData)))
+        await fleet.seen(lambda: bool(fleet.received(intents.ProduceData)))
         producing.cancel()
         await asyncio.wait([producing])
         assert producing.cancelled()
         await fleet.seen(
-            lambda: fleet.asked_for(intents.CloseDataProducer) == [intents.CloseDataProducer(data_producer="chat")]
+            lambda: fleet.received(intents.CloseDataProducer) == [intents.CloseDataProducer(data_producer="chat")]
         )

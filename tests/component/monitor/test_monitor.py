@@ -1,4 +1,4 @@
-"""What is shown: told stories in a bus of memory, and agents that answer for them, truthfully or not."""
+"""The read-only views, of stories on an in-memory bus and of agents that answer with right or wrong inventories."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_a_state_is_as_of_a_sequence_or_a_time() -> None:
     assert (await replay(read_log(bus, *LOG_SUBJECTS), at=NOON)).rooms["lobby"].relays
 
 
-async def test_a_live_state_keeps_up() -> None:
+async def test_a_live_state_follows_the_log() -> None:
     story = a_relayed_consume()
     bus = await told(story)
     async with live_state(bus) as live:
@@ -153,7 +153,7 @@ async def test_a_live_state_keeps_up() -> None:
         assert set(live.state.rooms["lobby"].peers) == {"alice"}
 
 
-async def test_explain_tells_the_decisions_of_an_id_and_their_reasons() -> None:
+async def test_explain_finds_the_decisions_of_an_id_and_their_reasons() -> None:
     bus = await told(a_relayed_consume())
     story = await explain(read_log(bus, *LOG_SUBJECTS), "bob")
     (placed,) = story.decisions

@@ -60,8 +60,8 @@ async def test_after_much_coming_and_going_nothing_is_left(fleet: Fleet) -> None
     for agent in fleet.agents.values():
         await fleet.until(partial(has_no_router, agent), "every router is closed")
         assert (await agent.inventory()).peers == []
-        assert not agent.pipes.transports()
-        assert not agent.sources.transports()
-        assert not agent.services.claimed
+        assert not agent.target_pipes.transports()
+        assert not agent.relay_sources.transports()
+        assert not agent.sessions.services.claimed
         for live in agent.supervisor.alive.values():
             assert (await live.worker.dump())["routerIds"] == []

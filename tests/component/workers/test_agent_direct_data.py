@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -19,10 +20,10 @@ from mafalda.mediasoup import DataConsumer, DataProducer, Router, create_worker
 from mafalda.mediasoup.codec.channel_json import to_json
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
-from mafalda.workers.log.publisher import Voice
-from mafalda.workers.relays.direct_data import SEND, mirror, send
+from mafalda.workers.log.publisher import Publisher
+from mafalda.workers.relays.direct_data import SEND, receive, send
 from mafalda.workers.relays.pipes import PipeKey
-from mafalda.workers.relays.sideband import Beside
+from mafalda.workers.relays.sideband import RelaySideband
 
 ROOM, CHAT = "lobby", "chat"
 ORIGIN, NEAR, FAR = (Place(server=server, worker=worker) for server, worker in (("a", "a0"), ("a", "a1"), ("b", "b0")))
@@ -62,23 +63,23 @@ async def _hop(router: Router) -> _Hop:
 
 
 @asynccontextmanager
-async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[Beside]:
-    """What an agent has of this, which hears what other agents tell it."""
+async def _agent(server: str, broker: MemoryBroker) -> AsyncIterator[RelaySideband]:
+    """An agent's sideband, which takes the notices of other agents."""
     bus = MemoryBus(broker)
     async with open_tasks() as tasks, bus.listen(subjects.agent_notice(server, "*")) as deliveries:
-        beside = Beside(server, tasks, Voice(bus, server))
+        sideband = RelaySideband(tasks, Publisher(bus, server))
 
-        async def hear() -> None:
+        async def take() -> None:
             async for delivery in deliveries:
                 carried = decode(delivery.data).data
                 assert isinstance(carried, RelayNotices)
-                beside.hear(carried)
+                sideband.receive(carried)
 
-        tasks.spawn(hear(), "hears")
-        yield beside
+        tasks.spawn(take(), "notices")
+        yield sideband
 
 
-async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() -> None:
+async def test_messages_go_on_from_relay_to_relay_with_their_sub_channels() -> None:
     worker_bin = find_worker_bin()
     assert worker_bin is not None, "run `make setup`"
     broker = MemoryBroker()
@@ -88,40 +89,40 @@ async def test_messages_go_on_from_mirror_to_mirror_with_their_sub_channels() ->
         _agent("b", broker) as there,
     ):
         origin, near, far = [await _hop(await worker.create_router(media_codecs=[], scope=name)) for name in "xyz"]
-        stop_first, stop_second = here.carry(FIRST, CHAT), here.carry(SECOND, CHAT)
-        mirror(here, FIRST, near.producer)
-        mirror(there, SECOND, far.producer)
+        first, second = here.open_route(FIRST, CHAT), here.open_route(SECOND, CHAT)
+        here.subscribe(FIRST, CHAT, partial(receive, here, FIRST.at_target(CHAT), near.producer))
+        there.subscribe(SECOND, CHAT, partial(receive, there, SECOND.at_target(CHAT), far.producer))
 
-        def say(notice: ChannelNotice) -> None:
+        def send_on_a(notice: ChannelNotice) -> None:
             send(here, ROOM, ORIGIN.worker, origin.producer, notice)
 
         for notice in (_said("1"), _said("not for 1", subchannels=(2,)), _said("2", subchannels=(1, 2)), _said("3")):
-            say(notice)
+            send_on_a(notice)
         for hop in (origin, near, far):
             assert await hop.until("3") == ["1", "2", "3"]
 
-        # What does not come over the mirror's own relay, or is no message, is not believed.
-        there.hear(RelayNotices(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
-        there.hear(RelayNotices(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
+        # What does not come over its own relay, or is no message, is not believed.
+        there.receive(RelayNotices(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
+        there.receive(RelayNotices(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
         with pytest.raises(InvalidParameters):
-            say(ChannelNotice(event=SEND, handler=CHAT, body={"ppid": "text"}))
-        say(_said("4"))
+            send_on_a(ChannelNotice(event=SEND, handler=CHAT, body={"ppid": "text"}))
+        send_on_a(_said("4"))
         assert await far.until("4") == ["1", "2", "3", "4"]
 
         # A paused one says nothing anywhere; what has stopped being carried goes no further.
         await origin.producer.pause()
-        say(_said("paused"))
+        send_on_a(_said("paused"))
         await origin.producer.resume()
-        stop_second()
-        say(_said("5"))
+        second.close()
+        send_on_a(_said("5"))
         assert await near.until("5") == ["1", "2", "3", "4", "5"]
-        stop_first()
-        say(_said("6"))
+        first.close()
+        send_on_a(_said("6"))
         assert (await origin.until("6"))[-2:] == ["5", "6"]
         assert (near.heard[-1], far.heard[-1]) == ("5", "4")
 
-        # A mirror that has closed hears no more, and nobody minds.
-        here.carry(FIRST, CHAT)
+        # A relay target that has closed receives nothing, and that is no error.
+        here.open_route(FIRST, CHAT)
         await near.producer.close()
-        say(_said("7"))
+        send_on_a(_said("7"))
         assert (await origin.until("7"))[-1] == "7"

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +18,9 @@ from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.load import ServerLoad
-from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
+from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.queries import ConnectPipe, PipeEnd, QueryRoom, RoomSnapshot
+from mafalda.mediasoup import Router
 from mafalda.mediasoup.install import find_worker_bin
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from mafalda.workers.agent import run_agent
@@ -41,9 +44,9 @@ async def across(fleet: Fleet) -> tuple[Client, Client]:
     await alice.transport("send")
     await bob.transport("receive")
     await alice.produce("mic", "send")
-    wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
     await fleet.relay("lobby", "mic", here, there)
-    await bob.answer(wish, results.ConsumeResult)
+    await bob.answer(sent, results.ConsumeResult)
     return alice, bob
 
 
@@ -81,7 +84,7 @@ async def test_a_peer_of_a_dead_worker_comes_back_under_the_same_names(fleet: Fl
     await fleet.equals_the_log()
 
 
-async def test_viewers_of_a_dead_origin_are_told_and_can_look_again(fleet: Fleet) -> None:
+async def test_consumers_of_a_dead_origin_are_closed_and_can_be_made_again(fleet: Fleet) -> None:
     alice, bob = await across(fleet)
     (here,), (there,) = fleet.places("s1"), fleet.places("s2")
 
@@ -96,9 +99,9 @@ async def test_viewers_of_a_dead_origin_are_told_and_can_look_again(fleet: Fleet
     await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
     await alice.transport("send")
     await alice.produce("mic", "send")
-    wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+    sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
     await fleet.relay("lobby", "mic", again, there, generation=2)
-    assert (await bob.answer(wish, results.ConsumeResult)).relayed
+    assert (await bob.answer(sent, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
 
@@ -106,11 +109,11 @@ async def test_the_source_forgets_a_dead_target(fleet: Fleet) -> None:
     await across(fleet)
     (there,) = fleet.places("s2")
     source = fleet.agents["s1"]
-    assert source.sources.transports()
+    assert source.relay_sources.transports()
 
     kill_worker(fleet, "s2", there.worker)
 
-    await fleet.until(lambda: not source.sources.transports(), "the pipe to nowhere is closed")
+    await fleet.until(lambda: not source.relay_sources.transports(), "the pipe to nowhere is closed")
     await fleet.equals_the_log()
 
 
@@ -124,9 +127,9 @@ async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
     await alice.produce("mic", "send")
     for peer, source, target in ((bob, here, there), (carol, there, beyond)):
         await peer.transport("receive")
-        wish = await peer.send(peer.consume_intent("mic-here", "mic", "receive"))
+        sent = await peer.send(peer.consume_intent("mic-here", "mic", "receive"))
         await fleet.relay("lobby", "mic", source, target)
-        await peer.answer(wish, results.ConsumeResult)
+        await peer.answer(sent, results.ConsumeResult)
 
     kill_worker(fleet, "s2", there.worker)
 
@@ -134,9 +137,9 @@ async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
     closed = await fleet.heard(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("mic-here", "worker-died")
     await fleet.equals_the_log()
-    wish = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
+    sent = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
     await fleet.relay("lobby", "mic", here, beyond)
-    assert (await carol.answer(wish, results.ConsumeResult)).relayed
+    assert (await carol.answer(sent, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
 
@@ -180,7 +183,7 @@ async def test_a_command_to_a_worker_that_is_dead_is_passed_over(fleet: Fleet) -
     await fleet.equals_the_log()
 
 
-async def test_a_peer_is_told_when_its_worker_does_not_answer_and_may_try_again(fleet: Fleet) -> None:
+async def test_a_peer_is_rejected_when_its_worker_does_not_answer_and_may_join_again(fleet: Fleet) -> None:
     await fleet.start("s1", request_timeout_s=0.3)
     (place,) = fleet.places("s1")
     pid = fleet.agents["s1"].supervisor.alive[place.worker].worker.pid
@@ -200,7 +203,7 @@ async def test_a_peer_is_told_when_its_worker_does_not_answer_and_may_try_again(
     await fleet.join("hall", "alice", place)
 
 
-async def test_an_ending_agent_says_so_and_others_drop_what_came_from_it(fleet: Fleet) -> None:
+async def test_an_agent_that_ends_announces_it_and_others_close_its_relays(fleet: Fleet) -> None:
     async with open_fleet() as doomed:
         doomed.broker = fleet.broker
         await doomed.start("s1")
@@ -212,9 +215,9 @@ async def test_an_ending_agent_says_so_and_others_drop_what_came_from_it(fleet: 
         (there,) = fleet.places("s2")
         bob = await fleet.join("lobby", "bob", there)
         await bob.transport("receive")
-        wish = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
+        sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
         await fleet.relay("lobby", "mic", here, there)
-        await bob.answer(wish, results.ConsumeResult)
+        await bob.answer(sent, results.ConsumeResult)
 
     assert (await fleet.heard(events.ServerStopped)).server == "s1"
     assert (await fleet.heard(events.ConsumerClosed)).consumer == "bob-mic"
@@ -272,7 +275,7 @@ async def test_media_outlives_the_bus_and_what_was_missed_is_caught_up_with(flee
         assert [it.producer for it in (await target.inventory()).relays] == ["mic"]
         # What happens meanwhile is said afterwards.
         kill_worker(fleet, "s2", next(iter(target.supervisor.alive)))
-        await fleet.until(lambda: not target.actors, "the peer of the dead worker is dropped")
+        await fleet.until(lambda: not target.sessions.by_key, "the peer of the dead worker is dropped")
         assert not fleet.said(events.WorkerDied)
 
     assert (await fleet.heard(events.WorkerDied)).server == "s2"
@@ -333,16 +336,16 @@ async def test_load_is_measured_and_sampled(fleet: Fleet) -> None:
     assert sampled.load.server == "s1"
 
 
-async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
+async def test_no_secret_is_in_the_log(fleet: Fleet) -> None:
     """ICE passwords and SRTP keys are searched for in every stored byte, and in the lines that agents write."""
     with structlog.testing.capture_logs() as lines:
         alice, _ = await across(fleet)
     secrets = []
-    for room_peer, actor in ((key, it) for agent in fleet.agents.values() for key, it in agent.actors.items()):
+    for room_peer, actor in ((key, it) for agent in fleet.agents.values() for key, it in agent.sessions.by_key.items()):
         assert room_peer[0] == "lobby"
-        secrets += [actor.transport(id).ice_parameters.password for id in actor.transports]
+        secrets += [actor.objects.webrtc_transport(id).ice_parameters.password for id in actor.objects.transports]
     for agent in fleet.agents.values():
-        ends = [end for _, end in (*agent.pipes.transports(), *agent.sources.transports())]
+        ends = [*agent.target_pipes.transports(), *agent.relay_sources.transports()]
         secrets += [end.srtp_parameters.key_base64 for end in ends if end.srtp_parameters]
     full = await alice.transport("another")
     assert full.ice_parameters
@@ -354,3 +357,77 @@ async def test_no_secret_rests_in_the_log(fleet: Fleet) -> None:
     assert b"iceCandidates" in stored
     assert not [secret for secret in secrets if secret.encode() in stored or secret in repr(lines)]
     assert len(lines) > 5
+
+
+async def test_a_session_that_fails_once_before_it_is_ready_is_started_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    acquire, failures = agent.routers.acquire, [RuntimeError("a bug")]
+
+    async def fail_first(*args: Any) -> Router:
+        if failures:
+            raise failures.pop()
+        return await acquire(*args)
+
+    monkeypatch.setattr(agent.routers, "acquire", fail_first)
+    alice = await fleet.join("lobby", "alice", place)
+
+    await alice.transport("send")
+    assert not fleet.said(events.PeerLeft)
+    await fleet.equals_the_log()
+
+
+async def test_a_peer_whose_session_keeps_failing_is_rejected_and_others_are_not_disturbed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    await fleet.join("lobby", "bob", place)
+
+    async def fail(*_: Any) -> Router:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.routers, "acquire", fail)
+        with pytest.raises(errors.MafaldaError, match="internal error"):
+            await fleet.join("lobby", "alice", place)
+
+    left = await fleet.heard(events.PeerLeft)
+    assert (left.peer, left.generation, left.reason) == ("alice", 1, "evicted")
+    assert set(agent.sessions.by_key) == {("lobby", "bob")}
+    await fleet.equals_the_log()
+
+
+async def test_a_room_that_cannot_be_read_at_first_is_read_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    last_seq, failures = agent.log_reader.last_seq, [RuntimeError("a bug")]
+
+    async def fail_first() -> int:
+        if failures:
+            raise failures.pop()
+        return await last_seq()
+
+    monkeypatch.setattr(agent.log_reader, "last_seq", fail_first)
+
+    await fleet.join("lobby", "alice", place)
+    await fleet.equals_the_log()
+
+
+async def test_the_end_of_a_pipe_that_cannot_be_connected_is_closed(fleet: Fleet) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    await fleet.join("lobby", "alice", place)
+    request = ConnectPipe(
+        room="lobby", source=place, target=Place(server="s2", worker="w"), end=PipeEnd(ip="no address", port=7)
+    )
+
+    with pytest.raises(errors.MafaldaError):
+        await agent.relay_sources.connect_pipe(request)
+
+    router = agent.routers.existing("lobby", place.worker)
+    assert router is not None
+    assert (await router.dump())["transportIds"] == []
+    assert not agent.relay_sources.transports()

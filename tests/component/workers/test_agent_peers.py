@@ -1,4 +1,4 @@
-"""Peers of one worker: joining, transports, producing, consuming, leaving; and every kind of no."""
+"""Peers of one worker: joining, transports, producing, consuming, leaving; and every kind of rejection."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ async def pair(fleet: Fleet) -> tuple[Client, Client]:
     return alice, bob
 
 
-async def test_a_peer_is_placed_produces_and_is_heard(fleet: Fleet) -> None:
+async def test_a_peer_is_placed_produces_and_is_consumed(fleet: Fleet) -> None:
     _, bob = await pair(fleet)
 
-    heard = await bob.consume("bob-mic", "mic", "receive")
+    received = await bob.consume("bob-mic", "mic", "receive")
 
-    assert (heard.media_kind, heard.type, heard.relayed, heard.paused) == ("audio", "simple", False, True)
+    assert (received.media_kind, received.type, received.relayed, received.paused) == ("audio", "simple", False, True)
     assert [it.peer for it in fleet.said(events.PeerJoined)] == ["alice", "bob"]
     (opened,) = fleet.said(events.ProducerOpened)
     assert (opened.peer, opened.producer, opened.generation) == ("alice", "mic", 1)
     await fleet.equals_the_log()
 
 
-async def test_all_of_a_consumers_wishes_are_done(fleet: Fleet) -> None:
+async def test_every_intent_about_a_consumer_is_done(fleet: Fleet) -> None:
     alice, bob = await pair(fleet)
     await alice.produce("cam", "send", kind="video")
     await bob.consume("bob-cam", "cam", "receive")
 
-    for wish in (
+    for intent in (
         intents.ResumeConsumer(consumer="bob-cam"),
         intents.SetPreferredLayers(consumer="bob-cam", spatial_layer=1, temporal_layer=0),
         intents.SetPriority(consumer="bob-cam", priority=7),
@@ -51,8 +51,8 @@ async def test_all_of_a_consumers_wishes_are_done(fleet: Fleet) -> None:
         intents.PauseConsumer(consumer="bob-cam"),
         intents.CloseConsumer(consumer="bob-cam"),
     ):
-        done = await bob.ask(wish, results.Done)
-        assert (done.intent, done.target) == (wish.action, "bob-cam")
+        done = await bob.ask(intent, results.Done)
+        assert (done.intent, done.target) == (intent.action, "bob-cam")
     await fleet.equals_the_log()
 
 
@@ -60,12 +60,12 @@ async def test_data_goes_from_peer_to_peer(fleet: Fleet) -> None:
     alice, bob = await pair(fleet)
     await alice.produce_data("chat", "send")
 
-    heard = await bob.ask(
+    received = await bob.ask(
         intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat"),
         results.ConsumeDataResult,
     )
 
-    assert (heard.label, heard.protocol, heard.relayed) == ("chat", "json", False)
+    assert (received.label, received.protocol, received.relayed) == ("chat", "json", False)
     await fleet.equals_the_log()
     await bob.ask(intents.CloseDataConsumer(data_consumer="bob-chat"), results.Done)
     await alice.ask(intents.CloseDataProducer(data_producer="chat"), results.Done)
@@ -73,7 +73,7 @@ async def test_data_goes_from_peer_to_peer(fleet: Fleet) -> None:
     await fleet.equals_the_log()
 
 
-async def test_pausing_a_producer_is_told_once(fleet: Fleet) -> None:
+async def test_pausing_a_producer_appends_one_event(fleet: Fleet) -> None:
     alice, _ = await pair(fleet)
 
     for _again in range(2):
@@ -83,7 +83,7 @@ async def test_pausing_a_producer_is_told_once(fleet: Fleet) -> None:
     assert len(fleet.said(events.ProducerPaused)) == len(fleet.said(events.ProducerResumed)) == 1
 
 
-async def test_closing_a_transport_closes_what_it_carries_and_tells_who_heard_it(fleet: Fleet) -> None:
+async def test_closing_a_transport_closes_its_producers_and_reports_it_to_consumers(fleet: Fleet) -> None:
     alice, bob = await pair(fleet)
     await alice.produce_data("chat", "send")
     await bob.consume("bob-mic", "mic", "receive")
@@ -114,7 +114,7 @@ async def test_leaving_closes_everything_and_may_be_undone_by_joining(fleet: Fle
     await fleet.equals_the_log()
 
 
-async def test_the_last_peer_takes_the_routers_along(fleet: Fleet) -> None:
+async def test_routers_close_with_the_last_peer(fleet: Fleet) -> None:
     alice, bob = await pair(fleet)
     agent = fleet.agents["s1"]
 
@@ -149,11 +149,11 @@ async def test_stats_and_transports_can_be_asked_for(fleet: Fleet) -> None:
 
     again = await alice.query(QueryTransport(transport="send"), results.TransportResult)
     stats = await alice.query(QueryStats(target="transport", id="send"), Stats)
-    heard = await bob.query(QueryStats(target="consumer", id="bob-mic"), Stats)
+    received = await bob.query(QueryStats(target="consumer", id="bob-mic"), Stats)
 
     assert again.ice_parameters is not None
     assert stats.stats[0]["type"] == "webrtc-transport"
-    assert heard.stats[0]["type"] == "outbound-rtp"
+    assert received.stats[0]["type"] == "outbound-rtp"
     with pytest.raises(errors.NotFound):
         await alice.query(QueryStats(target="producer", id="nothing"), Stats)
 
@@ -214,12 +214,12 @@ WRONG: list[tuple[intents.Intent, type[errors.MafaldaError]]] = [
 ]
 
 
-async def test_each_wrong_wish_gets_its_own_no_and_nobody_is_disturbed(fleet: Fleet) -> None:
+async def test_each_wrong_intent_is_rejected_with_its_own_code_and_disturbs_nobody(fleet: Fleet) -> None:
     alice, bob = await pair(fleet)
 
-    for wish, error in WRONG:
+    for intent, error in WRONG:
         with pytest.raises(error):
-            await alice.ask(wish, results.Result)
+            await alice.ask(intent, results.Result)
 
     await bob.consume("bob-mic", "mic", "receive")
     await fleet.equals_the_log()
@@ -243,11 +243,11 @@ async def test_transport_and_consumer_ids_are_each_peers_own(fleet: Fleet) -> No
     await fleet.equals_the_log()
 
 
-async def test_asking_twice_is_asking_once(fleet: Fleet) -> None:
+async def test_an_intent_that_is_published_twice_is_done_once(fleet: Fleet) -> None:
     alice, _ = await pair(fleet)
     await alice.transport("send-2")
-    wish = intents.Produce(producer="cam", transport="send-2", media_kind="audio", rtp_parameters=OPUS_PARAMETERS)
-    message = await alice.send(wish)
+    sent = intents.Produce(producer="cam", transport="send-2", media_kind="audio", rtp_parameters=OPUS_PARAMETERS)
+    message = await alice.send(sent)
     await alice.answer(message, results.ProduceResult)
 
     # The same message, stored once more: as after the log's own deduplication window.
@@ -262,9 +262,9 @@ async def test_asking_twice_is_asking_once(fleet: Fleet) -> None:
 
 async def test_a_reply_subject_must_be_an_inbox(fleet: Fleet) -> None:
     alice, _ = await pair(fleet)
-    wish = intents.CreateTransport(transport="other")
-    subject = subjects.intent("lobby", "alice", wish.action)
-    message = compose(wish, subject=subject, source="/test")
+    intent = intents.CreateTransport(transport="other")
+    subject = subjects.intent("lobby", "alice", intent.action)
+    message = compose(intent, subject=subject, source="/test")
 
     await fleet.bus.append(subject, message, headers={"Mafalda-Reply-To": "mafalda.room.lobby.event.peer-left"})
 
@@ -282,7 +282,7 @@ async def test_poison_blocks_nobody(fleet: Fleet) -> None:
 
     await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
 
-    assert fleet.agents["s1"].services.following.unreadable == 6
+    assert fleet.agents["s1"].log_reader.unreadable == 6
     await fleet.equals_the_log()
 
 
@@ -293,13 +293,13 @@ async def test_intents_right_behind_the_command_are_not_missed(fleet: Fleet) -> 
     join = await client.send(intents.Join())
     await fleet.place("lobby", "hasty", place, join=join.id)
 
-    wish = await client.send(intents.CreateTransport(transport="t"))
+    sent = await client.send(intents.CreateTransport(transport="t"))
 
-    await client.answer(wish, results.TransportResult)
+    await client.answer(sent, results.TransportResult)
     await fleet.equals_the_log()
 
 
-async def test_what_a_client_may_do_badly_to_its_transport_is_told(fleet: Fleet) -> None:
+async def test_a_wrong_use_of_a_transport_is_rejected(fleet: Fleet) -> None:
     alice, _ = await pair(fleet)
     await alice.connect("send")
 

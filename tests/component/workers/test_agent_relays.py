@@ -33,7 +33,7 @@ class Pair:
         await self.fleet.relay("lobby", producer, self.here, self.there)
         return await by.answer(message, results.ConsumeResult)
 
-    def mirror(self, producer: str) -> Producer:
+    def relay_target(self, producer: str) -> Producer:
         """The real producer at the target."""
         router = self.fleet.agents[self.there.server].routers.existing("lobby", self.there.worker)
         assert router is not None
@@ -53,7 +53,9 @@ class Pair:
 
     def consumer(self, consumer: str) -> Consumer:
         """Bob's real consumer."""
-        found = self.fleet.agents[self.there.server].actors["lobby", "bob"].consumers[consumer].consumer
+        found = (
+            self.fleet.agents[self.there.server].sessions.by_key["lobby", "bob"].objects.consumers[consumer].consumer
+        )
         assert isinstance(found, Consumer)
         return found
 
@@ -79,7 +81,7 @@ async def test_a_producer_is_consumed_on_another_worker(pair: Pair) -> None:
     heard = await pair.consume("bob-mic", "mic")
 
     assert (heard.relayed, heard.type) == (True, "simple")
-    assert pair.mirror("mic").id == "mic"
+    assert pair.relay_target("mic").id == "mic"
     (carried,) = pair.pipe_consumers()
     assert isinstance(carried, Consumer)
     assert carried.type == "pipe"
@@ -93,8 +95,8 @@ async def test_all_simulcast_layers_cross(pair: Pair) -> None:
 
     assert (heard.type, heard.relayed) == ("simulcast", True)
     (carried,) = [it for it in pair.pipe_consumers() if isinstance(it, Consumer) and it.kind == "video"]
-    assert len(carried.rtp_parameters.encodings) == len(pair.mirror("cam").rtp_parameters.encodings) == 3
-    assert pair.mirror("cam").type == "simulcast"
+    assert len(carried.rtp_parameters.encodings) == len(pair.relay_target("cam").rtp_parameters.encodings) == 3
+    assert pair.relay_target("cam").type == "simulcast"
     across = pair.here.server != pair.there.server
     assert any(codec.mime_type.endswith("rtx") for codec in carried.rtp_parameters.codecs) == across
     await pair.fleet.equals_the_log()
@@ -103,8 +105,8 @@ async def test_all_simulcast_layers_cross(pair: Pair) -> None:
 async def test_data_crosses_and_ends_in_both_directions(pair: Pair) -> None:
     fleet = pair.fleet
     await pair.alice.produce_data("chat", "send")
-    wish = intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat")
-    message = await pair.bob.send(wish)
+    sent = intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat")
+    message = await pair.bob.send(sent)
     await fleet.relay("lobby", "chat", pair.here, pair.there, data=True)
     heard = await pair.bob.answer(message, results.ConsumeDataResult)
     assert (heard.relayed, heard.label, heard.protocol) == (True, "chat", "json")
@@ -121,7 +123,7 @@ async def test_pipes_across_servers_are_encrypted_and_inside_one_are_not(pair: P
     await pair.consume("bob-mic", "mic")
 
     for server in pair.fleet.agents.values():
-        for _, end in (*server.pipes.transports(), *server.sources.transports()):
+        for end in (*server.target_pipes.transports(), *server.relay_sources.transports()):
             across = pair.here.server != pair.there.server
             assert (end.srtp_parameters is not None) == across
             assert end.rtx == across
@@ -142,8 +144,8 @@ async def test_consumes_at_once_share_the_relay_in_flight(pair: Pair) -> None:
     for _ in range(3):
         await pair.fleet.relay("lobby", "mic", pair.here, pair.there)
 
-    for wish in wishes:
-        assert (await pair.bob.answer(wish, results.ConsumeResult)).relayed
+    for sent in wishes:
+        assert (await pair.bob.answer(sent, results.ConsumeResult)).relayed
     assert len(pair.pipe_consumers()) == 1
     assert len(pair.fleet.said(events.RelayOpened)) == 1
     await pair.fleet.equals_the_log()
@@ -166,23 +168,25 @@ async def test_two_producers_share_one_pipe(pair: Pair) -> None:
 
     await asyncio.gather(pair.consume("c1", "mic"), pair.consume("c2", "mic-2"))
 
-    assert len(pair.fleet.agents[pair.there.server].pipes.transports()) == 1
-    assert len(pair.fleet.agents[pair.here.server].sources.transports()) == 1
+    assert len(pair.fleet.agents[pair.there.server].target_pipes.transports()) == 1
+    assert len(pair.fleet.agents[pair.here.server].relay_sources.transports()) == 1
     assert len(pair.pipe_consumers()) == 2
 
 
-async def test_the_origins_pause_reaches_the_mirrors_consumers(pair: Pair) -> None:
+async def test_the_origins_pause_reaches_the_relays_consumers(pair: Pair) -> None:
     await pair.consume("bob-mic", "mic", paused=False)
     consumer = pair.consumer("bob-mic")
 
     await pair.alice.ask(intents.PauseProducer(producer="mic"), results.Done)
-    await pair.fleet.until(lambda: pair.mirror("mic").paused and consumer.producer_paused, "the mirror pauses")
+    await pair.fleet.until(
+        lambda: pair.relay_target("mic").paused and consumer.producer_paused, "the relay target pauses"
+    )
 
     await pair.alice.ask(intents.ResumeProducer(producer="mic"), results.Done)
-    await pair.fleet.until(lambda: not pair.mirror("mic").paused and not consumer.producer_paused, "it resumes")
+    await pair.fleet.until(lambda: not pair.relay_target("mic").paused and not consumer.producer_paused, "it resumes")
 
 
-async def test_a_mirror_of_a_paused_producer_is_paused(pair: Pair) -> None:
+async def test_a_relay_target_of_a_paused_producer_is_paused(pair: Pair) -> None:
     await pair.alice.ask(intents.PauseProducer(producer="mic"), results.Done)
 
     heard = await pair.consume("bob-mic", "mic", paused=False)
@@ -202,7 +206,7 @@ async def test_the_source_sends_only_while_somebody_takes_it(pair: Pair) -> None
     await pair.fleet.until(lambda: carried.paused, "the source pauses again")
 
 
-async def test_the_origins_close_closes_mirror_and_consumers(pair: Pair) -> None:
+async def test_the_origins_close_closes_relay_target_and_consumers(pair: Pair) -> None:
     await pair.consume("bob-mic", "mic")
 
     await pair.alice.ask(intents.CloseProducer(producer="mic"), results.Done)
@@ -221,7 +225,7 @@ async def test_an_unused_relay_is_closed_and_can_be_opened_again(pair: Pair) -> 
     assert (await pair.fleet.heard(events.RelayClosed)).reason == "unused"
     await pair.fleet.until(lambda: not pair.pipe_consumers(), "nothing is carried")
     source = pair.fleet.agents[pair.here.server]
-    await pair.fleet.until(lambda: not source.sources.transports(), "the pipe is closed")
+    await pair.fleet.until(lambda: not source.relay_sources.transports(), "the pipe is closed")
     await pair.fleet.equals_the_log()
     assert (await pair.consume("bob-mic", "mic")).relayed
     await pair.fleet.equals_the_log()
@@ -246,7 +250,7 @@ async def test_a_stale_generation_is_refused(pair: Pair) -> None:
     assert (await pair.consume("bob-mic", "mic")).relayed
 
 
-async def test_a_producer_that_closes_while_its_relay_is_awaited_is_told(pair: Pair) -> None:
+async def test_a_consume_is_rejected_when_its_producer_closes_while_it_waits(pair: Pair) -> None:
     waiting = await pair.bob.send(pair.bob.consume_intent("bob-mic", "mic", "receive"))
     await pair.bob.transport("t2")  # the consume before it waits now
 
@@ -256,7 +260,7 @@ async def test_a_producer_that_closes_while_its_relay_is_awaited_is_told(pair: P
         await pair.bob.answer(waiting, results.ConsumeResult)
 
 
-async def test_a_relay_that_nobody_orders_is_waited_for_in_vain(fleet: Fleet) -> None:
+async def test_a_consume_whose_relay_is_not_ordered_is_rejected_in_time(fleet: Fleet) -> None:
     await fleet.start("s1", workers=2, consume_timeout_s=0.2)
     here, there = fleet.places("s1")
     alice, bob = await fleet.join("lobby", "alice", here), await fleet.join("lobby", "bob", there)
@@ -287,10 +291,10 @@ async def test_a_tree_of_relays(fleet: Fleet) -> None:
     assert (await carol.answer(second, results.ConsumeResult)).relayed
     await fleet.equals_the_log()
 
-    # What the leaf needs keeps the inner relay alive, though nobody is left beside it.
+    # What the leaf needs keeps the inner relay alive, though it has no other user.
     await bob.ask(intents.CloseConsumer(consumer="bob-mic"), results.Done)
     await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
-    leaf = fleet.agents["s2"].actors["lobby", "carol"].consumers["carol-mic"].consumer
+    leaf = fleet.agents["s2"].sessions.by_key["lobby", "carol"].objects.consumers["carol-mic"].consumer
     assert isinstance(leaf, Consumer)
     await fleet.until(lambda: leaf.producer_paused, "the pause crosses both hops")
     assert not fleet.said(events.RelayClosed)

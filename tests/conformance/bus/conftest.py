@@ -18,7 +18,7 @@ from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.results import Done
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 
-DEADLINE_S = 10
+DEADLINE_S = 60  # of a machine that does much else; nothing waits for it to pass
 
 
 class Backend(Protocol):
@@ -28,10 +28,10 @@ class Backend(Protocol):
         """One more bus, as another process would have."""
 
     async def inject(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Publish raw bytes, as a careless publisher in any language can."""
+        """Publish raw bytes, as any publisher can."""
 
     async def disturb(self, bus: Bus) -> None:
-        """Break what ``bus`` hangs on, and let it come back."""
+        """Break the connection of ``bus``, and let it come back."""
 
 
 class MemoryBackend:
@@ -56,7 +56,7 @@ class NatsBackend:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Bus]:
-        async with connect(BusConfig(servers=(self.url,), name="conformance")) as bus:
+        async with connect(BusConfig(servers=(self.url,), name="conformance", append_timeout_s=DEADLINE_S)) as bus:
             yield bus
 
     async def inject(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
@@ -87,7 +87,7 @@ async def bus(backend: Backend) -> AsyncIterator[Bus]:
 
 
 class Helpers:
-    """What tests say often."""
+    """Shorthands of the tests."""
 
     @staticmethod
     def message(subject: str, *, id: str | None = None, target: str | None = None) -> Message:

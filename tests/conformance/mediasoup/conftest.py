@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mafalda.mediasoup import Router, Worker, create_worker
+from mafalda.mediasoup.base.events import Emitter
 from mafalda.mediasoup.install import find_worker_bin
-from mafalda.mediasoup.objects.events import Emitter
 from tests.conformance.mediasoup.driver_samples import MEDIA_CODECS
 
 Recorder = Callable[..., list[tuple[str, Any]]]

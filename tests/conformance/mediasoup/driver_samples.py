@@ -131,7 +131,7 @@ def rtp_packet(
 
 
 def opus_packet(sequence: int, ssrc: int = 11111111, level: int | None = None, payload_type: int = 111) -> bytes:
-    """20 ms of opus; ``level`` is what the audio level extension says, in -dBov (0 is loudest)."""
+    """20 ms of opus; ``level`` is the value of the audio level extension, in -dBov (0 is loudest)."""
     extensions = {12: bytes([0x80 | level])} if level is not None else None
     return rtp_packet(payload_type, sequence, sequence * 960, ssrc, b"\x78opus" + bytes(20), extensions)
 
@@ -147,7 +147,7 @@ def vp8_packet(
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
-    """Wait until ``condition()`` holds, for what no event tells of.
+    """Wait until ``condition()`` holds, for changes that emit no event.
 
     Raises:
         TimeoutError: It did not come to hold in time.

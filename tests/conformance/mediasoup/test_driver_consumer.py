@@ -127,7 +127,7 @@ async def test_simulcast(source: WebRtcTransport, sink: WebRtcTransport) -> None
     assert dump["supportedCodecPayloadTypes"] == [consumer.rtp_parameters.codecs[0].payload_type]
 
 
-async def test_what_cannot_be_consumed(sink: WebRtcTransport, producer: Producer) -> None:
+async def test_unsupported_capabilities_are_refused(sink: WebRtcTransport, producer: Producer) -> None:
     with pytest.raises(NotFound):
         await sink.consume(producer_id="nobody", rtp_capabilities=DEVICE)
     with pytest.raises(UnsupportedError):

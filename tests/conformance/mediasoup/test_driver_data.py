@@ -1,4 +1,4 @@
-"""DataProducer and DataConsumer: parameters, subchannels, messages, pause, how they end."""
+"""DataProducer and DataConsumer: parameters, subchannels, messages, pause, closing."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_reliability(
     assert consumer.sctp_stream_parameters.to_json_dict() == {"streamId": 0} | expected
 
 
-async def test_stream_ids_are_given_back(source: WebRtcTransport, sink: PlainTransport) -> None:
+async def test_stream_ids_are_freed(source: WebRtcTransport, sink: PlainTransport) -> None:
     producer = await make(source)
     consumers = [await sink.consume_data(data_producer_id=producer.id) for _ in range(3)]
     streams = [consumer.sctp_stream_parameters for consumer in consumers]

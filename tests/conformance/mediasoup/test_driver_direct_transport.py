@@ -1,4 +1,4 @@
-"""DirectTransport: dump, statistics, RTCP, what it does not have, how it ends."""
+"""DirectTransport: dump, statistics, RTCP, refused methods, closing."""
 
 from __future__ import annotations
 

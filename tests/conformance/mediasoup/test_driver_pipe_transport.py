@@ -176,7 +176,7 @@ async def test_simulcast_layers_and_key_frames_cross(router: Router, far_router:
     producer = await source.produce(**vp8(71, 72))
     mirror = await relay(producer, near, far)
     assert mirror.type == "simulcast"
-    # Inside the far router the layers have the SSRCs that they have at home, so consumers can be moved as they are.
+    # Inside the far router the layers have the SSRCs of the origin, so consumers can be moved unchanged.
     mapped = [encoding.ssrc for encoding in producer.consumable_rtp_parameters.encodings]
     assert [encoding.ssrc for encoding in mirror.consumable_rtp_parameters.encodings] == mapped
     assert [item["mappedSsrc"] for item in (await mirror.dump())["rtpMapping"]["encodings"]] == mapped
@@ -204,7 +204,7 @@ async def test_pause_shows_at_the_pipe(router: Router, far_router: Router, recor
     viewer = await far_router.create_webrtc_transport(listen_infos=[LOOPBACK])
     watched = await viewer.consume(producer_id=mirror.id, rtp_capabilities=far_router.rtp_capabilities)
     assert watched.producer_paused
-    # Carrying it over is the relay's work: here by callbacks, as an application does.
+    # The owner of the relay forwards pause and resume: here by callbacks, as an application does.
     consumer.on("producerresume", lambda _: mirror.resume())
     consumer.on("producerpause", lambda _: mirror.pause())
     consumer.on("producerclose", lambda _: mirror.close())
@@ -219,7 +219,7 @@ async def test_pause_shows_at_the_pipe(router: Router, far_router: Router, recor
     assert mirror.closed
 
 
-async def test_a_cname_survives_each_its_own(router: Router, far_router: Router) -> None:
+async def test_each_producer_keeps_its_cname(router: Router, far_router: Router) -> None:
     near, far = await pipe(router, far_router)
     cnames = []
     for index in range(2):
@@ -256,7 +256,7 @@ async def test_messages_cross(router: Router, far_router: Router, record: Record
     assert (seen[0][1].text, len(seen[1][1].data)) == ("to all", 20_000)
     await producer.close()
     await until(lambda: near.data_consumers == {})
-    assert not mirror.closed  # a pipe tells nobody: the relay has to
+    assert not mirror.closed  # a pipe emits nothing: the owner of the relay closes the far end
     await mirror.close()
     assert await far.dump()
 
@@ -271,6 +271,6 @@ async def test_ends(router: Router, far_router: Router, record: Recorder) -> Non
     assert of_mirror == [("transportclose", None), ("close", "transportclose")]
     with pytest.raises(ObjectClosed):
         await far.consume(producer_id=mirror.id)
-    assert not near.closed  # nothing tells it
+    assert not near.closed  # no event reaches it
     await router.close()
     assert of_near == [("routerclose", None), ("close", "routerclose")]

@@ -1,4 +1,4 @@
-"""PlainTransport: addresses, comedia, SRTP, RTP over real sockets, how it ends."""
+"""PlainTransport: addresses, comedia, SRTP, RTP over real sockets, closing."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_srtp(router: Router) -> None:
         listen_info=LOOPBACK, enable_srtp=True, srtp_crypto_suite="AEAD_AES_256_GCM"
     )
     assert srtp_of(transport) == ("AEAD_AES_256_GCM", 44)
-    with pytest.raises(InvalidParameters):  # SRTP wants a key
+    with pytest.raises(InvalidParameters):  # SRTP needs a key
         await transport.connect(ip="127.0.0.2", port=9999)
     for wrong in (
         {"cryptoSuite": "chicken", "keyBase64": key()},
@@ -180,7 +180,7 @@ async def test_connect(router: Router) -> None:
     [{}, {"ip": "::::1234"}, {"ip": "127.0.0.1", "port": 1234, "rtcp_port": 1235}, {"ip": "127.0.0.1"}]
     + [{"ip": "127.0.0.1", "port": port} for port in ("1234", 70000, 1.5, True)],
 )
-async def test_connect_refuses_what_is_wrong(router: Router, wrong: dict[str, Any]) -> None:
+async def test_connect_refuses_wrong_parameters(router: Router, wrong: dict[str, Any]) -> None:
     transport = await router.create_plain_transport(listen_info=LOOPBACK, rtcp_mux=True)
     with pytest.raises(InvalidParameters):
         await transport.connect(**wrong)

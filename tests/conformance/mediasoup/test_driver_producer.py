@@ -1,4 +1,4 @@
-"""Producer: what is taken and refused, pause, statistics, and the notifications that real packets cause."""
+"""Producer: accepted and refused parameters, pause, statistics, and the notifications that real packets cause."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_produces(transport: WebRtcTransport, router: Router, record: Reco
     assert (await transport.dump())["producerIds"] == [producer.id]
 
 
-async def test_an_id_of_ones_own(transport: WebRtcTransport) -> None:
+async def test_a_given_id(transport: WebRtcTransport) -> None:
     assert (await transport.produce(**audio(), id="mine")).id == "mine"
     with pytest.raises(AlreadyExists):
         await transport.produce(**audio(ssrc=2, mid="2"), id="mine")
@@ -113,7 +113,7 @@ async def test_wrong_parameters_are_refused(transport: WebRtcTransport, options:
     assert transport.producers == {}
 
 
-async def test_codecs_that_the_router_has_not(transport: WebRtcTransport) -> None:
+async def test_codecs_that_the_router_does_not_have(transport: WebRtcTransport) -> None:
     iSAC = {"mimeType": "audio/ISAC", "payloadType": 108, "clockRate": 32000}
     with pytest.raises(UnsupportedError):
         await transport.produce(**_with(codecs=[iSAC]))
@@ -131,7 +131,7 @@ async def test_a_mid_or_ssrc_twice_is_refused(transport: WebRtcTransport) -> Non
     assert len(transport.producers) == 1
 
 
-async def test_something_must_identify_the_stream(transport: WebRtcTransport) -> None:
+async def test_encodings_without_ssrc_and_rid_are_refused(transport: WebRtcTransport) -> None:
     options = _with(encodings=[{}])
     with pytest.raises((WorkerRequestFailed, InvalidParameters)):
         await transport.produce(**options)
@@ -164,7 +164,7 @@ async def test_parameters_keep_their_types(transport: WebRtcTransport) -> None:
     assert codec["parameters"] == {"useinbandfec": 1, "usedtx": 1, "foo": 222.222, "bar": "333"}
 
 
-async def test_mapped_ssrcs_of_ones_own(transport: WebRtcTransport) -> None:
+async def test_given_mapped_ssrcs(transport: WebRtcTransport) -> None:
     wrong_ones: list[Any] = [[], [5], [5, 5], [5, 0], [5, 2**32], [5, "6"], 5]
     for wrong in wrong_ones:
         with pytest.raises(InvalidParameters):
@@ -293,5 +293,5 @@ async def test_packets_must_be_bytes(direct: DirectTransport) -> None:
     producer = await direct.produce(**audio())
     with pytest.raises(InvalidParameters):
         producer.send("text")  # type: ignore[arg-type]
-    producer.send(b"not rtp")  # the worker's own matter
+    producer.send(b"not rtp")  # the worker drops it
     assert (await producer.dump())["id"] == producer.id

@@ -81,7 +81,7 @@ async def calls(router: Router) -> list[tuple[Callable[..., Awaitable[Any]], dic
     ]
 
 
-async def test_nonsense_is_refused_or_survived(worker: Worker) -> None:
+async def test_malformed_parameters_are_refused_or_survived(worker: Worker) -> None:
     dice = random.Random(20240607)
     refused = accepted = 0
     for _ in range(ROUNDS // 20):

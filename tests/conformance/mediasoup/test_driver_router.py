@@ -1,4 +1,4 @@
-"""Router: what it makes, what it can consume, how it ends."""
+"""Router: the objects that it creates, can_consume, closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ActiveSpeakerObserver and AudioLevelObserver: what they see in real packets, and their life."""
+"""ActiveSpeakerObserver and AudioLevelObserver: what they emit for real packets, and their closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WebRtcServer: shared ports, the transports on them, how it ends."""
+"""WebRtcServer: shared ports, the transports on them, closing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def free_port(kind: socket.SocketKind) -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_listens_where_it_is_told(worker: Worker, record: Recorder) -> None:
+async def test_listens_on_its_listen_infos(worker: Worker, record: Recorder) -> None:
     udp, tcp = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
     seen = record(worker, "newwebrtcserver")
     server = await worker.create_webrtc_server(
@@ -87,7 +87,7 @@ async def test_cannot_listen(worker: Worker, other_worker: Worker) -> None:
         await worker.create_webrtc_server(listen_infos=[LOOPBACK, *busy])
 
 
-async def test_two_can_share_a_port_if_both_say_so(worker: Worker, other_worker: Worker) -> None:
+async def test_two_can_share_a_port_if_both_have_the_flag(worker: Worker, other_worker: Worker) -> None:
     shared = [{**LOOPBACK, "port": free_port(socket.SOCK_DGRAM), "flags": {"udpReusePort": True}}]
     await worker.create_webrtc_server(listen_infos=shared)
     await other_worker.create_webrtc_server(listen_infos=shared)
@@ -153,7 +153,7 @@ async def test_ends_with_its_worker(worker: Worker, record: Recorder) -> None:
     server = await worker.create_webrtc_server(listen_infos=[LOOPBACK])
     router = await worker.create_router()
     transport = await router.create_webrtc_transport(webrtc_server=server)
-    seen, of_transport = record(server, "workerclose", "close"), record(transport, "close")
+    seen, of_transport = record(server, "webrtctransportunhandled", "workerclose", "close"), record(transport, "close")
     await worker.close()
-    assert seen == [("workerclose", None), ("close", "workerclose")]
+    assert seen == [("webrtctransportunhandled", transport), ("workerclose", None), ("close", "workerclose")]
     assert of_transport == [("close", "routerclose")]

@@ -87,7 +87,7 @@ async def test_parameters(router: Router, record: Recorder) -> None:
     assert "iceSelectedTuple" not in dump
 
 
-async def test_listen_infos_say_which_protocols(router: Router) -> None:
+async def test_listen_infos_have_their_protocols(router: Router) -> None:
     both = [LOOPBACK, {"protocol": "tcp", "ip": "127.0.0.1"}]
     transport = await router.create_webrtc_transport(listen_infos=both)
     assert [item.protocol for item in transport.ice_candidates] == ["udp", "tcp"]
@@ -153,7 +153,7 @@ async def test_connect_as_client(transport: WebRtcTransport) -> None:
         CLIENT | {"fingerprints": [{"algorithm": "sha-256"}]},
     ],
 )
-async def test_connect_refuses_what_is_wrong(transport: WebRtcTransport, wrong: dict[str, Any]) -> None:
+async def test_connect_refuses_wrong_parameters(transport: WebRtcTransport, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameters):
         await transport.connect(dtls_parameters=wrong)
     assert transport.dtls_parameters.role == "auto"

@@ -72,7 +72,7 @@ async def test_wrong_settings_are_refused(worker_bin: Path, settings: dict[str, 
     assert caught.value.details["exit_code"] == 42
 
 
-async def test_a_worker_without_its_version_says_so(tmp_path: Path, worker_bin: Path) -> None:
+async def test_a_worker_without_its_version_does_not_start(tmp_path: Path, worker_bin: Path) -> None:
     forgetful = tmp_path / "worker"
     forgetful.write_text(f'#!/bin/sh\nunset MEDIASOUP_VERSION\nexec {worker_bin} "$@"\n')
     forgetful.chmod(0o755)
@@ -82,7 +82,7 @@ async def test_a_worker_without_its_version_says_so(tmp_path: Path, worker_bin: 
     assert caught.value.details["exit_code"] == 41
 
 
-async def test_what_is_no_worker_is_refused(tmp_path: Path) -> None:
+async def test_a_program_that_is_not_a_worker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WorkerStartFailed, match="cannot start"):
         async with create_worker(bin=tmp_path / "nothing"):
             pass
@@ -163,7 +163,7 @@ async def test_closing_fails_what_is_pending(worker_bin: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_death_is_told_in_order(worker_bin: Path, record: Recorder, number: signal.Signals) -> None:
+async def test_death_closes_children_before_parents(worker_bin: Path, record: Recorder, number: signal.Signals) -> None:
     async with create_worker(bin=worker_bin) as worker:
         router = await worker.create_router(media_codecs=MEDIA_CODECS)
         transport = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
@@ -210,10 +210,10 @@ async def test_a_silent_worker_costs_only_the_deadline(worker_bin: Path) -> None
             await worker.dump()
         assert caught.value.details == {"method": "worker.dump", "timeout_s": 0.2}
         os.kill(worker.pid, signal.SIGCONT)
-        assert (await worker.dump())["pid"] == worker.pid  # the late answer harmed nobody
+        assert (await worker.dump())["pid"] == worker.pid  # the late answer changed nothing
 
 
-async def test_what_was_made_too_late_is_unmade(worker_bin: Path) -> None:
+async def test_an_object_created_after_the_deadline_is_closed(worker_bin: Path) -> None:
     async with create_worker(bin=worker_bin, request_timeout_s=0.2) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(RequestTimeout):
@@ -224,7 +224,7 @@ async def test_what_was_made_too_late_is_unmade(worker_bin: Path) -> None:
         assert (await worker.create_router(id="late")).id == "late"
 
 
-async def test_what_nobody_waits_for_is_unmade(worker: Worker) -> None:
+async def test_an_object_whose_caller_was_cancelled_is_closed(worker: Worker) -> None:
     os.kill(worker.pid, signal.SIGSTOP)
     making = asyncio.create_task(worker.create_router(id="cancelled"))
     await until(lambda: worker.pending_requests == 1)
@@ -238,8 +238,8 @@ async def test_what_nobody_waits_for_is_unmade(worker: Worker) -> None:
 
 
 async def test_a_worker_that_does_not_close_is_killed(worker_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mafalda.mediasoup.objects.worker.GRACEFUL_CLOSE_S", 0.1)
-    monkeypatch.setattr("mafalda.mediasoup.objects.worker.TERM_CLOSE_S", 0.1)
+    monkeypatch.setattr("mafalda.mediasoup.worker.worker.GRACEFUL_CLOSE_S", 0.1)
+    monkeypatch.setattr("mafalda.mediasoup.worker.worker.TERM_CLOSE_S", 0.1)
     async with create_worker(bin=worker_bin) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
     assert not psutil.pid_exists(worker.pid)
@@ -287,7 +287,7 @@ async def test_a_callback_may_close_the_worker(worker_bin: Path) -> None:
 
 
 async def test_garbage_from_the_worker_kills_it(worker_bin: Path, tmp_path: Path) -> None:
-    # A worker that runs as it should and then loses its mind: the real one behind a shell that shares its fd 4.
+    # A worker that starts well and then sends garbage: the real one behind a shell that shares its fd 4.
     mad = tmp_path / "mad"
     mad.write_text(
         f"#!/bin/sh\n(while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; printf '\\377\\377\\377\\377' >&4) 3<&- &\n"
@@ -344,7 +344,7 @@ async def test_death_is_noticed_without_pidfd_too(
     assert not psutil.pid_exists(worker.pid)
 
 
-async def test_the_worker_dies_with_us(worker_bin: Path) -> None:
+async def test_the_worker_exits_when_its_parent_dies(worker_bin: Path) -> None:
     script = (
         "import asyncio, sys\n"
         "from mafalda.mediasoup import create_worker\n"
@@ -370,7 +370,7 @@ async def test_the_worker_dies_with_us(worker_bin: Path) -> None:
 
 async def test_unknown_ids_and_events(worker: Worker) -> None:
     with pytest.raises(NotFound):
-        await worker._channel.request("ROUTER_DUMP", "nobody")
+        await worker.request("ROUTER_DUMP", "nobody")
     with pytest.raises(InvalidParameters):
         worker.on("chicken", print)
 

@@ -14,8 +14,8 @@ import pytest
 from mafalda.mediasoup import Worker, create_worker
 from tests.e2e.conftest import Up
 
-#: Longer than anything that is waited for here is given to take.
-PATIENCE_S = 40
+#: Longer than anything that is waited for here may take, in seconds.
+TIMEOUT_S = 40
 COMMAND = [sys.executable, "-m", "mafalda.dropin"]
 
 
@@ -38,7 +38,7 @@ async def worker(fleet: Up) -> AsyncIterator[Worker]:
         yield worker
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = TIMEOUT_S) -> None:
     """Wait for what only commands tell of."""
     async with asyncio.timeout(within_s):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from mafalda.dropin.virtual.requests import ANSWER_WITHIN_S
+from mafalda.dropin.virtual.library_request import ANSWER_TIMEOUT_S
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup import AudioLevelObserver, Router, Transport, Worker
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio
@@ -53,7 +53,7 @@ class _Life:
             self._on_operation()
             (_, doing) = self._dice.choices(doings, weights)[0]
             try:
-                async with asyncio.timeout(ANSWER_WITHIN_S + 4):
+                async with asyncio.timeout(ANSWER_TIMEOUT_S + 4):
                     if self._router is None:
                         self._router = await self._worker.create_router(media_codecs=MEDIA_CODECS)
                     await doing()

@@ -14,14 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from mafalda.dropin.process.early import READ_FD, WRITE_FD
+from mafalda.dropin.process.startup import READ_FD, WRITE_FD
 from mafalda.mediasoup import AudioLevelObserver, Producer, Worker
 from mafalda.mediasoup.errors import WorkerRequestFailed, WorkerStartFailed
 from tests.conformance.mediasoup.driver_samples import LOOPBACK, MEDIA_CODECS, audio, opus_packet, until
 from tests.e2e.conftest import Up, up
 from tests.e2e.dropin.conftest import (
     COMMAND,
-    PATIENCE_S,
+    TIMEOUT_S,
     dropin,
     dropin_environment,
     eventually,
@@ -49,7 +49,7 @@ def test_exit_codes_are_the_worker_s(arguments: list[str], environment: dict[str
     assert ended.stderr
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
+@pytest.mark.parametrize("forkserver", ["0", "1"])
 @pytest.mark.parametrize(
     ("said", "code"),
     [
@@ -58,7 +58,7 @@ def test_exit_codes_are_the_worker_s(arguments: list[str], environment: dict[str
         (b"\x08\0\0\0nonsense", 1),
     ],
 )
-def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nursery: str) -> None:
+def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, forkserver: str) -> None:
     (their_read, our_write), (our_read, their_write) = os.pipe(), os.pipe()
 
     def as_a_library_does() -> None:
@@ -67,7 +67,7 @@ def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nur
 
     process = subprocess.Popen(
         COMMAND,
-        env={**dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery), "MEDIASOUP_VERSION": "3.27.1"},
+        env={**dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver), "MEDIASOUP_VERSION": "3.27.1"},
         close_fds=False,
         preexec_fn=as_a_library_does,
         stderr=subprocess.PIPE,
@@ -79,7 +79,7 @@ def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nur
         os.write(our_write, said)
         if not said:
             os.close(our_write)
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == code
         assert b"closing myself" in errors
     finally:
@@ -90,8 +90,8 @@ def test_garbage_ends_it_and_the_end_does(fleet: Up, said: bytes, code: int, nur
             os.close(our_write)
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
-async def test_it_dies_with_its_library(fleet: Up, nursery: str) -> None:
+@pytest.mark.parametrize("forkserver", ["0", "1"])
+async def test_it_dies_with_its_library(fleet: Up, forkserver: str) -> None:
     """Killed in the moment in which its worker runs, standard error and all."""
     script = (
         "import asyncio, sys\n"
@@ -102,7 +102,7 @@ async def test_it_dies_with_its_library(fleet: Up, nursery: str) -> None:
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
-    environment = dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)
+    environment = dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver)
     library = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
@@ -113,7 +113,7 @@ async def test_it_dies_with_its_library(fleet: Up, nursery: str) -> None:
     process = psutil.Process(int(line))
     library.kill()
     await library.wait()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, [process], PATIENCE_S)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [process], TIMEOUT_S)
     assert alive == []
 
 
@@ -123,14 +123,14 @@ async def test_without_a_fleet_it_does_not_start() -> None:
         url = f"nats://127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
         nowhere = Up(None, url, {}, {})  # type: ignore[arg-type]
         with pytest.raises(WorkerStartFailed) as refused:
-            async with dropin(nowhere, start_timeout_s=PATIENCE_S):
+            async with dropin(nowhere, start_timeout_s=TIMEOUT_S):
                 pass
     assert refused.value.details["exit_code"] == 1
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
-async def test_closing_it_leaves_the_rooms(fleet: Up, nursery: str) -> None:
-    environment = dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)
+@pytest.mark.parametrize("forkserver", ["0", "1"])
+async def test_closing_it_leaves_the_rooms(fleet: Up, forkserver: str) -> None:
+    environment = dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver)
     async with dropin(fleet, environment=environment) as worker:
         router = await worker.create_router(media_codecs=MEDIA_CODECS)
         await router.create_plain_transport(listen_info=LOOPBACK)
@@ -140,10 +140,10 @@ async def test_closing_it_leaves_the_rooms(fleet: Up, nursery: str) -> None:
     await eventually(lambda: router.id not in _rooms(fleet))
 
 
-@pytest.mark.parametrize("nursery", ["0", "1"])
-async def test_a_killed_worker_s_rooms_are_cleared(fleet: Up, nursery: str) -> None:
-    """By the child of the nursery at once; where there is none, by the agents, when nobody answers any more."""
-    async with dropin(fleet, environment=dropin_environment(fleet, MAFALDA_WORKER_NURSERY=nursery)) as worker:
+@pytest.mark.parametrize("forkserver", ["0", "1"])
+async def test_a_killed_worker_s_rooms_are_cleared(fleet: Up, forkserver: str) -> None:
+    """By the child of the forkserver at once; where there is none, by the agents, when nobody answers any more."""
+    async with dropin(fleet, environment=dropin_environment(fleet, MAFALDA_WORKER_FORKSERVER=forkserver)) as worker:
         router = await worker.create_router(media_codecs=MEDIA_CODECS)
         await router.create_direct_transport()
         os.kill(worker.pid, signal.SIGKILL)
@@ -185,7 +185,7 @@ async def _survive_a_death(fleet: Up, worker: Worker) -> None:
     ends, quiet = _record(here, "producerclose"), _record(spared, "icestatechange", "dtlsstatechange")
     lost = _record(there, "producerclose")
     os.kill(await asyncio.to_thread(_pid_of, fleet, where[doomed.id]), signal.SIGKILL)
-    await until(lambda: len(states) == 2 and ends and lost, PATIENCE_S)
+    await until(lambda: len(states) == 2 and ends and lost, TIMEOUT_S)
     assert states == [("icestatechange", "disconnected"), ("dtlsstatechange", "closed")]
     assert (quiet, worker.closed) == ([], False)
     assert on_spared.id in {entry["key"] for entry in (await router.dump())["mapProducerIdConsumerIds"]}
@@ -221,7 +221,7 @@ async def test_an_observer_survives_its_worker(tmp_path: Path) -> None:
                 await _speak(sequence, early, late)
             assert not heard
             await observer.resume()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while heard != {early.id, late.id}:
                     await _speak(sequence := sequence + 1, early, late)
             verified = await asyncio.to_thread(lambda: fleet.mafalda("replay", "--verify", check=False))
@@ -272,7 +272,7 @@ async def test_without_its_fleet_it_dies_as_a_worker_dies(tmp_path: Path) -> Non
             closed = _record(router, "workerclose")
             for process in fleet.family():
                 process.kill()
-            await until(lambda: worker.died is not None, PATIENCE_S)
+            await until(lambda: worker.died is not None, TIMEOUT_S)
             assert worker.died is not None
             assert worker.died.details["exit_code"] == 1
             assert closed

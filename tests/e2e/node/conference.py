@@ -1,7 +1,4 @@
-"""A peer of the example's conference server: its signalling, and real WebRTC media by pymediasoup and aiortc.
-
-What does not belong here: the server (``examples/node-mediasoup``), what a test expects of it.
-"""
+"""A peer of the example's conference server: its signalling, and real WebRTC media by pymediasoup and aiortc."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Node and the unmodified mediasoup library, as the lock file of ``examples/node-mediasoup`` has it.
 
-npm installs it once into a cache outside the clone; what runs is Node from its wheel. What does not belong here: what
-is run with it.
+npm installs it once into a cache outside the clone; what runs is Node from its wheel.
 """
 
 from __future__ import annotations

@@ -86,3 +86,42 @@ async def test_a_resource_that_nobody_waits_for_any_more_is_closed_once_made() -
         while len(factory.log) < 2:  # noqa: ASYNC110 — closing is a task of the scope
             await asyncio.sleep(0)
     assert factory.log == ["make a", "close A"]
+
+
+async def test_a_key_is_made_again_only_after_its_resource_is_closed() -> None:
+    closed = asyncio.Event()
+    log: list[str] = []
+
+    async def make(key: str) -> str:
+        log.append("made")
+        return key
+
+    async def close(key: str, resource: str) -> None:
+        log.append("closing")
+        await closed.wait()
+        log.append("closed")
+
+    async with open_tasks() as tasks:
+        shared = SharedResources(tasks, make, close)
+        await shared.acquire("a", 1)
+        shared.release("a", 1)
+        given_up, again = (asyncio.create_task(shared.acquire("a", user)) for user in (2, 3))
+        while "closing" not in log:  # noqa: ASYNC110 — closing is a task of the scope
+            await asyncio.sleep(0)
+        given_up.cancel()
+        closed.set()
+        assert await again == "a"
+    assert log == ["made", "closing", "closed", "made"]
+
+
+async def test_making_ends_with_its_tasks() -> None:
+    factory = _Factory()
+    factory.gate.clear()
+    async with open_tasks() as tasks:
+        shared = SharedResources(tasks, factory.make, factory.close)
+        waiting = asyncio.create_task(shared.acquire("a", 1))
+        while not factory.log:  # noqa: ASYNC110 — making is a task of the scope
+            await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert factory.log == ["make a"]

@@ -1,7 +1,4 @@
-"""A fleet, a log and a clock in memory, for tests of the pure core. Everything passes through real bytes.
-
-What does not belong here: assertions, and anything that needs a loop.
-"""
+"""A fleet, a log and a clock in memory, for tests of the pure core. Every message is encoded and decoded."""
 
 from __future__ import annotations
 
@@ -11,10 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core import work_queue
-from mafalda.allocator.core.decide import Decision, Stimulus, decide
-from mafalda.allocator.core.state.entries import read
-from mafalda.allocator.core.state.open_intents import Homeless, OpenIntent
+from mafalda.allocator.core.decide.decide import decide
+from mafalda.allocator.core.decide.decision import Decision
+from mafalda.allocator.core.state.fold import fold_entry
+from mafalda.allocator.core.state.log_entry import read_entry
+from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.stimulus import Stimulus, seed_of
+from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
 from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, intents, results
@@ -40,7 +40,7 @@ class World:
 
     def __post_init__(self) -> None:
         if not self.patient:
-            self.config = self.config.model_copy(update={"join_patience_s": 0})
+            self.config = self.config.model_copy(update={"join_timeout_s": 0})
         self.view = View(self.config)
         self.view.begin(self.now)
 
@@ -70,18 +70,20 @@ class World:
     def append_raw(self, subject: str, raw: bytes) -> int:
         self.seq += 1
         self.log.append((self.seq, subject, raw))
-        entry = read(self.seq, subject, raw)
+        entry = read_entry(self.seq, subject, raw)
         if entry:
-            self.view.fold(entry, self.now)
+            fold_entry(self.view, entry, self.now)
         return self.seq
 
     def decide(self, stimulus: Stimulus) -> Decision:
-        return decide(self.view, stimulus, self.now, random.Random(work_queue.seed_of(stimulus)))
+        return decide(self.view, stimulus, self.now, random.Random(seed_of(stimulus)))
 
     def commit(self, decision: Decision) -> Decision:
         """Append what was decided, as the shell would."""
-        for say in decision.says:
-            self.append(say.subject, say.payload, id=say.id, cause=say.causation, correlation=say.correlation)
+        for append in decision.appends:
+            self.append(
+                append.subject, append.payload, id=append.id, cause=append.causation, correlation=append.correlation
+            )
         return decision
 
     # --- servers -------------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ class World:
 
     def intent(self, room: str, peer: str, payload: intents.Intent, *, id: str | None = None) -> OpenIntent:
         seq = self.append(f"mafalda.room.{room}.peer.{peer}.intent.{payload.action}", payload, id=id)
-        found = self.view.open.get(seq)
+        found = self.view.open_intents.get(seq)
         assert found is not None
         return found
 
@@ -207,8 +209,10 @@ class World:
         )
         self.append(subjects.result(room, peer, "create-transport"), result, cause=cause)
 
-    def homeless(self, room: str, peer: str) -> Homeless:
-        return self.view.homeless[(room, peer)]
+    def unplaced(self, room: str, peer: str) -> UnplacedPeer:
+        found = self.view.unplaced.get((room, peer))
+        assert found is not None
+        return found
 
     def load_of(self, place: Place) -> float:
         """What the view holds the worker to carry, of one core."""
@@ -219,20 +223,20 @@ class World:
 
 def placed(decision: Decision) -> Place:
     """Where a decision places a peer."""
-    (say,) = decision.commands
-    assert isinstance(say.payload, commands.PlacePeer)
-    return Place(server=say.payload.server, worker=say.payload.worker)
+    (append,) = decision.commands
+    assert isinstance(append.payload, commands.PlacePeer)
+    return Place(server=append.payload.server, worker=append.payload.worker)
 
 
 def relay(decision: Decision) -> commands.OpenRelay:
     """The relay that a decision opens."""
-    (say,) = decision.commands
-    assert isinstance(say.payload, commands.OpenRelay)
-    return say.payload
+    (append,) = decision.commands
+    assert isinstance(append.payload, commands.OpenRelay)
+    return append.payload
 
 
 def rejection(decision: Decision) -> results.Rejected:
     """The rejection that a decision is."""
-    (say,) = decision.results
-    assert isinstance(say.payload, results.Rejected)
-    return say.payload
+    (append,) = decision.results
+    assert isinstance(append.payload, results.Rejected)
+    return append.payload

@@ -25,7 +25,7 @@ SUBJECT = "mafalda.room.lobby.peer.alice.intent.join"
 
 def ask(world: World, raw: bytes, subject: str = SUBJECT) -> OpenIntent:
     seq = world.append_raw(subject, raw)
-    intent = world.view.open.get(seq)
+    intent = world.view.open_intents.get(seq)
     assert intent is not None
     return intent
 
@@ -57,13 +57,13 @@ def test_unreadable_intents_are_rejected_on_their_own_subject(raw: bytes, code: 
     decision = world.commit(world.decide(intent))
     said = rejection(decision)
     assert (said.intent, said.error.code) == ("join", code)
-    (say,) = decision.results
-    assert say.subject == "mafalda.room.lobby.peer.alice.result.join"
+    (append,) = decision.results
+    assert append.subject == "mafalda.room.lobby.peer.alice.result.join"
     if intent.id:
-        assert (say.id, say.causation) == (derived_id("rejected", "lobby", "alice", "i1"), "i1")
+        assert (append.id, append.causation) == (derived_id("rejected", "lobby", "alice", "i1"), "i1")
     else:
-        assert (say.id, say.causation) == (derived_id("rejected", "seq", intent.seq), None)
-    assert len(world.view.open) == 0, "the rejection closes it, for every allocator"
+        assert (append.id, append.causation) == (derived_id("rejected", "seq", intent.seq), None)
+    assert len(world.view.open_intents) == 0, "the rejection closes it, for every allocator"
 
 
 def test_no_part_of_what_was_refused_is_repeated() -> None:
@@ -80,20 +80,20 @@ def test_no_part_of_what_was_refused_is_repeated() -> None:
         f"mafalda.room.{'x' * 65}.peer.alice.intent.join",
     ],
 )
-def test_an_illegal_id_is_rejected_where_it_was_said(subject: str) -> None:
+def test_an_illegal_id_is_rejected_on_its_own_result_subject(subject: str) -> None:
     world = World()
     world.server("s1")
     decision = world.decide(ask(world, but(), subject))
     assert rejection(decision).error.code == "illegal-id"
     assert decision.results[0].subject == subject.replace(".intent.", ".result.")
-    assert world.view.rooms == {}
+    assert list(world.view.rooms) == []
 
 
 @pytest.mark.parametrize("token", ["*", ">", "a*b", "x" * 300, "a\x00b", "a b"])
 def test_a_subject_that_could_not_carry_an_answer_is_only_counted(token: str) -> None:
     world = World()
     decision = world.decide(ask(world, but(), f"mafalda.room.lobby.peer.{token}.intent.join"))
-    assert (decision.reason, decision.says, decision.settled) == ("unanswerable", (), True)
+    assert (decision.reason, decision.appends, decision.settled) == ("unanswerable", (), True)
 
 
 def test_an_unknown_action_is_answered_on_its_own_subject() -> None:
@@ -107,7 +107,7 @@ def test_what_a_peer_asks_before_it_joined_is_not_joined() -> None:
     world.server("s1")
     decision = world.commit(world.decide(world.intent("lobby", "alice", intents.PauseProducer(producer="mic"))))
     assert rejection(decision).error.code == "not-joined"
-    assert len(world.view.open) == 0
+    assert len(world.view.open_intents) == 0
 
 
 def test_it_matters_where_the_peer_stood_when_it_asked() -> None:
@@ -124,7 +124,7 @@ def test_what_a_placed_peer_asks_is_its_agent_s() -> None:
     world.server("s1")
     world.joined("lobby", "alice")
     decision = world.decide(world.intent("lobby", "alice", intents.PauseProducer(producer="mic")))
-    assert (decision.says, decision.settled) == ((), True)
+    assert (decision.appends, decision.settled) == ((), True)
 
 
 def test_an_answered_intent_is_closed_by_its_own_peer_s_answers_only() -> None:
@@ -137,9 +137,9 @@ def test_an_answered_intent_is_closed_by_its_own_peer_s_answers_only() -> None:
         {"id": "r1", "causationid": intent.id, "type": "mafalda.result.consume.v1", "data": {}}
     ).encode()
     world.append_raw("mafalda.room.lobby.peer.bob.result.consume", result)
-    assert world.view.open.get(intent.seq) is intent
+    assert world.view.open_intents.get(intent.seq) is intent
     world.append_raw("mafalda.room.lobby.peer.alice.result.consume", result)
-    assert world.view.open.get(intent.seq) is None
+    assert world.view.open_intents.get(intent.seq) is None
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_poison_anywhere_changes_nothing(subject: str, raw: bytes) -> None:
     before.pop("seq"), after.pop("seq")
     assert before == after
     if "command" in subject:
-        assert world.view.room("lobby").command_seq == seq, "it is the room's last command all the same"
+        assert world.view.rooms.get("lobby").command_seq == seq, "it is the room's last command all the same"
     assert placed(world.join("other", "bob"))
 
 

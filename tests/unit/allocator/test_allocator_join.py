@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core.placement import filters
+from mafalda.allocator.core.fleet import obstacles
+from mafalda.allocator.core.placement import outcomes
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands, events, intents
 from mafalda.contract.messages.payload import Place
@@ -18,25 +19,25 @@ def test_join_is_placed_by_a_conditional_command() -> None:
     intent = world.intent("lobby", "alice", intents.Join(app_data={"name": "Alice"}, region="eu"), id="join-1")
     decision = world.decide(intent)
 
-    (say,) = decision.commands
-    command = say.payload
+    (append,) = decision.commands
+    command = append.payload
     assert isinstance(command, commands.PlacePeer)
     assert (command.server, command.worker) == ("s1", "s1-0-i1")
     assert (command.generation, command.cause, command.join) == (1, "join", "join-1")
     assert (command.app_data, command.region) == ({"name": "Alice"}, "eu")
-    assert say.subject == "mafalda.command.lobby.s1.place-peer"
-    assert (say.room, say.last_seq) == ("lobby", 0)
-    assert say.id == derived_id("place-peer", "lobby", "alice", 1, "join-1")
-    assert (say.correlation, say.causation) == ("c-join-1", "join-1")
+    assert append.subject == "mafalda.command.lobby.s1.place-peer"
+    assert (append.room, append.last_seq) == ("lobby", 0)
+    assert append.id == derived_id("place-peer", "lobby", "alice", 1, "join-1")
+    assert (append.correlation, append.causation) == ("c-join-1", "join-1")
 
 
 def test_join_is_open_until_the_command_is_in_the_log() -> None:
     world = World()
     world.server("s1")
     intent = world.intent("lobby", "alice", intents.Join())
-    assert list(world.view.open) == [intent]
+    assert list(world.view.open_intents) == [intent]
     world.commit(world.decide(intent))
-    assert list(world.view.open) == []
+    assert list(world.view.open_intents) == []
 
 
 def test_the_next_command_of_a_room_builds_on_the_last() -> None:
@@ -57,11 +58,11 @@ def test_an_empty_room_keeps_its_last_command_and_its_generations() -> None:
     assert "lobby" not in world.view.state.rooms
 
     decision = world.join("lobby", "alice")
-    (say,) = decision.commands
-    assert say.last_seq == last
-    assert isinstance(say.payload, commands.PlacePeer)
-    assert say.payload.generation == 2
-    assert say.payload.join != "join-1"
+    (append,) = decision.commands
+    assert append.last_seq == last
+    assert isinstance(append.payload, commands.PlacePeer)
+    assert append.payload.generation == 2
+    assert append.payload.join != "join-1"
 
 
 def test_a_peer_that_comes_again_continues_its_generations_though_others_stayed() -> None:
@@ -82,7 +83,7 @@ def test_the_same_join_again_is_no_second_join() -> None:
     world.join("lobby", "alice", id="join-1")
     again = world.intent("lobby", "alice", intents.Join(), id="join-1")
     decision = world.decide(again)
-    assert decision.says == ()
+    assert decision.appends == ()
     assert decision.settled
 
 
@@ -94,7 +95,7 @@ def test_another_join_of_a_live_peer_is_refused() -> None:
     assert rejection(decision).error.code == "already-exists"
     assert decision.results[0].id == derived_id("rejected", "lobby", "alice", "other")
     assert decision.results[0].subject == "mafalda.room.lobby.peer.alice.result.join"
-    assert list(world.view.open) == []
+    assert list(world.view.open_intents) == []
 
 
 def test_another_join_of_a_peer_without_a_place_takes_over() -> None:
@@ -106,20 +107,20 @@ def test_another_join_of_a_peer_without_a_place_takes_over() -> None:
     command = decision.commands[0].payload
     assert isinstance(command, commands.PlacePeer)
     assert (command.generation, command.cause, command.join) == (2, "join", "other")
-    assert world.view.homeless == {}
+    assert len(world.view.unplaced) == 0
 
 
 def test_no_worker_is_no_capacity() -> None:
     assert rejection(World().join("lobby", "alice")).error.code == "no-capacity"
 
 
-def test_no_capacity_says_why() -> None:
+def test_no_capacity_has_its_reasons() -> None:
     world = World()
     world.server("s1", 2)
     world.load("s1", 0.7)
     error = rejection(world.join("lobby", "alice")).error
     assert error.code == "no-capacity"
-    assert error.details == {filters.ABOVE_WATERMARK: 2}
+    assert error.details == {outcomes.ABOVE_WATERMARK: 2}
 
 
 def test_a_command_under_way_counts_already() -> None:
@@ -150,17 +151,17 @@ def test_an_explanation_accounts_for_every_worker(policy: str) -> None:
     told = command.explanation
     assert told.policy == policy
     assert sum(told.passed_over.values()) + 1 == 10
-    assert told.passed_over[filters.SERVER_DRAINING] == 2
-    assert told.passed_over[filters.ABOVE_WATERMARK] == 1
-    chosen = [candidate for candidate in told.candidates if candidate.outcome == filters.CHOSEN]
+    assert told.passed_over[obstacles.SERVER_DRAINING] == 2
+    assert told.passed_over[outcomes.ABOVE_WATERMARK] == 1
+    chosen = [candidate for candidate in told.candidates if candidate.outcome == outcomes.CHOSEN]
     assert [(one.server, one.worker) for one in chosen] == [(command.server, command.worker)]
     assert all(candidate.score is not None and candidate.load is not None for candidate in told.candidates)
     drained = [candidate.outcome for candidate in told.candidates if candidate.server == "s3"]
-    assert drained == [filters.SERVER_DRAINING] * 2
+    assert drained == [obstacles.SERVER_DRAINING] * 2
     assert f"{command.server}/{command.worker}" in told.summary
 
 
-def test_an_explanation_names_no_more_than_told() -> None:
+def test_an_explanation_names_no_more_than_configured() -> None:
     world = World(AllocatorConfig(explained_candidates=5))
     world.server("s1", 12)
     command = world.join("lobby", "alice").commands[0].payload

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core.placement import filters
+from mafalda.allocator.core.fleet import obstacles
+from mafalda.allocator.core.placement import outcomes
 from mafalda.contract.messages import commands, events, intents
 from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, rejection
@@ -40,7 +41,7 @@ def test_pack_keeps_a_room_together_though_others_are_busier() -> None:
     assert placed(decision) == at("s1", 0)
     command = decision.commands[0].payload
     assert isinstance(command, commands.PlacePeer)
-    assert command.explanation.passed_over == {filters.ROOM_ELSEWHERE: 1}
+    assert command.explanation.passed_over == {outcomes.ROOM_ELSEWHERE: 1}
 
 
 def test_pack_opens_a_fresh_worker_before_a_fresh_server() -> None:
@@ -112,8 +113,8 @@ def test_two_choices_takes_the_less_loaded_of_those_drawn() -> None:
         command = decision.commands[0].payload
         assert isinstance(command, commands.PlacePeer)
         named = {candidate.outcome: candidate.load for candidate in command.explanation.candidates}
-        if filters.BUSIER in named:
-            assert (named[filters.CHOSEN] or 0) <= (named[filters.BUSIER] or 0)
+        if outcomes.BUSIER in named:
+            assert (named[outcomes.CHOSEN] or 0) <= (named[outcomes.BUSIER] or 0)
         seen.add(placed(decision))
     assert len(seen) > 3
 
@@ -128,7 +129,7 @@ def test_region_prefers_the_peer_s_region_even_to_the_room_s_worker() -> None:
     assert world.joined("lobby", "carol", region="eu") == at("us-1")
 
 
-def test_region_packs_anywhere_for_who_names_none() -> None:
+def test_region_packs_anywhere_without_a_region() -> None:
     world = World(AllocatorConfig(policy="region"))
     world.server("eu-1", 1, region="eu")
     world.server("us-1", 1, region="us")
@@ -142,11 +143,11 @@ def test_region_packs_anywhere_for_who_names_none() -> None:
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        ({"latency_s": 1.5}, filters.CHANNEL_SLOW),
-        ({"event_loop_lag_s": 6.0}, filters.AGENT_LATE),
-        ({"memory_used_ratio": 0.99}, filters.MEMORY_SHORT),
-        ({"cpu_ratio": 0.95}, filters.SERVER_BUSY),
-        ({"ports_left": 3}, filters.PORTS_SHORT),
+        ({"latency_s": 1.5}, obstacles.CHANNEL_SLOW),
+        ({"event_loop_lag_s": 6.0}, obstacles.AGENT_LATE),
+        ({"memory_used_ratio": 0.99}, obstacles.MEMORY_SHORT),
+        ({"cpu_ratio": 0.95}, obstacles.SERVER_BUSY),
+        ({"ports_left": 3}, obstacles.PORTS_SHORT),
     ],
 )
 @pytest.mark.parametrize("policy", ["pack", "spread", "two-choices", "region"])
@@ -159,28 +160,28 @@ def test_an_obstacle_is_a_named_reason_until_it_is_gone(policy: str, figures: di
     assert placed(world.join("lobby", "alice")) == at("s1")
 
 
-def test_a_draining_server_gets_nobody_until_it_is_welcome_again() -> None:
+def test_a_draining_server_gets_no_peer_until_the_drain_is_cancelled() -> None:
     world = World()
     world.server("s1")
     world.server_event(events.ServerDraining(server="s1", incarnation="i1", draining=True), "s1")
-    assert rejection(world.join("lobby", "alice")).error.details == {filters.SERVER_DRAINING: 1}
+    assert rejection(world.join("lobby", "alice")).error.details == {obstacles.SERVER_DRAINING: 1}
     world.server_event(events.ServerDraining(server="s1", incarnation="i1", draining=False), "s1")
     assert placed(world.join("lobby", "alice")) == at("s1")
 
 
-def test_a_report_may_say_draining_before_the_log_does() -> None:
+def test_a_report_may_announce_draining_before_the_log_does() -> None:
     world = World()
     world.server("s1")
     world.load("s1", draining=True)
-    assert rejection(world.join("lobby", "alice")).error.details == {filters.SERVER_DRAINING: 1}
+    assert rejection(world.join("lobby", "alice")).error.details == {obstacles.SERVER_DRAINING: 1}
 
 
-def test_a_silent_server_gets_nobody_until_it_speaks() -> None:
+def test_a_silent_server_gets_no_peer_until_it_reports() -> None:
     world = World()
     world.server("s1")
     world.now += 2.5
-    world.view.tick(world.now)
-    assert rejection(world.join("lobby", "alice")).error.details == {filters.SERVER_SILENT: 1}
+    world.view.liveness.tick(world.now)
+    assert rejection(world.join("lobby", "alice")).error.details == {obstacles.SERVER_SILENT: 1}
     world.load("s1")
     assert placed(world.join("lobby", "alice")) == at("s1")
 

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
+from mafalda.allocator.core.fleet.candidates import WorkerView
 from mafalda.allocator.core.placement.policy import POLICIES
-from mafalda.allocator.core.state.candidates import WorkerView
-from mafalda.allocator.core.state.entries import read
+from mafalda.allocator.core.state.fold import fold_entry
+from mafalda.allocator.core.state.log_entry import read_entry
 from mafalda.allocator.core.state.view import View
 from mafalda.contract.messages import commands, events, intents
 from mafalda.contract.messages.payload import Place
+from mafalda.projection.state import UNPLACED
+from mafalda.testing.stories import violations
 from tests.unit.allocator.allocator_world import World, placed
 
 POLICY = st.sampled_from(sorted(POLICIES))
@@ -23,7 +26,7 @@ REGIONS = (None, "eu", "us")
 
 #: One step: what happens, and two numbers that say to whom and how much.
 ACTIONS = (
-    "join join join load load kill lose drain restart leave produce consume relay worker time homeless".split()  # noqa: SIM905
+    "join join join load load kill lose drain restart leave produce consume relay worker time unplaced".split()  # noqa: SIM905
 )
 STEP = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 11), st.integers(0, 100))
 STEPS = st.lists(STEP, max_size=60)
@@ -50,8 +53,8 @@ class Storm:
         intent = self.world.intent(f"r{who % 3}", f"p{who}", intents.Join(region=REGIONS[much % 3]))
         self._decide(intent, 0.60)
 
-    def homeless(self, _: int, __: int) -> None:
-        for stimulus in list(self.world.view.homeless.values()):
+    def unplaced(self, _: int, __: int) -> None:
+        for stimulus in list(self.world.view.unplaced):
             self._decide(stimulus, 0.85)
 
     def load(self, who: int, much: int) -> None:
@@ -102,9 +105,9 @@ class Storm:
         room = f"r{who % 3}"
         intent = self.world.consume(room, f"p{who}", f"x{who % 3 + 3 * (much % 4)}")
         decision = self._decide(intent, 0)
-        for say in decision.commands:
-            assert isinstance(say.payload, commands.OpenRelay)
-            for place in (say.payload.source, say.payload.target):
+        for append in decision.commands:
+            assert isinstance(append.payload, commands.OpenRelay)
+            for place in (append.payload.source, append.payload.target):
                 assert self.world.view.fleet.at(place), "both ends live"
 
     def relay(self, who: int, much: int) -> None:
@@ -119,7 +122,7 @@ class Storm:
 
     def time(self, _: int, much: int) -> None:
         self.world.now += much / 20
-        self.world.view.tick(self.world.now)
+        self.world.view.liveness.tick(self.world.now)
 
     # --- what each decision keeps to -------------------------------------------------------------
 
@@ -130,14 +133,14 @@ class Storm:
         decision = self.world.decide(stimulus)
         assert self.world.decide(stimulus) == decision, "the same input, the same output"
         self.decisions.append(decision)
-        for say in decision.commands:
-            if isinstance(say.payload, commands.PlacePeer):
-                self._check_placement(say.payload, placed(decision), before, limit)
+        for append in decision.commands:
+            if isinstance(append.payload, commands.PlacePeer):
+                self._check_placement(append.payload, placed(decision), before, limit)
         if decision.settled:
-            self.world.view.open.close(stimulus.seq)
+            self.world.view.open_intents.close(stimulus.seq)
         self.world.commit(decision)
-        for say in decision.commands:
-            if isinstance(say.payload, commands.PlacePeer):
+        for append in decision.commands:
+            if isinstance(append.payload, commands.PlacePeer):
                 worker = self.world.view.fleet.at(placed(decision))
                 assert worker is not None
                 assert worker.load <= limit * 1_000_000, "never above the limit"
@@ -176,7 +179,7 @@ def fit_workers(world: World, limit: float) -> dict[Place, WorkerView]:
 def test_what_every_placement_keeps_to(policy: str, steps: list[tuple[str, int, int]]) -> None:
     storm = Storm(policy)
     storm.play(steps)
-    storm.homeless(0, 0)
+    storm.unplaced(0, 0)
     check_books(storm.world)
 
 
@@ -210,21 +213,21 @@ def test_an_allocator_that_starts_late_knows_the_same(
     storm.play(steps)
     late = View(storm.world.config)
     for seq, subject, raw in storm.world.log:
-        if entry := read(seq, subject, raw):
-            late.fold(entry, random.Random(seed).random())
+        if entry := read_entry(seq, subject, raw):
+            fold_entry(late, entry, random.Random(seed).random())
     watched = storm.world.view
     assert late.state.to_json_dict() == watched.state.to_json_dict()
-    assert set(late.homeless) == set(watched.homeless)
-    assert {room: view.places for room, view in late.rooms.items()} == {
-        room: view.places for room, view in watched.rooms.items()
+    assert unplaced_peers(late) == unplaced_peers(watched)
+    assert {room: late.rooms.get(room).places for room in late.rooms} == {
+        room: watched.rooms.get(room).places for room in watched.rooms
     }
     for room in ("r0", "r1", "r2"):
-        assert late.room(room).command_seq == watched.room(room).command_seq
+        assert late.rooms.get(room).command_seq == watched.rooms.get(room).command_seq
         for peer in range(12):
-            assert late.room(room).next_generation(f"p{peer}", None) == watched.room(room).next_generation(
+            assert late.rooms.get(room).next_generation(f"p{peer}", None) == watched.rooms.get(room).next_generation(
                 f"p{peer}", None
             )
-    assert {intent.seq for intent in watched.open} <= {intent.seq for intent in late.open}
+    assert {intent.seq for intent in watched.open_intents} <= {intent.seq for intent in late.open_intents}
 
 
 def check_books(world: World) -> None:
@@ -234,31 +237,36 @@ def check_books(world: World) -> None:
     assert set(fleet.workers) == living
     for worker in fleet.workers.values():
         assert worker.used == bool(worker.state.peers)
-        ledger = worker.ledger
-        assert ledger.total == sum(entry.cost for entry in ledger._entries)
+        reservations = worker.reservations
+        assert reservations.total == sum(reservation.cost for reservation in reservations)
     for server in fleet.servers.values():
         assert server.used == sum(worker.used for worker in server.workers.values())
-    obstacles = [worker.obstacle for worker in fleet.workers.values() if worker.obstacle]
-    assert +fleet.obstacles == {reason: obstacles.count(reason) for reason in obstacles}
-    for order in fleet._orders.values():
-        assert sum(order.size(part) for part in order.parts()) == len(fleet.workers) - len(obstacles)
+    found = [worker.obstacle for worker in fleet.workers.values() if worker.obstacle]
+    assert +fleet.obstacles == {reason: found.count(reason) for reason in found}
+    for order in fleet.orders():
+        assert sum(order.size(part) for part in order.parts()) == len(fleet.workers) - len(found)
     for room_id, room in state.rooms.items():
-        homes = [peer.place for peer in room.peers.values() if peer.status != "homeless"]
-        counted = {(place.server, place.worker): homes.count(place) for place in homes}
-        assert world.view.rooms[room_id].places == counted
-        for (producer, target), relay in room.relays.items():
-            assert world.view.room(room_id).relays_of(room, producer)[target] is relay
-    homeless = {
+        places = [peer.place for peer in room.peers.values() if peer.status != UNPLACED]
+        counted = {(place.server, place.worker): places.count(place) for place in places}
+        assert world.view.rooms.get(room_id).places == counted
+    unplaced = {
         (room.room, peer.peer)
         for room in state.rooms.values()
         for peer in room.peers.values()
-        if peer.status == "homeless"
+        if peer.status == UNPLACED
     }
-    assert set(world.view.homeless) == homeless
+    assert unplaced_peers(world.view) == unplaced
+    for peer in world.view.unplaced:
+        assert peer in world.view.unplaced.of_entry(peer.seq)
+    assert violations(state) == []
+
+
+def unplaced_peers(view: View) -> set[tuple[str, str]]:
+    return {(peer.room, peer.peer) for peer in view.unplaced}
 
 
 def written(storm: Storm) -> list[Any]:
     return [
-        (decision.reason, [(say.id, say.subject, say.last_seq, say.payload.model_dump_json()) for say in decision.says])
+        (decision.reason, [(it.id, it.subject, it.last_seq, it.payload.model_dump_json()) for it in decision.appends])
         for decision in storm.decisions
     ]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mafalda.allocator.config import AllocatorConfig
-from mafalda.allocator.core.placement import filters, relays
+from mafalda.allocator.core.placement import outcomes, relays
 from mafalda.contract import subjects
 from mafalda.contract.messages import events
 from mafalda.contract.messages.payload import Place
@@ -34,10 +34,10 @@ def test_a_consume_from_another_worker_opens_a_relay() -> None:
     command = relay(decision)
     assert (command.source, command.target) == (places[0], places[1])
     assert (command.producer, command.data, command.generation) == ("mic", False, 1)
-    (say,) = decision.commands
-    assert say.subject == f"mafalda.command.lobby.{places[1].server}.open-relay"
-    assert (say.room, say.last_seq) == ("lobby", world.view.room("lobby").command_seq)
-    assert (command.explanation.policy, command.explanation.candidates[0].outcome) == ("relay-tree", filters.CHOSEN)
+    (append,) = decision.commands
+    assert append.subject == f"mafalda.command.lobby.{places[1].server}.open-relay"
+    assert (append.room, append.last_seq) == ("lobby", world.view.rooms.get("lobby").command_seq)
+    assert (command.explanation.policy, command.explanation.candidates[0].outcome) == ("relay-tree", outcomes.CHOSEN)
 
 
 def test_a_consume_on_the_same_worker_needs_none() -> None:
@@ -46,7 +46,7 @@ def test_a_consume_on_the_same_worker_needs_none() -> None:
     world.joined("lobby", "alice")
     world.joined("lobby", "bob")
     world.produce("lobby", "alice", "mic")
-    assert world.decide(world.consume("lobby", "bob", "mic")).says == ()
+    assert world.decide(world.consume("lobby", "bob", "mic")).appends == ()
 
 
 def test_one_relay_serves_a_worker_while_it_opens_and_when_it_is_open() -> None:
@@ -55,9 +55,9 @@ def test_one_relay_serves_a_worker_while_it_opens_and_when_it_is_open() -> None:
     assert len(there) == 2
     first = world.commit(world.decide(world.consume("lobby", there[0], "mic")))
     again = world.consume("lobby", there[1], "mic")
-    assert world.decide(again).says == ()
+    assert world.decide(again).appends == ()
     world.relay_event(relay(first), events.RelayOpened)
-    assert world.decide(again).says == ()
+    assert world.decide(again).appends == ()
 
 
 def test_a_failed_relay_is_tried_again_under_another_id() -> None:
@@ -83,14 +83,14 @@ def test_data_producers_are_relayed_as_data() -> None:
     world, _ = spread_world(1, 2, 2)
     world.produce("lobby", "p0", "chat", data=True)
     assert relay(world.decide(world.consume("lobby", "p1", "chat", data=True))).data
-    assert world.decide(world.consume("lobby", "p1", "chat")).says == (), "its agent says that there is none"
-    assert world.decide(world.consume("lobby", "p1", "mic", data=True)).says == ()
+    assert world.decide(world.consume("lobby", "p1", "chat")).appends == (), "its agent says that there is none"
+    assert world.decide(world.consume("lobby", "p1", "mic", data=True)).appends == ()
 
 
 def test_what_does_not_exist_is_left_to_the_agent() -> None:
     world, _ = spread_world(1, 2, 2)
     decision = world.decide(world.consume("lobby", "p1", "nothing"))
-    assert (decision.says, decision.settled) == ((), False)
+    assert (decision.appends, decision.settled) == ((), False)
 
 
 def test_a_second_worker_of_a_server_gets_it_from_inside() -> None:
@@ -102,11 +102,11 @@ def test_a_second_worker_of_a_server_gets_it_from_inside() -> None:
 
     waiting = world.consume("lobby", outside[1], "mic")
     decision = world.decide(waiting)
-    assert (decision.says, decision.wait_for) == ((), "mic"), "one pipe into a server: wait for it"
-    world.view.park(waiting, "mic")
+    assert (decision.appends, decision.wait_for) == ((), "mic"), "one pipe into a server: wait for it"
+    world.view.parked.park(waiting, "mic", world.view.open_intents)
     world.relay_event(relay(first), events.RelayOpened)
-    assert world.view.take_woken() == [waiting.seq]
-    assert world.view.take_woken() == []
+    assert world.view.parked.take_woken() == [waiting.seq]
+    assert world.view.parked.take_woken() == []
     assert relay(world.decide(waiting)).source == relay(first).target
 
 
@@ -128,7 +128,7 @@ def test_the_tree_grows_deeper_when_a_source_feeds_enough() -> None:
     sources = [command.source for command in commands]
     assert sources[:2] == [places[0], places[0]]
     assert max(sources.count(place) for place in places) == 2
-    assert commands[2].explanation.passed_over[filters.FAN_OUT_FULL] == 1
+    assert commands[2].explanation.passed_over[outcomes.FAN_OUT_FULL] == 1
 
 
 def test_a_region_is_entered_once() -> None:
@@ -159,12 +159,12 @@ def test_a_closed_relay_is_opened_again_under_another_id() -> None:
     command = relay(first)
     world.relay_event(command, events.RelayOpened)
     while_open = world.decide(intent)
-    assert (while_open.says, while_open.wait_for) == ((), "mic"), "it may be closing already"
-    world.view.park(intent, "mic")
+    assert (while_open.appends, while_open.wait_for) == ((), "mic"), "it may be closing already"
+    world.view.parked.park(intent, "mic", world.view.open_intents)
     ends = {"source": command.source, "target": command.target}
     closed = events.RelayClosed.model_validate({"producer": "mic", "data": False, **ends, "reason": "unused"})
     world.append(subjects.room_event("lobby", closed.action), closed)
-    assert world.view.take_woken() == [intent.seq], "at once, not when the timer finds it"
+    assert world.view.parked.take_woken() == [intent.seq], "at once, not when the timer finds it"
     again = world.decide(intent)
     assert relay(again).target == command.target
     assert again.commands[0].id != first.commands[0].id
@@ -178,15 +178,15 @@ def test_any_order_of_consumes_gives_one_tree(
     servers: int, workers: int, max_fan_out: int, seed: int, opens_ratio: float
 ) -> None:
     """However consumes and openings interleave: fan-out is bounded, one pipe enters a server, all are reached."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     places = [Place(server=f"s{s}", worker=f"s{s}-{w}") for s in range(servers) for w in range(workers)]
-    dice.shuffle(places)
+    rng.shuffle(places)
     origin, targets = places[0], places[1:]
     producer = ProducerState("mic", "p", "t", origin, 1, data=False)
     found: dict[Place, RelayState] = {}
     waiting = list(targets)
     while waiting:
-        target = dice.choice(waiting)
+        target = rng.choice(waiting)
         plan = relays.plan(producer, found, target, {}, max_fan_out=max_fan_out, explained=16)
         opening = [relay for relay in found.values() if relay.status == "opening"]
         if plan.source is None:
@@ -196,8 +196,8 @@ def test_any_order_of_consumes_gives_one_tree(
             found[target] = RelayState("mic", False, plan.source, target, "opening")
             waiting.remove(target)
             opening.append(found[target])
-        if plan.source is None or dice.random() < opens_ratio:
-            dice.choice(opening).status = "open"
+        if plan.source is None or rng.random() < opens_ratio:
+            rng.choice(opening).status = "open"
     sources = [relay.source for relay in found.values()]
     assert all(sources.count(place) <= max_fan_out for place in places)
     for server in {place.server for place in places}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mafalda.allocator.config import AllocatorConfig, Costs
-from mafalda.allocator.core.state.reservations import Ledger
+from mafalda.allocator.core.fleet.reservations import Reservations
 from mafalda.contract.messages import events, intents
 from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, relay
@@ -48,8 +48,8 @@ def test_a_burst_is_a_queue_and_not_a_wall() -> None:
         world.joined("lobby", f"p{index}")
     late = world.intent("lobby", "late", intents.Join())
     decision = world.decide(late)
-    assert (decision.says, decision.reason, decision.settled) == ((), "waiting-for-capacity", False)
-    world.now += world.config.join_patience_s
+    assert (decision.appends, decision.reason, decision.settled) == ((), "waiting-for-capacity", False)
+    world.now += world.config.join_timeout_s
     assert world.decide(late).reason == "rejected-no-capacity"
     for _ in range(6):
         world.load("s1", 0.05)
@@ -79,7 +79,7 @@ def test_reservations_settle_after_as_many_seconds_of_reports() -> None:
     assert world.load_of(S1) == pytest.approx(0.1)
 
 
-def test_an_agent_that_never_says_how_far_it_is_does_not_hold_reservations_for_ever() -> None:
+def test_reservations_end_though_as_of_seq_does_not_advance() -> None:
     world = World(AllocatorConfig(settle_s=3))
     world.server("s1", 1)
     world.join("lobby", "alice")
@@ -137,7 +137,7 @@ def test_both_ends_of_a_relay_count() -> None:
     assert world.load_of(there) == pytest.approx(0.05)
 
 
-def test_who_left_is_not_waited_for() -> None:
+def test_the_reservations_of_a_peer_that_left_end() -> None:
     world = World()
     world.server("s1", 1)
     world.joined("lobby", "alice")
@@ -146,38 +146,38 @@ def test_who_left_is_not_waited_for() -> None:
     assert world.load_of(S1) == 0.0
 
 
-def test_who_moved_counts_at_the_new_place_only() -> None:
+def test_a_peer_that_moved_counts_at_its_new_place_only() -> None:
     world = World()
     world.server("s1", 1)
     world.server("s2", 1)
     place = world.joined("lobby", "alice")
     assert place == S1
     world.server_event(events.ServerStopped(server="s1", incarnation="i1"), "s1")
-    world.commit(world.decide(world.homeless("lobby", "alice")))
+    world.commit(world.decide(world.unplaced("lobby", "alice")))
     assert world.load_of(Place(server="s2", worker="s2-0-i1")) == pytest.approx(0.022)
 
 
-# --- the ledger ----------------------------------------------------------------------------------
+# --- the reservations ----------------------------------------------------------------------------------
 
 
 def test_a_hold_counts_once_and_ends_once() -> None:
-    ledger = Ledger()
-    ledger.hold("a", 10)
-    ledger.hold("a", 15)
-    ledger.hold("b", 1)
-    assert (ledger.total, ledger.held) == (16, 2)
-    assert ledger.release("a")
-    assert not ledger.release("a")
-    assert (ledger.total, ledger.held) == (1, 1)
+    reservations = Reservations()
+    reservations.hold("a", 10)
+    reservations.hold("a", 15)
+    reservations.hold("b", 1)
+    assert (reservations.total, reservations.held) == (16, 2)
+    assert reservations.release("a")
+    assert not reservations.release("a")
+    assert (reservations.total, reservations.held) == (1, 1)
 
 
 def test_forgetting_one_leaves_the_others() -> None:
-    ledger = Ledger()
-    ledger.advance(1, ("r", "a"), 100)
-    ledger.advance(2, ("r", "b"), 100)
-    ledger.reserve(3, ("r", "a"), 30)
-    assert ledger.total == 200
-    ledger.forget(("r", "a"))
-    assert ledger.total == 100
-    ledger.reserve(4, ("r", "a"), 30)
-    assert ledger.total == 130, "there is no advance any more to draw from"
+    reservations = Reservations()
+    reservations.advance(1, ("r", "a"), 100)
+    reservations.advance(2, ("r", "b"), 100)
+    reservations.reserve(3, ("r", "a"), 30)
+    assert reservations.total == 200
+    reservations.forget(("r", "a"))
+    assert reservations.total == 100
+    reservations.reserve(4, ("r", "a"), 30)
+    assert reservations.total == 130, "there is no advance any more to draw from"

@@ -50,7 +50,7 @@ def judge(*steps: tuple[int, float]) -> ProbeReport:
     """What the probe says of numbers at times (seconds)."""
     probe = VideoProbe(SPEC, ProbeReport(), start_s=0.0)
     for number, at_s in steps:
-        probe.see(picture(number), at_s)
+        probe.take(picture(number), at_s)
     return probe.report
 
 
@@ -65,7 +65,7 @@ def test_probe_refuses_backwards_and_unreadable() -> None:
     assert judge((7, 0.0), (6, 0.05)).frames_wrong == 1
     assert judge((SPEC.frames, 0.0)).frames_wrong == 1
     probe = VideoProbe(SPEC, ProbeReport(), start_s=0.0)
-    probe.see(av.VideoFrame.from_ndarray(np.full((360, 320), 128, np.uint8), format="yuv420p"), 0.0)
+    probe.take(av.VideoFrame.from_ndarray(np.full((360, 320), 128, np.uint8), format="yuv420p"), 0.0)
     assert probe.report.frames_wrong == 1
 
 
@@ -90,7 +90,7 @@ def test_silence_and_noise_are_no_tone() -> None:
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
 async def test_looped_playback_has_no_jump(tmp_path: Path, suffix: str) -> None:
     path = make_clip(tmp_path / f"clip{suffix}", SPEC)
-    probe = Probe(SPEC)
+    probe = VideoProbe(SPEC, ProbeReport(), start_s=0.0)
     async with open_playback(path, loop=True) as playback:
         assert playback.video is not None
         assert playback.audio is not None
@@ -99,7 +99,7 @@ async def test_looped_playback_has_no_jump(tmp_path: Path, suffix: str) -> None:
             frame = await playback.video.recv()
             assert isinstance(frame, av.VideoFrame)
             video_pts.append(frame.pts or 0)
-            probe._video.see(frame, len(video_pts) / SPEC.frame_rate)
+            probe.take(frame, len(video_pts) / SPEC.frame_rate)
         for _ in range(55):
             audio_pts.append((await playback.audio.recv()).pts or 0)
     assert probe.report.frames_wrong == probe.report.frames_skipped == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.client.session.view import RoomView
+from mafalda.client.session.view import RoomSnapshotView
 from mafalda.contract.messages import events
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo, RoomSnapshot
@@ -33,9 +33,9 @@ def closed(producer: str, reason: events.ClosedReason, generation: int = 1) -> e
 
 
 @pytest.fixture
-def view() -> RoomView:
+def view() -> RoomSnapshotView:
     """As of entry 10: bob sends voice and chat, carol sends a camera."""
-    started = RoomView()
+    started = RoomSnapshotView()
     started.start(
         RoomSnapshot(
             seq=10,
@@ -50,7 +50,7 @@ def view() -> RoomView:
     return started
 
 
-def test_what_the_snapshot_holds_already_is_passed_over(view: RoomView) -> None:
+def test_what_the_snapshot_holds_already_is_passed_over(view: RoomSnapshotView) -> None:
     assert view.apply(10, events.PeerLeft(peer="bob", generation=1)) == {}
     assert "bob" in view.peers
     assert view.apply(11, events.PeerLeft(peer="bob", generation=1)) == {"voice": "closed", "chat": "closed"}
@@ -58,14 +58,14 @@ def test_what_the_snapshot_holds_already_is_passed_over(view: RoomView) -> None:
     assert set(view.producers) == {"camera"}
 
 
-def test_a_moved_peer_takes_its_producers_along_and_brings_them_back(view: RoomView) -> None:
+def test_a_moved_peer_takes_its_producers_along_and_brings_them_back(view: RoomSnapshotView) -> None:
     assert view.apply(11, moved("bob")) == {"voice": "moved", "chat": "moved"}
     assert set(view.producers) == {"camera"}
     assert view.apply(12, opened("voice", generation=2)) == {"voice": "opened"}
     assert "bob" in view.peers
 
 
-def test_a_stranded_peer_has_no_producers(view: RoomView) -> None:
+def test_a_stranded_peer_has_no_producers(view: RoomSnapshotView) -> None:
     error = ErrorInfo.of(NoCapacity("full"))
     assert view.apply(11, events.PeerStranded(peer="bob", generation=1, error=error)) == {
         "voice": "moved",
@@ -78,12 +78,12 @@ def test_a_stranded_peer_has_no_producers(view: RoomView) -> None:
     [("closed", "closed"), ("peer-left", "closed"), ("transport-closed", "moved"), ("worker-died", "moved")],
 )
 def test_why_a_producer_closed_says_whether_it_comes_back(
-    view: RoomView, reason: events.ClosedReason, fate: str
+    view: RoomSnapshotView, reason: events.ClosedReason, fate: str
 ) -> None:
     assert view.apply(11, closed("voice", reason)) == {"voice": fate}
 
 
-def test_a_close_of_an_older_placement_is_passed_over(view: RoomView) -> None:
+def test_a_close_of_an_older_placement_is_passed_over(view: RoomSnapshotView) -> None:
     view.apply(11, opened("voice", generation=3))
     assert view.apply(12, closed("voice", "closed", generation=2)) == {}
     assert "voice" in view.producers
@@ -91,7 +91,7 @@ def test_a_close_of_an_older_placement_is_passed_over(view: RoomView) -> None:
     assert view.apply(14, closed("voice", "closed", generation=3)) == {}
 
 
-def test_pause_and_resume_show(view: RoomView) -> None:
+def test_pause_and_resume_show(view: RoomSnapshotView) -> None:
     for seq, (event, paused) in enumerate(
         [
             (events.ProducerPaused(peer="bob", producer="voice"), True),

@@ -1,4 +1,4 @@
-"""The fold over any log: total, deterministic, and its promises hold after every entry.
+"""The fold over any log: total, deterministic, and its invariants hold after every entry.
 
 The messages are drawn from a world so small that they hit each other all the time: stale generations, ids that are
 taken, dead places, duplicates, orders in the wrong order.
@@ -17,10 +17,10 @@ from mafalda.contract.subjects import parse
 from mafalda.projection.fold import fold
 from mafalda.projection.state import State
 from mafalda.testing.builders import EXAMPLES, example, subject_of
-from mafalda.testing.stories import Story, broken_promises, place
+from mafalda.testing.stories import Story, place, violations
 
-Said = tuple[str, Payload]
-"""A subject and what is said there."""
+Published = tuple[str, Payload]
+"""A subject and the payload on it."""
 
 rooms = st.sampled_from(["r1", "r2"])
 peers = st.sampled_from(["p1", "p2", "p3"])
@@ -160,7 +160,7 @@ def relays() -> st.SearchStrategy[Payload]:
 
 
 payloads = st.one_of(server_events(), placements(), producers(), results_and_peer_events(), relays())
-said = st.builds(
+published = st.builds(
     lambda payload, room, peer: (subject_of(payload, room=room, peer=peer), payload), payloads, rooms, peers
 )
 misplaced = st.tuples(
@@ -168,10 +168,10 @@ misplaced = st.tuples(
 )
 
 
-def beginnings() -> st.SearchStrategy[list[Said]]:
+def beginnings() -> st.SearchStrategy[list[Published]]:
     """So that more than one log in a thousand gets to a relay: a fleet, and a few peers that produce and consume."""
 
-    def tell(moves: list[str]) -> list[Said]:
+    def tell(moves: list[str]) -> list[Published]:
         story = Story("r1").server_starts("a", "a-0", "a-1").server_starts("b", "b-0")
         story.joins("p1", "a-0").joins("p2", "b-0").joins("p3", "a-1").produces("p1", "x", worker="a-0", transport="t")
         for move in moves:
@@ -191,10 +191,12 @@ def beginnings() -> st.SearchStrategy[list[Said]]:
     return st.lists(st.sampled_from(["relay", "twig", "data", "other room"]), max_size=4, unique=True).map(tell)
 
 
-logs = st.tuples(beginnings(), st.lists(said | said | said | misplaced, max_size=40)).map(lambda log: log[0] + log[1])
+logs = st.tuples(beginnings(), st.lists(published | published | published | misplaced, max_size=40)).map(
+    lambda log: log[0] + log[1]
+)
 
 
-def folded(log: list[Said], state: State | None = None) -> State:
+def folded(log: list[Published], state: State | None = None) -> State:
     state = state or State()
     for seq, (subject, payload) in enumerate(log, start=state.seq + 1):
         address = parse(subject)
@@ -205,17 +207,17 @@ def folded(log: list[Said], state: State | None = None) -> State:
 
 @settings(max_examples=400, deadline=None)
 @given(logs)
-def test_promises_hold_after_every_entry(log: list[Said]) -> None:
+def test_invariants_hold_after_every_entry(log: list[Published]) -> None:
     state = State()
     for entry in log:
         folded([entry], state)
-        assert broken_promises(state) == [], entry
+        assert violations(state) == [], entry
     assert state.seq == len(log)
 
 
 @settings(max_examples=200, deadline=None)
 @given(logs)
-def test_the_same_log_gives_the_same_state(log: list[Said]) -> None:
+def test_the_same_log_gives_the_same_state(log: list[Published]) -> None:
     once, again = folded(log), folded(log)
     assert once == again
     assert orjson.dumps(once.to_json_dict()) == orjson.dumps(again.to_json_dict())
@@ -223,20 +225,20 @@ def test_the_same_log_gives_the_same_state(log: list[Said]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(logs, st.data())
-def test_any_order_and_any_repetition_is_survived(log: list[Said], data: st.DataObject) -> None:
+def test_any_order_and_any_repetition_is_survived(log: list[Published], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(log + log[: len(log) // 2]))
-    assert broken_promises(folded(shuffled)) == []
+    assert violations(folded(shuffled)) == []
 
 
 @settings(max_examples=200, deadline=None)
 @given(logs, st.integers(0, 60))
-def test_reading_on_is_reading_from_the_start(log: list[Said], cut: int) -> None:
+def test_reading_on_is_reading_from_the_start(log: list[Published], cut: int) -> None:
     assert folded(log[cut:], folded(log[:cut])) == folded(log)
 
 
 @settings(max_examples=200, deadline=None)
 @given(logs)
-def test_an_entry_read_twice_counts_once(log: list[Said]) -> None:
+def test_an_entry_read_twice_counts_once(log: list[Published]) -> None:
     state = State()
     for seq, (subject, payload) in enumerate(log, start=1):
         address = parse(subject)

@@ -1,4 +1,4 @@
-"""The fold, told as stories: what is there after which log."""
+"""The state after a log, for many short logs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from mafalda.contract.messages.commands import OpenRelay
 from mafalda.contract.messages.events import PeerLeft, ProducerPaused, ProducerResumed, ServerDraining
 from mafalda.contract.subjects import Address, parse
 from mafalda.projection.fold import fold
-from mafalda.projection.state import State
+from mafalda.projection.state import RoomState, State
 from mafalda.testing.builders import example
-from mafalda.testing.stories import Story, broken_promises, place
+from mafalda.testing.operations import count_operations
+from mafalda.testing.stories import Story, place, violations
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ STORIES = [
         {"alice": "a-0 homeless 1", "bob": "a-0 homeless 1"},
     ),
     Case(
-        "a server says twice that it began",
+        "a repeated server-started",
         lambda s: pair(s).server_starts("a", "a-0", "a-1"),
         {"alice": A, "bob": B},
         "mic",
@@ -312,19 +313,19 @@ STORIES = [
         {"bob": "a-0 joined 1"},
     ),
     Case(
-        "re-placement of one who has left meanwhile",
+        "re-placement of a peer that has left",
         lambda s: pair(s).leaves("bob").places("bob", "b-0", 2, "worker-died"),
         {"alice": A},
         "mic",
         transports={"alice": "alice-t"},
     ),
     Case(
-        "re-placement of the last one, who has left meanwhile",
+        "re-placement of the last peer, which has left",
         lambda s: fleet(s).joins("bob", "a-0").leaves("bob").places("bob", "b-0", 2, "worker-died"),
         {},
     ),
     Case(
-        "what the former place still says",
+        "events of a former place",
         lambda s: (
             pair(s)
             .moves("alice", "b-0", 2)
@@ -336,7 +337,7 @@ STORIES = [
         transports={"bob": "bob-t"},
     ),
     Case(
-        "what a dead place still says",
+        "events of a dead worker",
         lambda s: (
             alice(s)
             .worker_dies("a-0")
@@ -377,7 +378,7 @@ STORIES = [
         transports={"alice": "alice-t", "bob": "bob-t"},
     ),
     Case(
-        "a producer that is not where its peer is",
+        "a producer on another worker than its peer",
         lambda s: fleet(s).joins("alice", "a-0").produces("alice", "mic", worker="a-1"),
         {"alice": A},
     ),
@@ -389,13 +390,13 @@ def test_story(case: Case) -> None:
     story = Story()
     case.tell(story)
     room = story.room
-    assert broken_promises(story.state) == []
+    assert violations(story.state) == []
     assert {p.peer: f"{p.place.worker} {p.status} {p.generation}" for p in room.peers.values()} == case.peers
     assert " ".join(sorted(room.producers)) == case.producers
     assert {p.peer: " ".join(sorted(p.consumers)) for p in room.peers.values() if p.consumers} == case.consumers
     assert {p.peer: " ".join(sorted(p.transports)) for p in room.peers.values() if p.transports} == case.transports
-    told = sorted(f"{r.producer} {r.source.worker}>{r.target.worker} {r.status}" for r in room.relays.values())
-    assert ", ".join(told) == case.relays
+    relays = sorted(f"{r.producer} {r.source.worker}>{r.target.worker} {r.status}" for r in room.relays.values())
+    assert ", ".join(relays) == case.relays
     assert set(story.state.rooms) == ({"lobby"} if case.peers else set())
 
 
@@ -463,7 +464,7 @@ def test_a_place_opens_when_its_relay_does() -> None:
     assert list(story.room.places_of("nothing")) == []
 
 
-def test_what_was_seen_is_passed_over() -> None:
+def test_an_entry_that_was_folded_is_ignored() -> None:
     story = pair(Story())
     before = story.state.to_json_dict()
     for seq, subject, payload in reversed(story.entries):
@@ -474,14 +475,14 @@ def test_what_was_seen_is_passed_over() -> None:
     assert story.state.to_json_dict() == before
 
 
-def test_what_cannot_be_read_moves_the_sequence_alone() -> None:
+def test_an_unreadable_message_changes_the_sequence_only() -> None:
     story = pair(Story())
     before = story.state.to_json_dict()
     fold(story.state, 900, Address("command", "place-peer", room="lobby", server="a"), None)
     assert story.state.to_json_dict() == before | {"seq": 900}
 
 
-def test_a_long_chain_of_relays_falls_at_once() -> None:
+def test_a_long_chain_of_relays_is_removed_at_once() -> None:
     workers = [f"c-{number}" for number in range(3000)]
     story = alice(Story()).server_starts("c", *workers).opens_relay("mic", "a-0", workers[0])
     for source, target in pairwise(workers):
@@ -491,10 +492,42 @@ def test_a_long_chain_of_relays_falls_at_once() -> None:
     assert story.room.relays == {}
 
 
-def test_an_order_for_a_room_that_nobody_is_in_makes_no_room() -> None:
+def test_a_relay_command_for_a_room_without_peers_makes_no_room() -> None:
     state = State()
     fold(state, 1, Address("command", "open-relay", room="lobby", server="fra-1"), example(OpenRelay))
     assert state == State(seq=1)
+
+
+def test_a_forgotten_room_leaves_nothing_in_the_indexes() -> None:
+    story = tree(Story())
+    story.state.forget_room("lobby")
+    story.state.forget_room("lobby")
+    assert violations(story.state) == []
+    workers = [worker for server in story.state.servers.values() for worker in server.workers.values()]
+    assert len(workers) == 4
+    assert not any(worker.peers or worker.relays for worker in workers)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda story: story.worker_dies("a-0"),
+        lambda story: story.closes_producer("alice", "mic"),
+        lambda story: story.leaves("alice"),
+    ],
+    ids=["a worker dies", "a producer closes", "a peer leaves"],
+)
+def test_the_cost_of_an_end_does_not_grow_with_what_it_does_not_touch(end: Callable[[Story], object]) -> None:
+    def cost(others: int) -> int:
+        story = alice(Story())
+        for number in range(others):
+            story.joins(f"p{number}", "b-1").produces(f"p{number}", f"mic-{number}", worker="b-1")
+            story.opens_relay(f"mic-{number}", "b-1", "b-0")
+            room = f"room-{number}"
+            story.state.rooms[room] = RoomState(room)
+        return count_operations(lambda: end(story))
+
+    assert 0 < cost(3) == cost(300)
 
 
 def parsed(subject: str) -> Address:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mafalda.testing.replays import entries, replay
-from mafalda.testing.stories import Story, broken_promises
+from mafalda.testing.stories import Story, violations
 
 REPLAYS = Path(__file__).parents[2] / "replays"
 LOGS = sorted(REPLAYS.glob("*.jsonl"))
@@ -19,7 +19,7 @@ def test_a_log_gives_the_state_that_it_gave(path: Path) -> None:
     recorded = json.loads(path.with_suffix(".state.json").read_text())
     state = replay(path)
     assert state.to_json_dict() == recorded
-    assert broken_promises(state) == []
+    assert violations(state) == []
     assert state.seq == max(seq for seq, _, _ in entries(path)), "what cannot be read counts, too"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mafalda.dropin.process.early import log_frame, running_frame
+from mafalda.dropin.process.startup import log_frame, running_frame
 from mafalda.mediasoup.channel import messages, worker_side
 from mafalda.mediasoup.codec.channel_json import from_json, to_json
 from mafalda.mediasoup.errors import FramingError, InvalidParameters
@@ -18,7 +18,7 @@ INFO = {"protocol": "udp", "ip": "127.0.0.1", "portRange": {"min": 0, "max": 0},
 
 @pytest.mark.parametrize("pid", [1, 42, 31337, 4194304])
 def test_the_first_words_are_those_of_the_codec(pid: int) -> None:
-    payload = worker_side.encode_told("WORKER_RUNNING", str(pid), None)
+    payload = worker_side.encode_notification("WORKER_RUNNING", str(pid), None)
     assert running_frame(pid) == struct.pack("<I", len(payload)) + payload
     line = f"Eno fleet {'x' * (pid % 7)}"
     logged = worker_side.encode_log(line)
@@ -44,7 +44,7 @@ def test_a_missing_body_is_noticed() -> None:
 
 def test_notifications_of_a_library_are_read() -> None:
     told = worker_side.decode(messages.encode_notification("PRODUCER_SEND", "p", {"data": b"\x80rtp"}))
-    assert told == worker_side.Told("PRODUCER_SEND", "p", {"data": b"\x80rtp"})
+    assert told == worker_side.Notification("PRODUCER_SEND", "p", {"data": b"\x80rtp"})
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0" * 8, b"nonsense, and more of it", bytes(range(64))])
@@ -92,7 +92,7 @@ def test_a_notification_has_its_body_even_if_nothing_is_in_it() -> None:
     """A consumer that has no layers any more: mediasoup's library for Node dies of a body that is not there."""
     bodies: list[dict[str, Any] | None] = [{}, None]
     for body in bodies:
-        told = worker_side.decode(worker_side.encode_told("CONSUMER_LAYERS_CHANGE", "c1", body))
+        told = worker_side.decode(worker_side.encode_notification("CONSUMER_LAYERS_CHANGE", "c1", body))
         assert told.body is not None
         assert told.body.get("layers") is None
 

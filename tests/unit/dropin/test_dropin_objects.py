@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mafalda.dropin.virtual import dumps
-from mafalda.dropin.virtual.errors import Refusal
+from mafalda.dropin.fleet.answers import Refusal
+from mafalda.dropin.virtual.handlers import dumps
 from mafalda.dropin.virtual.objects import Kind, Node, Objects
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from mafalda.bus.config import DEFAULT_URL
+from mafalda.dropin.process import startup
 from mafalda.dropin.process.settings import WrongSettings, read_settings
 
 
@@ -52,3 +56,19 @@ def test_certificates_are_read_but_the_servers_have_their_own(tmp_path: Path) ->
     read_settings(both)
     with pytest.raises(WrongSettings):
         read_settings(both[:1])
+
+
+def test_what_is_loaded_first_needs_the_standard_library_alone() -> None:
+    """Applications wait for their workers to start: the rest is loaded when the library knows that its worker runs."""
+    command = "import sys; import mafalda.dropin.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-I", "-c", command], capture_output=True, text=True, check=True).stdout
+    packages = {name.partition(".")[0] for name in loaded.split()}
+    foreign = {"asyncio", "nats", "opentelemetry", "orjson", "pydantic", "structlog", "tenacity", "uvloop"}
+    assert packages & foreign == set()
+    assert not [name for name in loaded.split() if name.startswith("mafalda.") and ".dropin" not in name]
+
+
+def test_nats_is_looked_for_where_every_component_connects() -> None:
+    assert startup.DEFAULT_URL == DEFAULT_URL
+    assert startup.fleet_urls({}) == [DEFAULT_URL]
+    assert startup.fleet_urls({"MAFALDA_NATS_URL": "nats://a:1, nats://b:2"}) == ["nats://a:1", "nats://b:2"]

@@ -1,4 +1,4 @@
-"""The channel against a worker played by the test: order, holding, undoing, deadlines, garbage."""
+"""The channel to a fake worker: order, held notifications, undoing, deadlines, garbage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
 
 from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, WorkerDied, WorkerRequestFailed
 from mafalda.mediasoup.channel import channel as channel_module
@@ -24,8 +25,8 @@ ROOT = "FBS.Message.Message"
 CREATE = "WORKER_CREATE_ROUTER"
 
 
-class PlayedWorker:
-    """The other end: keeps the requests, and answers when the test says so."""
+class FakeWorker:
+    """Stands in for a worker: keeps the requests, and answers when the test calls ``accept`` or ``refuse``."""
 
     def __init__(self, timeout_s: float = 5.0) -> None:
         self.requests: list[dict[str, Any]] = []
@@ -47,41 +48,41 @@ class PlayedWorker:
         return self.unsent_bytes
 
     def accept(self, index: int, body: tuple[str, Mapping[str, Any]] | None = None) -> bytes:
-        return self._say("Response", {"id": self.requests[index]["id"], "accepted": True, "body": body})
+        return self.send("Response", {"id": self.requests[index]["id"], "accepted": True, "body": body})
 
     def refuse(self, index: int, error: str, reason: str | None = "because") -> bytes:
-        return self._say("Response", {"id": self.requests[index]["id"], "error": error, "reason": reason})
+        return self.send("Response", {"id": self.requests[index]["id"], "error": error, "reason": reason})
 
     def notify(self, handler_id: str, event: str = "CONSUMER_PRODUCER_PAUSE") -> bytes:
-        return self._say("Notification", {"handlerId": handler_id, "event": event})
+        return self.send("Notification", {"handlerId": handler_id, "event": event})
 
-    def _say(self, kind: str, value: Mapping[str, Any]) -> bytes:
+    def send(self, kind: str, value: Mapping[str, Any]) -> bytes:
         return frame(Encoder(SCHEMA).encode(ROOT, {"data": (kind, value)}))
 
 
-async def ask(worker: PlayedWorker, method: str = "WORKER_DUMP", **options: Any) -> asyncio.Task[dict[str, Any]]:
+async def send_request(worker: FakeWorker, method: str = "WORKER_DUMP", **options: Any) -> asyncio.Task[dict[str, Any]]:
     """A request under way."""
     task = asyncio.create_task(worker.channel.request(method, **options))
     await asyncio.sleep(0)
     return task
 
 
-async def test_what_is_asked_between_a_worker_s_end_and_the_news_of_it_fails_with_the_news() -> None:
-    worker = PlayedWorker()
+async def test_requests_between_a_worker_s_exit_and_its_detection_fail_with_worker_died() -> None:
+    worker = FakeWorker()
     worker.is_gone = True
-    asked = await ask(worker)
+    pending = await send_request(worker)
     with pytest.raises(WorkerDied):
         worker.channel.notify("WORKER_CLOSE")
     assert not worker.requests
     worker.channel.end(WorkerDied("the worker died", exit_code=None, signal="SIGKILL"))
     with pytest.raises(WorkerDied) as died:
-        await asked
+        await pending
     assert died.value.details["signal"] == "SIGKILL"
 
 
 async def test_answers_find_their_requests_in_any_order() -> None:
-    worker = PlayedWorker()
-    first, second = await ask(worker), await ask(worker)
+    worker = FakeWorker()
+    first, second = await send_request(worker), await send_request(worker)
     usage = {"bufferedAmount": 7}
     worker.channel.feed(worker.accept(1, ("DataConsumer_GetBufferedAmountResponse", usage)) + worker.accept(0))
     assert await second == usage
@@ -93,8 +94,8 @@ async def test_answers_find_their_requests_in_any_order() -> None:
     ("error", "kind"), [("TypeError", InvalidParameters), ("NotFoundError", NotFound), ("Error", WorkerRequestFailed)]
 )
 async def test_refusals_become_our_errors(error: str, kind: type[Exception]) -> None:
-    worker = PlayedWorker()
-    task = await ask(worker, "TRANSPORT_DUMP", handler_id="t")
+    worker = FakeWorker()
+    task = await send_request(worker, "TRANSPORT_DUMP", handler_id="t")
     worker.channel.feed(worker.refuse(0, error))
     with pytest.raises(kind, match="because") as caught:
         await task
@@ -102,7 +103,7 @@ async def test_refusals_become_our_errors(error: str, kind: type[Exception]) -> 
 
 
 async def test_the_answer_is_seen_before_the_notification_that_followed_it() -> None:
-    worker = PlayedWorker()
+    worker = FakeWorker()
     order: list[str] = []
     worker.channel.subscribe("x", lambda event, body: order.append("notification"))
 
@@ -118,9 +119,9 @@ async def test_the_answer_is_seen_before_the_notification_that_followed_it() -> 
     assert order == ["answer", "notification"]
 
 
-async def test_notifications_for_what_is_being_made_are_held() -> None:
-    worker = PlayedWorker()
-    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r")
+async def test_notifications_for_an_object_that_is_being_created_are_held() -> None:
+    worker = FakeWorker()
+    task = await send_request(worker, CREATE, body={"routerId": "r"}, creates="r")
     worker.channel.feed(worker.notify("r") + worker.notify("r", "CONSUMER_PRODUCER_RESUME"))
     worker.channel.feed(worker.accept(0) + worker.notify("r", "CONSUMER_PRODUCER_CLOSE"))
     await task
@@ -136,9 +137,9 @@ async def test_notifications_for_what_is_being_made_are_held() -> None:
     assert len(seen) == 4
 
 
-async def test_a_refused_creation_holds_nothing_more() -> None:
-    worker = PlayedWorker()
-    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r")
+async def test_a_refused_creation_drops_what_was_held() -> None:
+    worker = FakeWorker()
+    task = await send_request(worker, CREATE, body={"routerId": "r"}, creates="r")
     with pytest.raises(AlreadyExists):
         await worker.channel.request(CREATE, body={"routerId": "r"}, creates="r")
     worker.channel.feed(worker.notify("r") + worker.refuse(0, "Error"))
@@ -153,7 +154,7 @@ async def test_a_refused_creation_holds_nothing_more() -> None:
 
 
 async def test_late_answers_are_undone_once() -> None:
-    worker = PlayedWorker(timeout_s=0.01)
+    worker = FakeWorker(timeout_s=0.01)
     undo = Undo("WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
     with pytest.raises(RequestTimeout):
         await worker.channel.request(CREATE, body={"routerId": "r"}, creates="r", undo=undo)
@@ -163,10 +164,10 @@ async def test_late_answers_are_undone_once() -> None:
     assert worker.channel.pending_requests == 0
 
 
-async def test_cancelled_and_granted_at_once_is_undone() -> None:
-    worker = PlayedWorker()
+async def test_a_request_that_is_cancelled_and_accepted_at_once_is_undone() -> None:
+    worker = FakeWorker()
     undo = Undo("WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
-    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r", undo=undo)
+    task = await send_request(worker, CREATE, body={"routerId": "r"}, creates="r", undo=undo)
     worker.channel.feed(worker.accept(0))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -174,8 +175,8 @@ async def test_cancelled_and_granted_at_once_is_undone() -> None:
     assert worker.requests[1]["method"] == "WORKER_CLOSE_ROUTER"
 
 
-async def test_a_refusal_that_comes_late_needs_no_undoing() -> None:
-    worker = PlayedWorker(timeout_s=0.01)
+async def test_a_late_refusal_is_not_undone() -> None:
+    worker = FakeWorker(timeout_s=0.01)
     undo = Undo("WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
     with pytest.raises(RequestTimeout):
         await worker.channel.request(CREATE, body={"routerId": "r"}, creates="r", undo=undo)
@@ -183,9 +184,9 @@ async def test_a_refusal_that_comes_late_needs_no_undoing() -> None:
     assert len(worker.requests) == 1
 
 
-async def test_the_end_fails_everything_each_with_its_own_error() -> None:
-    worker = PlayedWorker()
-    tasks = [await ask(worker) for _ in range(2)]
+async def test_end_fails_every_pending_request_with_its_own_error() -> None:
+    worker = FakeWorker()
+    tasks = [await send_request(worker) for _ in range(2)]
     worker.channel.end(WorkerDied("the worker died", worker_pid=42))
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(error, WorkerDied) for error in errors)
@@ -199,35 +200,35 @@ async def test_the_end_fails_everything_each_with_its_own_error() -> None:
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff\xff", frame(b"garbage"), frame(b"\0" * 4)])
 async def test_garbage_is_reported(garbage: bytes) -> None:
-    worker = PlayedWorker()
+    worker = FakeWorker()
     worker.channel.feed(garbage)
     assert len(worker.broken) == 1
 
 
-async def test_a_request_from_the_worker_is_garbage_too() -> None:
-    worker = PlayedWorker()
-    worker.channel.feed(worker._say("Request", {"id": 1, "method": "WORKER_DUMP", "handlerId": ""}))
+async def test_a_request_from_the_worker_is_reported_as_garbage() -> None:
+    worker = FakeWorker()
+    worker.channel.feed(worker.send("Request", {"id": 1, "method": "WORKER_DUMP", "handlerId": ""}))
     assert len(worker.broken) == 1
 
 
-async def test_strange_answers_and_bad_handlers_disturb_nobody() -> None:
-    worker = PlayedWorker()
+async def test_unexpected_answers_and_failing_handlers_do_not_stop_the_channel() -> None:
+    worker = FakeWorker()
 
     def fail(event: str, body: dict[str, Any]) -> None:
         raise ValueError(event)
 
     worker.channel.subscribe("x", fail)
-    task = await ask(worker)
-    unasked = worker._say("Response", {"id": 999, "accepted": True})
+    task = await send_request(worker)
+    unrequested = worker.send("Response", {"id": 999, "accepted": True})
     nobody = worker.notify("nobody")
-    worker.channel.feed(unasked + worker.notify("x") + nobody + worker.accept(0))
+    worker.channel.feed(unrequested + worker.notify("x") + nobody + worker.accept(0))
     assert await task == {}
     await asyncio.sleep(0)
     assert worker.broken == []
 
 
 async def test_a_worker_that_does_not_read_gets_no_more_notifications() -> None:
-    worker = PlayedWorker()
+    worker = FakeWorker()
     worker.unsent_bytes = MAX_UNSENT_BYTES + 1
     with pytest.raises(WorkerRequestFailed):
         worker.channel.notify("PRODUCER_SEND", "p", {"data": b"x"})
@@ -237,30 +238,47 @@ async def test_a_worker_that_does_not_read_gets_no_more_notifications() -> None:
 
 
 async def test_a_bad_body_is_never_sent() -> None:
-    worker = PlayedWorker()
+    worker = FakeWorker()
     with pytest.raises(InvalidParameters):
         await worker.channel.request(CREATE, body={"routerId": 5}, creates="r")
     assert worker.requests == []
-    task = await ask(worker, CREATE, body={"routerId": "r"}, creates="r")  # and holds nothing
+    task = await send_request(worker, CREATE, body={"routerId": "r"}, creates="r")  # and holds nothing
     worker.channel.feed(worker.accept(0))
     await task
 
 
-async def test_request_ids_start_again_after_the_last_one() -> None:
-    worker = PlayedWorker()
-    worker.channel._next_id = 2**32 - 2
-    tasks = [await ask(worker) for _ in range(2)]
-    assert [request["id"] for request in worker.requests] == [2**32 - 1, 1]
-    worker.channel.feed(worker.accept(0) + worker.accept(1))
-    await asyncio.gather(*tasks)
+async def test_request_ids_start_again_after_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "LAST_REQUEST_ID", 2)
+    worker = FakeWorker()
+    first, second = await send_request(worker), await send_request(worker)
+    worker.channel.feed(worker.accept(0))
+    await first
+    third = await send_request(worker)
+    assert [request["id"] for request in worker.requests] == [1, 2, 1]
+    worker.channel.feed(worker.accept(1) + worker.accept(2))
+    await asyncio.gather(second, third)
+
+
+async def test_notifications_for_a_closed_object_are_dropped_without_a_log_line() -> None:
+    worker = FakeWorker()
+    seen: list[str] = []
+    worker.channel.subscribe("x", lambda event, body: seen.append(event))
+    worker.channel.unsubscribe("x")
+    with capture_logs() as lines:
+        worker.channel.feed(worker.notify("x"))
+        await asyncio.sleep(0)
+        worker.channel.end(WorkerClosed("the worker was closed"))
+        worker.channel.feed(worker.notify("x"))
+        await asyncio.sleep(0)
+    assert (seen, lines) == ([], [])
 
 
 async def test_each_request_is_a_span(monkeypatch: pytest.MonkeyPatch) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(channel_module, "_tracer", provider.get_tracer("test"))
-    worker = PlayedWorker()
-    good, bad = await ask(worker, "TRANSPORT_DUMP", handler_id="t"), await ask(worker)
+    worker = FakeWorker()
+    good, bad = await send_request(worker, "TRANSPORT_DUMP", handler_id="t"), await send_request(worker)
     worker.channel.feed(worker.accept(0) + worker.refuse(1, "Error"))
     await good
     with pytest.raises(WorkerRequestFailed):

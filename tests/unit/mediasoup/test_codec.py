@@ -1,4 +1,4 @@
-"""The codec: round trips, agreement with flatc in both directions, refusals that say where, garbage in."""
+"""The codec: round trips, agreement with flatc in both directions, refusals with their path, garbage."""
 
 from __future__ import annotations
 
@@ -88,20 +88,20 @@ MESSAGES = values(SCHEMA.tables[ROOT])
 
 @settings(max_examples=300, deadline=None)
 @given(message=MESSAGES)
-def test_what_is_written_is_read_back(message: dict[str, Any]) -> None:
+def test_encoded_values_are_decoded_to_the_same_values(message: dict[str, Any]) -> None:
     assert DECODER.decode(ROOT, ENCODER.encode(ROOT, message)) == message
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=200))
-def test_garbage_is_refused_or_read_but_never_anything_else(data: bytes) -> None:
+def test_garbage_is_decoded_or_raises_framing_error(data: bytes) -> None:
     with contextlib.suppress(FramingError):
         DECODER.decode(ROOT, data)
 
 
 @settings(max_examples=200, deadline=None)
 @given(message=MESSAGES, data=st.data())
-def test_damaged_messages_too(message: dict[str, Any], data: st.DataObject) -> None:
+def test_damaged_messages_are_decoded_or_raise_framing_error(message: dict[str, Any], data: st.DataObject) -> None:
     whole = bytearray(ENCODER.encode(ROOT, message))
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
     cut = data.draw(st.integers(0, len(whole)))
@@ -192,19 +192,19 @@ def examples() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_flatc_reads_what_we_write_and_we_read_what_it_writes(flatc: Any, index: int) -> None:
+def test_flatc_and_the_codec_read_each_other_s_output(flatc: Any, index: int) -> None:
     message = examples()[index]
     ours = ENCODER.encode(ROOT, message)
     folder = flatc("--version")
     (folder / f"m{index}.bin").write_bytes(ours)
     flatc("--json", "--strict-json", "--raw-binary", "message.fbs", "--", f"m{index}.bin")
     text = (folder / f"m{index}.json").read_text()
-    # Something of each message, as flatc understands it.
+    # One field of each message, as flatc decodes it.
     words = [["WORKER_DUMP"], ["TRANSPORT_PRODUCE", "VideoOrientation", "Integer32Array", str(2**40)]]
     words += [["RecvStats", str(2**50), "-3"], ["TypeError"], ["DATAPRODUCER_SEND", "65535"], ["Dhello"]]
     assert all(word in text for word in words[index])
     json.loads(text)
-    # And flatc's own bytes for the same JSON are the same message for us.
+    # flatc's own bytes for the same JSON decode to the same message.
     flatc("--binary", "message.fbs", f"m{index}.json")
     assert DECODER.decode(ROOT, (folder / f"m{index}.bin").read_bytes()) == DECODER.decode(ROOT, ours)
 
@@ -250,7 +250,7 @@ def _produce(**changes: Any) -> dict[str, Any]:
         ({"rtpMapping": "x"}, "rtpMapping", "must be an object"),
     ],
 )
-def test_refusals_say_where_and_why(changes: dict[str, Any], path: str, reason: str) -> None:
+def test_refusals_have_path_and_reason(changes: dict[str, Any], path: str, reason: str) -> None:
     with pytest.raises(InvalidParameters) as caught:
         ENCODER.encode(ROOT, _produce(**changes))
     assert caught.value.details["path"] == f"data.body.{path}"

@@ -1,4 +1,4 @@
-"""The channel's framing: however the bytes arrive, the payloads are the same; nonsense is refused for good."""
+"""The channel's framing: however the bytes arrive, the payloads are the same; after nonsense everything is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAYLOADS = st.lists(st.binary(min_size=1, max_size=200), max_size=10)
 
 
 @given(payloads=PAYLOADS, cuts=st.lists(st.integers(0, 2500), max_size=30))
-def test_any_cut_of_the_stream_gives_the_same_payloads(payloads: list[bytes], cuts: list[int]) -> None:
+def test_payloads_do_not_depend_on_how_the_stream_is_split(payloads: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(frame(payload) for payload in payloads)
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     reader = FrameReader()
@@ -46,7 +46,7 @@ def test_an_impossible_length_breaks_the_stream_for_good(length: int) -> None:
         list(reader.feed(frame(b"after")))
 
 
-def test_what_came_before_the_break_is_given() -> None:
+def test_payloads_before_an_impossible_length_are_yielded() -> None:
     payloads = FrameReader().feed(frame(b"before") + struct.pack("<I", 0))
     assert next(payloads) == b"before"
     with pytest.raises(FramingError):

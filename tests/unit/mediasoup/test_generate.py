@@ -1,4 +1,4 @@
-"""The generator: our own schema through it gives our own schema, and the pinned source gives what is committed."""
+"""The generator: rendering keeps the schema, and the pinned source renders to the committed module."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pinned_source(folder: Path) -> Path | None:
     return folder
 
 
-def test_a_schema_goes_through_unchanged(tmp_path: Path) -> None:
+def test_rendering_keeps_the_schema(tmp_path: Path) -> None:
     (tmp_path / "worker" / "fbs").mkdir(parents=True)
     (tmp_path / "worker" / "fbs" / "message.fbs").write_text(fbs_text())
     module: dict[str, Any] = {}
@@ -37,13 +37,13 @@ def test_a_schema_goes_through_unchanged(tmp_path: Path) -> None:
     assert module["UNIONS"] == generated.UNIONS
 
 
-def test_what_is_committed_is_current(tmp_path: Path) -> None:
+def test_the_committed_schema_is_current(tmp_path: Path) -> None:
     source = pinned_source(tmp_path)
     if source is None:
         pytest.skip("mediasoup's source is not here: set MEDIASOUP_SOURCE to compare")
     assert render(compile_schemas(source), generated.VERSION) == OUTPUT.read_text()
 
 
-def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_schemas_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         compile_schemas(tmp_path)

@@ -1,4 +1,4 @@
-"""The pairs of method and body, and that no method and no notification of the worker is forgotten."""
+"""Each method has its body in the schema, and the driver uses every method and handles every notification."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_every_notification_is_handled_or_sent() -> None:
     assert events - quoted(events) == set()
 
 
-def test_a_missing_body_is_refused_before_the_worker_dies_of_it() -> None:
+def test_a_missing_body_is_refused_before_it_is_sent() -> None:
     for method, body in messages.REQUEST_BODIES.items():
         if body == "Worker_CreateRouterRequest":
             with pytest.raises(InvalidParameters):
                 messages.encode_request(1, method, "x", None)
 
 
-def test_requests_come_from_no_worker() -> None:
+def test_a_request_is_not_a_message_of_a_worker() -> None:
     assert messages.decode(messages.encode_request(1, "WORKER_DUMP", "", None)) == messages.Other("Request")
     with pytest.raises(FramingError):
         messages.decode(b"")

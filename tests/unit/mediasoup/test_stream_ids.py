@@ -1,4 +1,4 @@
-"""SCTP stream ids: all different, none reused at once, none lost."""
+"""SCTP stream ids: all different, none reused at once, every one allocated again after it was freed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_round_robin() -> None:
     assert ids.take() == 3
 
 
-def test_all_of_them() -> None:
+def test_every_id_can_be_allocated_once() -> None:
     ids = StreamIds()
     assert {ids.take() for _ in range(MAX_STREAMS)} == set(range(MAX_STREAMS))
     with pytest.raises(WorkerRequestFailed):
@@ -24,7 +24,7 @@ def test_all_of_them() -> None:
     assert ids.take() == 7
 
 
-def test_what_was_negotiated_limits() -> None:
+def test_ids_are_below_the_negotiated_number_of_streams() -> None:
     ids = StreamIds()
     assert [ids.take() for _ in range(3)] == [0, 1, 2]
     ids.limit(4)

@@ -14,7 +14,7 @@ from mafalda.errors import InvalidParameters, MafaldaError, UnsupportedError
 from mafalda.media.model import Model
 from mafalda.media.rtp import RtpCapabilities, RtpParameters
 from mafalda.mediasoup import ortc
-from mafalda.mediasoup.endpoints.scalability import parse_scalability_mode
+from mafalda.mediasoup.ortc.scalability import parse_scalability_mode
 
 GOLDEN = Path(__file__).parent / "golden"
 ERRORS: dict[str, type[MafaldaError]] = {

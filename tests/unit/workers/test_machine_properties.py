@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mafalda.testing.stories import Story
-from mafalda.workers.core.instructions import AdoptPeer, CloseMirror, LoadRoom, OpenMirror
-from tests.unit.workers.judged import Judged, only
+from mafalda.workers.core.instructions import AdoptPeer, CloseRelayTarget, LoadRoom, OpenRelayTarget
+from tests.unit.workers.machine_run import MachineRun, only
 
 WORKERS = ("a-0", "a-1", "b-0", "c-0")
 workers = st.sampled_from(WORKERS)
@@ -50,17 +50,17 @@ def a_story(told: list[tuple[str, ...]]) -> Story:
 @given(st.lists(turns, max_size=25), st.integers(0, 8), st.randoms(use_true_random=False))
 def test_the_fold_of_a_room_of_ours_is_the_logs(told: list[tuple[str, ...]], lag: int, random: object) -> None:
     story = a_story(told)
-    judged = Judged(story, "b", "b-0", loads_at_once=False)
+    run = MachineRun(story, "b", "b-0", loads_at_once=False)
     loading_until: int | None = None
     for end in range(1, len(story.entries) + 1):
-        for instruction in judged.read(up_to=end):
+        for instruction in run.read(up_to=end):
             if isinstance(instruction, LoadRoom):
                 loading_until = end + lag
         if loading_until is not None and end >= min(loading_until, len(story.entries)):
             # The past may reach further than what the follower has brought.
-            judged.load(story.room_id, up_to=min(end + lag, len(story.entries)))
+            run.load(story.room_id, up_to=min(end + lag, len(story.entries)))
             loading_until = None
-    room = judged.machine.room(story.room_id)
+    room = run.machine.room(story.room_id)
     if room is not None:
         assert (room.peers, room.producers, room.relays) == (
             story.room.peers,
@@ -71,20 +71,20 @@ def test_the_fold_of_a_room_of_ours_is_the_logs(told: list[tuple[str, ...]], lag
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(turns, max_size=25))
-def test_mirrors_are_in_the_end_what_the_log_says(told: list[tuple[str, ...]]) -> None:
+def test_relay_targets_are_in_the_end_those_of_the_log(told: list[tuple[str, ...]]) -> None:
     story = a_story(told)
-    judged = Judged(story, "b", "b-0")
-    judged.read()
+    run = MachineRun(story, "b", "b-0")
+    run.read()
 
     open_now: set[str] = set()
-    for instruction in judged.told:
-        if isinstance(instruction, OpenMirror):
+    for instruction in run.instructions:
+        if isinstance(instruction, OpenRelayTarget):
             assert instruction.key.producer not in open_now
             open_now.add(instruction.key.producer)
-        elif isinstance(instruction, CloseMirror):
+        elif isinstance(instruction, CloseRelayTarget):
             open_now.remove(instruction.key.producer)
 
     wanted = {it.producer for it in story.room.relays.values() if it.target.worker == "b-0"}
     assert wanted == open_now
-    for adopted in only(AdoptPeer, judged.told):
+    for adopted in only(AdoptPeer, run.instructions):
         assert adopted.command.server == "b"

@@ -1,7 +1,7 @@
-"""Where a worker should get a producer from: the relays of a producer form a tree. Pure.
+"""Choose the source of a new relay: the relays of a producer form a tree. Pure.
 
-One pipe goes into a server, and the others there get the producer from inside; no worker feeds more
-than a bounded number. What does not belong here: whether a relay is wanted (``decide``).
+One pipe goes into a server, and the other workers there get the producer from inside the server. The number of relays
+from one worker is bounded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mafalda.allocator.core.placement import filters
+from mafalda.allocator.core.placement import outcomes
 from mafalda.contract.messages.commands import Candidate, Explanation
 from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import ProducerState, RelayState
@@ -20,7 +20,11 @@ POLICY = "relay-tree"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A worker that has the producer: its ``depth`` in the tree, how many it feeds, and of those how many outside."""
+    """A worker that has the producer.
+
+    ``depth`` is its depth in the tree, ``fan_out`` the number of relays from it, and ``outside`` how many of those
+    go to other servers.
+    """
 
     place: Place
     depth: int
@@ -29,14 +33,14 @@ class Source:
     region: str | None
 
     def can_feed(self, target: Place, max_fan_out: int) -> bool:
-        """One slot of each is for its own server, so that nobody there must go and ask outside."""
+        """Whether one more relay can start here. One slot is kept for the source's own server."""
         inside = self.place.server == target.server
         return self.fan_out < max_fan_out and (inside or self.outside < max_fan_out - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A relay's source and why; no source: wait until one that is opening is open."""
+    """The source of a relay and the explanation. No source: wait for a relay that is being opened."""
 
     source: Place | None
     explanation: Explanation | None = None
@@ -54,16 +58,16 @@ def plan(
     """Choose the source of a new relay.
 
     Args:
-        producer: What is to be carried.
-        relays: The producer's relays, opening and open, by target.
+        producer: What is to be relayed.
+        relays: The producer's relays, open or being opened, by target.
         target: A worker that has neither the producer nor a relay of it.
         regions: The region of each server.
-        max_fan_out: How many relays one worker may feed.
-        explained: How many sources to name.
+        max_fan_out: The greatest number of relays from one worker.
+        explained: How many sources the explanation names.
 
     Returns:
         The source: inside the target's server if the producer is there already, else in its region,
-        else anywhere; then the nearest to the origin, then the one that feeds the fewest.
+        else anywhere; then the nearest to the origin, then the one with the fewest relays.
     """
     origin = producer.place
     inside = [place for place in (origin, *relays) if place.server == target.server]
@@ -75,12 +79,12 @@ def plan(
         fit = [source for source in fit if source.place.server == target.server]
     if not fit:
         return Plan(None)
-    wanted_region = regions.get(target.server)
+    target_region = regions.get(target.server)
 
     def nearness(source: Source) -> tuple[bool, bool, int, int, str, str]:
         return (
             source.place.server != target.server,
-            source.region != wanted_region,
+            source.region != target_region,
             source.depth,
             source.fan_out,
             source.place.server,
@@ -92,7 +96,7 @@ def plan(
 
 
 def _sources(origin: Place, relays: Mapping[Place, RelayState], regions: Mapping[str, str | None]) -> list[Source]:
-    """Everyone who has the producer now: the origin, and the targets of open relays."""
+    """Every worker that has the producer now: the origin and the targets of open relays."""
     fan_out = Counter(relay.source for relay in relays.values())
     outside = Counter(relay.source for relay in relays.values() if relay.source.server != relay.target.server)
     places = [origin, *(place for place, relay in relays.items() if relay.status == "open")]
@@ -117,13 +121,13 @@ def _explain(
     max_fan_out: int,
     explained: int,
 ) -> Explanation:
-    outcomes = [(chosen.place, filters.CHOSEN)]
+    found = [(chosen.place, outcomes.CHOSEN)]
     for source in sources:
         if source is not chosen:
             fit = source.can_feed(target, max_fan_out)
-            outcomes.append((source.place, filters.FARTHER if fit else filters.FAN_OUT_FULL))
-    outcomes += [(place, filters.STILL_OPENING) for place, relay in relays.items() if relay.status == "opening"]
-    counts = Counter(outcome for _, outcome in outcomes[1:])
+            found.append((source.place, outcomes.FARTHER if fit else outcomes.FAN_OUT_FULL))
+    found += [(place, outcomes.STILL_OPENING) for place, relay in relays.items() if relay.status == "opening"]
+    counts = Counter(outcome for _, outcome in found[1:])
     return Explanation(
         policy=POLICY,
         summary=(
@@ -131,8 +135,7 @@ def _explain(
             f"which feeds {chosen.fan_out} of at most {max_fan_out}"
         ),
         candidates=[
-            Candidate(server=place.server, worker=place.worker, outcome=outcome)
-            for place, outcome in outcomes[:explained]
+            Candidate(server=place.server, worker=place.worker, outcome=outcome) for place, outcome in found[:explained]
         ],
         passed_over={reason: counts[reason] for reason in sorted(counts)},
     )

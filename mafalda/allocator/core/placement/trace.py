@@ -1,7 +1,4 @@
-"""What one decision asks for, what it looked at, and the explanation that comes of it. Pure.
-
-What does not belong here: the order in which candidates are looked at (``policy``).
-"""
+"""A request for a worker, the trace of the candidates of one decision, and the explanation made of it. Pure."""
 
 from __future__ import annotations
 
@@ -9,17 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mafalda.allocator.core.placement import filters, scores
-from mafalda.allocator.core.state.candidates import WorkerKey, WorkerView
-from mafalda.allocator.core.state.fleet import Fleet
+from mafalda.allocator.core.fleet.candidates import WorkerKey, WorkerView
+from mafalda.allocator.core.fleet.fleet import FleetView
+from mafalda.allocator.core.placement import outcomes, scores
 from mafalda.contract.messages.commands import Candidate, Explanation
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A place for a peer. ``cost`` and ``limit`` in millionths of a core; ``places`` have the room already."""
+class PlacementRequest:
+    """A request for a worker for one peer.
 
-    places: Sequence[WorkerView]
+    ``in_room`` are workers that have the room already. ``cost`` is the expected cost of the peer and ``limit`` the load
+    that must not be exceeded with it, in millionths of a core.
+    """
+
+    in_room: Sequence[WorkerView]
     region: str | None
     cost: int
     limit: int
@@ -27,54 +28,65 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The worker, or ``None``, and why."""
+    """The chosen worker, if there is one, and the explanation."""
 
     worker: WorkerView | None
     explanation: Explanation
 
 
 @dataclass(slots=True)
-class Examined:
-    """Collects the candidates of one decision, each once."""
+class PlacementTrace:
+    """Collects the candidates of one decision and their outcomes, each candidate once.
 
-    fleet: Fleet
-    wanted: Wanted
+    Args:
+        fleet: All workers.
+        request: What is to be placed.
+        packs: Whether the policy prefers busy workers, which decides how scores are computed.
+    """
+
+    fleet: FleetView
+    request: PlacementRequest
     packs: bool = False
-    taken: WorkerView | None = None
+    chosen: WorkerView | None = None
     _named: dict[WorkerKey, tuple[WorkerView, str]] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def limit(self) -> int:
-        """The greatest load, in thousandths, to which the cost can still be added."""
-        return (self.wanted.limit - self.wanted.cost) // 1_000
+        """The greatest load, in thousandths of a core, to which the cost can be added."""
+        return (self.request.limit - self.request.cost) // 1_000
 
     @property
-    def room_left(self) -> int:
-        """How many more candidates will be named."""
+    def names_left(self) -> int:
+        """How many more candidates can be named."""
         return max(self.fleet.config.explained_candidates - len(self._named), 0)
 
     def fits(self, worker: WorkerView) -> bool:
-        """Whether a worker may be taken, and stays below the limit."""
+        """Whether a worker has no obstacle and stays below the limit."""
         return worker.obstacle is None and scores.thousandths(worker.load) <= self.limit
 
-    def take(self, worker: WorkerView) -> None:
-        """This one it is."""
-        self.taken = worker
-        self._named[worker.key] = (worker, filters.CHOSEN)
+    def choose(self, worker: WorkerView) -> None:
+        """Choose a worker."""
+        self.chosen = worker
+        self._named[worker.key] = (worker, outcomes.CHOSEN)
 
     def pass_over(self, worker: WorkerView, reason: str) -> None:
-        """Not this one."""
-        if self.room_left:
+        """Name a worker that was not chosen, with the reason."""
+        if self.names_left:
             self._named.setdefault(worker.key, (worker, reason))
 
     def count(self, reason: str, workers: int) -> None:
-        """So many were not taken for this reason, named or not."""
+        """Count workers that were not chosen for a reason, named or not."""
         if workers > 0:
             self._counts[reason] += workers
 
     def choice(self, policy: str, rule: str) -> Choice:
-        """Write it all down."""
+        """The chosen worker and the explanation.
+
+        Args:
+            policy: Name of the policy.
+            rule: What the policy prefers, for the explanation's summary.
+        """
         config, workers = self.fleet.config, self.fleet.workers
         if len(workers) <= config.explained_candidates:
             for key in sorted(workers):
@@ -87,7 +99,7 @@ class Examined:
             candidates=[self._candidate(worker, outcome) for worker, outcome in self._named.values()],
             passed_over={reason: counts[reason] for reason in sorted(counts)},
         )
-        return Choice(self.taken, explanation)
+        return Choice(self.chosen, explanation)
 
     def _candidate(self, worker: WorkerView, outcome: str) -> Candidate:
         return Candidate(
@@ -100,14 +112,14 @@ class Examined:
 
     def _score(self, worker: WorkerView) -> float:
         if self.packs:
-            return scores.pack_score(worker, has_room=worker in self.wanted.places)
+            return scores.pack_score(worker, has_room=worker in self.request.in_room)
         return scores.free_score(worker)
 
     def _summary(self, rule: str) -> str:
-        limit, cost = self.wanted.limit / 10_000, self.wanted.cost / 10_000
+        limit, cost = self.request.limit / 10_000, self.request.cost / 10_000
         terms = f"{cost:.3g} % of a core is expected, the limit is {limit:.3g} %"
         of = f"of {len(self.fleet.workers)} workers, {rule}; {terms}"
-        if self.taken is None:
+        if self.chosen is None:
             return f"none {of}"
-        place, load = self.taken.place, self.taken.load / 10_000
+        place, load = self.chosen.place, self.chosen.load / 10_000
         return f"{place.server}/{place.worker} at {load:.3g} %, {of}"

@@ -1,7 +1,4 @@
-"""What waits for a decision: intents that nobody has answered yet, peers without a place. Pure.
-
-What does not belong here: whether one is this allocator's to answer (``runner``), and how (``decide``).
-"""
+"""Intents that have no result yet, and the consumes among them that wait for a relay. Pure."""
 
 from __future__ import annotations
 
@@ -10,20 +7,22 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mafalda.contract.ids import derived_id
-from mafalda.contract.messages.commands import PlacementCause
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.subjects import Address
 
 Peer = tuple[str, str]  # room, peer
-Standing = Literal["absent", "homeless", "placed"]
+Standing = Literal["absent", "unplaced", "placed"]
+
+#: Parked intents that are not open any more are dropped when more producers than this are waited for.
+_MANY_PARKED = 1_000
 
 
 @dataclass(slots=True, eq=False)
 class OpenIntent:
-    """An unanswered intent. ``standing`` is that of its peer at the moment the intent was stored.
+    """An intent without a result. Times are seconds, monotonic.
 
-    ``message`` is filled when somebody first has to look inside. ``since_s`` is when it was last looked
-    at, ``first_s`` when it came.
+    ``standing`` is that of its peer when the intent was stored. ``message`` is set when the intent is first decoded.
+    ``since_s`` is when it was last decided, ``first_s`` when it was folded.
     """
 
     seq: int
@@ -41,35 +40,22 @@ class OpenIntent:
 
     @property
     def correlation(self) -> str | None:
-        """The correlation id of whatever follows from it."""
+        """The correlation id of everything that follows from it."""
         return self.message.correlation if self.message else self.id
 
     @property
     def rejection_id(self) -> str:
-        """The id of an allocator's rejection: the same from every allocator, so it is stored once."""
+        """The id of an allocator's rejection: the same from every allocator, so that it is stored once."""
         return derived_id("rejected", *self.peer, self.id) if self.id else derived_id("rejected", "seq", self.seq)
-
-
-@dataclass(slots=True, eq=False)
-class Homeless:
-    """A peer without a place. ``seq`` is the log entry that made it so, ``event`` what it said."""
-
-    room: str
-    peer: str
-    seq: int
-    since_s: float
-    cause: PlacementCause
-    event: Message | None
-    stranded: bool = False
 
 
 @dataclass(slots=True)
 class OpenIntents:
-    """All of them, in log order."""
+    """All open intents, in log order, with indexes by id, by peer and by room."""
 
     _by_seq: dict[int, OpenIntent] = field(default_factory=dict)
     _by_name: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    _by_peer: dict[Peer, set[int]] = field(default_factory=dict)
+    _by_room: dict[str, dict[str, set[int]]] = field(default_factory=dict)  # room: peer: sequences
 
     def __len__(self) -> int:
         return len(self._by_seq)
@@ -78,36 +64,70 @@ class OpenIntents:
         return iter(self._by_seq.values())
 
     def add(self, intent: OpenIntent) -> None:
-        """Take one in; the same id of the same peer again is the same intent."""
-        name = (*intent.peer, intent.id or intent.rejection_id)
+        """Add an intent; one with the same id from the same peer is the same intent."""
+        room, peer = intent.peer
+        name = (room, peer, intent.id or intent.rejection_id)
         if name in self._by_name:
             return
         self._by_seq[intent.seq] = intent
         self._by_name[name] = intent.seq
-        self._by_peer.setdefault(intent.peer, set()).add(intent.seq)
+        self._by_room.setdefault(room, {}).setdefault(peer, set()).add(intent.seq)
 
     def get(self, seq: int) -> OpenIntent | None:
         """The intent of a log entry, if it is still open."""
         return self._by_seq.get(seq)
 
-    def of(self, peer: Peer) -> list[OpenIntent]:
-        """A peer's, in log order."""
-        return [self._by_seq[seq] for seq in sorted(self._by_peer.get(peer, ()))]
+    def of_peer(self, peer: Peer) -> list[OpenIntent]:
+        """The open intents of a peer, in log order."""
+        return [self._by_seq[seq] for seq in sorted(self._by_room.get(peer[0], {}).get(peer[1], ()))]
+
+    def of_room(self, room: str) -> Iterator[OpenIntent]:
+        """The open intents of a room."""
+        for seqs in self._by_room.get(room, {}).values():
+            for seq in seqs:
+                yield self._by_seq[seq]
 
     def close(self, seq: int) -> None:
-        """It needs nothing more from allocators."""
+        """Remove an intent that needs nothing more from allocators."""
         intent = self._by_seq.pop(seq, None)
         if intent is None:
             return
-        del self._by_name[(*intent.peer, intent.id or intent.rejection_id)]
-        of = self._by_peer[intent.peer]
-        of.discard(seq)
-        if not of:
-            del self._by_peer[intent.peer]
+        room, peer = intent.peer
+        del self._by_name[room, peer, intent.id or intent.rejection_id]
+        peers = self._by_room[room]
+        peers[peer].discard(seq)
+        if not peers[peer]:
+            del peers[peer]
+        if not peers:
+            del self._by_room[room]
 
     def answered(self, peer: Peer, *names: str | None) -> None:
-        """A message came that answers the intent of one of these ids."""
+        """Close the intents of these ids: a message that answers them is in the log."""
         for name in names:
             seq = self._by_name.get((*peer, name)) if name else None
             if seq is not None:
                 self.close(seq)
+
+
+@dataclass(slots=True)
+class ParkedIntents:
+    """Consumes that are decided again as soon as a relay of their producer opens or ends."""
+
+    _parked: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # (room, producer): sequences
+    _woken: list[int] = field(default_factory=list)
+
+    def park(self, intent: OpenIntent, producer: str, open_intents: OpenIntents) -> None:
+        """Decide an intent again when a relay of the producer opens or ends."""
+        if len(self._parked) > _MANY_PARKED:
+            still_open = {key: {seq for seq in seqs if open_intents.get(seq)} for key, seqs in self._parked.items()}
+            self._parked = {key: seqs for key, seqs in still_open.items() if seqs}
+        self._parked.setdefault((intent.peer[0], producer), set()).add(intent.seq)
+
+    def wake(self, room: str, producer: str) -> None:
+        """A relay of the producer opened or ended."""
+        self._woken += sorted(self._parked.pop((room, producer), ()))
+
+    def take_woken(self) -> list[int]:
+        """The sequences of the intents to be decided again, since the last call."""
+        woken, self._woken = self._woken, []
+        return woken

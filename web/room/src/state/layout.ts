@@ -7,7 +7,8 @@ export interface Grid {
   readonly height: number;
 }
 
-const GAP = 10;
+/** Between tiles, in CSS pixels. */
+export const GAP = 10;
 const SMALLEST_WIDTH = 150;
 const RATIO = 16 / 9;
 

@@ -1,7 +1,7 @@
 /** The call: stage, controls, panels, and what is said about the connection. */
 
 import { useEffect } from "preact/hooks";
-import { Camera, CameraOff, LayoutGrid, Mic, MicOff, MonitorUp, MonitorX, Network, PhoneOff, Settings, SquareUser, Users } from "lucide-preact";
+import { LayoutGrid, Mic, MicOff, MonitorUp, MonitorX, Network, PhoneOff, Settings, SquareUser, Users, Video, VideoOff } from "lucide-preact";
 import type { ComponentChildren } from "preact";
 import { connection, leave, notes, people, playbackBlocked, sharer, sharing, startPlayback, toggleCamera, toggleMicrophone, toggleScreen } from "../state/call.js";
 import { cameraOn, deviceProblem, microphoneOn } from "../state/devices.js";
@@ -122,7 +122,7 @@ function Controls() {
           {microphoneOn.value ? <Mic aria-hidden /> : <MicOff aria-hidden />}
         </Control>
         <Control label={cameraOn.value ? "Switch the camera off" : "Switch the camera on"} shortcut="v" off={!cameraOn.value} onClick={toggleCamera}>
-          {cameraOn.value ? <Camera aria-hidden /> : <CameraOff aria-hidden />}
+          {cameraOn.value ? <Video aria-hidden /> : <VideoOff aria-hidden />}
         </Control>
         {canShare && (
           <Control label={sharing.value ? "Stop sharing the screen" : "Share the screen"} shortcut="s" pressed={sharing.value} onClick={() => void toggleScreen()}>

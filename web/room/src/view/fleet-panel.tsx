@@ -3,7 +3,7 @@
 import { useEffect } from "preact/hooks";
 import { ArrowRight, Cpu, Server } from "lucide-preact";
 import { people } from "../state/call.js";
-import { fleet, fleetProblem, watchFleet, type FleetView } from "../state/fleet.js";
+import { fleet, fleetProblem, watchFleet, type FleetView, type Place } from "../state/fleet.js";
 import { PanelFrame } from "./panels.js";
 import { Avatar } from "./tile.js";
 
@@ -33,9 +33,14 @@ function ServerCard({ server, view }: { server: FleetView["servers"][number]; vi
           <div key={worker.worker} class={`worker ${here.length > 0 ? "busy" : ""}`} data-worker={worker.worker}>
             <div class="worker-head">
               <Cpu size={15} aria-hidden />
-              <b>{shortName(worker.worker, server.server)}</b>
-              <code title="Process id: kill it and watch the room heal">kill -9 {worker.pid}</code>
-              {worker.load && <span class="dim">{Math.round(worker.load.cpuRatio * 100)} %</span>}
+              <b>{nameOf(worker.worker, server.server).name}</b>
+              <span class="id dim">{nameOf(worker.worker, server.server).suffix}</span>
+              {worker.load && (
+                <span class="dim" title="CPU">
+                  {Math.round(worker.load.cpuRatio * 100)} %
+                </span>
+              )}
+              <code title="Its process id: kill it, and watch the room heal">kill -9 {worker.pid}</code>
             </div>
             <ul>
               {here.map((peer) => {
@@ -59,15 +64,17 @@ function ServerCard({ server, view }: { server: FleetView["servers"][number]; vi
   );
 }
 
-function shortName(worker: string, server: string): string {
-  return worker.startsWith(`${server}-`) ? `worker ${worker.slice(server.length + 1)}` : worker;
+/** `server-1-0-b96d7e` on `server-1`: worker 0, whose process is b96d7e. */
+function nameOf(worker: string, server: string): { name: string; suffix: string } {
+  const [slot = worker, suffix = ""] = worker.startsWith(`${server}-`) ? worker.slice(server.length + 1).split("-") : [];
+  return { name: `worker ${slot}`, suffix };
 }
 
 function Relays({ view }: { view: FleetView }) {
   const counts = new Map<string, { from: string; to: string; count: number }>();
   for (const { source, target } of view.relays) {
     const key = `${source.worker}>${target.worker}`;
-    const entry = counts.get(key) ?? { from: shortName(source.worker, source.server), to: shortName(target.worker, target.server), count: 0 };
+    const entry = counts.get(key) ?? { from: nameWithServer(source, view), to: nameWithServer(target, view), count: 0 };
     counts.set(key, { ...entry, count: entry.count + 1 });
   }
   if (counts.size === 0) return <p class="dim">No stream goes from worker to worker.</p>;
@@ -88,4 +95,10 @@ function Relays({ view }: { view: FleetView }) {
       </ul>
     </section>
   );
+}
+
+/** A worker's name; with its server's if there are several. */
+function nameWithServer(place: Place, view: FleetView): string {
+  const { name } = nameOf(place.worker, place.server);
+  return view.servers.length > 1 ? `${place.server}, ${name}` : name;
 }

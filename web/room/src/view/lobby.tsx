@@ -2,7 +2,7 @@
 
 import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { Camera, CameraOff, Mic, MicOff } from "lucide-preact";
+import { Mic, MicOff, Video, VideoOff } from "lucide-preact";
 import { join, phase, problem, toggleCamera, toggleMicrophone } from "../state/call.js";
 import { cameraOn, cameraTrack, deviceProblem, microphoneOn, microphoneTrack, startDevices, watchLevel } from "../state/devices.js";
 import { displayName, roomFromAddress, roomId } from "../state/settings.js";
@@ -75,7 +75,7 @@ function Preview() {
           <TrackVideo track={cameraTrack.value} mirrored label="Preview of your camera" />
         ) : (
           <div class="preview-off">
-            <CameraOff size={40} aria-hidden />
+            <VideoOff size={40} aria-hidden />
             <span>{cameraOn.value ? "Opening the camera…" : "Your camera is off"}</span>
           </div>
         )}
@@ -84,7 +84,7 @@ function Preview() {
             {microphoneOn.value ? <Mic aria-hidden /> : <MicOff aria-hidden />}
           </button>
           <button class={`round ${cameraOn.value ? "" : "off"}`} onClick={toggleCamera} aria-pressed={cameraOn.value} aria-label="Camera" title="Camera">
-            {cameraOn.value ? <Camera aria-hidden /> : <CameraOff aria-hidden />}
+            {cameraOn.value ? <Video aria-hidden /> : <VideoOff aria-hidden />}
           </button>
         </div>
       </div>

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
-import { Camera, CameraOff, Check, Link, Mic, MicOff, X } from "lucide-preact";
+import { Check, Link, Mic, MicOff, Video, VideoOff, X } from "lucide-preact";
 import { addressOf, people, speaking } from "../state/call.js";
 import { roomId } from "../state/settings.js";
 import { panel } from "../state/view.js";
@@ -40,7 +40,7 @@ export function PeoplePanel() {
               {person.name} {person.isSelf && <small>you</small>}
             </span>
             {person.isMuted ? <MicOff size={17} class="muted-mark" aria-label="microphone off" /> : <Mic size={17} aria-label="microphone on" />}
-            {person.camera ? <Camera size={17} aria-label="camera on" /> : <CameraOff size={17} class="dim" aria-label="camera off" />}
+            {person.camera ? <Video size={17} aria-label="camera on" /> : <VideoOff size={17} class="dim" aria-label="camera off" />}
           </li>
         ))}
       </ul>
@@ -58,7 +58,7 @@ function Invitation() {
   return (
     <button class="button wide" onClick={() => void copy()}>
       {isCopied.value ? <Check size={17} aria-hidden /> : <Link size={17} aria-hidden />}
-      <span aria-live="polite">{isCopied.value ? "Copied" : "Copy the address of this room"}</span>
+      <span aria-live="polite">{isCopied.value ? "Copied" : "Copy the room's address"}</span>
     </button>
   );
 }

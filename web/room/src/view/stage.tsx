@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { activeSpeaker, people, sharer } from "../state/call.js";
-import { fitGrid } from "../state/layout.js";
+import { fitGrid, GAP } from "../state/layout.js";
 import { layout } from "../state/view.js";
 import { Tile, type TileProps } from "./tile.js";
 
@@ -24,7 +24,7 @@ function Grid() {
   const { width, height, columns } = fitGrid(people.value.length, size.value.width, size.value.height);
   return (
     <div class="stage grid" ref={stage}>
-      <div class="grid-tiles" style={{ gridTemplateColumns: `repeat(${columns}, ${width}px)` }}>
+      <div class="grid-tiles" style={{ width: `${columns * width + (columns - 1) * GAP}px` }}>
         {people.value.map((person) => (
           <Tile key={person.id} person={person} what="camera" style={{ width: `${width}px`, height: `${height}px` }} />
         ))}

@@ -31,9 +31,9 @@ function Video({ source, mirrored, label }: { source: RemoteSubscription | Media
 
 /** A colour of one's own, from the id. */
 export function hueOf(id: string): number {
-  let hash = 0;
-  for (const character of id) hash = (hash * 31 + character.charCodeAt(0)) % 360;
-  return hash;
+  let hash = 2166136261; // FNV-1a
+  for (const character of id) hash = Math.imul(hash ^ character.charCodeAt(0), 16777619) >>> 0;
+  return hash % 360;
 }
 
 export function initialsOf(name: string): string {
@@ -57,16 +57,15 @@ export interface TileProps {
   person: Person;
   what: "camera" | "screen";
   style?: Record<string, string>;
-  onClick?: () => void;
 }
 
-export function Tile({ person, what, style, onClick }: TileProps) {
+export function Tile({ person, what, style }: TileProps) {
   const source = what === "camera" ? person.camera : person.screen;
   const title = person.isSelf ? `${person.name} (you)` : person.name;
   const isSpeaking = what === "camera" && speaking.value.has(person.id);
   const isWaiting = !person.isSelf && person.isWaiting;
   return (
-    <figure class={`tile ${what} ${isSpeaking ? "speaking" : ""} ${isWaiting ? "waiting" : ""}`} style={style} onClick={onClick} data-peer={person.id} data-what={what}>
+    <figure class={`tile ${what} ${isSpeaking ? "speaking" : ""} ${isWaiting ? "waiting" : ""}`} style={style} data-peer={person.id} data-what={what}>
       {source ? <Video source={source} mirrored={person.isSelf && what === "camera"} label={what === "camera" ? `Video of ${title}` : `Screen of ${title}`} /> : <Avatar person={person} size="large" />}
       {isWaiting && <div class="tile-wait">Reconnecting…</div>}
       <figcaption>

@@ -1,0 +1,119 @@
+"""Decide for an open intent: place a join, open the relay of a consume, reject what cannot be done. Pure."""
+
+from __future__ import annotations
+
+from mafalda.allocator.core.decide.consuming import consume
+from mafalda.allocator.core.decide.decision import Append, Decision
+from mafalda.allocator.core.decide.placing import (
+    PeerToPlace,
+    choose_worker,
+    no_capacity,
+    place_on,
+    waits_for_reports,
+)
+from mafalda.allocator.core.placement.policy import Rng
+from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.view import View
+from mafalda.contract import subjects
+from mafalda.contract.ids import check_id, derived_id
+from mafalda.contract.messages import events, intents, results
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.reading import check_message
+from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NotJoined, WorkerDied
+from mafalda.projection.state import UNPLACED
+
+
+def decide_intent(view: View, intent: OpenIntent, now: float, rng: Rng) -> Decision:
+    """Decide for an intent. Its ``message`` is set if it can be decoded."""
+    try:
+        for what, value in (("room", intent.peer[0]), ("peer", intent.peer[1])):
+            check_id(what, value)
+        message = intent.message or check_message(intent.address, intent.raw)
+    except BadInput as error:
+        return _reject(intent, error)
+    intent.message = message
+    match message.data:
+        case intents.Join():
+            return _join(view, intent, message.data, now, rng)
+        case intents.Leave() if intent.standing == "unplaced":
+            return _leave_unplaced(view, intent)
+    if intent.standing == "absent":
+        return _reject(intent, NotJoined("the peer has not joined", room=intent.peer[0], peer=intent.peer[1]))
+    if intent.standing == "unplaced":
+        return _reject(intent, WorkerDied("the peer's place is gone; ask again after its next join result"))
+    match message.data:
+        case intents.Consume():
+            return consume(view, intent, message.data.producer, data=False)
+        case intents.ConsumeData():
+            return consume(view, intent, message.data.data_producer, data=True)
+    return Decision("for-the-agent", settled=True)
+
+
+def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: Rng) -> Decision:
+    peer = view.peer(intent.peer)
+    if peer and peer.join == intent.id:
+        return Decision("placed-already", settled=True)
+    if peer and peer.status != UNPLACED:
+        error = AlreadyExists("the peer has joined already", room=intent.peer[0], peer=peer.peer)
+        return _reject(intent, error)
+    wanted = PeerToPlace(
+        intent.peer,
+        "join",
+        intent.id or "",
+        join.app_data,
+        join.region,
+        intent.correlation,
+        causation=intent.id,
+        one_transport=join.one_transport,
+    )
+    choice = choose_worker(view, wanted, view.config.watermark, rng)
+    if choice.worker:
+        return place_on(view, wanted, peer, choice.worker, choice)
+    if waits_for_reports(view, now):
+        return Decision("waiting-for-reports")
+    if now - intent.first_s < view.config.join_timeout_s:
+        return Decision("waiting-for-capacity")
+    return _reject(intent, no_capacity(choice))
+
+
+def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:
+    """An unplaced peer leaves: no agent has it, so the allocator appends the event and the result."""
+    peer = view.peer(intent.peer)
+    if peer is None or peer.status != UNPLACED:
+        return _reject(intent, WorkerDied("the peer has a new place; ask again after its next join result"))
+    room = intent.peer[0]
+    left = Append(
+        derived_id("peer-left", room, peer.peer, peer.generation, peer.join),
+        subjects.room_event(room, events.PeerLeft.action),
+        events.PeerLeft(peer=peer.peer, generation=peer.generation),
+        correlation=intent.correlation,
+        causation=intent.id,
+    )
+    done = Append(
+        derived_id("result", *intent.peer, intent.id or "", peer.generation),
+        subjects.result(*intent.peer, intent.address.action),
+        results.Done(intent=intent.address.action, generation=peer.generation),
+        correlation=intent.correlation,
+        causation=intent.id,
+    )
+    return Decision("left-without-a-place", events=(left,), results=(done,))
+
+
+def _reject(intent: OpenIntent, error: MafaldaError) -> Decision:
+    """Reject an intent, unless no result can be published on its subject."""
+    room, peer = intent.peer
+    if not all(_can_be_a_token(token) for token in (room, peer, intent.address.action)):
+        return Decision("unanswerable", settled=True)
+    append = Append(
+        intent.rejection_id,
+        subjects.result(room, peer, intent.address.action),
+        results.Rejected(intent=intent.address.action, error=ErrorInfo.of(error)),
+        correlation=intent.correlation,
+        causation=intent.id,
+    )
+    return Decision(f"rejected-{error.code}", results=(append,))
+
+
+def _can_be_a_token(token: str) -> bool:
+    """Whether NATS allows a token in a subject to publish on: no wildcard, no separator, nothing unprintable."""
+    return 0 < len(token) <= 256 and token.isprintable() and not any(char in "*> " for char in token)

@@ -1,0 +1,94 @@
+"""Place a peer on a worker: choose one by the configured policy, and make the ``PlacePeer`` command. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mafalda.allocator.core.decide.decision import Append, Decision
+from mafalda.allocator.core.fleet.candidates import WorkerView
+from mafalda.allocator.core.fleet.obstacles import NO_REPORT_YET
+from mafalda.allocator.core.placement.policy import POLICIES, Rng
+from mafalda.allocator.core.placement.trace import Choice, PlacementRequest
+from mafalda.allocator.core.state.open_intents import Peer
+from mafalda.allocator.core.state.view import View
+from mafalda.contract import subjects
+from mafalda.contract.ids import derived_id
+from mafalda.contract.messages import commands
+from mafalda.contract.messages.payload import AppData
+from mafalda.errors import NoCapacity
+from mafalda.projection.state import PeerState
+
+
+@dataclass(frozen=True, slots=True)
+class PeerToPlace:
+    """What a ``PlacePeer`` command says, but for the place."""
+
+    who: Peer
+    cause: commands.PlacementCause
+    join: str
+    app_data: AppData
+    region: str | None
+    correlation: str | None
+    causation: str | None
+    one_transport: bool = False
+
+
+def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Choice:
+    """Choose a worker whose load stays at or below ``limit``, a fraction of a core."""
+    room = view.rooms.get(wanted.who[0])
+    newest = list(room.places)[-view.config.room_candidates :]
+    in_room = [worker for key in newest if (worker := view.fleet.workers.get(key))]
+    advance = view.config.costs.advance(one_transport=wanted.one_transport)
+    cost = view.config.micro(advance + view.config.costs.silent_peer)
+    policy = POLICIES[view.config.policy]
+    return policy(view.fleet, PlacementRequest(in_room, wanted.region, cost, view.config.micro(limit)), rng)
+
+
+def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: WorkerView, choice: Choice) -> Decision:
+    """Place a peer on the chosen worker.
+
+    Args:
+        view: What is known.
+        wanted: What is to be placed.
+        peer: The peer as it is now, if it is known.
+        worker: The chosen worker.
+        choice: Its explanation goes into the command.
+    """
+    room_id, peer_id = wanted.who
+    room = view.rooms.get(room_id)
+    generation = room.next_generation(peer_id, peer.generation if peer else None)
+    command = commands.PlacePeer(
+        room=room_id,
+        peer=peer_id,
+        server=worker.place.server,
+        worker=worker.place.worker,
+        generation=generation,
+        cause=wanted.cause,
+        join=wanted.join,
+        app_data=wanted.app_data,
+        region=wanted.region,
+        one_transport=wanted.one_transport,
+        explanation=choice.explanation,
+    )
+    advance = view.config.costs.advance(one_transport=wanted.one_transport)
+    append = Append(
+        derived_id("place-peer", room_id, peer_id, generation, wanted.join),
+        subjects.command(room_id, worker.place.server, command.action),
+        command,
+        room_id,
+        room.command_seq,
+        correlation=wanted.correlation,
+        causation=wanted.causation,
+        holds=((worker.place, view.config.micro(advance)),),
+    )
+    return Decision("placed", commands=(append,))
+
+
+def waits_for_reports(view: View, now: float) -> bool:
+    """Whether the first load reports since this allocator started may still come and make a placement possible."""
+    return view.fleet.obstacles[NO_REPORT_YET] > 0 and now < view.liveness.grace_until_s
+
+
+def no_capacity(choice: Choice) -> NoCapacity:
+    """The error of a placement that found no worker, with the count of workers by reason."""
+    return NoCapacity("no worker can take the peer now", **dict(choice.explanation.passed_over))

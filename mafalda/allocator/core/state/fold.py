@@ -1,0 +1,262 @@
+"""Fold log entries into an allocator's view: the projected state, and what follows from it for pending work. Pure.
+
+Results are not folded into the projected state: which worker has whose transport changes no placement. What a
+result says was opened is reserved until the load reports show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mafalda.allocator.core.fleet.candidates import WorkerView
+from mafalda.allocator.core.state.log_entry import LogEntry
+from mafalda.allocator.core.state.open_intents import OpenIntent, Peer, Standing
+from mafalda.allocator.core.state.unplaced import UnplacedPeer
+from mafalda.allocator.core.state.view import View
+from mafalda.contract.messages import commands, events
+from mafalda.contract.messages.payload import Payload
+from mafalda.projection.fold import apply
+from mafalda.projection.state import UNPLACED
+
+#: The cause of the next placement of the peers of a worker, by the event that ended the worker.
+_CAUSES: dict[type[events.Event], commands.PlacementCause] = {
+    events.WorkerDied: "worker-died",
+    events.ServerLost: "server-lost",
+    events.ServerStarted: "server-restarted",
+    events.ServerStopped: "drain",
+}
+ServerEvent = (
+    events.ServerStarted
+    | events.ServerStopped
+    | events.ServerLost
+    | events.ServerDraining
+    | events.WorkerStarted
+    | events.WorkerDied
+)
+
+
+def skip_entry(view: View, seq: int) -> None:
+    """Advance the view past a log entry that changes nothing else in it."""
+    view.seq = view.state.seq = max(seq, view.seq)
+
+
+def fold_entry(view: View, entry: LogEntry, now: float) -> None:
+    """Fold one log entry.
+
+    Args:
+        view: Changed in place.
+        entry: Each is given once, in log order, but for one that was delivered late.
+        now: Seconds, monotonic.
+    """
+    skip_entry(view, entry.seq)
+    address = entry.address
+    if entry.error:
+        view.counters[f"unreadable-{address.kind}"] += 1
+    if address.kind == "command" and address.room:
+        room = view.rooms.ensure(address.room)
+        room.command_seq = max(entry.seq, room.command_seq)
+        view.fleet.release(entry.id)
+    if address.kind == "intent":
+        _intent_stored(view, entry, now)
+    elif address.kind == "result":
+        _result_stored(view, entry)
+    elif entry.message:
+        payload = entry.message.data
+        _RULES.get(type(payload), _apply)(view, entry, payload, now)
+
+
+def _apply(view: View, entry: LogEntry, payload: Payload, _: float) -> None:
+    """Fold a message into the projected state only."""
+    apply(view.state, entry.seq, entry.address, payload)
+
+
+# --- intents and results -------------------------------------------------------------------------
+
+
+def _intent_stored(view: View, entry: LogEntry, now: float) -> None:
+    who = _peer_of(entry)
+    peer = view.peer(who)
+    standing: Standing = "absent"
+    if peer:
+        standing = "unplaced" if peer.status == UNPLACED else "placed"
+    view.open_intents.add(OpenIntent(entry.seq, entry.address, entry.raw, entry.id, now, standing, now))
+
+
+def _result_stored(view: View, entry: LogEntry) -> None:
+    who = _peer_of(entry)
+    view.open_intents.answered(who, entry.cause, entry.id)
+    costs = view.config.costs
+    match entry.address.action:
+        case "create-transport":
+            cost = costs.transport
+        case "consume":
+            cost = costs.consumer
+        case "consume-data":
+            cost = costs.data
+        case _:
+            return
+    if not entry.rejected:
+        _reserve(view, entry.seq, who, entry.generation, cost)
+
+
+def _peer_of(entry: LogEntry) -> Peer:
+    return entry.address.room or "", entry.address.peer or ""
+
+
+def _reserve(view: View, seq: int, who: Peer, generation: int, cost: float) -> None:
+    peer = view.peer(who)
+    worker = view.worker_of(who)
+    if peer and worker and peer.generation == generation:
+        worker.reservations.reserve(seq, who, view.config.micro(cost))
+        view.fleet.touch(worker)
+
+
+# --- peers ---------------------------------------------------------------------------------------
+
+
+def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: float) -> None:
+    who = (command.room, command.peer)
+    before = view.worker_of(who)
+    _apply(view, entry, command, now)
+    _peer_moved(view, who, before)
+    view.open_intents.answered(who, command.join)
+    if view.liveness.begun:
+        view.rooms.ensure(command.room).placed_s = now
+    peer = view.peer(who)
+    if peer is None or peer.generation != command.generation:
+        return
+    _close_placed_intents(view, who)
+    if entry.message:
+        view.correlations[who] = entry.message.correlation
+    if worker := view.worker_of(who):
+        view.unplaced.remove(who)
+        cost = view.config.costs.advance(one_transport=command.one_transport)
+        worker.reservations.advance(entry.seq, who, view.config.micro(cost))
+        view.fleet.touch(worker)
+    else:
+        cause: commands.PlacementCause = "worker-died" if command.cause == "join" else command.cause
+        view.unplaced.add(UnplacedPeer(*who, entry.seq, now, cause, entry.message))
+
+
+def _peer_left(view: View, entry: LogEntry, event: events.PeerLeft, now: float) -> None:
+    who = (entry.address.room or "", event.peer)
+    before = view.worker_of(who)
+    known = view.peer(who)
+    _apply(view, entry, event, now)
+    if known is None or view.peer(who):
+        return
+    _peer_moved(view, who, before)
+    _close_placed_intents(view, who)
+    view.unplaced.remove(who)
+    view.correlations.pop(who, None)
+    view.rooms.ensure(who[0]).leave(event.peer, known.generation)
+    if who[0] not in view.state.rooms:
+        view.rooms.deactivate(who[0])
+
+
+def _peer_unschedulable(view: View, entry: LogEntry, event: events.PeerStranded, _: float) -> None:
+    if unplaced := view.unplaced.get((entry.address.room or "", event.peer)):
+        unplaced.unschedulable = True
+
+
+def _peer_moved(view: View, who: Peer, before: WorkerView | None) -> None:
+    after = view.worker_of(who)
+    if before is after:
+        return
+    room = view.rooms.ensure(who[0])
+    if before:
+        room.detach(before.key)
+        before.reservations.forget(who)
+        view.fleet.touch(before)
+    if after:
+        room.attach(after.key)
+
+
+def _close_placed_intents(view: View, who: Peer) -> None:
+    """Close the intents for a peer's former place; its client publishes them again for the new one."""
+    for intent in view.open_intents.of_peer(who):
+        if intent.standing == "placed" and intent.address.action != "join":
+            view.open_intents.close(intent.seq)
+
+
+# --- servers -------------------------------------------------------------------------------------
+
+
+def _server_changed(view: View, entry: LogEntry, event: ServerEvent, now: float) -> None:
+    _apply(view, entry, event, now)
+    state = view.state.servers.get(event.server)
+    if state is None:
+        return
+    for worker in view.fleet.sync(state, now, watched=view.liveness.begun):
+        for who in sorted(worker.state.peers):
+            view.rooms.ensure(who[0]).detach(worker.key)
+            _close_placed_intents(view, who)
+            view.unplaced.add(UnplacedPeer(*who, entry.seq, now, _CAUSES[type(event)], entry.message))
+
+
+def _load_sampled(view: View, _: LogEntry, event: events.LoadSampled, now: float) -> None:
+    view.fleet.report(event.load, now, live=False)
+
+
+# --- producers and relays ------------------------------------------------------------------------
+
+
+def _producer_opened(view: View, entry: LogEntry, event: events.ProducerOpened, now: float) -> None:
+    _apply(view, entry, event, now)
+    who = (entry.address.room or "", event.peer)
+    _reserve(view, entry.seq, who, event.generation, view.config.costs.producer)
+
+
+def _data_producer_opened(view: View, entry: LogEntry, event: events.DataProducerOpened, now: float) -> None:
+    _apply(view, entry, event, now)
+    who = (entry.address.room or "", event.peer)
+    _reserve(view, entry.seq, who, event.generation, view.config.costs.data)
+
+
+def _relay_commanded(view: View, entry: LogEntry, command: commands.OpenRelay, now: float) -> None:
+    _apply(view, entry, command, now)
+    room = view.state.rooms.get(command.room)
+    relay = room.relays.get((command.producer, command.target)) if room else None
+    if relay is None or relay.source != command.source:
+        return
+    for place in (command.source, command.target):
+        if worker := view.fleet.at(place):
+            cost = view.config.micro(view.config.costs.relay)
+            worker.reservations.reserve(entry.seq, (command.room, ""), cost)
+            view.fleet.touch(worker)
+
+
+def _relay_changed(view: View, entry: LogEntry, event: events.RelayOpened | events.RelayClosed, now: float) -> None:
+    _apply(view, entry, event, now)
+    view.parked.wake(entry.address.room or "", event.producer)
+
+
+def _relay_failed(view: View, entry: LogEntry, event: events.RelayFailed, now: float) -> None:
+    """The agent is about to reject the consumes that waited for the relay, so they are not due before ``overdue_s``."""
+    _apply(view, entry, event, now)
+    room = entry.address.room or ""
+    view.parked.wake(room, event.producer)
+    for intent in view.open_intents.of_room(room):
+        intent.since_s = now
+
+
+#: The function that folds each kind of message; the others go into the projected state only.
+_RULES: dict[type[Payload], Callable[[View, LogEntry, Any, float], None]] = {
+    commands.PlacePeer: _peer_placed,
+    commands.OpenRelay: _relay_commanded,
+    events.PeerLeft: _peer_left,
+    events.PeerStranded: _peer_unschedulable,
+    events.ServerStarted: _server_changed,
+    events.ServerStopped: _server_changed,
+    events.ServerLost: _server_changed,
+    events.ServerDraining: _server_changed,
+    events.WorkerStarted: _server_changed,
+    events.WorkerDied: _server_changed,
+    events.LoadSampled: _load_sampled,
+    events.ProducerOpened: _producer_opened,
+    events.DataProducerOpened: _data_producer_opened,
+    events.RelayOpened: _relay_changed,
+    events.RelayClosed: _relay_changed,
+    events.RelayFailed: _relay_failed,
+}

@@ -1,0 +1,85 @@
+"""Read a log entry as far as an allocator needs it, so that a new allocator catches up quickly. Pure.
+
+Commands and events change the state and are decoded in full. Of a result only its cause and whether it opened something
+matter. An intent is kept undecoded: most intents are answered by an agent before an allocator has to decode them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mafalda.contract.messages.envelope import Message, peek_id
+from mafalda.contract.messages.load import ServerLoad
+from mafalda.contract.messages.results import Rejected
+from mafalda.contract.reading import check_message, read_message
+from mafalda.contract.subjects import Address, parse
+from mafalda.errors import BadInput, MalformedMessage
+
+_REJECTED = Rejected.type_name()
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One log entry. ``error`` is why a command, an event or a result cannot be read."""
+
+    seq: int
+    address: Address
+    raw: bytes
+    id: str | None
+    cause: str | None = None
+    rejected: bool = False
+    generation: int = 0
+    message: Message | None = None
+    error: BadInput | None = None
+
+
+def read_entry(seq: int, subject: str, raw: bytes) -> LogEntry | None:
+    """Read an entry as far as its kind needs it; ``None`` if the subject is not one of Mafalda's."""
+    address = parse(subject)
+    if address is None:
+        return None
+    if address.kind == "intent":
+        return LogEntry(seq, address, raw, peek_id(raw))
+    if address.kind == "result":
+        return _read_result(seq, address, raw)
+    try:
+        message = check_message(address, raw)
+    except BadInput as error:
+        return LogEntry(seq, address, raw, peek_id(raw), error=error)
+    return LogEntry(seq, address, raw, message.id, message.causationid, message=message)
+
+
+def read_load(subject: str, raw: bytes) -> ServerLoad:
+    """Read a load report.
+
+    Raises:
+        BadInput: It is not a load report, or it is another server's.
+    """
+    _, message = read_message(subject, raw)
+    if not isinstance(message.data, ServerLoad):
+        raise MalformedMessage("not a load report", type=message.type)
+    return message.data
+
+
+def _read_result(seq: int, address: Address, raw: bytes) -> LogEntry:
+    try:
+        fields: Any = orjson.loads(raw)
+        data = fields["data"]
+        return LogEntry(
+            seq,
+            address,
+            raw,
+            _text(fields.get("id")),
+            _text(fields.get("causationid")),
+            rejected=fields["type"] == _REJECTED,
+            generation=data.get("generation") if isinstance(data.get("generation"), int) else 0,
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return LogEntry(seq, address, raw, None, error=MalformedMessage("a result that cannot be read"))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,54 @@
+"""What a decision is made for: an open intent, an unplaced peer, or a server to be declared lost. Pure."""
+
+from __future__ import annotations
+
+from mafalda.allocator.core.fleet.candidates import ServerView
+from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.unplaced import UnplacedPeer
+from mafalda.contract.messages.envelope import Message
+
+Stimulus = OpenIntent | UnplacedPeer | ServerView
+
+
+def room_of(stimulus: Stimulus) -> str:
+    """The room whose decisions have to be made one after the other; empty for a server."""
+    match stimulus:
+        case OpenIntent():
+            return stimulus.peer[0]
+        case UnplacedPeer():
+            return stimulus.room
+        case ServerView():
+            return ""
+
+
+def cause_of(stimulus: Stimulus) -> Message | None:
+    """The message that the stimulus came from, if it was decoded."""
+    match stimulus:
+        case OpenIntent():
+            return stimulus.message
+        case UnplacedPeer():
+            return stimulus.event
+        case ServerView():
+            return None
+
+
+def seed_of(stimulus: Stimulus) -> str:
+    """The seed of the decision's random numbers: the same log gives the same ones."""
+    match stimulus:
+        case OpenIntent():
+            return stimulus.rejection_id
+        case UnplacedPeer():
+            return f"{stimulus.room}/{stimulus.peer}/{stimulus.seq}"
+        case ServerView():
+            return stimulus.incarnation
+
+
+def log_fields(stimulus: Stimulus) -> dict[str, str | None]:
+    """The fields of a log line that say what the stimulus is about."""
+    match stimulus:
+        case OpenIntent():
+            return {"room_id": stimulus.peer[0], "peer_id": stimulus.peer[1]}
+        case UnplacedPeer():
+            return {"room_id": stimulus.room, "peer_id": stimulus.peer}
+        case ServerView():
+            return {"server_id": stimulus.server, "incarnation": stimulus.incarnation}

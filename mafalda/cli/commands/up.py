@@ -1,0 +1,37 @@
+"""``mafalda up``: a whole fleet on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
+from mafalda.cli.options import json_option, local_fleet_options, nats_option, print_json
+from mafalda.cli.running import run
+
+
+@click.command()
+@nats_option
+@local_fleet_options(policy="pack", policy_help="How workers are chosen.", min_allocators=0)
+@json_option
+def up(as_json: bool, **fleet: Any) -> None:
+    """Run a whole fleet on this machine: NATS, allocators, agents, workers.
+
+    Without --nats-url an embedded nats-server is started. Ctrl-C or SIGTERM stops everything.
+    """
+    run(_up(LocalFleetConfig(**fleet), as_json), log_level=None)
+
+
+async def _up(config: LocalFleetConfig, as_json: bool) -> None:
+    async with open_local_fleet(config, progress=lambda text: click.echo(text, err=as_json)) as running:
+        if as_json:
+            pids = {part.name: part.process.pid for part in running.components if part.process}
+            page = {"page_url": running.page_url} if running.page_url else {}
+            print_json({"ready": True, "nats_url": running.nats_url, **page, "pids": pids})
+        else:
+            if running.page_url:
+                click.echo(f"room page: {running.page_url}")
+            click.echo(f"up: {config.servers} x {config.workers} workers at {running.nats_url}. Ctrl-C stops all.")
+        await asyncio.Event().wait()

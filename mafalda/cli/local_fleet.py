@@ -1,0 +1,246 @@
+"""Run a fleet on one machine: a nats-server, allocators and agents as child processes.
+
+Each component is a child that prints ``ready`` on its standard output and ends when its standard input closes, so
+that no component outlives a supervisor that was killed. Processes of mediasoup-workers are supervised by the
+agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from mafalda.aio.retry import retrying
+from mafalda.aio.tasks import TaskScope, open_tasks
+from mafalda.bus.errors import ServerFailed
+from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
+from mafalda.cli.page import RoomPage, open_page, serve_page
+from mafalda.cli.paths import default_store_dir
+from mafalda.errors import Broken
+
+log = structlog.get_logger(__name__)
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+RESTART_DELAY_S = 1.0
+
+Progress = Callable[[str], None]
+
+
+class ComponentFailed(Broken):
+    """A component did not start."""
+
+    code = "component-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFleetConfig:
+    """The components of a local fleet. With ``nats_url`` no nats-server is started."""
+
+    workers: int = 2  # for each server
+    servers: int = 1
+    allocators: int = 1
+    policy: str = "pack"
+    nats_url: str | None = None
+    nats_host: str = "127.0.0.1"
+    nats_port: int = 4222  # 0: any free one
+    page: bool = True  # serve the room page, if it has been built
+    web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
+    store_dir: Path | None = None  # of the embedded nats-server; None: the default one
+    log_file: Path | None = None  # of all components; None: standard error
+
+
+@dataclass(slots=True)
+class Component:
+    """One child process, started again when it ends by itself."""
+
+    name: str
+    argv: list[str]
+    process: asyncio.subprocess.Process | None = None
+    restarts: int = 0
+
+
+@dataclass(slots=True)
+class LocalFleet:
+    """A running fleet."""
+
+    nats_url: str
+    page_url: str | None = None  # None: the room page is not served
+    components: list[Component] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def open_local_fleet(
+    config: LocalFleetConfig, *, progress: Progress = lambda _: None
+) -> AsyncIterator[LocalFleet]:
+    """Start all components, yield when all are ready, stop them at the end of the block.
+
+    Args:
+        config: What to start.
+        progress: Called with a sentence at each step.
+
+    Raises:
+        ComponentFailed: A component did not get ready; its log has the reason.
+        ServerFailed: The nats-server did not start.
+        PageUnavailable: ``web_port`` is taken.
+    """
+    async with AsyncExitStack() as stack:
+        page = _open_page(config, stack, progress)
+        server = None if config.nats_url else await _open_nats_server(config, page, stack, progress)
+        url = server.url if server else config.nats_url or ""
+        errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
+        components = _components(config)
+        supervisor = Supervisor(url, errors.fileno() if errors else None, progress)
+        stack.push_async_callback(supervisor.stop, components)
+        watchers = await stack.enter_async_context(open_tasks())
+        for component in components:
+            await supervisor.start(component, watchers)
+        page_url = None
+        if page and server:
+            page_url = await stack.enter_async_context(serve_page(page, url, server.websocket_port))
+        yield LocalFleet(url, page_url, components)
+
+
+def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progress) -> RoomPage | None:
+    """The room page with its listening socket, or ``None`` and a line that gives the reason."""
+    if not config.page:
+        return None
+    if config.nats_url:
+        progress("no room page: it needs the websocket listener of the embedded nats-server")
+        return None
+    page = stack.enter_context(open_page(config.web_port))
+    if page is None:
+        progress("no room page: it has not been built; `make setup` builds it where npm or the Node wheel is installed")
+    return page
+
+
+async def _open_nats_server(
+    config: LocalFleetConfig, page: RoomPage | None, stack: AsyncExitStack, progress: Progress
+) -> NatsServer:
+    store = config.store_dir or default_store_dir()
+    store.mkdir(parents=True, exist_ok=True)
+    server_config = ServerConfig(
+        host=config.nats_host,
+        port=config.nats_port,
+        store_dir=store,
+        websocket_origins=page.origins if page else None,
+    )
+    server = await stack.enter_async_context(run_server(server_config))
+    progress(f"nats-server at {server.url}, its store in {store}")
+    watchers = await stack.enter_async_context(open_tasks())
+    watchers.spawn(_keep_serving(server, progress), "watch nats-server")
+    return server
+
+
+async def _keep_serving(server: NatsServer, progress: Progress) -> None:
+    """Start nats-server again whenever it ends; media is forwarded meanwhile."""
+    while True:
+        try:
+            await server.wait()
+        except ServerFailed as error:
+            log.error("nats-server ended", action="component_died", component="nats-server", reason=str(error))
+            progress("nats-server ended; starting it again")
+        async for attempt in retrying(ServerFailed, action="component_failed", first_s=RESTART_DELAY_S):
+            with attempt:
+                await server.start()
+
+
+def _components(config: LocalFleetConfig) -> list[Component]:
+    mafalda = [sys.executable, "-m", "mafalda"]
+    allocators = [
+        Component(f"allocator-{number}", [*mafalda, "allocator", "--policy", config.policy, "--stop-with-stdin"])
+        for number in range(1, config.allocators + 1)
+    ]
+    agents = [
+        Component(
+            f"agent server-{number}",
+            [*mafalda, "agent", "--server", f"server-{number}", "--workers", str(config.workers), "--stop-with-stdin"],
+        )
+        for number in range(1, config.servers + 1)
+    ]
+    return allocators + agents
+
+
+class Supervisor:
+    """Starts components, starts them again when they end, and stops them.
+
+    Args:
+        nats_url: Given to the components.
+        stderr: File descriptor of the components' logs; ``None``: standard error.
+        progress: Called with a sentence at each step.
+    """
+
+    def __init__(self, nats_url: str, stderr: int | None, progress: Progress) -> None:
+        self._environment = {**os.environ, "MAFALDA_NATS_URL": nats_url}
+        self._stderr = stderr
+        self._progress = progress
+
+    async def start(self, component: Component, watchers: TaskScope) -> None:
+        """Start a component and wait until it is ready; a task of ``watchers`` starts it again when it ends.
+
+        Raises:
+            ComponentFailed: It ended, or was not ready within ``START_TIMEOUT_S``.
+        """
+        await self._spawn(component)
+        watchers.spawn(self._keep_running(component), f"watch {component.name}")
+
+    async def stop(self, components: list[Component]) -> None:
+        """Stop the agents, then the allocators, which append what follows from the agents' last events."""
+        agents = [component for component in components if component.name.startswith("agent")]
+        others = [component for component in components if component not in agents]
+        for group in (agents, others):
+            await asyncio.gather(*(_stop(component) for component in group))
+
+    async def _spawn(self, component: Component) -> None:
+        component.process = process = await asyncio.create_subprocess_exec(
+            *component.argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=self._stderr,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C is for the supervisor, which stops its children in order
+        )
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            line = b""
+        if line.strip() != b"ready":
+            await _stop(component)
+            raise ComponentFailed(
+                "a component did not start; its log tells why", component=component.name, exit_code=process.returncode
+            )
+        self._progress(f"{component.name} is ready (pid {process.pid})")
+
+    async def _keep_running(self, component: Component) -> None:
+        while component.process is not None:
+            code = await component.process.wait()
+            component.restarts += 1
+            log.error("component died", action="component_died", component=component.name, exit_code=code)
+            self._progress(f"{component.name} ended with {code}; starting it again")
+            await asyncio.sleep(RESTART_DELAY_S)
+            async for attempt in retrying(ComponentFailed, action="component_failed", first_s=RESTART_DELAY_S):
+                with attempt:
+                    await self._spawn(component)
+
+
+async def _stop(component: Component) -> None:
+    process = component.process
+    if process is None or process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        log.error("component did not stop; killed", action="component_killed", component=component.name)
+        process.kill()
+        await process.wait()

@@ -1,0 +1,298 @@
+"""Producers and consumers that the application opened once and the SDK opens again at each new place."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import structlog
+from aiortc.exceptions import InvalidStateError as AiortcInvalidStateError
+from pymediasoup.errors import InvalidStateError, UnsupportedError
+
+from mafalda import errors
+from mafalda.aio.events import Interrupted, run_unless_set, wait_first
+from mafalda.client.session.session import Session
+from mafalda.client.session.view import ProducerChange
+from mafalda.client.webrtc.endpoint import Endpoint
+from mafalda.contract.messages.intents import Intent
+from mafalda.contract.messages.queries import QueryStats, Stats
+from mafalda.contract.messages.results import Done
+from mafalda.errors import BadInput, Broken, Closed, MafaldaError, NotFound
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+#: How long a first consume is tried, in seconds: the client's view of the room may be ahead of the agent's.
+_VIEW_AHEAD_S = 2.0
+
+
+class ReconnectingResource(ABC):
+    """A producer or consumer of any kind. Made by ``room.produce`` and its like, which return it open."""
+
+    #: Its word in ``QueryStats``.
+    stats_target: Literal["producer", "consumer", "data-producer", "data-consumer"]
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._name = name
+        self._opened_once = False
+        self._open = asyncio.Event()
+        self._not_open = asyncio.Event()
+        self._not_open.set()
+        self._lost = asyncio.Event()
+        self._over = asyncio.Event()
+        self._error: MafaldaError | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """Its id on the server."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed for good: by the application, by the room's end, or given up."""
+        return self._over.is_set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open now; not while reconnecting."""
+        return self._open.is_set()
+
+    async def wait_open(self) -> None:
+        """Wait until it is open, or closed for good."""
+        await wait_first(self._open, self._over)
+
+    async def wait_lost(self) -> None:
+        """Wait until it is not open for the moment, or closed for good."""
+        await wait_first(self._not_open, self._over)
+
+    async def wait_closed(self) -> None:
+        """Wait until it is closed for good."""
+        await self._over.wait()
+
+    async def close(self) -> None:
+        """Close it, here and on the server. Closing twice is closing once."""
+        if self.closed:
+            return
+        was_open = self.is_open
+        await self._end(None)
+        if self._session.has_endpoint:
+            if was_open:
+                await self._close_here()
+            await self._request_close()
+
+    async def stats(self) -> Stats:
+        """What the worker counts of it: statistics in the shape that mediasoup gives them."""
+        self._check()
+        return await self._session.requests.query(QueryStats(target=self.stats_target, id=self.id), Stats)
+
+    # --- for the session ------------------------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Open it for the first time.
+
+        Raises:
+            MafaldaError: It cannot be opened.
+        """
+        self._session.hold(self)
+        self._task = self._session.tasks.spawn(self._keep_open(), self._name)
+        try:
+            await wait_first(self._open, self._over)
+        except asyncio.CancelledError:
+            await self._end(None)
+            self._undo_opening()
+            raise
+        if not self.is_open:
+            self._check()
+        return self
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is something that the peer sends: ``Reconnected`` waits for it."""
+        return False
+
+    def follows(self, producer: str) -> bool:
+        """Whether it consumes this producer, wherever that is placed."""
+        return False
+
+    @abstractmethod
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        """A room event has changed producers, by id."""
+
+    def lose(self) -> None:
+        """Its server side is gone, though the transport is not: open it again."""
+        self._lost.set()
+
+    def finish(self, error: MafaldaError | None = None) -> None:
+        """It is closed for good; the first call counts."""
+        if not self.closed:
+            self._error = error
+            self._set_open(False)
+            self._over.set()
+            self._session.release(self)
+            self._ended()
+
+    # --- for subclasses -----------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _open_at(self, endpoint: Endpoint) -> None:
+        """Open it at this endpoint."""
+
+    @abstractmethod
+    async def _close_here(self) -> None:
+        """Close pymediasoup's part of it, on a transport that stays open."""
+
+    @abstractmethod
+    def _closing(self) -> Intent:
+        """The intent that closes it on the server."""
+
+    @abstractmethod
+    def _ended(self) -> None:
+        """It is closed for good: end what the application reads from."""
+
+    def _check(self) -> None:
+        if self.closed:
+            raise self._error or Closed(f"{self._name} is closed")
+
+    async def _request_close(self) -> None:
+        """Have it closed on the server; a refusal only means that it is closed already."""
+        intent = self._closing()
+        try:
+            await self._session.requests.request(intent, Done)
+        except MafaldaError as error:
+            _log.info("not closed there", action=f"client.{intent.action}", reason=str(error))
+
+    def _undo_opening(self) -> None:
+        """Have it closed on the server, where it may have been opened although nothing was answered."""
+        if self._session.has_endpoint:
+            self._session.tasks.spawn(self._request_close(), f"{self._name}-undo")
+
+    # --- opening again --------------------------------------------------------------------------------------
+
+    async def _keep_open(self) -> None:
+        try:
+            while not self.closed:
+                endpoint = await self._session.endpoint()
+                if not await self._open_or_gone(endpoint):
+                    continue
+                self._opened_once = True
+                self._set_open(True)
+                await wait_first(endpoint.gone, self._lost)
+                self._set_open(False)
+                if not endpoint.gone.is_set():
+                    await self._close_here()
+        except MafaldaError as error:
+            opened_once = self._opened_once
+            self.finish(error)
+            if isinstance(error, Broken):
+                self._undo_opening()
+            if opened_once and not self._session.over:
+                self._session.gave_up(self.id, error)
+
+    def _set_open(self, is_open: bool) -> None:
+        now, then = (self._open, self._not_open) if is_open else (self._not_open, self._open)
+        now.set()
+        then.clear()
+
+    async def _open_or_gone(self, endpoint: Endpoint) -> bool:
+        """Open it at this endpoint, trying again while that may help; ``False`` if the endpoint is gone meanwhile."""
+        pause_s = _FIRST_PAUSE_S
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._open_timeout_s()
+        while True:
+            self._lost.clear()
+            try:
+                await run_unless_set(endpoint.gone, self._open_at(endpoint), f"{self._name}-open")
+            except Interrupted:
+                return False
+            except Exception as error:
+                if endpoint.gone.is_set():
+                    return False  # it failed because of that
+                known = _as_mafalda_error(error)
+                if not self._may_retry(known) or loop.time() > give_up_at:
+                    raise known from error
+                _log.info("not open yet", action="client.reopen", name=self._name, reason=str(known))
+            else:
+                return True
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _open_timeout_s(self) -> float:
+        """How long opening may fail, in seconds."""
+        return self._session.config.producer_wait_s
+
+    def _may_retry(self, error: MafaldaError) -> bool:
+        """The first failure to open is the application's to handle; later whatever may pass is waited for."""
+        return self._opened_once and not isinstance(error, BadInput)
+
+    async def _end(self, error: MafaldaError | None) -> None:
+        self.finish(error)
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+class ReconnectingProducer(ReconnectingResource):
+    """Something that the peer sends. Its id is the same at every place."""
+
+    @property
+    def is_sent(self) -> bool:
+        return True
+
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        if changes.get(self.id) == "closed":
+            self.finish()
+
+
+class ReconnectingConsumer(ReconnectingResource):
+    """Something that the peer receives: it follows its producer from place to place."""
+
+    def __init__(self, session: Session, name: str, producer: str) -> None:
+        super().__init__(session, name)
+        self.producer_id = producer
+
+    def follows(self, producer: str) -> bool:
+        return producer == self.producer_id
+
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        match changes.get(self.producer_id):
+            case "closed":
+                self.finish()
+            case "moved" | "opened":
+                self.lose()
+
+    async def _wait_for_producer(self) -> None:
+        """Before opening again: wait until the producer is there.
+
+        Raises:
+            NotFound: It did not come back in time.
+        """
+        if self._opened_once:
+            try:
+                async with asyncio.timeout(self._session.config.producer_wait_s):
+                    await self._session.until(lambda: self.producer_id in self._session.view.producers)
+            except TimeoutError:
+                raise NotFound("the producer did not come back in time", producer=self.producer_id) from None
+            self._lost.clear()  # what was set before is about the producer that vanished
+
+    def _may_retry(self, error: MafaldaError) -> bool:
+        # See _VIEW_AHEAD_S.
+        ahead = isinstance(error, NotFound) and self.producer_id in self._session.view.producers
+        return ahead or super()._may_retry(error)
+
+    def _open_timeout_s(self) -> float:
+        return super()._open_timeout_s() if self._opened_once else _VIEW_AHEAD_S
+
+
+def _as_mafalda_error(error: Exception) -> MafaldaError:
+    """Map the errors of pymediasoup and aiortc to Mafalda's; anything else is a bug and is raised as it is."""
+    if isinstance(error, MafaldaError):
+        return error
+    if isinstance(error, UnsupportedError):
+        return errors.UnsupportedError(str(error))
+    if isinstance(error, InvalidStateError | AiortcInvalidStateError | ConnectionError):
+        return errors.Broken(f"WebRTC failed here: {error}")
+    raise error

@@ -1,0 +1,38 @@
+"""What a session requires of the producers and consumers that it opens again at each place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from mafalda.client.session.view import ProducerChange
+from mafalda.errors import MafaldaError
+
+
+class SessionResource(Protocol):
+    """A producer or consumer of any kind; ``ReconnectingResource`` implements it."""
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def id(self) -> str:
+        """Its id on the server."""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is something that the peer sends: ``Reconnected`` waits for it."""
+
+    def follows(self, producer: str) -> bool:
+        """Whether it consumes this producer, wherever that is placed."""
+
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        """A room event has changed producers, by id."""
+
+    def lose(self) -> None:
+        """Its server side is gone, though the transport is not: open it again."""
+
+    def finish(self, error: MafaldaError | None = None) -> None:
+        """It is closed for good; the first call counts."""
+
+    async def wait_open(self) -> None:
+        """Wait until it is open, or closed for good."""

@@ -1,0 +1,202 @@
+"""The forkserver: one process that has everything loaded, and forks a drop-in for each worker that is spawned.
+
+A media server starts a worker for each core, and each would load the same modules for most of a second. The process
+that the library spawned stays, keeps its pid, hands its pipes over and ends as its child ends; without a forkserver it
+is the drop-in itself. The forkserver ends when it has had no child for ``IDLE_S``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from mafalda.dropin.process.settings import Settings
+
+#: How long a forkserver without children waits for the next request, in seconds.
+IDLE_S = 10.0
+#: For handing over, and for a child to leave its rooms, in seconds.
+HAND_OVER_S, LEAVE_TIMEOUT_S = 2.0, 6.0
+_FDS, _SIZE = struct.Struct("3i"), struct.Struct("<I")
+_LIMIT_BYTES = 256 * 1024
+_END, _TAKEN = b"E", b"T"
+
+
+def socket_path() -> Path:
+    """Where this user's forkserver of exactly this code listens."""
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mafalda-{os.getuid()}"
+    newest = max(file.stat().st_mtime_ns for file in Path(__file__).parent.rglob("*.py"))
+    return base / f"forkserver-{newest:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
+
+
+# --- the spawned process ------------------------------------------------------------------------------
+
+
+def hand_over(settings: Settings, fds: tuple[int, int, int]) -> socket.socket | None:
+    """Hand the pipes to a child of the forkserver; ``None`` if there is no forkserver (yet).
+
+    Args:
+        settings: What the library started the worker with.
+        fds: Where the library writes, where it reads, standard error.
+    """
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    control.settimeout(HAND_OVER_S)
+    try:
+        path = socket_path()
+        if path.parent.stat().st_uid != os.getuid() or path.parent.stat().st_mode & 0o077:
+            raise PermissionError("the forkserver's directory is open to other users")
+        control.connect(str(path))
+        what = json.dumps(
+            {"settings": asdict(settings), "environment": dict(os.environ), "cwd": os.getcwd(), "pid": os.getpid()}
+        ).encode()
+        control.sendmsg([_SIZE.pack(len(what))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))])
+        control.sendall(what)
+        if control.recv(1) != _TAKEN:
+            raise ConnectionError("not taken")
+    except (OSError, ValueError):
+        control.close()
+        return None
+    control.settimeout(None)
+    return control
+
+
+def await_child(control: socket.socket) -> int:
+    """Wait until the child ends; its exit code. SIGINT and SIGTERM are passed on."""
+
+    def end_child(*_: object) -> None:
+        with contextlib.suppress(OSError):
+            control.send(_END)
+        control.settimeout(LEAVE_TIMEOUT_S)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_child)
+    try:
+        code = control.recv(1)
+    except TimeoutError:
+        return 0
+    except OSError:
+        return 1
+    return code[0] if code else 1
+
+
+def start() -> None:
+    """Start a forkserver for the workers after this one, without waiting for it."""
+    try:
+        socket_path().parent.mkdir(mode=0o700, exist_ok=True)
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"import sys; sys.path[:0] = {sys.path[:1]!r}; from {__name__} import run; run()",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            close_fds=True,
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError:
+        return  # each worker is a process of its own then
+
+
+# --- the forkserver -----------------------------------------------------------------------------------
+
+
+def run() -> None:
+    """Run the forkserver, if there is none yet."""
+    import fcntl
+
+    path = socket_path()
+    lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    from mafalda.dropin.lifecycle import serve_pipes
+
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(64)
+        try:
+            _serve(listener, serve_pipes)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _serve(listener: socket.socket, serve_pipes: Callable[..., int]) -> None:
+    children: set[int] = set()
+    while True:
+        ready, _, _ = select.select([listener], [], [], IDLE_S)
+        while children:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            children.discard(pid)
+        if not ready:
+            if not children:
+                return
+            continue
+        control, _ = listener.accept()
+        pid = os.fork()
+        if pid == 0:
+            listener.close()
+            os._exit(_child(control, serve_pipes))
+        children.add(pid)
+        control.close()
+
+
+def _receive(control: socket.socket, size: int) -> bytes:
+    """Exactly ``size`` bytes.
+
+    Raises:
+        ConnectionError: The other end has closed before, or there are more than anybody sends.
+    """
+    if size > _LIMIT_BYTES:
+        raise ConnectionError(f"{size} bytes are too many")
+    received = b""
+    while len(received) < size:
+        part = control.recv(size - len(received))
+        if not part:
+            raise ConnectionError(f"the socket ended after {len(received)} of {size} bytes")
+        received += part
+    return received
+
+
+def _child(control: socket.socket, serve_pipes: Callable[..., int]) -> int:
+    """Run one drop-in on the pipes that come over the socket; its exit code, which is also sent back."""
+    try:
+        control.settimeout(HAND_OVER_S)
+        head, ancillary, _, _ = control.recvmsg(_SIZE.size, socket.CMSG_SPACE(_FDS.size), 0)
+        (size,) = _SIZE.unpack(head)
+        what = json.loads(_receive(control, size))
+        read_fd, write_fd, error_fd = _FDS.unpack(ancillary[0][2][: _FDS.size])
+        os.dup2(error_fd, 2)
+        os.close(error_fd)
+        os.environ.clear()
+        os.environ.update(what["environment"])
+        os.chdir(what["cwd"])  # credentials may be named from there
+        settings = Settings(**what["settings"])
+        control.sendall(_TAKEN)
+        control.settimeout(None)
+        code = serve_pipes(settings, read_fd, write_fd, what["pid"], control)
+    except Exception as error:
+        print(f"mafalda-worker: {error!r}", file=sys.stderr)
+        code = 1
+    with contextlib.suppress(OSError):
+        control.sendall(bytes([code]))
+    return code

@@ -1,0 +1,228 @@
+"""The sessions behind the application's objects: opened with an object, closed with it, asked for dumps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from mafalda.contract.messages.intents import Intent
+from mafalda.contract.messages.payload import Place
+from mafalda.dropin.fleet.answers import Answer, OnAnswer, ignore
+from mafalda.dropin.fleet.channel_answers import make_call
+from mafalda.dropin.fleet.client import FleetClient
+from mafalda.dropin.fleet.peer_session import PeerSession
+from mafalda.dropin.virtual.library_channel import LibraryChannel
+from mafalda.dropin.virtual.library_request import LibraryRequest
+from mafalda.dropin.virtual.objects import Node, Objects
+from mafalda.errors import MafaldaError
+
+#: What ends an object that it is about.
+_ENDINGS = frozenset({"CONSUMER_PRODUCER_CLOSE", "DATACONSUMER_DATAPRODUCER_CLOSE"})
+#: For the intents to leave, before the process ends, in seconds.
+LEAVE_TIMEOUT_S = 3.0
+#: By then the agents have noticed by themselves that a peer is gone, in seconds.
+UNFOLLOW_TIMEOUT_S = 90.0
+
+
+class Sessions:
+    """All sessions of one virtual worker, and the objects that they are for.
+
+    Args:
+        objects: All of the application's.
+        channel: To the library.
+    """
+
+    def __init__(self, objects: Objects, channel: LibraryChannel) -> None:
+        self._objects = objects
+        self._channel = channel
+        self._fleet: FleetClient | None = None
+        self._sessions: set[PeerSession] = set()
+        self._removed = asyncio.Event()
+
+    @property
+    def fleet(self) -> FleetClient:
+        """The fleet; known before the first request is handled."""
+        assert self._fleet is not None, "the fleet is known before a request is handled"
+        return self._fleet
+
+    @fleet.setter
+    def fleet(self, fleet: FleetClient) -> None:
+        self._fleet = fleet
+
+    # --- which there are ------------------------------------------------------------------------------
+
+    def all(self) -> list[PeerSession]:
+        """Every session, also of objects that are closed but have not left yet."""
+        return list(self._sessions)
+
+    def in_room(self, room: str) -> list[PeerSession]:
+        """The sessions of one room."""
+        return [session for session in self._sessions if session.room == room]
+
+    async def unfollow_room(self, room: str) -> None:
+        """Follow a room's results until its last peer has left, then no more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(UNFOLLOW_TIMEOUT_S):
+                while self.in_room(room):
+                    self._removed.clear()
+                    await self._removed.wait()
+        await self.fleet.unfollow_room(room)
+
+    # --- objects with sessions ------------------------------------------------------------------------
+
+    def open(self, node: Node, room: str, kind: str) -> PeerSession:
+        """A session for an object."""
+        node.session = session = PeerSession(self.fleet, room, node.id, kind)
+        session.webrtc_server = node.webrtc_server
+        self._sessions.add(session)
+        return session
+
+    def join_and_make(
+        self, session: PeerSession, node: Node, request: LibraryRequest, intent: Intent, kind: str = ""
+    ) -> None:
+        """Join, make the object at the place, and respond.
+
+        Args:
+            session: The object's.
+            node: The object.
+            request: The library's, for it.
+            intent: Makes it.
+            kind: Of the transport, as the schema calls it; else empty.
+        """
+
+        def made(answer: Answer) -> None:
+            if answer.refusal is not None:
+                self._objects.remove(node)
+                self.leave(session, ignore)
+                request.refuse(answer.refusal)
+                return
+            if node.kind == "observer":
+                session.held[node.id] = intent
+            else:
+                session.is_reopened = False
+            request.undo = lambda: self.close_each([node], ignore)
+            request.accept(answer.body, kind)
+            self.announce(node)
+
+        def joined(answer: Answer) -> None:
+            if answer.refusal is not None:
+                made(answer)
+
+        async def follow_own_room() -> None:
+            await self.fleet.follow_room(session.room)
+
+        if session.room == node.id:  # a WebRtcServer is in a room of its own
+            session.submit_job(follow_own_room)
+        session.join(joined)
+        session.request(intent, made)
+
+    def announce(self, node: Node) -> None:
+        """The library knows of an object from now on: send it what has happened to it since."""
+        node.is_open = True
+        held, node.held = node.held, []
+        for event, body in held:
+            self.notify_library(node.id, event, body)
+
+    def notify_library(self, handler: str, event: str, body: dict[str, Any] | None) -> None:
+        """Something has happened to one of the application's objects."""
+        node = self._objects.get(handler)
+        if node is None:
+            return
+        if not node.is_open:
+            node.held.append((event, body))
+            return
+        if event in _ENDINGS:
+            self._objects.remove(node)
+        self._channel.send_notification(handler, event, body)
+
+    # --- closing --------------------------------------------------------------------------------------
+
+    def close_and_accept(
+        self, request: LibraryRequest, nodes: Iterable[Node], then: Callable[[], object] = lambda: None
+    ) -> None:
+        """Close objects; grant the request when the sessions of all of them are left."""
+
+        def finish() -> None:
+            request.accept()
+            then()
+
+        left = 0
+        to_leave = self.close_each(nodes, lambda _: one_left())
+
+        def one_left() -> None:
+            nonlocal left
+            left += 1
+            if left == to_leave:
+                finish()
+
+        if not to_leave:
+            finish()
+
+    def close_each(self, nodes: Iterable[Node], on_answer: OnAnswer) -> int:
+        """Remove objects and leave with their sessions; how many sessions there are."""
+        sessions: list[PeerSession] = []
+        for node in nodes:
+            self._objects.remove(node)
+            if node.session is not None:
+                sessions.append(node.session)
+        for session in sessions:
+            self.leave(session, on_answer)
+        return len(sessions)
+
+    def leave(self, session: PeerSession, on_answer: OnAnswer) -> None:
+        """Leave with a session, and forget it when the fleet has removed its peer."""
+
+        def left() -> None:
+            self._sessions.discard(session)
+            self._removed.set()
+            session.close()
+
+        session.leave(on_answer, left)
+
+    async def leave_all(self) -> None:
+        """Leave every room, as far as that is possible in ``LEAVE_TIMEOUT_S``."""
+        sessions = self.all()
+        reached = [asyncio.get_running_loop().create_future() for _ in sessions]
+        for session, future in zip(sessions, reached, strict=True):
+            session.leave(ignore)
+            session.submit_job(_set_job(future))
+        if reached:
+            await asyncio.wait(reached, timeout=LEAVE_TIMEOUT_S)
+        for session in sessions:
+            session.close()
+
+    # --- queries --------------------------------------------------------------------------------------
+
+    async def wait_answered(self, sessions: Iterable[PeerSession]) -> None:
+        """Return when everything that was requested of these sessions is answered."""
+        await asyncio.gather(*(session.wait_answered() for session in list(sessions)))
+
+    async def query_places(self, sessions: Iterable[PeerSession], method: str, handler: str) -> list[dict[str, Any]]:
+        """Query each worker once, by one of the peers that are placed there.
+
+        Raises:
+            MafaldaError: No worker answers; the first error.
+        """
+        by_place: dict[Place, PeerSession] = {}
+        for session in sessions:
+            if session.place is not None and not session.is_lost and not session.is_ending:
+                by_place.setdefault(session.place, session)
+        call = make_call(method, handler, None)
+        found = await asyncio.gather(
+            *(session.query_now(call) for session in by_place.values()), return_exceptions=True
+        )
+        answers = [it for it in found if isinstance(it, dict)]
+        error = next((it for it in found if isinstance(it, MafaldaError)), None)
+        if error is not None and not answers:
+            raise error
+        return answers
+
+
+def _set_job(future: asyncio.Future[None]) -> Callable[[], Any]:
+    async def set_result() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return set_result

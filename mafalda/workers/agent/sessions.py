@@ -1,0 +1,103 @@
+"""The sessions of the peers that are placed on this server: started, ended, and reported when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from mafalda.aio.serial_executor import SerialExecutor
+from mafalda.bus.protocol import Delivery
+from mafalda.contract.messages.commands import PlacePeer
+from mafalda.contract.messages.envelope import Message
+from mafalda.errors import WorkerDied
+from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer
+from mafalda.workers.core.stimuli import PeerRefused, PeerTaskFailed
+from mafalda.workers.errors import as_mafalda_error
+from mafalda.workers.peers.intents.producers import yield_producer
+from mafalda.workers.peers.session.eviction import evict
+from mafalda.workers.peers.session.responses import Outcome
+from mafalda.workers.peers.session.services import PeerServices
+from mafalda.workers.peers.session.session import PeerSession
+from mafalda.workers.supervision.supervisor import LiveWorker
+
+log = structlog.get_logger("mafalda.workers")
+Key = tuple[str, str]  # room, peer
+
+
+class PeerSessions:
+    """Every session of one incarnation. Sessions of the same peer run one after the other.
+
+    Args:
+        services: What a session uses of the agent.
+        worker: The living worker with an id; None if it is dead.
+        handle_intent: Handles one intent of a session.
+        reply_query: Replies to one query of a session.
+    """
+
+    def __init__(
+        self,
+        services: PeerServices,
+        worker: Callable[[str], LiveWorker | None],
+        *,
+        handle_intent: Callable[[PeerSession, Entry], Awaitable[Outcome | None]],
+        reply_query: Callable[[PeerSession, Delivery], Awaitable[Message]],
+    ) -> None:
+        self.services = services
+        self._worker = worker
+        self._handle_intent = handle_intent
+        self._reply_query = reply_query
+        self._runs: SerialExecutor[Key] = SerialExecutor(services.tasks, "peer")
+        self.by_key: dict[Key, PeerSession] = {}
+
+    def adopt(self, order: AdoptPeer) -> None:
+        """Start a peer's session, after an earlier one of the same peer has ended."""
+        command = order.command
+        live = self._worker(command.worker)
+        if live is None:
+            error = WorkerDied("the worker is dead", worker=command.worker)
+            self.services.report(PeerRefused(command.room, command.peer, command.generation, error))
+            return
+        session = PeerSession(
+            self.services, live, order.entry, command, handle=self._handle_intent, answer_query=self._reply_query
+        )
+        key = (command.room, command.peer)
+        self.by_key[key] = session
+        self._runs.submit(key, lambda: self._run(key, session, command))
+
+    def drop(self, room: str, peer: str) -> None:
+        """End a peer's session; what it is doing is finished first."""
+        if session := self.by_key.pop((room, peer), None):
+            session.stop()
+
+    def evict(self, order: EvictPeer) -> None:
+        """Append that a peer whose placement failed has left."""
+        command = order.command
+        session = self.by_key.get((command.room, command.peer))
+        if session is not None and session.generation == command.generation:
+            self.drop(command.room, command.peer)
+        self.services.tasks.spawn(evict(self.services.publisher, order), f"evict {command.room} {command.peer}")
+
+    def handle_intent(self, room: str, peer: str, entry: Entry) -> None:
+        """Handle an intent, after those of the same peer before it."""
+        if session := self.by_key.get((room, peer)):
+            session.enqueue_intent(entry)
+
+    def close_duplicate_producer(self, room: str, peer: str, producer: str) -> None:
+        """Close a producer whose id another peer of the room had first."""
+        if session := self.by_key.get((room, peer)):
+            session.jobs.add(lambda: yield_producer(session, producer))
+
+    async def _run(self, key: Key, session: PeerSession, command: PlacePeer) -> None:
+        failure: Exception | None = None
+        try:
+            await session.run()
+        except Exception as error:
+            log.exception("session failed", action="session_failed", room_id=command.room, peer_id=command.peer)
+            failure = error
+        finally:
+            if self.by_key.get(key) is session:
+                del self.by_key[key]
+        if failure is not None:
+            failed = PeerTaskFailed(command.room, command.peer, command.generation, as_mafalda_error(failure))
+            self.services.report(failed)

@@ -1,0 +1,1 @@
+"""What each intent of a peer does. ``handlers`` finds the function for an intent."""

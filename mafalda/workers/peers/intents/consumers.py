@@ -1,0 +1,83 @@
+"""Intents about consumers that a peer has."""
+
+from __future__ import annotations
+
+from mafalda.contract.messages import intents
+from mafalda.errors import NotFound
+from mafalda.mediasoup import Consumer, DataConsumer
+from mafalda.workers.core.instructions import Entry
+from mafalda.workers.peers.intents.relay_demand import add_demand, relay_key
+from mafalda.workers.peers.session.objects import PeerConsumer
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
+
+
+def _find(session: PeerSession, consumer: str) -> PeerConsumer:
+    if found := session.objects.consumers.get(consumer):
+        return found
+    raise NotFound("the peer has no such consumer", consumer=consumer)
+
+
+def _consumer(session: PeerSession, consumer: str) -> Consumer:
+    found = _find(session, consumer).consumer
+    if not isinstance(found, Consumer):
+        raise NotFound("the peer has no such consumer, but a data consumer", consumer=consumer)
+    return found
+
+
+def _update_demand(session: PeerSession, consumer: str, *, paused: bool) -> None:
+    """Update the demand for the relay that feeds a consumer, if one does."""
+    found = session.objects.consumers.get(consumer)
+    if found is None or found.relay is None:
+        return
+    if session.services.relay_targets.by_key.get(relay_key(session, found.producer)) is found.relay:
+        add_demand(session, found.producer, consumer, paused=paused)
+
+
+async def pause_consumer(session: PeerSession, intent: intents.PauseConsumer, _: Entry) -> Outcome:
+    """Pause a consumer."""
+    await _consumer(session, intent.consumer).pause()
+    _update_demand(session, intent.consumer, paused=True)
+    return done(session.placement, intent, intent.consumer)
+
+
+async def resume_consumer(session: PeerSession, intent: intents.ResumeConsumer, _: Entry) -> Outcome:
+    """Resume a consumer; its relay resumes first."""
+    consumer = _consumer(session, intent.consumer)
+    _update_demand(session, intent.consumer, paused=False)
+    await consumer.resume()
+    return done(session.placement, intent, intent.consumer)
+
+
+async def close_consumer(session: PeerSession, intent: intents.CloseConsumer, _: Entry) -> Outcome:
+    """Close a consumer."""
+    await _consumer(session, intent.consumer).close()
+    return done(session.placement, intent, intent.consumer)
+
+
+async def close_data_consumer(session: PeerSession, intent: intents.CloseDataConsumer, _: Entry) -> Outcome:
+    """Close a data consumer."""
+    consumer = _find(session, intent.data_consumer).consumer
+    if not isinstance(consumer, DataConsumer):
+        raise NotFound("the peer has no such data consumer, but a consumer", data_consumer=intent.data_consumer)
+    await consumer.close()
+    return done(session.placement, intent, intent.data_consumer)
+
+
+async def set_preferred_layers(session: PeerSession, intent: intents.SetPreferredLayers, _: Entry) -> Outcome:
+    """Choose the layers of a simulcast or SVC consumer."""
+    consumer = _consumer(session, intent.consumer)
+    await consumer.set_preferred_layers(spatial_layer=intent.spatial_layer, temporal_layer=intent.temporal_layer)
+    return done(session.placement, intent, intent.consumer)
+
+
+async def set_priority(session: PeerSession, intent: intents.SetPriority, _: Entry) -> Outcome:
+    """Set a consumer's priority among those on its transport."""
+    await _consumer(session, intent.consumer).set_priority(intent.priority)
+    return done(session.placement, intent, intent.consumer)
+
+
+async def request_key_frame(session: PeerSession, intent: intents.RequestKeyFrame, _: Entry) -> Outcome:
+    """Ask a consumer's producer for a key frame."""
+    await _consumer(session, intent.consumer).request_key_frame()
+    return done(session.placement, intent, intent.consumer)

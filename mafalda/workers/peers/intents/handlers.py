@@ -1,0 +1,60 @@
+"""The handler of each kind of intent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mafalda.contract.messages import intents
+from mafalda.contract.messages.events import PeerLeft
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.subjects import check_reply
+from mafalda.workers.core.instructions import Entry
+from mafalda.workers.peers.intents import consumers, producers, transports
+from mafalda.workers.peers.intents.consume import consume, consume_data
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
+
+
+async def handle_intent(session: PeerSession, entry: Entry) -> Outcome | None:
+    """Do one intent; ``None`` if it is answered later.
+
+    Raises:
+        MafaldaError: The intent cannot be done; its code is the reason that the client gets.
+    """
+    if entry.reply is not None:
+        check_reply(entry.reply)
+    handler = _HANDLERS[type(entry.message.data)]
+    return await handler(session, entry.message.data, entry)
+
+
+async def _leave(session: PeerSession, intent: intents.Leave, _: Entry) -> Outcome:
+    outcome = done(session.placement, intent, None)
+    outcome.events = producers.producers_closed(session, None, "peer-left")
+    outcome.events.append(PeerLeft(peer=session.peer, generation=session.generation))
+    session.remove_peer()
+    return outcome
+
+
+_HANDLERS: dict[type[Payload], Callable[[PeerSession, Any, Entry], Awaitable[Outcome | None]]] = {
+    intents.Leave: _leave,
+    intents.CreateTransport: transports.create_transport,
+    intents.ConnectTransport: transports.connect_transport,
+    intents.RestartIce: transports.restart_ice,
+    intents.CloseTransport: transports.close_transport,
+    intents.Produce: producers.produce,
+    intents.ProduceData: producers.produce_data,
+    intents.Consume: consume,
+    intents.ConsumeData: consume_data,
+    intents.PauseProducer: producers.pause_producer,
+    intents.ResumeProducer: producers.resume_producer,
+    intents.CloseProducer: producers.close_producer,
+    intents.CloseDataProducer: producers.close_data_producer,
+    intents.PauseConsumer: consumers.pause_consumer,
+    intents.ResumeConsumer: consumers.resume_consumer,
+    intents.CloseConsumer: consumers.close_consumer,
+    intents.CloseDataConsumer: consumers.close_data_consumer,
+    intents.SetPreferredLayers: consumers.set_preferred_layers,
+    intents.SetPriority: consumers.set_priority,
+    intents.RequestKeyFrame: consumers.request_key_frame,
+}

@@ -1,0 +1,228 @@
+"""Intents about a peer's producers and data producers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from mafalda.contract.messages import intents
+from mafalda.contract.messages.events import (
+    ClosedReason,
+    DataProducerClosed,
+    DataProducerOpened,
+    Event,
+    ProducerClosed,
+    ProducerOpened,
+    ProducerPaused,
+    ProducerResumed,
+)
+from mafalda.contract.messages.results import ProduceDataResult, ProduceResult, Result
+from mafalda.errors import AlreadyExists, NotFound
+from mafalda.mediasoup import DataProducer, Producer, Transport
+from mafalda.workers.core.instructions import Entry
+from mafalda.workers.peers.session.responses import Outcome, done
+from mafalda.workers.peers.session.session import PeerSession
+
+#: Makes a producer on the worker; returns it with a result for the sender's inbox alone, if there is one.
+MakeProducer = Callable[[], Awaitable[tuple[Producer, Result | None]]]
+MakeDataProducer = Callable[[], Awaitable[tuple[DataProducer, Result | None]]]
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+async def open_producer(session: PeerSession, intent: intents.Produce, make: MakeProducer) -> Outcome:
+    """Open a producer for a peer, however it is made on the worker.
+
+    Args:
+        session: Of the peer.
+        intent: The produce intent.
+        make: Makes the producer. The sender gets its private result only when the room's events are in the log.
+
+    Raises:
+        AlreadyExists: Somebody in the room has a producer with this id.
+        MafaldaError: Whatever ``make`` raises.
+    """
+    with _claimed(session, intent.producer):
+        producer, private = await make()
+    _add(session, intent.producer, producer)
+    opened = ProducerOpened(
+        peer=session.peer,
+        producer=intent.producer,
+        transport=intent.transport,
+        server=session.place.server,
+        worker=session.place.worker,
+        generation=session.generation,
+        media_kind=producer.kind,
+        type=producer.type,
+        paused=producer.paused,
+        app_data=intent.app_data,
+    )
+    result = ProduceResult(
+        producer=intent.producer, transport=intent.transport, generation=session.generation, type=producer.type
+    )
+    return Outcome(result, [opened], private, private_last=True)
+
+
+async def open_data_producer(session: PeerSession, intent: intents.ProduceData, make: MakeDataProducer) -> Outcome:
+    """Open a data producer for a peer, however it is made on the worker. As ``open_producer``."""
+    with _claimed(session, intent.data_producer):
+        producer, private = await make()
+    _add(session, intent.data_producer, producer)
+    events: list[Event] = [
+        DataProducerOpened(
+            peer=session.peer,
+            data_producer=intent.data_producer,
+            transport=intent.transport,
+            server=session.place.server,
+            worker=session.place.worker,
+            generation=session.generation,
+            sctp_stream_parameters=intent.sctp_stream_parameters,
+            label=intent.label,
+            protocol=intent.protocol,
+            app_data=intent.app_data,
+        )
+    ]
+    if producer.paused:  # ``DataProducerOpened`` has no field for it
+        events.append(ProducerPaused(peer=session.peer, producer=intent.data_producer))
+    result = ProduceDataResult(
+        data_producer=intent.data_producer, transport=intent.transport, generation=session.generation
+    )
+    return Outcome(result, events, private, private_last=True)
+
+
+@contextmanager
+def _claimed(session: PeerSession, producer: str) -> Iterator[None]:
+    """Take a producer id of the room before the room's state shows the producer; given back if making it fails.
+
+    Raises:
+        AlreadyExists: Somebody in the room has it.
+    """
+    room = session.services.rooms.room(session.room)
+    claimed, key = session.services.claimed, (session.room, producer)
+    if key in claimed or (room is not None and producer in room.producers):
+        raise AlreadyExists("the room has a producer with this id", producer=producer)
+    claimed.add(key)
+    try:
+        yield
+    except BaseException:
+        claimed.discard(key)
+        raise
+
+
+def _add(session: PeerSession, id: str, producer: Producer | DataProducer) -> None:
+    """Keep the producer and its claimed id until it closes."""
+    session.objects.add_producer(id, producer)
+    producer.on(producer.CLOSE, lambda _: session.services.claimed.discard((session.room, id)))
+
+
+async def produce(session: PeerSession, intent: intents.Produce, _: Entry) -> Outcome:
+    """Open a producer with the parameters in the intent."""
+    transport = session.objects.webrtc_transport(intent.transport)
+
+    async def make() -> tuple[Producer, None]:
+        producer = await transport.produce(
+            id=intent.producer,
+            kind=intent.media_kind,
+            rtp_parameters=intent.rtp_parameters,
+            paused=intent.paused,
+            key_frame_request_delay=intent.key_frame_request_delay_ms,
+        )
+        return producer, None
+
+    return await open_producer(session, intent, make)
+
+
+async def produce_data(session: PeerSession, intent: intents.ProduceData, _: Entry) -> Outcome:
+    """Open a data producer with the parameters in the intent."""
+    transport = session.objects.webrtc_transport(intent.transport)
+
+    async def make() -> tuple[DataProducer, None]:
+        producer = await transport.produce_data(
+            id=intent.data_producer,
+            sctp_stream_parameters=intent.sctp_stream_parameters,
+            label=intent.label,
+            protocol=intent.protocol,
+        )
+        return producer, None
+
+    return await open_data_producer(session, intent, make)
+
+
+# --- pausing and closing --------------------------------------------------------------------------
+
+
+def _find(session: PeerSession, producer: str) -> Producer | DataProducer:
+    if found := session.objects.producers.get(producer) or session.objects.data_producers.get(producer):
+        return found
+    raise NotFound("the peer has no such producer", producer=producer)
+
+
+async def pause_producer(session: PeerSession, intent: intents.PauseProducer, _: Entry) -> Outcome:
+    """Pause a producer or data producer."""
+    producer = _find(session, intent.producer)
+    outcome = done(session.placement, intent, intent.producer)
+    if not producer.paused:
+        await producer.pause()
+        outcome.events.append(ProducerPaused(peer=session.peer, producer=intent.producer))
+    return outcome
+
+
+async def resume_producer(session: PeerSession, intent: intents.ResumeProducer, _: Entry) -> Outcome:
+    """Resume a producer or data producer."""
+    producer = _find(session, intent.producer)
+    outcome = done(session.placement, intent, intent.producer)
+    if producer.paused:
+        await producer.resume()
+        outcome.events.append(ProducerResumed(peer=session.peer, producer=intent.producer))
+    return outcome
+
+
+async def close_producer(session: PeerSession, intent: intents.CloseProducer, _: Entry) -> Outcome:
+    """Close a producer."""
+    producer = session.objects.producers.get(intent.producer)
+    if producer is None:
+        raise NotFound("the peer has no such producer", producer=intent.producer)
+    await producer.close()
+    outcome = done(session.placement, intent, intent.producer)
+    outcome.events.append(_producer_closed(session, intent.producer, "closed"))
+    return outcome
+
+
+async def close_data_producer(session: PeerSession, intent: intents.CloseDataProducer, _: Entry) -> Outcome:
+    """Close a data producer."""
+    producer = session.objects.data_producers.get(intent.data_producer)
+    if producer is None:
+        raise NotFound("the peer has no such data producer", data_producer=intent.data_producer)
+    await producer.close()
+    outcome = done(session.placement, intent, intent.data_producer)
+    outcome.events.append(_data_producer_closed(session, intent.data_producer, "closed"))
+    return outcome
+
+
+async def yield_producer(session: PeerSession, id: str) -> None:
+    """Close the peer's producer because the log shows that another peer of the room opened the id first."""
+    producer = session.objects.producers.get(id) or session.objects.data_producers.get(id)
+    if producer is not None:
+        await producer.close()
+
+
+def _producer_closed(session: PeerSession, id: str, reason: ClosedReason) -> Event:
+    return ProducerClosed(peer=session.peer, producer=id, generation=session.generation, reason=reason)
+
+
+def _data_producer_closed(session: PeerSession, id: str, reason: ClosedReason) -> Event:
+    return DataProducerClosed(peer=session.peer, data_producer=id, generation=session.generation, reason=reason)
+
+
+def producers_closed(session: PeerSession, transport: Transport | None, reason: ClosedReason) -> list[Event]:
+    """Room events for the producers that close with a transport; ``None``: for all that the peer has.
+
+    Call it before the transport closes.
+    """
+    producers, data_producers = session.objects.producers, session.objects.data_producers
+    media = [id for id, it in producers.items() if transport is None or it.id in transport.producers]
+    data = [id for id, it in data_producers.items() if transport is None or it.id in transport.data_producers]
+    return [_producer_closed(session, id, reason) for id in media] + [
+        _data_producer_closed(session, id, reason) for id in data
+    ]

@@ -1,0 +1,26 @@
+"""What is appended when a peer's placement fails on its worker: the peer has left, and why."""
+
+from __future__ import annotations
+
+import structlog
+
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.events import PeerLeft
+from mafalda.contract.messages.results import Rejected
+from mafalda.workers.core.instructions import EvictPeer
+from mafalda.workers.log.publisher import Publisher
+from mafalda.workers.peers.session.placement import PeerPlacement
+from mafalda.workers.peers.session.responses import PeerResponder
+
+log = structlog.get_logger("mafalda.workers")
+
+
+async def evict(publisher: Publisher, order: EvictPeer) -> None:
+    """Append ``PeerLeft`` and, if the peer's join is unanswered, ``Rejected``. The peer may join again."""
+    placement, cause = PeerPlacement.of(order.command), order.entry.message
+    responder = PeerResponder(publisher, placement)
+    log.error("peer evicted", action="peer_evicted", **placement.log_fields, reason=str(order.error))
+    left = PeerLeft(peer=placement.peer, generation=placement.generation, reason="evicted")
+    await responder.append_room_event(left, cause)
+    if order.reject_join:
+        await responder.append_result(Rejected(intent="join", error=ErrorInfo.of(order.error)), "join", cause)

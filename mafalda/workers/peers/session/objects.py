@@ -1,0 +1,148 @@
+"""A peer's mediasoup objects on its worker, by the ids that its client gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from mafalda.errors import MafaldaError, NotFound
+from mafalda.mediasoup import (
+    Consumer,
+    DataConsumer,
+    DataProducer,
+    Producer,
+    RtpObserver,
+    Transport,
+    WebRtcTransport,
+)
+from mafalda.mediasoup.base.entity import Entity
+from mafalda.workers.peers.session.placement import PeerPlacement
+from mafalda.workers.relays.target import RelayTarget
+
+log = structlog.get_logger("mafalda.workers")
+E = TypeVar("E", bound=Entity)
+
+
+@dataclass(slots=True, eq=False)
+class PeerConsumer:
+    """A consumer or data consumer of a peer.
+
+    Args:
+        consumer: The object on the worker.
+        producer: The id of the producer that it consumes.
+        transport: The client's id of the transport that it is on.
+        relay: The relay that brings the producer to this worker; ``None`` if the producer is on this worker.
+    """
+
+    consumer: Consumer | DataConsumer
+    producer: str
+    transport: str
+    relay: RelayTarget | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedProducer:
+    """A producer that was added to an RTP observer."""
+
+    observer: str
+    producer: str
+
+
+class PeerObjects:
+    """The objects that one peer has on its worker. Each is removed when it closes, whoever closed it.
+
+    Args:
+        placement: Of the peer, for log lines.
+    """
+
+    def __init__(self, placement: PeerPlacement) -> None:
+        self._placement = placement
+        self.transports: dict[str, Transport] = {}
+        self.producers: dict[str, Producer] = {}
+        self.data_producers: dict[str, DataProducer] = {}
+        self.consumers: dict[str, PeerConsumer] = {}
+        self.observers: dict[str, RtpObserver] = {}
+        self.observed: dict[str, ObservedProducer] = {}  # by the id of the consume intent that added the producer
+        self.reserved: set[str] = set()  # ids of consumers that wait for a relay
+        self._close_callbacks: list[Callable[[], Awaitable[None]]] = []
+
+    def transport(self, id: str) -> Transport:
+        """A transport of any kind.
+
+        Raises:
+            NotFound: The peer has no such transport.
+        """
+        if found := self.transports.get(id):
+            return found
+        raise NotFound("the peer has no such transport", transport=id)
+
+    def webrtc_transport(self, id: str) -> WebRtcTransport:
+        """A WebRTC transport.
+
+        Raises:
+            NotFound: The peer has no such transport, or it is of another kind.
+        """
+        found = self.transports.get(id)
+        if isinstance(found, WebRtcTransport):
+            return found
+        raise NotFound("no such transport", transport=id)
+
+    def find(self, id: str) -> Entity | None:
+        """The object of any kind with this id."""
+        consumer = self.consumers.get(id)
+        return (
+            self.transports.get(id)
+            or self.producers.get(id)
+            or self.data_producers.get(id)
+            or (consumer.consumer if consumer else None)
+            or self.observers.get(id)
+        )
+
+    def add_transport(self, id: str, transport: Transport) -> None:
+        """Keep a transport until it closes."""
+        _keep_until_closed(self.transports, id, transport)
+
+    def add_producer(self, id: str, producer: Producer | DataProducer) -> None:
+        """Keep a producer or data producer until it closes."""
+        if isinstance(producer, Producer):
+            _keep_until_closed(self.producers, id, producer)
+        else:
+            _keep_until_closed(self.data_producers, id, producer)
+
+    def add_observer(self, id: str, observer: RtpObserver) -> None:
+        """Keep an RTP observer until it closes."""
+        _keep_until_closed(self.observers, id, observer)
+
+    def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call ``callback`` in ``close``, when transports and observers are closed."""
+        self._close_callbacks.append(callback)
+
+    async def close(self) -> None:
+        """Close everything. May be called again."""
+        for entity in (*self.transports.values(), *self.observers.values()):
+            try:
+                await entity.close()
+            except MafaldaError as error:
+                log.warning(
+                    "object not closed",
+                    action="close_failed",
+                    **self._placement.log_fields,
+                    object_id=entity.id,
+                    reason=str(error),
+                )
+        callbacks, self._close_callbacks = self._close_callbacks, []
+        for callback in callbacks:
+            await callback()
+
+
+def _keep_until_closed(kept: dict[str, E], id: str, entity: E) -> None:
+    kept[id] = entity
+
+    def remove(_: str) -> None:
+        if kept.get(id) is entity:
+            del kept[id]
+
+    entity.on(entity.CLOSE, remove)

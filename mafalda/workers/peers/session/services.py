@@ -1,0 +1,51 @@
+"""What a peer's session uses of the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mafalda.aio.tasks import TaskScope
+from mafalda.projection.state import RoomState
+from mafalda.workers.config import AgentConfig
+from mafalda.workers.core.stimuli import Stimulus
+from mafalda.workers.log.publisher import Publisher
+from mafalda.workers.log.reader import LogReader
+from mafalda.workers.relays.targets import RelayTargets
+from mafalda.workers.supervision.routers import Routers
+
+
+class Rooms(Protocol):
+    """The fold of the rooms that have something on this server."""
+
+    def room(self, room: str) -> RoomState | None: ...
+
+    def room_seq(self, room: str) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PeerServices:
+    """Shared by all sessions of one incarnation.
+
+    Attributes:
+        config: Time limits, ports.
+        tasks: Runs what outlasts one intent.
+        publisher: Appends results and events.
+        log_reader: Follows intents.
+        rooms: The fold.
+        routers: One for each room and worker.
+        relay_targets: The producers that are relayed to this server.
+        report: Takes what happened to the session.
+        claimed: Producers that were opened here, by room and id; the fold has them a moment later.
+    """
+
+    config: AgentConfig
+    tasks: TaskScope
+    publisher: Publisher
+    log_reader: LogReader
+    rooms: Rooms
+    routers: Routers
+    relay_targets: RelayTargets
+    report: Callable[[Stimulus], None]
+    claimed: set[tuple[str, str]] = field(default_factory=set)

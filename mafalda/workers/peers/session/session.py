@@ -1,0 +1,229 @@
+"""A peer's session on its worker: take the place, do the peer's jobs one after the other, close.
+
+Everything that changes a peer is a job in its session's queue, so the log has events and results in the order in which
+they happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from mafalda.bus.protocol import Delivery
+from mafalda.contract import subjects
+from mafalda.contract.messages.commands import PlacePeer
+from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
+from mafalda.contract.messages.results import JoinResult
+from mafalda.errors import MafaldaError, NoCapacity, NotJoined
+from mafalda.mediasoup import Router, WebRtcTransport
+from mafalda.telemetry.tracing import handling
+from mafalda.workers.core import Liveness
+from mafalda.workers.core.instructions import Entry
+from mafalda.workers.core.stimuli import PeerEnded, PeerReady, PeerRefused
+from mafalda.workers.errors import as_contract_error
+from mafalda.workers.peers.session.job_queue import JobQueue
+from mafalda.workers.peers.session.objects import PeerObjects
+from mafalda.workers.peers.session.placement import PeerPlacement
+from mafalda.workers.peers.session.responses import Outcome, PeerResponder
+from mafalda.workers.peers.session.services import PeerServices
+from mafalda.workers.supervision.supervisor import LiveWorker
+
+log = structlog.get_logger("mafalda.workers")
+IntentHandler = Callable[["PeerSession", Entry], Awaitable[Outcome | None]]
+QueryHandler = Callable[["PeerSession", Delivery], Awaitable[Message]]
+
+
+class PeerSession:
+    """One placement of one peer.
+
+    Args:
+        services: What a session uses of the agent.
+        live: The worker on which the peer is placed.
+        entry: The log entry of the command that placed it.
+        command: That command.
+        handle: Does one intent; ``None`` as outcome: it is answered later.
+        answer_query: Answers one query.
+    """
+
+    def __init__(
+        self,
+        services: PeerServices,
+        live: LiveWorker,
+        entry: Entry,
+        command: PlacePeer,
+        *,
+        handle: IntentHandler,
+        answer_query: QueryHandler,
+    ) -> None:
+        self.services = services
+        self.live = live
+        self.command = command
+        self.placement = PeerPlacement.of(command)
+        self.room, self.peer, self.generation = command.room, command.peer, command.generation
+        self.place = self.placement.place
+        self.objects = PeerObjects(self.placement)
+        self.jobs = JobQueue(self.peer, self._over_error)
+        self.responder = PeerResponder(services.publisher, self.placement)
+        self.liveness = Liveness(active_at=_now())
+        self._entry = entry
+        self._handle = handle
+        self._answer_query = answer_query
+        self._router: Router | None = None
+
+    @property
+    def router(self) -> Router:
+        """The room's router on the peer's worker."""
+        assert self._router is not None, "the peer has its place before its first intent"
+        return self._router
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended, or ends after the job that runs now."""
+        return self.jobs.is_closed
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job waits, and no consume waits for a relay."""
+        return self.jobs.is_empty and not self.objects.reserved
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take the place, do jobs until the session is over, close everything."""
+        try:
+            async with AsyncExitStack() as stack:
+                await self._take_place(stack)
+                await self.jobs.run()
+        finally:
+            self.jobs.skip_all()
+            await self.objects.close()
+            self.services.routers.release(self.room, self.place.worker, self)
+
+    def stop(self) -> None:
+        """End the session after the job that runs now; jobs behind it are not done."""
+        self.jobs.close()
+
+    def remove_peer(self) -> None:
+        """End the session because the peer has left the room, and report that to the agent's machine."""
+        self.stop()
+        self.services.report(PeerEnded(self.room, self.peer, self.generation))
+
+    def time_out(self, reason: str) -> None:
+        """Remove the peer after the jobs before, because its client is gone without a leave."""
+
+        async def leave() -> None:
+            log.info("peer gone", action="peer_gone", **self.placement.log_fields, reason=reason)
+            left = PeerLeft(peer=self.peer, generation=self.generation, reason="timed-out")
+            await self.responder.append_room_event(left)
+            self.remove_peer()
+
+        self.jobs.add(leave)
+
+    # --- jobs ---------------------------------------------------------------------------------------
+
+    def enqueue_intent(self, entry: Entry) -> None:
+        """Do an intent after the jobs before it; reject it if too many wait."""
+        self.liveness.note_activity(_now())
+        try:
+            self.jobs.check_room()
+        except NoCapacity as error:
+            self.services.tasks.spawn(self.responder.reject(entry, error), f"reject {self.peer}")
+            return
+        self.jobs.add(lambda: self._handle_intent(entry))
+
+    async def _handle_intent(self, entry: Entry) -> None:
+        started_s = _now()
+        action = entry.message.data.action
+        with handling(entry.message, f"agent.{action}", self.placement.trace_attributes):
+            error = await self.responder.attempt(entry, lambda: self._handle(self, entry))
+            log.info(
+                "intent handled",
+                action="intent_handled",
+                intent=action,
+                **self.placement.log_fields,
+                stream_seq=entry.seq,
+                duration_s=round(_now() - started_s, 6),
+                outcome=error.code if error else "done",
+            )
+
+    async def _serve_query(self, delivery: Delivery) -> Message:
+        if self._router is None:
+            raise NotJoined("the peer is about to get its place", peer=self.peer)
+        self.liveness.note_activity(_now())  # a peer that only watches the room is there too
+        if self.is_over:
+            raise self._over_error()
+        return await self._answer_query(self, delivery)
+
+    def _over_error(self) -> NotJoined:
+        return NotJoined("the peer has no place here any more", peer=self.peer)
+
+    def update_connectedness(self) -> None:
+        """Count the transports that are connected; called when the ICE state of one may have changed."""
+        connected = sum(
+            isinstance(it, WebRtcTransport) and it.ice_state in ("connected", "completed")
+            for it in self.objects.transports.values()
+        )
+        self.liveness.note_connected(connected, _now())
+
+    # --- taking the place -----------------------------------------------------------------------------
+
+    async def _take_place(self, stack: AsyncExitStack) -> None:
+        """Get a router, subscribe to intents and queries, append the result, and report the session as ready."""
+        services = self.services
+        with handling(self._entry.message, "agent.place-peer", self.placement.trace_attributes):
+            intents = subjects.intent(self.room, self.peer, "*")
+            stack.push_async_callback(services.log_reader.remove, intents)
+            router, *others = await asyncio.gather(
+                services.routers.acquire(self.room, self.live, self),
+                services.log_reader.add(intents),
+                services.log_reader.serve(stack, subjects.query(self.room, self.peer, "*"), handler=self._serve_query),
+                return_exceptions=True,
+            )
+            for error in (router, *others):
+                if isinstance(error, MafaldaError):
+                    self._report_refused(error)
+                    return
+                if isinstance(error, BaseException):
+                    raise error
+            self._router = router if isinstance(router, Router) else None
+            await self._report_placed()
+            missed = await services.log_reader.past_intents(intents, after_seq=self._entry.seq)
+            log.info("peer placed", action="peer_placed", **self.placement.log_fields, cause=self.command.cause)
+        services.report(PeerReady(self.room, self.peer, self.generation, missed))
+
+    def _report_refused(self, error: MafaldaError) -> None:
+        """The worker did not make what the session needs: the agent's machine decides what becomes of the peer."""
+        refusal = as_contract_error(error)
+        log.error("peer not placed", action="peer_not_placed", **self.placement.log_fields, reason=str(refusal))
+        self.jobs.close()
+        self.services.report(PeerRefused(self.room, self.peer, self.generation, refusal))
+
+    async def _report_placed(self) -> None:
+        """Append the join's result, and for the room that the peer has joined or moved."""
+        command, cause = self.command, self._entry.message
+        server, worker, generation = self.place.server, self.place.worker, self.generation
+        event: PeerJoined | PeerMoved
+        if command.cause == "join":
+            event = PeerJoined(
+                peer=self.peer, server=server, worker=worker, generation=generation, app_data=command.app_data
+            )
+        else:
+            event = PeerMoved(peer=self.peer, server=server, worker=worker, generation=generation, cause=command.cause)
+        result = JoinResult(
+            server=server,
+            worker=worker,
+            generation=generation,
+            router_rtp_capabilities=self.router.rtp_capabilities,
+        )
+        await asyncio.gather(
+            self.responder.append_room_event(event, cause),
+            self.responder.append_result(result, "join", cause),
+        )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

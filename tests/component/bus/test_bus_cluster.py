@@ -1,0 +1,193 @@
+"""Three nats-servers with replicated streams: what was acknowledged is read, also from a replica that lags."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.connection import open_connection
+from mafalda.bus.connection.jetstream_api import call
+from mafalda.bus.errors import ServerFailed
+from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
+from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
+from mafalda.bus.protocol import Expect
+from mafalda.contract import subjects
+
+EVENT, OTHER = subjects.room_event("r", "a"), subjects.room_event("r", "b")
+COMMAND = subjects.command("r", "s", "place-peer")
+
+#: All deadlines here are those of a busy machine with two cores; nothing waits for them to pass.
+PATIENT: dict[str, Any] = {"connect_timeout_s": 60, "append_timeout_s": 60}
+
+CONF = """
+server_name: {name}
+jetstream {{}}
+cluster {{ name: test, listen: "127.0.0.1:{port}", routes: [{routes}] }}
+"""
+
+
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class Cluster:
+    """Servers by name."""
+
+    def __init__(self, servers: dict[str, NatsServer]) -> None:
+        self.servers = servers
+
+    def config(self, **more: Any) -> BusConfig:
+        return BusConfig(servers=tuple(s.url for s in self.servers.values()), replicas=3, **(PATIENT | more))
+
+    async def follower_of(self, bus: NatsBus) -> NatsServer:
+        """A server that is not the leader of the log; waits for an election."""
+        async with asyncio.timeout(60):
+            while not (leader := await self._leader(bus)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return next(server for name, server in self.servers.items() if name != leader)
+
+    async def _leader(self, bus: NatsBus) -> str:
+        info = await call(bus.connection, f"STREAM.INFO.{LOG_STREAM}")
+        return str(info["cluster"].get("leader", ""))
+
+    @contextmanager
+    def paused(self, server: NatsServer) -> Iterator[None]:
+        """Stop a server's process while the block runs."""
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def run_cluster(directory: Path) -> AsyncIterator[Cluster]:
+    async with AsyncExitStack() as stack:
+        ports = dict(zip(("n1", "n2", "n3"), free_ports(3), strict=True))
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports.values())
+        configs = []
+        for name, port in ports.items():
+            file = directory / f"{name}-{port}.conf"
+            file.write_text(CONF.format(name=name, port=port, routes=routes))
+            configs.append(ServerConfig(port=0, conf_file=file, start_timeout_s=60))
+        started = await asyncio.gather(*(stack.enter_async_context(run_server(config)) for config in configs))
+        yield Cluster(dict(zip(ports, started, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One cluster for the module; another process may take a port first, so a start may need a second attempt."""
+    with asyncio.Runner() as runner:
+        for attempt in range(5):
+            running = run_cluster(tmp_path_factory.mktemp("cluster"))
+            try:
+                made = runner.run(running.__aenter__())
+                break
+            except ServerFailed:
+                if attempt == 4:
+                    raise
+        try:
+            yield made
+        finally:
+            runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def bus(cluster: Cluster, h: Any) -> AsyncIterator[NatsBus]:
+    """A bus with an empty log, connected to the log's leader or to any other server."""
+    async with connect(cluster.config()) as opened:
+        for stream in (LOG_STREAM, LOAD_STREAM):
+            await call(opened.connection, f"STREAM.PURGE.{stream}")
+        yield opened
+
+
+async def test_the_log_has_three_copies_and_takes_conditional_appends(bus: NatsBus, h: Any) -> None:
+    info = await call(bus.connection, f"STREAM.INFO.{LOG_STREAM}")
+    assert info["config"]["num_replicas"] == 3
+    first = await bus.append(COMMAND, h.message(COMMAND), expect=Expect(subjects.room_commands("r"), 0))
+    await bus.append(COMMAND, h.message(COMMAND), expect=Expect(subjects.room_commands("r"), first.seq))
+
+
+async def test_what_was_acknowledged_is_read(bus: NatsBus, cluster: Cluster, h: Any) -> None:
+    """Four writers, each of which reads what it wrote at once, from whichever replica."""
+
+    async def write_and_read(number: int) -> None:
+        subject = subjects.room_event(f"r{number}", "a")
+        async with connect(cluster.config()) as own:
+            mine: list[int] = []
+            for _ in range(40):
+                mine += await h.append(own, subject)
+                assert [d.seq async for d in own.read(subject, after_seq=mine[0] - 1)] == mine
+
+    await asyncio.gather(*(write_and_read(number) for number in range(4)))
+
+
+@pytest.mark.parametrize("patterns", [(">",), (EVENT, COMMAND)], ids=["all", "some"])
+async def test_a_replica_that_was_away_gives_all_or_waits(
+    bus: NatsBus, cluster: Cluster, h: Any, patterns: tuple[str, ...]
+) -> None:
+    """Some consumers are placed on the replica that is away, and made when it is back and behind."""
+    for _ in range(4):
+        base = await bus.last_seq()
+
+        async def read() -> list[int]:
+            return [d.seq async for d in bus.read(*patterns, after_seq=base)]  # noqa: B023
+
+        with cluster.paused(await cluster.follower_of(bus)):
+            appended = await asyncio.gather(
+                *(bus.append(subject, h.message(subject)) for subject in [EVENT, OTHER] * 150)
+            )
+            reads = [asyncio.create_task(read()) for _ in range(8)]
+            await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+        events, others = (sorted(one.seq for one in appended[first::2]) for first in (0, 1))
+        expected = sorted(events + others) if patterns == (">",) else events
+        assert len(set(events + others)) == 300
+        assert await asyncio.gather(*reads) == [expected] * 8
+
+
+async def test_a_follower_misses_nothing_while_a_replica_is_away(bus: NatsBus, cluster: Cluster, h: Any) -> None:
+    base = await bus.last_seq()
+    async with (
+        connect(cluster.config(audit_interval_s=0.05)) as other,
+        other.follow(EVENT, after_seq=base) as follower,
+    ):
+        written: list[int] = []
+        for _ in range(4):
+            with cluster.paused(await cluster.follower_of(bus)):
+                appended = await asyncio.gather(
+                    *(bus.append(subject, h.message(subject)) for subject in [EVENT, OTHER] * 50)
+                )
+            written += sorted(one.seq for one in appended[::2])
+            await other.connection.reconnect()
+            assert sorted(await h.take(follower, 50)) == written[-50:]
+        assert follower.seq >= written[-1]
+
+
+async def test_an_id_is_stored_once_when_the_same_message_is_appended_at_once(bus: NatsBus, h: Any) -> None:
+    """The second may be answered that the first is still in process (10158); it waits for it."""
+    for _ in range(10):
+        message = h.message(EVENT, id=uuid4().hex)
+        appended = await asyncio.gather(*(bus.append(EVENT, message) for _ in range(8)))
+        assert len({one.seq for one in appended}) == 1
+        assert sum(not one.duplicate for one in appended) == 1
+
+
+async def test_connections_find_the_cluster_through_any_server(cluster: Cluster, bus: NatsBus, h: Any) -> None:
+    for server in cluster.servers.values():
+        async with open_connection(BusConfig(servers=(server.url,), **PATIENT)) as connection:
+            assert (await call(connection, f"STREAM.INFO.{LOG_STREAM}"))["config"]["name"] == LOG_STREAM

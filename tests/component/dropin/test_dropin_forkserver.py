@@ -1,0 +1,62 @@
+"""The forkserver's child ends, with an exit code, whatever the process that asked for it does to the socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mafalda.dropin import forkserver
+from tests.conformance.mediasoup.driver_samples import until
+
+
+@pytest.fixture
+async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """The socket of a forkserver of our own. A socket's path has at most 107 bytes, so pytest's folder is too deep."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        async with _forkserver() as path:
+            yield path
+
+
+@asynccontextmanager
+async def _forkserver() -> AsyncIterator[Path]:
+    path = forkserver.socket_path()
+    path.parent.mkdir(mode=0o700)
+    command = [sys.executable, "-c", f"from {forkserver.__name__} import run; run()"]
+    process = await asyncio.create_subprocess_exec(*command)
+    try:
+        await until(path.exists, 60)
+        yield path
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def _request(address: Path, size: int, sent: bytes) -> bytes:
+    """What the child answers to a request of ``size`` bytes that ends after ``sent``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control, Path(os.devnull).open() as null:
+        control.settimeout(30)
+        control.connect(str(address))
+        fds = struct.pack("3i", null.fileno(), null.fileno(), 2)
+        control.sendmsg([struct.pack("<I", size)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        control.sendall(sent)
+        control.shutdown(socket.SHUT_WR)
+        return control.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("size", "sent"),
+    [(1000, b""), (1000, b'{"settings"'), (4, b"null"), (2**31, b"")],
+    ids=["nothing", "a part", "something else", "too much"],
+)
+async def test_a_request_that_is_not_whole_ends_the_child(address: Path, size: int, sent: bytes) -> None:
+    assert _request(address, size, sent) == b"\x01"

@@ -1,0 +1,145 @@
+"""The virtual worker between a library's bytes and a bus, with a fleet that answers as the test has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from mafalda.bus.compose import compose
+from mafalda.bus.protocol import REPLY_HEADER, Delivery, Follower
+from mafalda.contract import subjects
+from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.results import ChannelAnswer, Done, JoinResult
+from mafalda.dropin.fleet import client
+from mafalda.dropin.fleet.client import FleetCallbacks, open_fleet
+from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.virtual import library_request
+from mafalda.dropin.virtual.virtual_worker import VirtualWorker
+from mafalda.media.rtp import RtpCapabilities
+from mafalda.mediasoup.channel import messages
+from mafalda.testing.memory_bus import MemoryBus
+from tests.conformance.mediasoup.driver_samples import until
+
+DATA = {
+    "dataProducerId": "d",
+    "type": "direct",
+    "label": "chat",
+    "protocol": "",
+    "paused": False,
+}
+
+
+class Library:
+    """Sends requests to a virtual worker and keeps its responses by request id."""
+
+    def __init__(self) -> None:
+        self.responses: dict[int, messages.Response] = {}
+        self.worker: VirtualWorker
+        self.bus = MemoryBus()
+        self.intents: Follower
+
+    def take(self, payload: bytes) -> None:
+        message = messages.decode(payload)
+        if isinstance(message, messages.Response):
+            self.responses[message.id] = message
+
+    def send(self, id: int, method: str, handler: str, body: dict[str, Any] | None) -> None:
+        self.worker.receive(messages.encode_request(id, method, handler, body))
+
+    async def response(self, id: int) -> messages.Response:
+        await until(lambda: id in self.responses)
+        return self.responses[id]
+
+    async def intent(self) -> tuple[Delivery, str]:
+        """The next intent that was stored, and its action."""
+        async with asyncio.timeout(10):
+            delivery = await anext(self.intents)
+        return delivery, decode(delivery.data).data.action
+
+    async def answer(self, intent: Delivery, result: Payload, *, privately: bool = False) -> None:
+        cause, address = decode(intent.data), subjects.parse(intent.subject)
+        assert address is not None
+        if privately:
+            inbox = intent.headers[REPLY_HEADER]
+            await self.bus.publish(inbox, compose(result, subject=inbox, source="/agent", cause=cause))
+        else:
+            subject = subjects.result(address.room or "", address.peer or "", address.action or "")
+            await self.bus.append(subject, compose(result, subject=subject, source="/agent", cause=cause))
+
+
+@asynccontextmanager
+async def with_transport() -> AsyncIterator[Library]:
+    """A library that has a router and a direct transport in it."""
+    library = Library()
+    worker = library.worker = VirtualWorker(Settings(), 1, library.take, lambda: None)
+    callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lambda _: None)
+    async with open_fleet(library.bus, callbacks) as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
+        library.send(1, "WORKER_CREATE_ROUTER", "", {"routerId": "r"})  # before the fleet is known
+        worker.begin(fleet)
+        assert (await library.response(1)).accepted
+        options = {"direct": True, "maxMessageSize": 1000}
+        library.send(2, "ROUTER_CREATE_DIRECTTRANSPORT", "r", {"transportId": "t", "options": {"base": options}})
+        join, action = await library.intent()
+        assert action == "join"
+        placed = JoinResult(server="s", worker="w", generation=1, router_rtp_capabilities=RtpCapabilities())
+        await library.answer(join, placed)
+        create, action = await library.intent()
+        assert action == "create-transport"
+        made = ChannelAnswer(intent="create-transport", target="t", generation=1, accepted=True, body={})
+        await library.answer(create, made, privately=True)
+        assert (await library.response(2)).accepted
+        yield library
+        await worker.close()
+
+
+async def test_what_nobody_answers_is_refused_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with with_transport() as library:
+        monkeypatch.setattr(library_request, "ANSWER_TIMEOUT_S", 0.01)
+        library.send(3, "TRANSPORT_PRODUCE_DATA", "t", DATA)
+        produce, action = await library.intent()
+        assert action == "produce-data"
+        response = await library.response(3)
+        assert (response.accepted, response.error) == (False, "Error")
+        # It is made after all: the library knows nothing of it, so it is closed.
+        made = ChannelAnswer(intent="channel", generation=1, accepted=True, body={})
+        await library.answer(produce, made, privately=True)
+        _, action = await library.intent()
+        assert action == "close-data-producer"
+
+
+async def test_what_the_fleet_never_answers_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "INTENT_TIMEOUT_S", 4.0)
+    async with with_transport() as library:
+        library.send(3, "TRANSPORT_PRODUCE_DATA", "t", DATA)
+        assert (await library.intent())[1] == "produce-data"
+        assert (await library.response(3)).error == "Error"
+        close, action = await library.intent()
+        assert action == "close-data-producer"
+        await library.answer(close, Done(intent="close-data-producer", generation=1))
+        library.send(4, "TRANSPORT_PRODUCE_DATA", "t", DATA)  # its id is free again
+        assert (await library.intent())[1] == "produce-data"
+
+
+@pytest.mark.parametrize(
+    ("method", "handler", "body", "error"),
+    [
+        ("TRANSPORT_DUMP", "nobody", None, "NotFoundError"),
+        ("ROUTER_CLOSE_TRANSPORT", "r", {"transportId": "nobody"}, "NotFoundError"),
+        ("WORKER_CREATE_ROUTER", "", {"routerId": "r"}, "Error"),
+        ("WORKER_CREATE_ROUTER", "", {"routerId": "not an id"}, "TypeError"),
+        ("WORKER_WEBRTCSERVER_CLOSE", "", {"webRtcServerId": "nobody"}, "NotFoundError"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_at_once(
+    method: str, handler: str, body: dict[str, Any] | None, error: str
+) -> None:
+    async with with_transport() as library:
+        library.send(9, method, handler, body)
+        response = await library.response(9)
+        assert (response.accepted, response.error) == (False, error)
+        assert f"[method:{method}]" in (response.reason or "")
