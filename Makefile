@@ -4,16 +4,18 @@
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: ## install what is missing: virtual environment, nats-server, mediasoup-worker
+setup: ## install what is missing: virtual environment, nats-server, mediasoup-worker, room page
 	@scripts/bootstrap
 
-run: setup ## bring a fleet up, let a clip flow across two workers, show it live; Ctrl-C ends it
+run: setup ## bring a fleet up with a clip in a room, show it live, print the room's address; Ctrl-C ends it
 	@.venv/bin/mafalda demo
 
 demo: setup ## the same for ten seconds, as one JSON object
 	@.venv/bin/mafalda demo --once --json
 
 test: setup ## all tests, on real NATS and real workers
+	@scripts/bootstrap --chromium
+	scripts/web test
 	.venv/bin/python -m pytest -n auto --dist loadfile tests/unit tests/component tests/conformance
 	.venv/bin/python -m pytest tests/e2e
 
@@ -26,10 +28,12 @@ lint: ## style, format, types, layers, schemas
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/python tools/generate_schemas.py --check
+	scripts/web check
 
 schemas: ## write schemas/ again after a change of the words
 	@scripts/bootstrap --no-worker
 	.venv/bin/python tools/generate_schemas.py
+	scripts/web types
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	.venv/bin/python -m pip install --quiet uv
@@ -40,4 +44,4 @@ bench: setup ## measure against baselines of the same run
 	.venv/bin/python -m bench
 
 clean: ## remove what setup made inside the clone
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf web/node_modules web/room/dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,8 +33,7 @@ function ServerCard({ server, view }: { server: FleetView["servers"][number]; vi
           <div key={worker.worker} class={`worker ${here.length > 0 ? "busy" : ""}`} data-worker={worker.worker}>
             <div class="worker-head">
               <Cpu size={15} aria-hidden />
-              <b>{nameOf(worker.worker, server.server).name}</b>
-              <span class="id dim">{nameOf(worker.worker, server.server).suffix}</span>
+              <b title={worker.worker}>{nameOf(worker.worker, server.server)}</b>
               {worker.load && (
                 <span class="dim" title="CPU">
                   {Math.round(worker.load.cpuRatio * 100)} %
@@ -64,10 +63,10 @@ function ServerCard({ server, view }: { server: FleetView["servers"][number]; vi
   );
 }
 
-/** `server-1-0-b96d7e` on `server-1`: worker 0, whose process is b96d7e. */
-function nameOf(worker: string, server: string): { name: string; suffix: string } {
-  const [slot = worker, suffix = ""] = worker.startsWith(`${server}-`) ? worker.slice(server.length + 1).split("-") : [];
-  return { name: `worker ${slot}`, suffix };
+/** `server-1-0-b96d7e` on `server-1` is worker 0, whoever fills its place after a crash. */
+function nameOf(worker: string, server: string): string {
+  const [slot = worker] = worker.startsWith(`${server}-`) ? worker.slice(server.length + 1).split("-") : [];
+  return `worker ${slot}`;
 }
 
 function Relays({ view }: { view: FleetView }) {
@@ -99,6 +98,6 @@ function Relays({ view }: { view: FleetView }) {
 
 /** A worker's name; with its server's if there are several. */
 function nameWithServer(place: Place, view: FleetView): string {
-  const { name } = nameOf(place.worker, place.server);
+  const name = nameOf(place.worker, place.server);
   return view.servers.length > 1 ? `${place.server}, ${name}` : name;
 }
