@@ -29,6 +29,7 @@ class Up:
     nats_url: str
     pids: dict[str, int]
     environment: dict[str, str]
+    page_url: str | None  # None: the room page has not been built
 
     def mafalda(self, *arguments: str, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command against this fleet."""
@@ -63,7 +64,7 @@ def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
     own = {**environment(state), **extra}
     with (state / "up.log").open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mafalda", "up", "--json", "--nats-port", "0", *arguments],
+            [sys.executable, "-m", "mafalda", "up", "--json", "--nats-port", "0", "--web-port", "0", *arguments],
             env=own,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -72,7 +73,7 @@ def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
         line = _first_line(process)
         assert line, f"mafalda up did not start: {(state / 'up.log').read_text()[-3000:]}"
         ready = json.loads(line)
-        yield Up(process, ready["nats_url"], ready["pids"], own)
+        yield Up(process, ready["nats_url"], ready["pids"], own, ready.get("page_url"))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -17,7 +17,9 @@ export interface Person {
 }
 
 const SPEAKING_LEVEL = 0.02;
-const LEVELS_MS = 250;
+/** Levels are those of this instant, so they are looked at often; who was loud stays marked for a while. */
+const LEVELS_MS = 70;
+const SPEAKING_MS = 700;
 
 export const phase = signal<"lobby" | "joining" | "call" | "ended">("lobby");
 /** Why the call ended or could not begin; empty if we left. */
@@ -157,6 +159,7 @@ function stop(): void {
   for (const it of stops.splice(0)) it();
   for (const player of players.values()) player.remove();
   players.clear();
+  loudAt.clear();
   for (const track of [screenTrack, cameraTrack.peek(), microphoneTrack.peek()]) track?.stop();
   screenTrack = cameraTrack.value = microphoneTrack.value = undefined;
   room = undefined;
@@ -277,19 +280,25 @@ effect(() => {
   };
 });
 
+/** When each peer was last loud, in milliseconds. */
+const loudAt = new Map<string, number>();
+
 function measureLevels(): void {
   if (!room) return;
-  const loud = new Map<string, number>();
-  if (microphoneOn.value && ownLevel > SPEAKING_LEVEL) loud.set(room.peerId, 0);
-  for (const { producer, audioLevel } of room.subscriptions.values()) {
-    if (audioLevel > SPEAKING_LEVEL && !producer.paused) loud.set(producer.peer, audioLevel);
+  const now = performance.now();
+  if (microphoneOn.value && ownLevel > SPEAKING_LEVEL) loudAt.set(room.peerId, now);
+  let loudest: { peer: string; level: number } | undefined;
+  for (const { producer, audioLevel: level } of room.subscriptions.values()) {
+    if (level <= SPEAKING_LEVEL || producer.paused) continue;
+    loudAt.set(producer.peer, now);
+    if (!loudest || level > loudest.level) loudest = { peer: producer.peer, level };
   }
+  for (const [id, at] of loudAt) if (now - at > SPEAKING_MS || !room.peers.has(id)) loudAt.delete(id);
   const before = speaking.value;
-  if (loud.size !== before.size || [...loud.keys()].some((id) => !before.has(id))) speaking.value = new Set(loud.keys());
+  if (loudAt.size !== before.size || [...loudAt.keys()].some((id) => !before.has(id))) speaking.value = new Set(loudAt.keys());
   const current = activeSpeaker.value;
-  if (current !== undefined && loud.has(current) && room.peers.has(current)) return;
-  const [loudest] = [...loud].filter(([id]) => id !== room?.peerId).sort((a, b) => b[1] - a[1]);
-  if (loudest) activeSpeaker.value = loudest[0];
+  if (current !== undefined && loudAt.has(current)) return; // who is shown large stays there until they are silent
+  if (loudest) activeSpeaker.value = loudest.peer;
   else if (current !== undefined && !room.peers.has(current)) activeSpeaker.value = undefined;
 }
 

@@ -53,7 +53,7 @@ export function decode(bytes: Uint8Array): AnyMessage {
     throw new MafaldaError("malformed-message", "not JSON");
   }
   const message = value as Partial<AnyMessage> | null;
-  if (message === null || typeof message !== "object" || message.specversion !== "1.0" || typeof message.type !== "string" || typeof message.data !== "object") {
+  if (message === null || typeof message !== "object" || message.specversion !== "1.0" || typeof message.type !== "string" || typeof message.data !== "object" || message.data === null) {
     throw new MafaldaError("malformed-message", "not a CloudEvent of Mafalda");
   }
   return message as AnyMessage;

@@ -1,0 +1,192 @@
+"""The room page in a real Chromium: two people on two workers, through the death of a worker and of NATS.
+
+The browser is Debian's; its camera and microphone are fakes that show a clock and beep. Deadlines are those of a busy
+machine; nothing waits longer than it needs to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.e2e.conftest import Up, up
+
+ROOM = "e2e"
+TIMEOUT_MS = 60_000
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--use-fake-device-for-media-stream=fps=15",
+    "--use-fake-ui-for-media-stream",
+]
+
+# Frames that are shown from now on, however often the element gets another stream.
+SHOWS_NEW_FRAMES = """([selector, wanted]) => {
+    const video = document.querySelector(selector);
+    const key = `frames ${selector} ${wanted}`;
+    const shown = video ? video.getVideoPlaybackQuality().totalVideoFrames : 0;
+    const [last, sum] = window[key] ?? [shown, 0];
+    const total = sum + Math.max(0, shown - last);
+    window[key] = total >= wanted ? undefined : [shown, total];
+    return total >= wanted;
+}"""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One page in the room."""
+
+    name: str
+    page: Page
+
+    def sees(self, other: Person, frames: int = 20) -> None:
+        """Wait until this page has shown so many new frames of another one's camera."""
+        tile = self.page.locator(".tile.camera").filter(has_text=other.name)
+        peer = tile.get_attribute("data-peer", timeout=TIMEOUT_MS)
+        selector = f'.tile.camera[data-peer="{peer}"] video'
+        self.page.wait_for_function(SHOWS_NEW_FRAMES, arg=[selector, frames], polling=100, timeout=TIMEOUT_MS)
+
+    def hears(self, other: Person) -> None:
+        """Wait until this page marks another one as speaking: a level above silence was decoded."""
+        tile = self.page.locator(".tile.camera.speaking").filter(has_text=other.name)
+        expect(tile).to_be_visible(timeout=TIMEOUT_MS)
+
+    def click(self, button: str) -> None:
+        self.page.get_by_role("button", name=button).click(timeout=TIMEOUT_MS)
+
+    @property
+    def peer_id(self) -> str:
+        own = self.page.locator(".tile.camera").filter(has_text="(you)").first
+        return own.get_attribute("data-peer", timeout=TIMEOUT_MS) or ""
+
+
+@pytest.fixture(scope="module")
+def page_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("page"), "--workers", "2", "--policy", "spread") as running:
+        if running.page_url is None:
+            pytest.skip("the room page has not been built: Node 22 with npm is missing (see `scripts/web build`)")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium: `apt-get install chromium` (scripts/bootstrap --chromium does it as root)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=TIMEOUT_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def complaints() -> list[str]:
+    """What pages threw, and what their security policy refused."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def join(page_fleet: Up, browser: Browser, complaints: list[str]) -> Callable[[str], Person]:
+    def join(name: str) -> Person:
+        page = browser.new_context(viewport={"width": 1000, "height": 600}).new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("pageerror", lambda error: complaints.append(f"{name}: {error}"))
+        page.on("console", lambda message: _collect(complaints, name, message))
+        page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180")
+        page.get_by_label("Your name").fill(name)
+        page.get_by_role("button", name="Join now").click()
+        expect(page.locator('[data-state="joined"]')).to_be_visible(timeout=TIMEOUT_MS)
+        return Person(name, page)
+
+    return join
+
+
+def _collect(complaints: list[str], name: str, message: ConsoleMessage) -> None:
+    if message.type == "error" and "Content Security Policy" in message.text:
+        complaints.append(f"{name}: {message.text}")
+
+
+@pytest.fixture(scope="module")
+def pair(join: Callable[[str], Person]) -> tuple[Person, Person]:
+    return join("Ana"), join("Bruno")
+
+
+def room(fleet: Up) -> dict[str, Any]:
+    """The room as ``mafalda ls`` has it, peers by id."""
+    (found,) = [known for known in fleet.json("ls")["rooms"] if known["room"] == ROOM]
+    return {peer["peer"]: peer for peer in found["peers"]}
+
+
+def test_two_people_on_two_workers_see_and_hear_each_other(page_fleet: Up, pair: tuple[Person, Person]) -> None:
+    ana, bruno = pair
+    ana.sees(bruno)
+    bruno.sees(ana)
+    ana.hears(bruno)
+    bruno.hears(ana)
+    peers = room(page_fleet)
+    assert set(peers) == {ana.peer_id, bruno.peer_id}
+    assert len({peer["worker"] for peer in peers.values()}) == 2
+
+
+def test_the_fleet_panel_shows_who_is_on_which_worker(page_fleet: Up, pair: tuple[Person, Person]) -> None:
+    ana, _ = pair
+    ana.click("Who is on which worker")
+    for peer in room(page_fleet).values():
+        place = ana.page.locator(f'[data-worker="{peer["worker"]}"] [data-peer="{peer["peer"]}"]')
+        expect(place).to_be_visible(timeout=TIMEOUT_MS)
+    ana.page.keyboard.press("Escape")
+    expect(ana.page.locator(".panel")).to_have_count(0)
+
+
+def test_both_pages_recover_from_the_death_of_a_worker(page_fleet: Up, pair: tuple[Person, Person]) -> None:
+    ana, bruno = pair
+    before = room(page_fleet)[ana.peer_id]
+    pids = {
+        worker["worker"]: worker["pid"] for server in page_fleet.json("ls")["servers"] for worker in server["workers"]
+    }
+    os.kill(pids[before["worker"]], signal.SIGKILL)
+    bruno.sees(ana, frames=30)
+    ana.sees(bruno, frames=30)
+    bruno.hears(ana)
+    after = room(page_fleet)[ana.peer_id]
+    assert after["generation"] > before["generation"]
+    assert after["worker"] != before["worker"]
+
+
+def test_both_pages_recover_from_the_death_of_nats(page_fleet: Up, pair: tuple[Person, Person]) -> None:
+    ana, bruno = pair
+    (nats,) = [process for process in page_fleet.family() if process.name() == "nats-server"]
+    nats.kill()
+    psutil.wait_procs([nats], timeout=30)
+    ana.sees(bruno, frames=15)  # media needs no NATS
+    ana.click("Mute the microphone")  # while there is none, or it is just back: done as soon as it can be
+    muted = bruno.page.locator(".tile.camera").filter(has_text="Ana").get_by_label("Microphone off")
+    expect(muted).to_be_visible(timeout=TIMEOUT_MS)
+    for person in pair:
+        expect(person.page.locator('[data-state="joined"]')).to_be_visible(timeout=TIMEOUT_MS)
+    ana.click("Unmute the microphone")
+    expect(muted).to_have_count(0, timeout=TIMEOUT_MS)
+    bruno.hears(ana)
+
+
+def test_who_switches_the_camera_off_or_leaves_is_gone_for_the_others(pair: tuple[Person, Person]) -> None:
+    ana, bruno = pair
+    tile = bruno.page.locator(".tile.camera").filter(has_text="Ana")
+    ana.page.keyboard.press("v")
+    expect(tile.locator("video")).to_have_count(0, timeout=TIMEOUT_MS)
+    ana.click("Leave the room")
+    expect(ana.page.get_by_text("You left the room")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(tile).to_have_count(0, timeout=TIMEOUT_MS)
+
+
+def test_no_page_complained(pair: tuple[Person, Person], complaints: list[str]) -> None:
+    assert complaints == []
