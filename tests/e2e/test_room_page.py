@@ -6,12 +6,14 @@ machine; nothing waits longer than it needs to.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -121,9 +123,13 @@ def pair(join: Callable[[str], Person]) -> tuple[Person, Person]:
 
 
 def room(fleet: Up) -> dict[str, Any]:
-    """The room as ``mafalda ls`` has it, peers by id."""
-    (found,) = [known for known in fleet.json("ls")["rooms"] if known["room"] == ROOM]
-    return {peer["peer"]: peer for peer in found["peers"]}
+    """What the page is told of its room, peers by id, and the pids of all workers."""
+    with urlopen(f"{fleet.page_url}api/rooms/{ROOM}") as answer:
+        found = json.load(answer)
+    return {
+        "peers": {peer["peer"]: peer for peer in found["peers"]},
+        "pids": {worker["worker"]: worker["pid"] for server in found["servers"] for worker in server["workers"]},
+    }
 
 
 def test_two_people_on_two_workers_see_and_hear_each_other(page_fleet: Up, pair: tuple[Person, Person]) -> None:
@@ -132,7 +138,7 @@ def test_two_people_on_two_workers_see_and_hear_each_other(page_fleet: Up, pair:
     bruno.sees(ana)
     ana.hears(bruno)
     bruno.hears(ana)
-    peers = room(page_fleet)
+    peers = room(page_fleet)["peers"]
     assert set(peers) == {ana.peer_id, bruno.peer_id}
     assert len({peer["worker"] for peer in peers.values()}) == 2
 
@@ -140,7 +146,7 @@ def test_two_people_on_two_workers_see_and_hear_each_other(page_fleet: Up, pair:
 def test_the_fleet_panel_shows_who_is_on_which_worker(page_fleet: Up, pair: tuple[Person, Person]) -> None:
     ana, _ = pair
     ana.click("Who is on which worker")
-    for peer in room(page_fleet).values():
+    for peer in room(page_fleet)["peers"].values():
         place = ana.page.locator(f'[data-worker="{peer["worker"]}"] [data-peer="{peer["peer"]}"]')
         expect(place).to_be_visible(timeout=TIMEOUT_MS)
     ana.page.keyboard.press("Escape")
@@ -149,15 +155,13 @@ def test_the_fleet_panel_shows_who_is_on_which_worker(page_fleet: Up, pair: tupl
 
 def test_both_pages_recover_from_the_death_of_a_worker(page_fleet: Up, pair: tuple[Person, Person]) -> None:
     ana, bruno = pair
-    before = room(page_fleet)[ana.peer_id]
-    pids = {
-        worker["worker"]: worker["pid"] for server in page_fleet.json("ls")["servers"] for worker in server["workers"]
-    }
-    os.kill(pids[before["worker"]], signal.SIGKILL)
+    found = room(page_fleet)
+    before = found["peers"][ana.peer_id]
+    os.kill(found["pids"][before["worker"]], signal.SIGKILL)
     bruno.sees(ana, frames=30)
     ana.sees(bruno, frames=30)
     bruno.hears(ana)
-    after = room(page_fleet)[ana.peer_id]
+    after = room(page_fleet)["peers"][ana.peer_id]
     assert after["generation"] > before["generation"]
     assert after["worker"] != before["worker"]
 

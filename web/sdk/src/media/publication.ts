@@ -34,6 +34,8 @@ export class LocalPublication extends Resource {
   #track: MediaStreamTrack;
   #muted: boolean;
   #producer: types.Producer | undefined;
+  /** Aborts when the producer is of no more use. */
+  #gone: AbortSignal | undefined;
 
   constructor(
     session: Session,
@@ -93,14 +95,15 @@ export class LocalPublication extends Resource {
     await this.#applyMuted();
   }
 
-  protected override async open(endpoint: Endpoint): Promise<void> {
+  protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     const transport = await endpoint.sendTransport();
     const muted = this.#muted;
     const appData: ProduceOptions = { id: this.id, paused: muted, appData: { ...this.options.appData, source: this.source } };
     const codec = this.#codec(endpoint.device);
     const track = this.#track;
+    let producer: types.Producer;
     try {
-      this.#producer = await transport.produce({
+      producer = await transport.produce({
         track,
         stopTracks: false,
         disableTrackOnPause: false,
@@ -114,9 +117,13 @@ export class LocalPublication extends Resource {
       if (error instanceof MafaldaError && error.code === "already-exists") await this.#closeOnWorker();
       throw error;
     }
-    if (muted) this.#producer.pause();
+    if (signal.aborted) producer.close();
+    signal.throwIfAborted();
+    this.#producer = producer;
+    this.#gone = signal;
+    if (muted) producer.pause();
     if (this.#muted !== muted) await this.#applyMuted();
-    if (this.#track !== track) await this.#producer.replaceTrack({ track: this.#track });
+    if (this.#track !== track) await producer.replaceTrack({ track: this.#track });
   }
 
   protected override mayRetry(error: unknown, openedOnce: boolean): boolean {
@@ -149,7 +156,7 @@ export class LocalPublication extends Resource {
     if (this.#muted) producer.pause();
     else producer.resume();
     const action = this.#muted ? "pause-producer" : "resume-producer";
-    await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.closedSignal).catch((error: unknown) => {
+    await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.#gone).catch((error: unknown) => {
       if (this.#producer === producer && !producer.closed) throw error; // else it is opened again as `muted` says
     });
   }

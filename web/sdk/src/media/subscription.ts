@@ -16,15 +16,22 @@ interface Wish {
   readonly spatialLayer: number | undefined;
 }
 
+/** The consumer at the present placement. */
+interface LiveConsumer {
+  readonly consumer: types.Consumer;
+  /** Aborts when it is of no more use. */
+  readonly gone: AbortSignal;
+  applied: Wish;
+  applying: Promise<void> | undefined;
+}
+
 /** How long a producer may be away (its owner is being placed again) before the subscription ends. */
 const PRODUCER_PATIENCE_MS = 60_000;
 
 /** Receives one track while its producer is in the room. */
 export class RemoteSubscription extends Resource {
   #consumerId: string | undefined;
-  #consumer: types.Consumer | undefined;
-  #applied: Wish = { paused: true, spatialLayer: undefined };
-  #applying: Promise<void> | undefined;
+  #live: LiveConsumer | undefined;
   #isPaused = false;
   #isHidden = false;
   #spatialLayer: number | undefined;
@@ -61,7 +68,7 @@ export class RemoteSubscription extends Resource {
 
   /** The received track; another one after a new placement. */
   get track(): MediaStreamTrack | undefined {
-    return this.#consumer?.track;
+    return this.#live?.consumer.track;
   }
 
   /**
@@ -91,7 +98,7 @@ export class RemoteSubscription extends Resource {
 
   /** How loud it is now, from 0 to 1; 0 while nothing is received. */
   get audioLevel(): number {
-    return this.#consumer?.rtpReceiver?.getSynchronizationSources()[0]?.audioLevel ?? 0;
+    return this.#live?.consumer.rtpReceiver?.getSynchronizationSources()[0]?.audioLevel ?? 0;
   }
 
   /** @internal Tries again to play what the browser did not let play. */
@@ -100,7 +107,7 @@ export class RemoteSubscription extends Resource {
   }
 
   async getStats(): Promise<RTCStatsReport | undefined> {
-    return await this.#consumer?.getStats();
+    return await this.#live?.consumer.getStats();
   }
 
   /** Stops receiving. */
@@ -130,24 +137,24 @@ export class RemoteSubscription extends Resource {
     await this.session.requests.query("stats", { target: "consumer", id: this.#consumerId }, "mafalda.answer.stats.v1");
   }
 
-  protected override async open(endpoint: Endpoint): Promise<void> {
+  protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     const producerId = this.#producer.id;
-    while (!this.session.roster.producers.has(producerId)) {
-      await abortable(this.#back.promise, AbortSignal.any([endpoint.lost, this.closedSignal]));
-    }
+    while (!this.session.roster.producers.has(producerId)) await abortable(this.#back.promise, signal);
     const transport = await endpoint.receiveTransport();
     const consumer = newId();
     this.#consumerId = consumer;
     const data = { consumer, transport: transport.id, producer: producerId, rtpCapabilities: endpoint.device.recvRtpCapabilities as never, paused: true };
     try {
-      const result = await this.session.requests.ask("consume", data, "mafalda.result.consume.v1", endpoint.lost);
-      this.#consumer = await transport.consume({
+      const result = await this.session.requests.ask("consume", data, "mafalda.result.consume.v1", signal);
+      const local = await transport.consume({
         id: result.consumer,
         producerId: result.producer,
         kind: result.mediaKind,
         rtpParameters: result.rtpParameters as unknown as types.RtpParameters,
       });
-      this.#applied = { paused: true, spatialLayer: undefined };
+      if (signal.aborted) local.close();
+      signal.throwIfAborted();
+      this.#live = { consumer: local, gone: signal, applied: { paused: true, spatialLayer: undefined }, applying: undefined };
       await this.#apply();
     } catch (error) {
       if (!endpoint.lost.aborted) void this.#closeOnWorker(consumer);
@@ -157,8 +164,8 @@ export class RemoteSubscription extends Resource {
   }
 
   protected override dropLocal(): void {
-    this.#consumer?.close();
-    this.#consumer = undefined;
+    this.#live?.consumer.close();
+    this.#live = undefined;
     this.#consumerId = undefined;
   }
 
@@ -192,31 +199,31 @@ export class RemoteSubscription extends Resource {
 
   /** Makes the worker's consumer what is wanted; one change at a time, and the latest wish last. */
   #apply(): Promise<void> {
-    this.#applying ??= this.#applyAll().finally(() => (this.#applying = undefined));
-    return this.#applying;
+    const live = this.#live;
+    if (!live) return Promise.resolve(); // applied when it is open again
+    live.applying ??= this.#applyTo(live).finally(() => (live.applying = undefined));
+    return live.applying;
   }
 
-  async #applyAll(): Promise<void> {
-    while (this.#consumer && this.#consumerId) {
-      const consumer = this.#consumer;
-      const id = this.#consumerId;
-      const wish: Wish = { paused: this.#isPaused || this.#isHidden, spatialLayer: this.#spatialLayer };
-      if (wish.paused === this.#applied.paused && wish.spatialLayer === this.#applied.spatialLayer) return;
-      try {
-        if (wish.spatialLayer !== undefined && wish.spatialLayer !== this.#applied.spatialLayer) {
-          await this.session.requests.ask("set-preferred-layers", { consumer: id, spatialLayer: wish.spatialLayer }, "mafalda.result.done.v1", this.closedSignal);
+  async #applyTo(live: LiveConsumer): Promise<void> {
+    const { consumer, gone } = live;
+    const ask = this.session.requests.ask.bind(this.session.requests);
+    try {
+      while (this.#live === live) {
+        const wish: Wish = { paused: this.#isPaused || this.#isHidden, spatialLayer: this.#spatialLayer };
+        if (wish.paused === live.applied.paused && wish.spatialLayer === live.applied.spatialLayer) return;
+        if (wish.spatialLayer !== undefined && wish.spatialLayer !== live.applied.spatialLayer) {
+          await ask("set-preferred-layers", { consumer: consumer.id, spatialLayer: wish.spatialLayer }, "mafalda.result.done.v1", gone);
         }
-        if (wish.paused !== this.#applied.paused) {
-          const action = wish.paused ? "pause-consumer" : "resume-consumer";
-          await this.session.requests.ask(action, { consumer: id }, "mafalda.result.done.v1", this.closedSignal);
+        if (wish.paused !== live.applied.paused) {
+          await ask(wish.paused ? "pause-consumer" : "resume-consumer", { consumer: consumer.id }, "mafalda.result.done.v1", gone);
           if (wish.paused) consumer.pause();
           else consumer.resume();
         }
-      } catch (error) {
-        if (this.#consumer !== consumer) continue; // opened again meanwhile: there is another one to apply it to
-        throw error;
+        live.applied = wish;
       }
-      if (this.#consumer === consumer) this.#applied = wish;
+    } catch (error) {
+      if (!gone.aborted) throw error; // else it is opened again as it is wanted
     }
   }
 

@@ -65,8 +65,8 @@ export abstract class Resource {
     this.#reopen();
   }
 
-  /** Opens it at this endpoint. */
-  protected abstract open(endpoint: Endpoint): Promise<void>;
+  /** Opens it at this endpoint. `signal` aborts when what it opens is of no more use, also while it is being opened. */
+  protected abstract open(endpoint: Endpoint, signal: AbortSignal): Promise<void>;
   /** Closes what mediasoup-client has of it. */
   protected abstract dropLocal(): void;
   /** Lets go of what belongs to it. */
@@ -93,24 +93,25 @@ export abstract class Resource {
       try {
         const endpoint = await this.session.endpoint(this.closedSignal);
         const gone = new AbortController();
-        this.#reopen = () => gone.abort();
+        const signal = AbortSignal.any([gone.signal, endpoint.lost, this.closedSignal]);
+        this.#reopen = () => gone.abort(new Closed("its server side is gone"));
         try {
-          await abortable(this.open(endpoint), endpoint.lost);
+          await abortable(this.open(endpoint, signal), signal);
         } catch (error) {
+          gone.abort(error);
           this.dropLocal();
           if (endpoint.lost.aborted || this.closedSignal.aborted) continue;
-          if (!this.mayRetry(error, openedOnce)) throw error;
+          if (error instanceof Error && !(error instanceof Closed) && !this.mayRetry(error, openedOnce)) throw error;
           console.info("mafalda: not open yet", this.constructor.name, error);
           await delay(pause, this.closedSignal);
           pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
           continue;
         }
-        if (this.closedSignal.aborted) return this.dropLocal();
         openedOnce = true;
         pause = FIRST_PAUSE_MS;
         this.#firstOpen.resolve();
         this.#setState("open");
-        await anyAborted(gone.signal, endpoint.lost, this.closedSignal);
+        await anyAborted(signal);
         if (this.closedSignal.aborted) return;
         this.#setState("opening");
         this.dropLocal();
