@@ -1,8 +1,8 @@
 """The channel to the library: the one place where its bytes are decoded, and where what it gets is encoded.
 
 The handlers above it work with decoded requests and notifications; ``mafalda.dropin.process.pipes`` below it moves
-payloads without looking into them. A library of another version, whose messages have another form, is served by another
-``LibraryChannel``.
+payloads without looking into them. Both see messages of our own schema only: those of a library of another version are
+translated in between (``mafalda.dropin.translation``).
 """
 
 from __future__ import annotations

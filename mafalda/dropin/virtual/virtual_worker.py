@@ -53,6 +53,7 @@ class VirtualWorker:
         self._sessions = Sessions(self._objects, self._channel)
         self._waiting = WaitingRequests()
         self._is_ready = False
+        self._is_closed = False
         self._received: list[worker_side.Request | worker_side.Notification] = []  # before the fleet was there
         self._endpoints = EndpointRequests(self._objects, self._sessions)
         routers = RouterRequests(self._objects, self._sessions, self._waiting)
@@ -88,6 +89,8 @@ class VirtualWorker:
             self._received.append(message)
 
     def _take(self, message: worker_side.Request | worker_side.Notification) -> None:
+        if self._is_closed:
+            return  # a worker reads nothing more
         if isinstance(message, worker_side.Notification):
             self._take_notification(message)
             return
@@ -109,6 +112,7 @@ class VirtualWorker:
 
     def _take_notification(self, message: worker_side.Notification) -> None:
         if message.event == "WORKER_CLOSE":
+            self._is_closed = True
             self._on_close()
             return
         node = self._objects.get(message.handler)
