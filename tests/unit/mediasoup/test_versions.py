@@ -256,6 +256,14 @@ def test_closing_the_worker_was_a_request_once() -> None:
     assert heard("3.19.11", arrived.to_library) == ("Response", {"id": 7, "accepted": True})
 
 
+@pytest.mark.parametrize("version", [messages.MEDIASOUP_VERSION, "3.26.0", "3.13.0"])
+def test_a_body_that_may_be_empty_is_there_all_the_same(version: str) -> None:
+    payload: bytes | None = worker_side.encode_accepted(1, "CONSUMER_SET_PREFERRED_LAYERS", None)
+    if version != messages.MEDIASOUP_VERSION:
+        payload = translator(version).to_library(payload or b"")
+    assert heard(version, payload)[1]["body"] == ("Consumer_SetPreferredLayersResponse", {})
+
+
 def test_a_notification_that_the_version_does_not_have_is_left_out() -> None:
     told = worker_side.encode_notification("TRANSPORT_SCTP_NEGOTIATED_CAPABILITIES", "t", {})
     assert translator("3.19.22").to_library(told) is None
