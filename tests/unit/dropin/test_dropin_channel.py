@@ -19,7 +19,7 @@ INFO = {"protocol": "udp", "ip": "127.0.0.1", "portRange": {"min": 0, "max": 0},
 @pytest.mark.parametrize("pid", [1, 42, 31337, 4194304])
 def test_the_first_words_are_those_of_the_codec(pid: int) -> None:
     payload = worker_side.encode_notification("WORKER_RUNNING", str(pid), None)
-    assert running_frame(pid) == struct.pack("<I", len(payload)) + payload
+    assert running_frame(pid, 4) == struct.pack("<I", len(payload)) + payload
     line = f"Eno fleet {'x' * (pid % 7)}"
     logged = worker_side.encode_log(line)
     assert log_frame(line) == struct.pack("<I", len(logged)) + logged
