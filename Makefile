@@ -1,8 +1,8 @@
 # Two commands do everything on a fresh Debian 12: `make run` and `make test`.
-.PHONY: help setup run demo test check lint schemas lock bench clean
+.PHONY: help setup run demo test test-versions check lint schemas lock bench clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## install what is missing: virtual environment, nats-server, mediasoup-worker, room page
 	@scripts/bootstrap
@@ -18,6 +18,9 @@ test: setup ## all tests, on real NATS and real workers
 	scripts/web test
 	.venv/bin/python -m pytest -n auto --dist loadfile tests/unit tests/component tests/conformance
 	.venv/bin/python -m pytest tests/e2e
+
+test-versions: setup ## mediasoup's own tests of every minor version since 3.13, through the drop-in
+	MAFALDA_TEST_VERSIONS=all .venv/bin/python -m pytest -s tests/e2e/versions
 
 check: lint test ## everything that must hold before a change lands
 

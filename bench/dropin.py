@@ -1,4 +1,4 @@
-"""What ``mafalda-worker`` costs: calls and media through it, beside a real worker, in the same run.
+"""What ``mafalda-worker`` costs: calls and media through it, next to a real worker, in the same run.
 
 Python's driver drives both, so the difference is the drop-in's. Calls take turns, round by round; so do the
 media. What does not belong here: starting it (``virtual``), sending media (``media_load``).
@@ -105,7 +105,7 @@ async def _real_caller() -> AsyncIterator[Caller]:
         piped = await pipe(router, other)
 
         async def consume_far(producer: Producer) -> object:
-            await piped.carry(producer)
+            await piped.relay(producer)
             return await far.consume(producer_id=producer.id, rtp_capabilities=other.rtp_capabilities)
 
         yield Caller(router, await _webrtc(router), await _webrtc(router), consume_far)
@@ -161,7 +161,7 @@ def _media_figures(load: Load, pushed: dict[str, list[Forwarded]]) -> list[Figur
     return [
         Figure("dropin", "media, on one worker", rate["one"], unit, rate["real one"], REAL),
         Figure("dropin", "media, over two workers", rate["two"], unit, rate["real one"], REAL),
-        Figure("dropin", "  the same, beside a relay by hand", rate["two"], unit, rate["real two"], BY_HAND),
+        Figure("dropin", "  the same, next to a relay by hand", rate["two"], unit, rate["real two"], BY_HAND),
         Figure("dropin", "  of which the relay: two by hand", rate["real two"], unit, rate["real one"], REAL),
         Figure("dropin", f"  forwarded of {load.rate}/s × {load.consumers}", arrived, "%"),
     ]

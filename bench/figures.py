@@ -45,7 +45,7 @@ def p99(samples: Sequence[float]) -> float:
 
 
 def latency(suite: str, what: str, samples_s: Sequence[float], baseline_s: Sequence[float], of: str) -> Figure:
-    """Milliseconds: the median and the 99th percentile, beside the baseline's."""
+    """Milliseconds: the median and the 99th percentile, next to the baseline's."""
     ours, theirs = ((p50(samples) * 1e3, p99(samples) * 1e3) for samples in (samples_s, baseline_s))
     return Figure(suite, what, ours[0], "ms p50", theirs[0], of, ours[1], theirs[1])
 

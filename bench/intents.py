@@ -1,4 +1,4 @@
-"""From intent to result through a whole fleet, beside the same call on the driver alone.
+"""From intent to result through a whole fleet, next to the same call on the driver alone.
 
 A real nats-server, allocator and agent with two workers, each a process of its own; the client is the
 SDK's request client, without media. The baseline is ``mafalda.mediasoup`` on a worker of this process.
@@ -113,11 +113,11 @@ async def _rounds(peers: Peers, rounds: int) -> Samples:
     far = await _peer_at(peers, "far", Place(server=joined.server, worker=joined.worker), same=False)
     last = await _peer_at(peers, "last", Place(server=joined.server, worker=joined.worker), same=False)
     for number in range(rounds):  # before the rest: what is opened counts as load until reports show it
-        guest = peers.peer(f"guest-{number}")
-        samples["join"].append(await _timed(guest.request(Join(), JoinResult)))
-        samples["transport"].append(await _timed(guest.request(CreateTransport(transport="both"), TransportResult)))
-        await guest.request(Leave(), Done)
-        del peers.by_name[guest.peer]
+        joining = peers.peer(f"joining-{number}")
+        samples["join"].append(await _timed(joining.request(Join(), JoinResult)))
+        samples["transport"].append(await _timed(joining.request(CreateTransport(transport="both"), TransportResult)))
+        await joining.request(Leave(), Done)
+        del peers.by_name[joining.peer]
     for number in range(rounds):
         producer = f"audio-{number}"
         produce = Produce(producer=producer, transport="send", media_kind="audio", rtp_parameters=_opus(number))

@@ -1,4 +1,4 @@
-"""How fast the log is written and read, beside raw nats-py on the same server."""
+"""How fast the log is written and read, next to raw nats-py on the same server."""
 
 from __future__ import annotations
 

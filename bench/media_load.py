@@ -68,7 +68,7 @@ class Sender:
         self._sequence = 0
 
     async def send(self, load: Load) -> int:
-        """Send at an even pace, the first a key frame; late packets follow at once. Tells how many."""
+        """Send at an even pace, the first a key frame; late packets follow at once. Returns how many."""
         packets = [self._next(key_frame=number == 0) for number in range(int(load.rate * load.seconds))]
         start = time.perf_counter()
         for number, packet in enumerate(packets):
@@ -136,7 +136,7 @@ async def stage(
         source = await _transport(routers[0], endpoint, key)
         producer = await source.produce(kind="video", rtp_parameters=_vp8())
         for router in routers[1:]:
-            await (await pipe(routers[0], router)).carry(producer)
+            await (await pipe(routers[0], router)).relay(producer)
         # Without header extensions there is no bandwidth estimation, for which nobody here would answer.
         capabilities = RtpCapabilities(codecs=routers[0].rtp_capabilities.codecs)
         audience = []

@@ -1,4 +1,4 @@
-"""A producer carried to another real worker by hand, as an application of mediasoup does it: the relay's baseline."""
+"""A producer relayed to another real worker by hand, as an application of mediasoup does it: the relay's baseline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pipe:
     near: PipeTransport
     far: PipeTransport
 
-    async def carry(self, producer: Producer) -> Producer:
+    async def relay(self, producer: Producer) -> Producer:
         """Make it known in the other router under the same id."""
         carried = await self.near.consume(producer_id=producer.id)
         return await self.far.produce(id=producer.id, kind=producer.kind, rtp_parameters=carried.rtp_parameters)

@@ -41,7 +41,7 @@ class DropIn:
         return {peer["peer"]: peer["worker"] for peer in (await self._room(router))["peers"]}
 
     async def relays(self, router: Router) -> int:
-        """How many producers are carried from one real worker to another."""
+        """How many producers are relayed from one real worker to another."""
         return len((await self._room(router))["relays"])
 
     async def _room(self, router: Router) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
@@ -14,6 +15,10 @@ from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
+
+#: How long an example takes says more about the machine than about the code: 300 ms where 0.3 ms are usual.
+settings.register_profile("mafalda", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mafalda")
 
 
 @pytest.fixture(scope="session")

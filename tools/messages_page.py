@@ -24,7 +24,7 @@ show its `data`; a whole message looks like this:
 
 - Ids are 1 to 64 of `A-Z a-z 0-9 _ -`. Whoever opens a transport, producer or consumer chooses its id.
 - A field that has no value is absent, never `null`. Unknown fields are to be ignored.
-- *Stored* messages are in the log, and are heard under `live.` followed by the subject they were published on.
+- *Stored* messages are in the log, and are republished under `live.` followed by the subject they were published on.
 - An intent is answered on `…result.{{action}}` by its own result or by `Rejected`, with the intent's id as
   `causationid`.
 - Machine-readable: [`schemas/`](../schemas/), [`schemas/asyncapi.yaml`](../schemas/asyncapi.yaml).
@@ -41,8 +41,10 @@ def messages_page(examples: Mapping[type[Payload], Mapping[str, Any]]) -> str:
     parts = [_INTRODUCTION.format(envelope=json.dumps(examples[first], indent=2))]
     for channel in CHANNELS:
         parts.append(_channel(channel))
-        told = channel.payloads if channel is not REPLY_CHANNEL else [p for p in channel.payloads if p.kind == "answer"]
-        parts += [_message(payload, channel, examples[payload]) for payload in told]
+        listed = (
+            channel.payloads if channel is not REPLY_CHANNEL else [p for p in channel.payloads if p.kind == "answer"]
+        )
+        parts += [_message(payload, channel, examples[payload]) for payload in listed]
     return "\n".join(parts)
 
 

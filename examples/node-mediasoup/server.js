@@ -110,7 +110,7 @@ const methods = {
     const transport = await room.router.createWebRtcTransport({ webRtcServer: room.webRtcServer, preferUdp: true });
     peer.transports.set(transport.id, transport);
     transport.observer.on('close', () => peer.transports.delete(transport.id));
-    // ICE or DTLS is over: the peer is told and may make another transport.
+    // ICE or DTLS is over: the peer is notified and may make another transport.
     const over = (state) => {
       if (transport.closed || !['disconnected', 'closed', 'failed'].includes(state)) return;
       transport.close();

@@ -216,7 +216,9 @@ class Supervisor:
         if line.strip() != b"ready":
             await _stop(component)
             raise ComponentFailed(
-                "a component did not start; its log tells why", component=component.name, exit_code=process.returncode
+                "a component did not start; its log has the reason",
+                component=component.name,
+                exit_code=process.returncode,
             )
         self._progress(f"{component.name} is ready (pid {process.pid})")
 

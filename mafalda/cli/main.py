@@ -18,6 +18,7 @@ COMMANDS = {
     "explain": "mafalda.cli.commands.explain",
     "doctor": "mafalda.cli.commands.doctor",
     "worker": "mafalda.cli.commands.worker",
+    "dropin": "mafalda.cli.commands.dropin",
 }
 
 SUMMARIES = {
@@ -31,6 +32,7 @@ SUMMARIES = {
     "explain": "Explain why something is where it is.",
     "doctor": "Check this machine and the fleet, and say how to mend what is wrong.",
     "worker": "Install or find the mediasoup-worker.",
+    "dropin": "List the mediasoup versions that the drop-in serves.",
 }
 
 

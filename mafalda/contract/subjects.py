@@ -122,7 +122,7 @@ def check_reply(subject: str) -> str:
 
     Raises:
         IllegalReplySubject: An agent would otherwise publish secrets, or anything, wherever a
-            client tells it to.
+            client names it.
     """
     if not _INBOX.fullmatch(subject) or len(subject) > 256:
         raise IllegalReplySubject("a reply subject must be an inbox (_INBOX…)", subject=subject[:80])

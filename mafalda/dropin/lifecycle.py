@@ -19,6 +19,7 @@ from mafalda.dropin.fleet.client import FleetCallbacks, open_fleet
 from mafalda.dropin.process.pipes import Pipes
 from mafalda.dropin.process.settings import Settings
 from mafalda.dropin.process.startup import READ_FD, WRITE_FD
+from mafalda.dropin.translation import translated
 from mafalda.dropin.virtual.virtual_worker import VirtualWorker
 from mafalda.errors import MafaldaError
 
@@ -78,8 +79,9 @@ async def _serve(settings: Settings, read_fd: int, write_fd: int, pid: int, cont
     if control is not None:
         control.setblocking(False)
         loop.add_reader(control, end_by_control, control)
-    worker = VirtualWorker(settings, pid, lambda payload: pipes.send(payload), lambda: end(0))
-    pipes = Pipes(read_fd, write_fd, worker.receive, hung_up)
+    worker = VirtualWorker(settings, pid, lambda payload: send(payload), lambda: end(0))
+    pipes = Pipes(read_fd, write_fd, lambda payload: receive(payload), hung_up)
+    receive, send = translated(settings.library_version, worker.receive, pipes.send)
     pipes.open()
     callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lost)
     # The streams are the fleet's business; an application may have no right to make any.

@@ -1,7 +1,7 @@
 """``mafalda-worker``: what a mediasoup library spawns as its worker.
 
-Before the rest is loaded, settings are read, NATS is looked for, and the library gets the notification that its worker
-runs.
+Before the rest is loaded, settings are read, the library gets the notification that its worker runs, and NATS is looked
+for.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 
-from mafalda.dropin.process.settings import EXIT_SETTINGS, EXIT_VERSION, WrongSettings, read_settings
+from mafalda.dropin.process.config_file import WrongConfig, read_config
+from mafalda.dropin.process.settings import EXIT_SETTINGS, EXIT_VERSION, LOG_LEVELS, WrongSettings, read_settings
 from mafalda.dropin.process.startup import (
     READ_FD,
     WRITE_FD,
@@ -21,6 +23,7 @@ from mafalda.dropin.process.startup import (
     running_frame,
     write_frame,
 )
+from mafalda.mediasoup.versions.choose import CannotServe, choose
 
 EXIT_NO_FLEET = 1
 _IGNORED = (signal.SIGPIPE, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
@@ -45,20 +48,26 @@ def run() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))  # nothing is there yet that could be closed
     try:
+        os.environ.update(read_config(sys.argv[0], os.environ))
         settings = read_settings(sys.argv[1:])
-    except WrongSettings as error:
+        choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], Path.cwd())
+    except (WrongSettings, WrongConfig) as error:
         print(f"settings error: {error}", file=sys.stderr)
         return EXIT_SETTINGS
+    except CannotServe as error:
+        return _end(str(error), EXIT_VERSION)
+    settings.library_version = "" if choice.is_ours else choice.version
     urls = fleet_urls(os.environ)
     try:
-        if not is_reachable(urls):
-            print(f"no fleet at {_without_secrets(urls)}", file=sys.stderr)
-            write_frame(log_frame(f"Emafalda-worker: no fleet at {_without_secrets(urls)} (MAFALDA_NATS_URL)"))
-            return EXIT_NO_FLEET
-        write_frame(running_frame(os.getpid()))
+        # Before NATS is looked for: some libraries wait for no more than a second.
+        write_frame(running_frame(os.getpid(), choice.running))
+        if choice.warning and LOG_LEVELS[settings.log_level] >= LOG_LEVELS["warn"]:
+            write_frame(log_frame(f"Wmafalda-worker: {choice.warning}"))
     except OSError as error:
         print(f"the channel is broken: {error}", file=sys.stderr)
         return EXIT_NO_FLEET
+    if not is_reachable(urls):
+        return _end(f"no fleet at {_without_secrets(urls)} (MAFALDA_NATS_URL)", EXIT_NO_FLEET)
     if os.environ.get("MAFALDA_WORKER_FORKSERVER", "1") != "0":
         from mafalda.dropin import forkserver
 
@@ -73,6 +82,14 @@ def run() -> int:
     from mafalda.dropin.lifecycle import serve
 
     return serve(settings)
+
+
+def _end(sentence: str, code: int) -> int:
+    """Say why, to the library's log and on standard error; the exit code."""
+    print(f"mafalda-worker: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the library may be gone
+        write_frame(log_frame(f"Emafalda-worker: {sentence}"))
+    return code
 
 
 def _without_secrets(urls: list[str]) -> str:

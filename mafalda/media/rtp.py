@@ -130,7 +130,7 @@ def _kind_of(mime_type: object) -> str | None:
 
 
 class RtpHeaderExtensionUri(StrEnum):
-    """The RTP header extensions that mediasoup-worker 3.27.1 knows; it can be told of no other."""
+    """The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other."""
 
     MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
     RTP_STREAM_ID = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"

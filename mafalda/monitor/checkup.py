@@ -100,7 +100,7 @@ def _socket_buffers() -> Finding:
     try:
         limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
     except (OSError, ValueError):
-        return Finding("socket buffers", "warning", "the kernel does not tell net.core.rmem_max", "")
+        return Finding("socket buffers", "warning", "the kernel does not show net.core.rmem_max", "")
     if limit < MIN_SOCKET_BUFFER_BYTES:
         return Finding(
             "socket buffers",

@@ -85,7 +85,7 @@ class RequestClient:
 
     Args:
         bus: Where they are published.
-        tasks: Owns what runs beside the callers: repeated appends, recoveries.
+        tasks: Owns what runs in the background: repeated appends, recoveries.
         reply_subject: The private inbox. Its owner passes what comes there to ``take_private``.
         source: The CloudEvents source of the messages.
         answers: What stored results lack.

@@ -39,8 +39,8 @@ class _Part:
     def __init__(self, schema: Any, root: Schema) -> None:
         self.root = root
         while isinstance(schema, Mapping) and "$ref" in schema:
-            beside = {name: value for name, value in schema.items() if name not in ("$ref", *_ANNOTATIONS)}
-            schema = {**self._look_up(schema["$ref"]), **beside}
+            siblings = {name: value for name, value in schema.items() if name not in ("$ref", *_ANNOTATIONS)}
+            schema = {**self._look_up(schema["$ref"]), **siblings}
         self.schema = schema
 
     def _look_up(self, reference: str) -> Schema:

@@ -44,7 +44,7 @@ class Story:
         """The room as it is now; an empty one if it has no peer."""
         return self.state.rooms.get(self.room_id, RoomState(self.room_id))
 
-    def say(self, payload: Payload, *, peer: str = "", server: str = "", subject: str | None = None) -> Story:
+    def append(self, payload: Payload, *, peer: str = "", server: str = "", subject: str | None = None) -> Story:
         """Append one message and fold it; on the payload's own subject unless another is given."""
         where = subject or subject_of(payload, room=self.room_id, peer=peer or "nobody", server=server or "nowhere")
         address = parse(where)
@@ -63,22 +63,22 @@ class Story:
 
     def server_starts(self, server: str, *workers: str, incarnation: str = "i1") -> Story:
         infos = [events.WorkerInfo(worker=worker, pid=100 + slot, slot=slot) for slot, worker in enumerate(workers)]
-        return self.say(
+        return self.append(
             events.ServerStarted(server=server, incarnation=incarnation, workers=infos, announced_address="192.0.2.1")
         )
 
     def server_stops(self, server: str, incarnation: str = "i1") -> Story:
-        return self.say(events.ServerStopped(server=server, incarnation=incarnation))
+        return self.append(events.ServerStopped(server=server, incarnation=incarnation))
 
     def server_is_lost(self, server: str, incarnation: str = "i1") -> Story:
-        return self.say(events.ServerLost(server=server, incarnation=incarnation))
+        return self.append(events.ServerLost(server=server, incarnation=incarnation))
 
     def worker_starts(self, worker: str, incarnation: str = "i1") -> Story:
         info = events.WorkerInfo(worker=worker, pid=200, slot=0)
-        return self.say(events.WorkerStarted(server=place(worker).server, incarnation=incarnation, worker=info))
+        return self.append(events.WorkerStarted(server=place(worker).server, incarnation=incarnation, worker=info))
 
     def worker_dies(self, worker: str, incarnation: str = "i1") -> Story:
-        return self.say(
+        return self.append(
             events.WorkerDied(server=place(worker).server, incarnation=incarnation, worker=worker, signal="SIGKILL")
         )
 
@@ -87,7 +87,7 @@ class Story:
     def places(self, peer: str, worker: str, generation: int = 1, cause: PlacementCause = "join") -> Story:
         """An allocator's command; the peer is ``placing`` until it joins or moves."""
         at = place(worker)
-        return self.say(
+        return self.append(
             commands.PlacePeer(
                 room=self.room_id,
                 peer=peer,
@@ -101,65 +101,65 @@ class Story:
         )
 
     def joins(self, peer: str, worker: str, generation: int = 1) -> Story:
-        """Place a peer, and its agent says that it joined."""
+        """Place a peer, and its agent appends that it joined."""
         self.places(peer, worker, generation)
         at = place(worker)
-        return self.say(events.PeerJoined(peer=peer, server=at.server, worker=worker, generation=generation))
+        return self.append(events.PeerJoined(peer=peer, server=at.server, worker=worker, generation=generation))
 
     def moves(self, peer: str, worker: str, generation: int, cause: PlacementCause = "worker-died") -> Story:
-        """Place a peer again, and its agent says that it moved."""
+        """Place a peer again, and its agent appends that it moved."""
         self.places(peer, worker, generation, cause)
         at = place(worker)
-        return self.say(
+        return self.append(
             events.PeerMoved(peer=peer, server=at.server, worker=worker, generation=generation, cause=cause)
         )
 
     def leaves(self, peer: str, generation: int = 1) -> Story:
-        return self.say(events.PeerLeft(peer=peer, generation=generation))
+        return self.append(events.PeerLeft(peer=peer, generation=generation))
 
     # --- objects of peers -------------------------------------------------------------------------
 
     def opens_transport(self, peer: str, transport: str = "", generation: int = 1) -> Story:
         opened = {"transport": transport or f"{peer}-t", "generation": generation}
-        return self.say(example(results.TransportResult).model_copy(update=opened), peer=peer)
+        return self.append(example(results.TransportResult).model_copy(update=opened), peer=peer)
 
     def loses_transport(self, peer: str, transport: str = "", generation: int = 1) -> Story:
-        return self.say(
+        return self.append(
             events.TransportClosed(transport=transport or f"{peer}-t", generation=generation, reason="ice-failed"),
             peer=peer,
         )
 
     def produces(self, peer: str, producer: str, *, worker: str, generation: int = 1, transport: str = "") -> Story:
         opened = self._opened(peer, worker, generation, transport) | {"producer": producer}
-        return self.say(example(events.ProducerOpened).model_copy(update=opened))
+        return self.append(example(events.ProducerOpened).model_copy(update=opened))
 
     def produces_data(
         self, peer: str, producer: str, *, worker: str, generation: int = 1, transport: str = ""
     ) -> Story:
         opened = self._opened(peer, worker, generation, transport) | {"data_producer": producer}
-        return self.say(example(events.DataProducerOpened).model_copy(update=opened))
+        return self.append(example(events.DataProducerOpened).model_copy(update=opened))
 
     def _opened(self, peer: str, worker: str, generation: int, transport: str) -> dict[str, Any]:
         at = {"server": place(worker).server, "worker": worker, "generation": generation}
         return {"peer": peer, "transport": transport or f"{peer}-t", **at}
 
     def closes_producer(self, peer: str, producer: str, generation: int = 1) -> Story:
-        return self.say(events.ProducerClosed(peer=peer, producer=producer, generation=generation, reason="closed"))
+        return self.append(events.ProducerClosed(peer=peer, producer=producer, generation=generation, reason="closed"))
 
     def consumes(self, peer: str, consumer: str, producer: str, *, generation: int = 1, transport: str = "") -> Story:
         opened = {"consumer": consumer, "producer": producer, "transport": transport or f"{peer}-t"}
         result = example(results.ConsumeResult).model_copy(update={**opened, "generation": generation})
-        return self.say(result, peer=peer)
+        return self.append(result, peer=peer)
 
     def consumes_data(
         self, peer: str, consumer: str, producer: str, *, generation: int = 1, transport: str = ""
     ) -> Story:
         opened = {"data_consumer": consumer, "data_producer": producer, "transport": transport or f"{peer}-t"}
         result = example(results.ConsumeDataResult).model_copy(update={**opened, "generation": generation})
-        return self.say(result, peer=peer)
+        return self.append(result, peer=peer)
 
     def loses_consumer(self, peer: str, consumer: str, producer: str, generation: int = 1) -> Story:
-        return self.say(
+        return self.append(
             events.ConsumerClosed(
                 consumer=consumer, producer=producer, generation=generation, reason="producer-closed"
             ),
@@ -168,14 +168,14 @@ class Story:
 
     def is_done(self, peer: str, intent: str, target: str, generation: int = 1) -> Story:
         """The result of an intent that closes, pauses or resumes an object."""
-        return self.say(results.Done(intent=intent, target=target, generation=generation), peer=peer)
+        return self.append(results.Done(intent=intent, target=target, generation=generation), peer=peer)
 
     # --- relays ----------------------------------------------------------------------------------
 
     def orders_relay(
         self, producer: str, source: str, target: str, *, data: bool = False, generation: int = 1
     ) -> Story:
-        return self.say(
+        return self.append(
             commands.OpenRelay(
                 room=self.room_id,
                 producer=producer,
@@ -190,16 +190,16 @@ class Story:
     def opens_relay(self, producer: str, source: str, target: str, *, data: bool = False) -> Story:
         """Command a relay, and its agent opens it."""
         self.orders_relay(producer, source, target, data=data)
-        return self.say(events.RelayOpened(producer=producer, data=data, source=place(source), target=place(target)))
+        return self.append(events.RelayOpened(producer=producer, data=data, source=place(source), target=place(target)))
 
     def fails_relay(self, producer: str, source: str, target: str) -> Story:
         error = ErrorInfo.of(RelayFailed("the source does not answer"))
         ends = {"source": place(source), "target": place(target)}
-        return self.say(events.RelayFailed(producer=producer, data=False, **ends, error=error))
+        return self.append(events.RelayFailed(producer=producer, data=False, **ends, error=error))
 
     def closes_relay(self, producer: str, source: str, target: str) -> Story:
         ends = {"source": place(source), "target": place(target)}
-        return self.say(events.RelayClosed(producer=producer, data=False, **ends, reason="unused"))
+        return self.append(events.RelayClosed(producer=producer, data=False, **ends, reason="unused"))
 
 
 # --- invariants ----------------------------------------------------------------------------------

@@ -53,12 +53,12 @@ class Stranger:
         await self.connection.subscribe(f"live.mafalda.room.{self.room}.peer.*.result.*", cb=keep)
         await self.connection.flush()
 
-    async def say(self, peer: str, action: str, raw: bytes) -> None:
+    async def publish(self, peer: str, action: str, raw: bytes) -> None:
         await self.connection.jetstream().publish(f"mafalda.room.{self.room}.peer.{peer}.intent.{action}", raw)
 
     async def ask(self, peer: str, action: str, raw: bytes) -> dict[str, Any]:
         """The next answer on this peer's result subject of this action."""
-        await self.say(peer, action, raw)
+        await self.publish(peer, action, raw)
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 subject, answer = await self.answers.get()
@@ -169,7 +169,7 @@ async def test_the_same_intent_twice_is_the_same_intent(fleet: Up) -> None:
         intent = event("join", {})
         first = await someone.ask("carol", "join", intent)
         before = list(someone.seen)
-        await someone.say("carol", "join", intent)  # with no Nats-Msg-Id: stored twice
+        await someone.publish("carol", "join", intent)  # with no Nats-Msg-Id: stored twice
         await someone.joined("dave")  # so that whatever would be said to carol has been said
         assert not any(".peer.carol." in subject for subject in someone.seen[len(before) :])
         assert first["data"]["generation"] == 1

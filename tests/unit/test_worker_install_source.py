@@ -115,14 +115,14 @@ def test_a_failing_npm_falls_back_to_the_registry(
     npm.write_text("#!/bin/sh\necho E403 >&2\nexit 1\n")
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", str(npm.parent))
-    said: list[str] = []
+    messages: list[str] = []
 
     def progress(step: Step) -> None:
-        said.append(step.message)
+        messages.append(step.message)
 
     assert source.obtain_tarball(tmp_path / "source", progress).read_bytes() == PACKAGE
-    assert said[0].startswith("npm pack")
-    assert said[1].startswith("downloading http://127.0.0.1")
+    assert messages[0].startswith("npm pack")
+    assert messages[1].startswith("downloading http://127.0.0.1")
 
 
 def test_npm_is_used_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

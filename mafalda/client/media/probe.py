@@ -66,7 +66,7 @@ class VideoProbe:
 
 
 class AudioProbe:
-    """Hears which tone there is, in the last half second of sound."""
+    """Detects the tone in the last half second of sound."""
 
     def __init__(self, report: ProbeReport, start_s: float) -> None:
         self.report = report

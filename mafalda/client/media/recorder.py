@@ -45,7 +45,7 @@ async def record_track(track: MediaStreamTrack, path: Path) -> int:
 
 
 class _Writer:
-    """One file with one stream; opened by its first frame, which tells what it must hold."""
+    """One file with one stream; opened by its first frame, which has what it needs to know."""
 
     def __init__(self, path: Path) -> None:
         self.frames = 0

@@ -233,7 +233,7 @@ class Session:
             case events.PeerMoved():
                 self._superseded(event.generation, f"moved: {event.cause}")
             case events.PeerStranded() if event.generation >= generation:
-                self._superseded(event.generation + 1, f"stranded: {event.error.code}")
+                self._superseded(event.generation + 1, f"unschedulable: {event.error.code}")
             case events.PeerLeft() if event.generation >= generation and not self._placement.is_ending:
                 self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
 

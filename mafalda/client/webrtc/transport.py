@@ -41,7 +41,7 @@ from mafalda.media.transport import (
 
 Direction = Literal["send", "receive"]
 
-#: aiortc's own limit; pymediasoup says the same.
+#: aiortc's own limit, and pymediasoup's.
 _SCTP_STREAMS = NumSctpStreams(os=1024, mis=1024)
 
 
@@ -62,7 +62,7 @@ class ClientTransport:
         transport_id: Its id on the server.
         requests: The peer's.
         config: Limits.
-        tasks: Owns what runs beside the callers.
+        tasks: Owns what runs in the background.
         lose: Called with the cause when the transport is of no more use.
     """
 

@@ -15,6 +15,8 @@ from mafalda.media.model import Model
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 Handler = Annotated[str, StringConstraints(max_length=255)]
 Body = dict[str, Any]
+#: The event of a notice that carries a line of a worker's log: ``line``, whose first character is the level.
+LOG_EVENT = "WORKER_LOG"
 
 
 class SharedListener(Model):

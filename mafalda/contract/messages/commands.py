@@ -54,12 +54,12 @@ class PlacePeer(Command):
     join: str = Field(description="Id of the join intent that this peer's membership stems from.")
     app_data: AppData = app_data()
     region: Id | None = None
-    one_transport: bool = Field(False, description="As the join said.")
+    one_transport: bool = Field(False, description="As in the join.")
     explanation: Explanation
 
 
 class OpenRelay(Command):
-    """Carry a producer from one worker to another. Sent to the target's server, which fetches it."""
+    """Relay a producer from one worker to another. For the target's server, which requests it of the source."""
 
     action = "open-relay"
     room: Id

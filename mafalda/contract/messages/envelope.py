@@ -38,8 +38,8 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     specversion: Literal["1.0"] = "1.0"
-    id: MessageId = Field(description="Who says it twice says it under the same id, and it is stored once.")
-    source: str = Field(min_length=1, max_length=512, description="Who says it: a URI reference.")
+    id: MessageId = Field(description="A message that is sent again has the same id, and is stored once.")
+    source: str = Field(min_length=1, max_length=512, description="The sender: a URI reference.")
     type: str = Field(description="mafalda.{kind}.{action}.v{version}: which message this is.")
     subject: str | None = Field(None, max_length=512, description="The NATS subject it was published on.")
     time: AwareDatetime = Field(description="RFC 3339, with its offset.")

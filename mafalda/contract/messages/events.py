@@ -162,7 +162,7 @@ class RelayFailed(Event):
 
 
 class RelayClosed(Event):
-    """A producer is not carried to the target worker any more; what consumed it there ended."""
+    """A producer is not relayed to the target worker any more; what consumed it there ended."""
 
     action = "relay-closed"
     producer: Id

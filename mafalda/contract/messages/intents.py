@@ -143,7 +143,7 @@ class ConsumeData(Intent):
 
 
 class PauseProducer(Intent):
-    """Send nothing for a while; consumers are told. Answered by ``Done``."""
+    """Send nothing for a while; consumers are notified. Answered by ``Done``."""
 
     action = "pause-producer"
     producer: Id

@@ -16,7 +16,7 @@ from mafalda.contract.messages.payload import Kind, Payload, Place
 
 
 class Notice(Payload):
-    """Something told outside the log."""
+    """A message outside the log."""
 
     kind: ClassVar[Kind] = "notice"
 
@@ -29,7 +29,7 @@ class ChannelNotices(Notice):
 
 
 class RelayNotices(Notice):
-    """What crosses a relay beside its pipe: messages of a direct data producer, and scores of a producer.
+    """What crosses a relay outside its pipe: messages of a direct data producer, and scores of a producer.
 
     SCTP has no word for sub-channels, so what an application sends by its data producer crosses no pipe
     (``DATAPRODUCER_SEND``); and a worker scores a piped producer by what crossed, not by what reached its origin

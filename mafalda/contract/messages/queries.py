@@ -41,7 +41,7 @@ class Answer(Payload):
 
 
 class QueryRoom(Query):
-    """Who is here and what can be consumed? A large room is told in pages."""
+    """The room's peers and producers. A large room comes in pages."""
 
     action = "room"
     after: str | None = Field(None, max_length=80, description="Where the page before ended (its ``next``).")
@@ -199,7 +199,7 @@ class ClosePipe(Request):
 
 
 class Ok(Answer):
-    """Done, and there is nothing to say."""
+    """Done, without further data."""
 
     action = "ok"
 

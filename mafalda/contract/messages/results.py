@@ -39,7 +39,7 @@ class Result(Payload):
 
 
 class Rejected(Result):
-    """No. ``intent`` is the action that was asked for; the error says what to change."""
+    """The intent is refused. ``intent`` is its action; the error has the reason."""
 
     action = "rejected"
     intent: str
@@ -47,7 +47,7 @@ class Rejected(Result):
 
 
 class Done(Result):
-    """Yes, and there is nothing more to say. ``target`` is the id of what the intent was about."""
+    """The intent is done, without further data. ``target`` is the id of what the intent was about."""
 
     action = "done"
     intent: str
@@ -77,7 +77,7 @@ class TransportResult(Result):
     sctp_parameters: SctpParameters | None = None
 
     def without_secrets(self) -> TransportResult:
-        """What may rest in the log."""
+        """The result as it may be stored."""
         return self.model_copy(update={"ice_parameters": None})
 
 
@@ -134,7 +134,7 @@ class ConsumeDataResult(Result):
 class ChannelAnswer(Result):
     """What the worker answered to an application that speaks its channel.
 
-    It goes whole to the application's inbox. The log has it without the body where no other result tells what came
+    It goes whole to the application's inbox. The log has it without the body where no other result has what came
     of the intent.
     """
 
@@ -143,12 +143,12 @@ class ChannelAnswer(Result):
     target: Id | None = Field(None, description="The transport that was made.")
     generation: int
     accepted: bool
-    error: str | None = Field(None, description="TypeError, NotFoundError or Error, as the worker says.")
+    error: str | None = Field(None, description="TypeError, NotFoundError or Error, as the worker answers.")
     reason: str | None = None
     body: Body | None = Field(None, repr=False, description="Absent from the log: it may hold secrets.")
 
     def without_secrets(self) -> ChannelAnswer:
-        """What may rest in the log."""
+        """The result as it may be stored."""
         return self.model_copy(update={"body": None})
 
 

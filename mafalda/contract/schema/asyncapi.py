@@ -1,6 +1,6 @@
 """Build the AsyncAPI 3.0 document: every channel with its senders and receivers, and every message.
 
-Messages refer to the schema files beside the document. ``tools/generate_schemas.py`` writes it. Pure.
+Messages refer to the schema files in the same folder. ``tools/generate_schemas.py`` writes it. Pure.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _HEADERS: Document = {
         "traceparent": {"type": "string", "description": "W3C Trace Context, of this hop."},
         "Mafalda-Reply-To": {
             "type": "string",
-            "description": "In intents: the inbox (_INBOX…) to which the agent sends what must not rest in the log.",
+            "description": "In intents: the inbox (_INBOX…) to which the agent sends what must not be stored.",
         },
     },
 }
@@ -159,10 +159,10 @@ def _operations(channel: Channel) -> Document:
 
 
 def _operation(action: str, role: Role, channel: Channel) -> Document:
-    heard_live = action == "receive" and channel.stored
+    is_live = action == "receive" and channel.stored
     operation: Document = {
         "action": action,
-        "channel": {"$ref": f"#/channels/{_live(channel) if heard_live else channel.name}"},
+        "channel": {"$ref": f"#/channels/{_live(channel) if is_live else channel.name}"},
         "summary": f"{role} {action}s: {channel.name}",
         "tags": [{"name": role}],
         "bindings": {"nats": {"bindingVersion": "0.1.0"}},
@@ -174,7 +174,7 @@ def _operation(action: str, role: Role, channel: Channel) -> Document:
     if channel.kind == "intent" and action == "send":
         operation["reply"]["address"] = {
             "location": "$message.header#/Mafalda-Reply-To",
-            "description": "Only for what must not rest in the log; everything else comes as results.",
+            "description": "Only for what must not be stored; everything else comes as results.",
         }
     return operation
 

@@ -35,9 +35,9 @@ def envelope_schema() -> Schema:
     """The JSON Schema of the CloudEvents envelope; ``data`` is any object here, ``type`` says which."""
     schema = _schema_of(Message)
     properties = schema["properties"]
-    properties["data"] = {"type": "object", "description": "What is said; the schema that 'dataschema' names."}
+    properties["data"] = {"type": "object", "description": "The payload; 'dataschema' names its schema."}
     properties["type"]["pattern"] = r"^mafalda\.[a-z]+\.[a-z-]+\.v[0-9]+$"
-    # A reader fills in these two when they are absent; whoever writes a CloudEvent must say them.
+    # A reader fills in these two when they are absent; whoever writes a CloudEvent must write them.
     required = ["specversion", *schema["required"]]
     schema["required"] = [name for name in properties if name in required]
     schema["title"] = "CloudEvents envelope"

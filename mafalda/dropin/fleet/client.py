@@ -145,7 +145,7 @@ class FleetClient:
         return await self._requests.submit(room, peer, intent, lambda outcome: on_answer(answer_of(outcome)))
 
     async def query(self, room: str, peer: str, call: ChannelCall) -> ChannelAnswer:
-        """Send a request to the worker of a peer beside the log; its answer.
+        """Send a request to the worker of a peer, outside the log; its answer.
 
         Raises:
             MafaldaError: The agent or the worker refuses it, or nobody answers.

@@ -128,7 +128,7 @@ class PeerSession:
         self.submit_job(request)
 
     def query(self, call: ChannelCall, on_answer: OnAnswer) -> None:
-        """Send a request beside the log when everything before it is answered."""
+        """Send a request outside the log when everything before it is answered."""
 
         async def query() -> None:
             await self._answered.wait()
@@ -140,7 +140,7 @@ class PeerSession:
         self.submit_job(query)
 
     async def query_now(self, call: ChannelCall) -> dict[str, Any]:
-        """Send a request beside the log, whatever was requested before; the body of its answer.
+        """Send a request outside the log, whatever was requested before; the body of its answer.
 
         Raises:
             WorkerDied: The place is gone, or goes meanwhile.

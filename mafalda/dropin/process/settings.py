@@ -19,6 +19,9 @@ _OPTIONS = (
     "dtlsCertificateFile",
     "dtlsPrivateKeyFile",
     "libwebrtcFieldTrials",
+    # Of older libraries: io_uring, and which of two SCTP stacks. A worker of ours has no such choice.
+    "disableLiburing",
+    "useBuiltInSctpStack",
 )
 _DEFAULT_PORTS = (10000, 59999)
 
@@ -31,6 +34,7 @@ class WrongSettings(Exception):
 class Settings:
     """What a worker is started with. Ports are ``None`` where the library named none."""
 
+    library_version: str = ""
     log_level: str = "error"
     log_tags: tuple[str, ...] = ()
     rtc_min_port: int | None = None

@@ -20,13 +20,17 @@ _RETRY_INTERVAL_S = 0.2
 _PREFIX = struct.Struct("<I")
 # As ``worker_side`` encodes them: everything up to the length of the text. A test compares.
 _RUNNING = bytes.fromhex("0c000000080009000800040008000000100000000300000008000900040008000800000008000000")
-_RUNNING += bytes.fromhex("04000000")
 _LOG = bytes.fromhex("0c0000000800090008000400080000000c00000004000600080004000600000004000000")
 
 
-def running_frame(pid: int) -> bytes:
-    """The notification WORKER_RUNNING, as a frame."""
-    return _frame(_RUNNING, str(pid))
+def running_frame(pid: int, event: int) -> bytes:
+    """The notification WORKER_RUNNING, as a frame.
+
+    Args:
+        pid: Of the process that the library spawned.
+        event: The number of the event in the schema of the library's version.
+    """
+    return _frame(_RUNNING + bytes((event, 0, 0, 0)), str(pid))
 
 
 def log_frame(line: str) -> bytes:

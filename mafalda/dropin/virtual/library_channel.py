@@ -1,8 +1,8 @@
 """The channel to the library: the one place where its bytes are decoded, and where what it gets is encoded.
 
 The handlers above it work with decoded requests and notifications; ``mafalda.dropin.process.pipes`` below it moves
-payloads without looking into them. A library of another version, whose messages have another form, is served by another
-``LibraryChannel``.
+payloads without looking into them. Both see messages of our own schema only: those of a library of another version are
+translated in between (``mafalda.dropin.translation``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mafalda.dropin.process.settings import LOG_LEVELS, Settings
 from mafalda.mediasoup.channel import worker_side
 from mafalda.mediasoup.errors import InvalidParameters
 
-_LEVELS = {"D": 3, "W": 2, "E": 1}
+_LEVELS = {"D": 3, "X": 3, "W": 2, "E": 1}
 _log = structlog.get_logger("mafalda.dropin")
 
 
@@ -78,6 +78,11 @@ class LibraryChannel:
             _log.warning("notification does not fit the schema", action="notice_odd", name=event, reason=str(error))
             return
         self._send(payload)
+
+    def send_worker_log(self, line: str) -> None:
+        """Send a log line of a real worker, if the library wants lines of its level, which is its first character."""
+        if 0 < _LEVELS.get(line[:1], 0) <= LOG_LEVELS[self._settings.log_level]:
+            self._send(worker_side.encode_log(line))
 
     def send_log(self, level: str, line: str) -> None:
         """Send a log line, if the library wants lines of this level: D, W or E."""

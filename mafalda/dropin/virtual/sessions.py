@@ -32,11 +32,15 @@ class Sessions:
     Args:
         objects: All of the application's.
         channel: To the library.
+        on_made: Called with each session whose object is made.
     """
 
-    def __init__(self, objects: Objects, channel: LibraryChannel) -> None:
+    def __init__(
+        self, objects: Objects, channel: LibraryChannel, on_made: Callable[[PeerSession], None] = lambda _: None
+    ) -> None:
         self._objects = objects
         self._channel = channel
+        self._on_made = on_made
         self._fleet: FleetClient | None = None
         self._sessions: set[PeerSession] = set()
         self._removed = asyncio.Event()
@@ -105,6 +109,7 @@ class Sessions:
             request.undo = lambda: self.close_each([node], ignore)
             request.accept(answer.body, kind)
             self.announce(node)
+            self._on_made(session)
 
         def joined(answer: Answer) -> None:
             if answer.refusal is not None:

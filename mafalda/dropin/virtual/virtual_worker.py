@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from mafalda.contract.messages.channel_calls import ChannelNotice
+from mafalda.contract.messages.channel_calls import LOG_EVENT, ChannelNotice
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import JoinResult
 from mafalda.dropin.fleet.answers import Refusal, failed, ignore, refusal_of, wrong
@@ -27,6 +27,7 @@ from mafalda.dropin.virtual.library_channel import LibraryChannel
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
+from mafalda.dropin.virtual.worker_logs import WorkerLogs
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup.channel import worker_side
 from mafalda.mediasoup.codec.channel_json import to_json
@@ -50,13 +51,15 @@ class VirtualWorker:
         self._on_close = on_close
         self._channel = LibraryChannel(settings, send)
         self._objects = Objects()
-        self._sessions = Sessions(self._objects, self._channel)
+        self._logs = WorkerLogs(settings)
+        self._sessions = Sessions(self._objects, self._channel, self._logs.follow)
         self._waiting = WaitingRequests()
         self._is_ready = False
+        self._is_closed = False
         self._received: list[worker_side.Request | worker_side.Notification] = []  # before the fleet was there
         self._endpoints = EndpointRequests(self._objects, self._sessions)
         routers = RouterRequests(self._objects, self._sessions, self._waiting)
-        worker = WorkerRequests(settings, pid, self._objects, self._sessions, routers, self._waiting)
+        worker = WorkerRequests(settings, pid, self._objects, self._sessions, routers, self._waiting, self._logs)
         transports = TransportRequests(settings, self._objects, self._sessions)
         self._handlers = worker.handlers | routers.handlers | transports.handlers
 
@@ -70,6 +73,7 @@ class VirtualWorker:
 
     async def close(self) -> None:
         """Leave every room, as far as that is possible soon."""
+        await self._logs.close()
         await self._waiting.close()
         await self._sessions.leave_all()
 
@@ -88,6 +92,8 @@ class VirtualWorker:
             self._received.append(message)
 
     def _take(self, message: worker_side.Request | worker_side.Notification) -> None:
+        if self._is_closed:
+            return  # a worker reads nothing more
         if isinstance(message, worker_side.Notification):
             self._take_notification(message)
             return
@@ -109,6 +115,7 @@ class VirtualWorker:
 
     def _take_notification(self, message: worker_side.Notification) -> None:
         if message.event == "WORKER_CLOSE":
+            self._is_closed = True
             self._on_close()
             return
         node = self._objects.get(message.handler)
@@ -121,7 +128,10 @@ class VirtualWorker:
     # --- from the fleet -------------------------------------------------------------------------------
 
     def notify_library(self, handler: str, event: str, body: dict[str, Any] | None) -> None:
-        """Something has happened to one of the application's objects."""
+        """Something has happened to one of the application's objects, or a worker that has some has logged a line."""
+        if event == LOG_EVENT:
+            self._channel.send_worker_log(str((body or {}).get("line", "")))
+            return
         self._sessions.notify_library(handler, event, body)
 
     def log_to_library(self, level: str, line: str) -> None:

@@ -81,6 +81,7 @@ class Channel:
         self._worker_pid = worker_pid
         self._request_timeout_s = request_timeout_s
         self._on_broken = on_broken
+        self.on_log: Callable[[str], None] = lambda _: None  # gets each log line, with its level in front
         self._writer: Writer | None = None
         self._reader = FrameReader()
         self._last_id = 0
@@ -231,6 +232,7 @@ class Channel:
                 level = _LOG_LEVELS.get(data[:1])
                 if level is not None:
                     getattr(self._log, level)("worker says", action="worker_log", line=data[1:])
+                self.on_log(data)
             case _:
                 raise FramingError("a worker sends no such message", kind=str(message))
 

@@ -80,6 +80,15 @@ NOTIFICATION_BODIES: Mapping[str, str] = {
 }
 
 
+# Bodies that a worker sends even if they are empty, as for the preferred layers of a simple consumer: some libraries
+# read them without a check.
+_MAY_BE_EMPTY = frozenset(
+    member
+    for member, (_, table) in SCHEMA.unions["FBS.Response.Body"].members.items()
+    if not any(field is not None and field.required for field in table.by_slot)
+)
+
+
 class Request(NamedTuple):
     """A request of a library to its worker."""
 
@@ -125,8 +134,8 @@ def encode_accepted(id_: int, method: str, body: Mapping[str, Any] | None, trans
     """
     response: dict[str, Any] = {"id": id_, "accepted": True}
     member = RESPONSE_BODIES.get(method)
-    if member is not None and body:
-        response["body"] = (member.format(transport_kind), body)
+    if member is not None and (body or member in _MAY_BE_EMPTY):
+        response["body"] = (member.format(transport_kind), body or {})
     return _ENCODER.encode(_ROOT, {"data": ("Response", response)})
 
 

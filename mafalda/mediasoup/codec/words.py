@@ -31,6 +31,10 @@ _EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
         "AbsCaptureTime": "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
         "PlayoutDelay": "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
         "MediasoupPacketId": "urn:mediasoup:params:rtp-hdrext:packet-id",
+        # Of older versions.
+        "AudioLevel": "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+        "FrameMarkingDraft07": "http://tools.ietf.org/html/draft-ietf-avtext-framemarking-07",
+        "FrameMarking": "urn:ietf:params:rtp-hdrext:framemarking",
     },
 }
 # Enums whose values are spelled in JSON as they are named.
@@ -41,5 +45,4 @@ def word_of(enum: str, name: str) -> str:
     """The JSON spelling of value ``name`` of ``enum`` (its full name, e.g. ``FBS.Transport.Protocol``)."""
     if enum in _VERBATIM:
         return name
-    exceptions = _EXCEPTIONS.get(enum)
-    return exceptions[name] if exceptions is not None else name.lower().replace("_", "-")
+    return _EXCEPTIONS.get(enum, {}).get(name) or name.lower().replace("_", "-")

@@ -5,7 +5,7 @@ WorkerInstallError
 ├── ToolsMissing       Debian packages or Python tools that the build needs
 ├── SourceUnavailable  mediasoup's npm package could not be had, or is not the pinned one
 ├── BuildFailed        meson, the compiler or the linker said no; ``details`` hold the log and its tail
-├── SelfTestFailed     it was built, but does not carry media
+├── SelfTestFailed     it was built, but does not forward media
 └── InstallBusy        another process has been installing for too long
 """
 

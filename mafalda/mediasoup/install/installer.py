@@ -55,7 +55,7 @@ def install_worker(progress: Progress = silent, *, force: bool = False) -> Insta
     """Find a worker, or build, test and cache one. Blocking: from a coroutine, call it in a thread.
 
     Args:
-        progress: Told what is being done.
+        progress: Called with each step.
         force: Build even if a worker is there. ``MEDIASOUP_WORKER_BIN`` still wins afterwards.
 
     Raises:
@@ -70,10 +70,10 @@ def install_worker(progress: Progress = silent, *, force: bool = False) -> Insta
     if entry.state() == "damaged":
         progress(Step("find", f"{entry.binary} is not what its checksum says: building it again"))
 
-    def tell_waiting() -> None:
+    def report_waiting() -> None:
         progress(Step("wait", "another process is installing it"))
 
-    with entry.locked(timeout_s=_LOCK_TIMEOUT_S, on_wait=tell_waiting):
+    with entry.locked(timeout_s=_LOCK_TIMEOUT_S, on_wait=report_waiting):
         # Whoever held the lock may have built it meanwhile.
         if not force and entry.state() == "sound":
             return Installed(entry.binary, "cache", pin.WORKER_VERSION, time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""What an installation tells while it runs. How it is shown is the caller's business (``mafalda.cli``)."""
+"""Reports of a running installation. The caller decides how they are shown (``mafalda.cli``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a worker carry media? Asked of each freshly built one before it is published.
+"""Check whether a worker forwards media; done with each freshly built one before it is published.
 
 Two aiortc endpoints talk through the worker on loopback, one of them DTLS client and the other DTLS server, so
 that the worker plays both roles; a tone goes in as Opus on the first and must come out on the second. Starting,
@@ -43,8 +43,8 @@ class SelfTest:
 
     Attributes:
         dtls_roles: The roles that the worker played, sending endpoint's transport first.
-        frames_decoded: Audio frames that came out until the tone had been heard long enough.
-        tone_hz: The frequency that was heard.
+        frames_decoded: Audio frames that came out until the tone was detected long enough.
+        tone_hz: The frequency that was detected.
         took_s: Seconds of the whole test.
     """
 
@@ -82,7 +82,7 @@ async def self_test(binary: Path, *, deadline_s: float = DEADLINE_S) -> SelfTest
         raise SelfTestFailed(
             "the tone did not come through the worker in time",
             frames_decoded=listener.frames,
-            heard_hz=listener.tone_hz,
+            detected_hz=listener.tone_hz,
             deadline_s=deadline_s,
         ) from error
     except MafaldaError as error:
@@ -105,7 +105,7 @@ async def _pass_tone(binary: Path, listener: Listener) -> tuple[str, ...]:
         ):
             producer = await sending.produce(Tone())
             track = await _consume(device, far, receiving, producer.id)
-            await _unless_died(worker, listener.hear(track))
+            await _unless_died(worker, listener.detect(track))
             return tuple(str(end.dtls_parameters.role) for end in (near, far))
 
 

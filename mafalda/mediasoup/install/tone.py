@@ -21,7 +21,7 @@ _FRAME_S = _FRAME_SAMPLES / RATE_HZ
 _AMPLITUDE = 12_000
 _QUIET_RMS = 1_000.0
 _TOLERANCE_HZ = 30.0
-_FRAMES_TO_HEAR = 25
+_FRAMES_TO_DETECT = 25
 
 
 class Tone(MediaStreamTrack):
@@ -63,17 +63,17 @@ class Listener:
         self.frames = 0
         self.tone_hz: float | None = None
 
-    async def hear(self, track: MediaStreamTrack) -> None:
-        """Return once the tone has been heard for half a second without a break; wait forever otherwise."""
-        heard = 0
-        while heard < _FRAMES_TO_HEAR:
+    async def detect(self, track: MediaStreamTrack) -> None:
+        """Return once the tone has come for half a second without a break; wait forever otherwise."""
+        matching = 0
+        while matching < _FRAMES_TO_DETECT:
             frame = await track.recv()
             if not isinstance(frame, av.AudioFrame):
                 continue
             self.frames += 1
             self.tone_hz = strongest_hz(frame)
             matches = self.tone_hz is not None and abs(self.tone_hz - TONE_HZ) <= _TOLERANCE_HZ
-            heard = heard + 1 if matches else 0
+            matching = matching + 1 if matches else 0
 
 
 def strongest_hz(frame: av.AudioFrame) -> float | None:

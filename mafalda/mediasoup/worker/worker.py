@@ -40,10 +40,13 @@ class Worker(Emitter):
     NEW_ROUTER: ClassVar = Event[Router]("newrouter")
     NEW_WEBRTC_SERVER: ClassVar = Event[WebRtcServer]("newwebrtcserver")
     CLOSE: ClassVar = Event[WorkerCloseCause]("close")
+    # A log line; its first character is the level: D, W, E or X.
+    LOG: ClassVar = Event[str]("log")
 
     def __init__(self, channel: Channel, process: WorkerProcess, app_data: Mapping[str, Any] | None) -> None:
         super().__init__(channel.tasks)
         self._channel = channel
+        channel.on_log = lambda line: self._emit(self.LOG, line)
         self._process = process
         self._routers: dict[str, Router] = {}
         self._webrtc_servers: dict[str, WebRtcServer] = {}

@@ -77,7 +77,7 @@ class Machine:
         self.state = State()
         self.seq = 0
         self._has_started = False
-        self._early_server_seqs: set[int] = set()  # of server events that were read with a room, ahead of the rest
+        self._server_seqs_ahead: set[int] = set()  # of server events that were read with a room, ahead of the rest
         self._rooms: dict[str, LocalRoom] = {}
         self._idle: dict[str, None] = {}  # in the order in which they became idle
 
@@ -143,8 +143,8 @@ class Machine:
         if address.kind == "intent":
             return self._intent(entry)
         if address.room is None:
-            if entry.seq in self._early_server_seqs:
-                self._early_server_seqs.discard(entry.seq)
+            if entry.seq in self._server_seqs_ahead:
+                self._server_seqs_ahead.discard(entry.seq)
                 return []
             return self._server_entry(entry) if address.kind == "event" else []
         local = self._rooms.get(address.room)
@@ -238,8 +238,8 @@ class Machine:
         for entry in past:
             if entry.address.room is not None:
                 of_room.append(entry)
-            elif entry.seq > self.seq and entry.seq not in self._early_server_seqs:
-                self._early_server_seqs.add(entry.seq)
+            elif entry.seq > self.seq and entry.seq not in self._server_seqs_ahead:
+                self._server_seqs_ahead.add(entry.seq)
                 found += self._server_entry(entry)
         local = self._rooms[room]
         for entry in of_room:

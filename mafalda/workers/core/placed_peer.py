@@ -38,7 +38,7 @@ class PlacedPeer:
     command: PlacePeer
     entry: Entry
     state: Literal["placing", "ready", "ended"] = "placing"
-    _early: list[Entry] = field(default_factory=list)
+    _unready: list[Entry] = field(default_factory=list)
     _seen_seq: int = 0
     _handled: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _restarts: int = 0
@@ -66,15 +66,15 @@ class PlacedPeer:
     def intent(self, entry: Entry) -> list[Instruction]:
         """An intent of the peer was read."""
         if self.state == "placing":
-            self._early.append(entry)
+            self._unready.append(entry)
             return []
         return self._handle(entry)
 
     def ready(self, missed: list[Entry]) -> list[Instruction]:
         """The session takes intents. Those that were read or missed meanwhile are handled in the log's order."""
         self.state = "ready"
-        entries = {entry.seq: entry for entry in (*missed, *self._early)}
-        self._early.clear()
+        entries = {entry.seq: entry for entry in (*missed, *self._unready)}
+        self._unready.clear()
         return [instruction for seq in sorted(entries) for instruction in self._handle(entries[seq])]
 
     def refused(self, error: MafaldaError) -> list[Instruction]:

@@ -12,7 +12,9 @@ Info = dict[str, Any]
 _ANY_PORT = {"min": 0, "max": 0}
 
 
-def map_listen_info(info: Mapping[str, Any], home: Collection[str], own: Collection[str], config: AgentConfig) -> Info:
+def map_listen_info(
+    info: Mapping[str, Any], replaced: Collection[str], own: Collection[str], config: AgentConfig
+) -> Info:
     """An application's listen info with the address, announced address and port range of this server.
 
     An address that this server has as well (loopback, the wildcard) stays. Another address of the application's host
@@ -21,12 +23,12 @@ def map_listen_info(info: Mapping[str, Any], home: Collection[str], own: Collect
 
     Args:
         info: In the shape of the worker's schema.
-        home: Addresses in the call that belong to the application's host.
+        replaced: Addresses in the call that belong to the application's host.
         own: Addresses of this server.
         config: Configuration of this server.
     """
     mapped = dict(info)
-    moved = info.get("ip") in home and not _is_wildcard(info.get("ip")) and info.get("ip") not in own
+    moved = info.get("ip") in replaced and not _is_wildcard(info.get("ip")) and info.get("ip") not in own
     if moved:
         mapped["ip"] = config.listen_ip
     if config.announced_address is not None and not _is_loopback(mapped.get("ip")):
@@ -38,17 +40,22 @@ def map_listen_info(info: Mapping[str, Any], home: Collection[str], own: Collect
     return mapped
 
 
-def map_options(options: Mapping[str, Any], home: Collection[str], own: Collection[str], config: AgentConfig) -> Info:
+def map_options(
+    options: Mapping[str, Any], replaced: Collection[str], own: Collection[str], config: AgentConfig
+) -> Info:
     """Options of a new transport with every listen info in them mapped. Arguments as in ``map_listen_info``."""
     mapped = dict(options)
     for key in ("listenInfo", "rtcpListenInfo"):
         if isinstance(info := options.get(key), Mapping):
-            mapped[key] = map_listen_info(info, home, own, config)
+            mapped[key] = map_listen_info(info, replaced, own, config)
     listen = options.get("listen")
     if isinstance(listen, tuple) and len(listen) == 2 and listen[0] == "ListenIndividual":
         infos = listen[1].get("listenInfos")
         if isinstance(infos, list):
-            mapped["listen"] = (listen[0], {"listenInfos": [map_listen_info(it, home, own, config) for it in infos]})
+            mapped["listen"] = (
+                listen[0],
+                {"listenInfos": [map_listen_info(it, replaced, own, config) for it in infos]},
+            )
     return mapped
 
 

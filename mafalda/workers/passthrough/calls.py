@@ -1,7 +1,7 @@
 """Calls of the worker's channel that have no intent of their own, and who may make them how.
 
 A call that changes something is an intent (``RequestChannel``), with three exceptions that must not be stored: key
-material and an application's messages. Those are requests beside the log, done in the order of the peer's intents.
+material and an application's messages. Those are requests outside the log, done in the order of the peer's intents.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ async def _call(peer: PassthroughPeer, call: ChannelCall) -> dict[str, Any]:
         await create_webrtc_server(peer, call)
         return {}
     if call.method not in WRITES:
-        raise MalformedMessage("not to be asked this way", method=call.method)
+        raise MalformedMessage("not to be requested this way", method=call.method)
     return await request_object(peer.session, call)
 
 

@@ -42,6 +42,8 @@ async def _answer(peers: PassthroughPeers, session: PeerSession, call: ChannelCa
             return await session.router.dump()
         case "WEBRTCSERVER_DUMP":
             return await peers.webrtc_servers.dump(call.handler)
+        case "WORKER_UPDATE_SETTINGS":
+            return await peers.follow_log(session, call)
         case "WORKER_GET_RESOURCE_USAGE":
             return await session.live.worker.request(call.method, "", None)
         case method if method in READS:

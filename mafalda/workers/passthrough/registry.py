@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.bus.protocol import Bus
+from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.passthrough.application import ApplicationHealth, ApplicationNotices
 from mafalda.workers.passthrough.peer import PassthroughPeer
 from mafalda.workers.passthrough.webrtc_servers import SharedWebRtcServers
+from mafalda.workers.passthrough.worker_logs import WorkerLogs
 from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.supervision.supervisor import Supervisor
@@ -36,6 +39,7 @@ class PassthroughPeers:
         self._notices = ApplicationNotices(bus, tasks, config.server)
         self._health = ApplicationHealth(bus, self._notices)
         self._peers: dict[PeerSession, PassthroughPeer] = {}
+        self._logs = WorkerLogs(config.worker_log_level, self._sessions, self._notices)
 
     @property
     def webrtc_servers(self) -> SharedWebRtcServers:
@@ -56,6 +60,17 @@ class PassthroughPeers:
         peer.inbox = inbox
         return peer
 
+    async def follow_log(self, session: PeerSession, call: ChannelCall) -> dict[str, Any]:
+        """Send the session's application log lines of its worker: how many, and about what, the call says.
+
+        Raises:
+            InvalidParameters: There are no such log settings.
+        """
+        peer = self._peers.get(session)
+        if peer is not None and peer.inbox is not None:
+            await self._logs.follow(session.live, peer.inbox, call.body or {})
+        return {}
+
     async def check_applications(self) -> None:
         """Check whether the applications still run, for ever; their peers are timed out otherwise."""
         await self._health.run(self._sessions)
@@ -69,3 +84,4 @@ class PassthroughPeers:
 
     async def _forget(self, session: PeerSession) -> None:
         self._peers.pop(session, None)
+        await self._logs.forget_gone()

@@ -1,4 +1,4 @@
-"""The sideband of relays: notices about a producer, passed on from worker to worker beside the pipes.
+"""The sideband of relays: notices about a producer, passed on from worker to worker outside the pipes.
 
 It has what a pipe cannot carry: messages of direct data producers (``direct_data``) and producers' scores (``scores``).
 Inside a server a call passes a notice on, to another server a message does.

@@ -141,7 +141,7 @@ class RelaySources:
             await self._close(key)
         return Ok()
 
-    # --- what the log says --------------------------------------------------------------------------
+    # --- what the log requires ----------------------------------------------------------------------
 
     def stop(self, room: str, producer: str, worker: str, target: Place) -> None:
         """Close what is sent to a relay target that has ended."""

@@ -217,7 +217,7 @@ class RelayTarget:
         except (MafaldaError, TimeoutError) as error:
             log.info(
                 "relay not closed at its source",
-                action="relay_source_not_told",
+                action="relay_source_not_closed",
                 room_id=self.key.room,
                 producer_id=self.key.producer,
                 reason=str(error),

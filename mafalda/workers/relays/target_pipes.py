@@ -30,7 +30,7 @@ log = structlog.get_logger("mafalda.workers")
 
 @dataclass(slots=True, eq=False)
 class _Pipe:
-    """Our end, and the direct transport beside it, once something needs that."""
+    """Our end, and the direct transport next to it, once something needs that."""
 
     end: PipeTransport
     direct: DirectTransport | None = None
@@ -72,7 +72,7 @@ class TargetPipes:
         return [pipe.end for _, pipe in self._pipes.items()]
 
     def direct_transports(self) -> list[DirectTransport]:
-        """Every direct transport beside an end."""
+        """Every direct transport next to an end."""
         return [pipe.direct for _, pipe in self._pipes.items() if pipe.direct]
 
     async def acquire(self, key: PipeKey, user: Hashable, *, cause: Message | None = None) -> PipeTransport:
@@ -93,7 +93,7 @@ class TargetPipes:
             self._causes.pop(key, None)
 
     async def acquire_direct(self, key: PipeKey) -> DirectTransport:
-        """The direct transport beside a pipe that is acquired; it lives as long as the pipe.
+        """The direct transport next to a pipe that is acquired; it lives as long as the pipe.
 
         Raises:
             MafaldaError: The worker does not make it.

@@ -150,10 +150,12 @@ class Fleet:
         self, name: str = "a1", *, bus: Bus | None = None, **config: Any
     ) -> AsyncIterator[Counter[str]]:
         """One allocator while the block runs; it is cut off at the end, in the middle of whatever it does."""
-        told = AllocatorConfig.model_validate({"name": name, "join_timeout_s": 0, **config})
+        own_config = AllocatorConfig.model_validate({"name": name, "join_timeout_s": 0, **config})
         ready, counters = asyncio.Event(), Counter[str]()
         self.counters[name] = counters
-        work = run_allocator(bus or MemoryBus(self.broker), told, clock=self.clock, ready=ready, counters=counters)
+        work = run_allocator(
+            bus or MemoryBus(self.broker), own_config, clock=self.clock, ready=ready, counters=counters
+        )
         async with background(work, name) as task:
             async with asyncio.timeout(DEADLINE_S):
                 waiter = asyncio.create_task(ready.wait(), name="ready")

@@ -81,8 +81,8 @@ async def test_three_allocators_on_nats_place_each_peer_once(nats_url: str, nats
         await asyncio.gather(*(ask(nats_bus, room, peer, intents.Join()) for room, peer in peers))
         answers = await wait_for_results(nats_bus, 30)
     assert all(isinstance(answer, results.JoinResult) for answer in answers)
-    said = await all_of(nats_bus, subjects.ALL_COMMANDS)
-    placed = Counter((command.room, command.peer) for command in said if isinstance(command, commands.PlacePeer))
+    appended = await all_of(nats_bus, subjects.ALL_COMMANDS)
+    placed = Counter((command.room, command.peer) for command in appended if isinstance(command, commands.PlacePeer))
     assert placed == dict.fromkeys(peers, 1)
 
 

@@ -111,7 +111,7 @@ async def test_a_server_is_declared_lost_once(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("survivors", [1, 3])
 async def test_an_allocator_killed_in_mid_decision_is_not_missed(fleet: Fleet, survivors: int) -> None:
-    """The one that was given the join dies with its command unsaid; another one says it a second later."""
+    """The one that was given the join dies before it appends its command; another one appends it a second later."""
     await fleet.agent("s1", 2)
     dying = DyingBus(fleet.broker)
     async with AsyncExitStack() as stack:

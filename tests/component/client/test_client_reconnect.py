@@ -100,7 +100,7 @@ async def test_a_stranded_peer_waits_for_its_place(client: Client, fleet: Script
         stream = room.events()
         error = ErrorInfo.of(NoCapacity("every worker is full"))
         await fleet.publish("lobby", events.PeerStranded(peer="alice", generation=1, error=error))
-        assert await next_of(stream, Reconnecting) == Reconnecting(1, "stranded: no-capacity")
+        assert await next_of(stream, Reconnecting) == Reconnecting(1, "unschedulable: no-capacity")
         assert not room.connected
         await fleet.move("lobby", "alice")
         await next_of(stream, Reconnected)

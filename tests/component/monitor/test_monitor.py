@@ -38,7 +38,7 @@ def a_relayed_consume() -> Story:
     return story.consumes("bob", "bob-mic", "mic")
 
 
-async def told(story: Story) -> MemoryBus:
+async def bus_with(story: Story) -> MemoryBus:
     bus = MemoryBus()
     for seq, subject, payload in story.entries:
         bus.broker.store(subject, encode(message(payload, id=f"m{seq}", subject=subject)), {})
@@ -73,7 +73,7 @@ async def answering(bus: MemoryBus, inventory: ServerInventory) -> AsyncIterator
 
 
 async def test_a_truthful_fleet_differs_in_nothing() -> None:
-    bus = await told(a_relayed_consume())
+    bus = await bus_with(a_relayed_consume())
     async with answering(bus, truth()):
         assert await differences(bus, await current_state(bus)) == []
 
@@ -100,21 +100,21 @@ async def test_a_truthful_fleet_differs_in_nothing() -> None:
     ],
 )
 async def test_every_kind_of_difference_is_found(changed: dict[str, object], said: str) -> None:
-    bus = await told(a_relayed_consume())
+    bus = await bus_with(a_relayed_consume())
     async with answering(bus, truth(**changed)):
         found = await differences(bus, await current_state(bus))
     assert any(said in difference for difference in found), found
 
 
 async def test_an_agent_that_does_not_answer_is_a_difference() -> None:
-    bus = await told(a_relayed_consume())
+    bus = await bus_with(a_relayed_consume())
     (found,) = await differences(bus, await current_state(bus))
     assert "does not answer" in found
 
 
 async def test_an_exported_log_replays_to_the_same_state() -> None:
     story = a_relayed_consume()
-    bus = await told(story)
+    bus = await bus_with(story)
     poison = bus.broker.store("mafalda.room.lobby.event.producer-closed", b"\xff\x00", {})
     lines = [entry.to_json_line() async for entry in read_log(bus, *LOG_SUBJECTS)]
     from_lines = await replay(_each(read_lines(lines)))
@@ -126,14 +126,14 @@ async def test_an_exported_log_replays_to_the_same_state() -> None:
 
 
 async def test_a_file_that_is_no_log_names_the_line() -> None:
-    good = [line async for line in _lines(await told(a_relayed_consume()))]
+    good = [line async for line in _lines(await bus_with(a_relayed_consume()))]
     with pytest.raises(MalformedMessage) as caught:
         list(read_lines([good[0], b"", b'{"seq": 3}']))
     assert caught.value.details["line"] == 3
 
 
 async def test_a_state_is_as_of_a_sequence_or_a_time() -> None:
-    bus = await told(a_relayed_consume())
+    bus = await bus_with(a_relayed_consume())
     before_bob = await replay(read_log(bus, *LOG_SUBJECTS), seq=5)
     assert set(before_bob.rooms["lobby"].peers) == {"alice"}
     assert (await replay(read_log(bus, *LOG_SUBJECTS), at=NOON - timedelta(seconds=1))).seq == 0
@@ -142,7 +142,7 @@ async def test_a_state_is_as_of_a_sequence_or_a_time() -> None:
 
 async def test_a_live_state_follows_the_log() -> None:
     story = a_relayed_consume()
-    bus = await told(story)
+    bus = await bus_with(story)
     async with live_state(bus) as live:
         subject = "mafalda.room.lobby.event.peer-left"
         await live.reached(len(story.entries))
@@ -154,7 +154,7 @@ async def test_a_live_state_follows_the_log() -> None:
 
 
 async def test_explain_finds_the_decisions_of_an_id_and_their_reasons() -> None:
-    bus = await told(a_relayed_consume())
+    bus = await bus_with(a_relayed_consume())
     story = await explain(read_log(bus, *LOG_SUBJECTS), "bob")
     (placed,) = story.decisions
     assert placed.message
@@ -165,7 +165,7 @@ async def test_explain_finds_the_decisions_of_an_id_and_their_reasons() -> None:
 
 
 async def test_the_overview_has_loads_only_of_the_present_incarnation() -> None:
-    bus = await told(a_relayed_consume())
+    bus = await bus_with(a_relayed_consume())
     worker = WorkerLoad(worker="s1-a", pid=1, cpu_ratio=0.25)
     for incarnation, shown in (("i1", 0.25), ("i0", None)):
         report = ServerLoad(server="s1", incarnation=incarnation, interval_s=1, cpu_count=2, workers=[worker])
@@ -179,7 +179,7 @@ async def test_the_overview_has_loads_only_of_the_present_incarnation() -> None:
 
 
 async def test_every_entry_is_one_line_without_what_nobody_reads() -> None:
-    bus = await told(a_relayed_consume())
+    bus = await bus_with(a_relayed_consume())
     bus.broker.store("mafalda.room.lobby.event.peer-left", b"nonsense", {})
     lines = [sentence(entry) async for entry in read_log(bus, *LOG_SUBJECTS)]
     assert all("\n" not in line and "rtpParameters" not in line for line in lines)

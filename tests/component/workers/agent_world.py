@@ -83,7 +83,7 @@ class Fleet:
         self._decoded = len(self.broker.entries)
         return self._entries
 
-    def said(self, kind: type[P], *, after_seq: int = 0) -> list[P]:
+    def appended(self, kind: type[P], *, after_seq: int = 0) -> list[P]:
         """All payloads of one type in the log."""
         return [
             message.data
@@ -118,14 +118,16 @@ class Fleet:
         except TimeoutError:
             raise AssertionError(f"never: {what}") from None
 
-    async def heard(self, kind: type[P], matches: Callable[[P], bool] = lambda _: True, *, after_seq: int = 0) -> P:
+    async def wait_appended(
+        self, kind: type[P], matches: Callable[[P], bool] = lambda _: True, *, after_seq: int = 0
+    ) -> P:
         """The first payload of a type that fits, once it is in the log."""
         found: P = await self.until(
-            lambda: next((it for it in self.said(kind, after_seq=after_seq) if matches(it)), None), kind.__name__
+            lambda: next((it for it in self.appended(kind, after_seq=after_seq) if matches(it)), None), kind.__name__
         )
         return found
 
-    async def say(self, payload: Payload, subject: str, *, expect: Expect | None = None) -> int:
+    async def append(self, payload: Payload, subject: str, *, expect: Expect | None = None) -> int:
         """Append something."""
         return (await self.bus.append(subject, compose(payload, subject=subject, source="/test"), expect=expect)).seq
 
@@ -152,7 +154,7 @@ class Fleet:
             app_data={"name": peer},
             explanation=WHY,
         )
-        await self.say(order, subjects.command(room, place.server, order.action))
+        await self.append(order, subjects.command(room, place.server, order.action))
 
     async def relay(
         self, room: str, producer: str, source: Place, target: Place, *, data: bool = False, generation: int = 1
@@ -166,7 +168,7 @@ class Fleet:
             generation=generation,
             explanation=WHY,
         )
-        await self.say(order, subjects.command(room, target.server, order.action))
+        await self.append(order, subjects.command(room, target.server, order.action))
 
     async def join(self, room: str, peer: str, place: Place) -> Client:
         """A peer that has its place."""
@@ -192,16 +194,16 @@ class Fleet:
             state = self.state()
             found = [await self.inventory(server) for server in sorted(self.agents)]
             real = _comparable_inventories(found)
-            told = _comparable_state(state, set(self.agents))
-            seen[:] = [real, told]
-            return real == told
+            logged = _comparable_state(state, set(self.agents))
+            seen[:] = [real, logged]
+            return real == logged
 
         for _ in range(200):
             if await compare():
                 return
             await asyncio.sleep(0.02)
-        real, told = seen
-        assert real == told
+        real, logged = seen
+        assert real == logged
 
 
 def _comparable_inventories(found: list[ServerInventory]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ async def test_after_much_coming_and_going_nothing_is_left(fleet: Fleet) -> None
         peers = [group.create_task(come_and_go(fleet, number, rng)) for number in range(8)]
 
     assert sum(peer.result() for peer in peers) > 8
-    assert fleet.said(events.RelayOpened)
+    assert fleet.appended(events.RelayOpened)
     await fleet.equals_the_log()
     for agent in fleet.agents.values():
         await fleet.until(partial(has_no_router, agent), "every router is closed")

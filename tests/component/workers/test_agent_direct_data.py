@@ -30,7 +30,7 @@ ORIGIN, NEAR, FAR = (Place(server=server, worker=worker) for server, worker in (
 FIRST, SECOND = PipeKey(ROOM, ORIGIN, NEAR), PipeKey(ROOM, NEAR, FAR)
 
 
-def _said(text: str, *, event: str = SEND, subchannels: tuple[int, ...] = ()) -> ChannelNotice:
+def _notice(text: str, *, event: str = SEND, subchannels: tuple[int, ...] = ()) -> ChannelNotice:
     body = {"ppid": 51, "data": text.encode(), "subchannels": list(subchannels)}
     return ChannelNotice(event=event, handler=CHAT, body=to_json(body))
 
@@ -40,20 +40,20 @@ class _Hop:
 
     def __init__(self, producer: DataProducer, consumer: DataConsumer) -> None:
         self.producer = producer
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self._changed = asyncio.Event()
         consumer.on(consumer.MESSAGE, lambda message: self._hear(message.text or ""))
 
     def _hear(self, text: str) -> None:
-        self.heard.append(text)
+        self.received.append(text)
         self._changed.set()
 
     async def until(self, last: str) -> list[str]:
         async with asyncio.timeout(10):
-            while last not in self.heard:
+            while last not in self.received:
                 self._changed.clear()
                 await self._changed.wait()
-        return self.heard
+        return self.received
 
 
 async def _hop(router: Router) -> _Hop:
@@ -96,33 +96,38 @@ async def test_messages_go_on_from_relay_to_relay_with_their_sub_channels() -> N
         def send_on_a(notice: ChannelNotice) -> None:
             send(here, ROOM, ORIGIN.worker, origin.producer, notice)
 
-        for notice in (_said("1"), _said("not for 1", subchannels=(2,)), _said("2", subchannels=(1, 2)), _said("3")):
+        for notice in (
+            _notice("1"),
+            _notice("not for 1", subchannels=(2,)),
+            _notice("2", subchannels=(1, 2)),
+            _notice("3"),
+        ):
             send_on_a(notice)
         for hop in (origin, near, far):
             assert await hop.until("3") == ["1", "2", "3"]
 
         # What does not come over its own relay, or is no message, is not believed.
-        there.receive(RelayNotices(room=ROOM, source=ORIGIN, target=FAR, items=[_said("forged")]))
-        there.receive(RelayNotices(room=ROOM, source=NEAR, target=FAR, items=[_said("odd", event="PRODUCER_SEND")]))
+        there.receive(RelayNotices(room=ROOM, source=ORIGIN, target=FAR, items=[_notice("forged")]))
+        there.receive(RelayNotices(room=ROOM, source=NEAR, target=FAR, items=[_notice("odd", event="PRODUCER_SEND")]))
         with pytest.raises(InvalidParameters):
             send_on_a(ChannelNotice(event=SEND, handler=CHAT, body={"ppid": "text"}))
-        send_on_a(_said("4"))
+        send_on_a(_notice("4"))
         assert await far.until("4") == ["1", "2", "3", "4"]
 
         # A paused one says nothing anywhere; what has stopped being carried goes no further.
         await origin.producer.pause()
-        send_on_a(_said("paused"))
+        send_on_a(_notice("paused"))
         await origin.producer.resume()
         second.close()
-        send_on_a(_said("5"))
+        send_on_a(_notice("5"))
         assert await near.until("5") == ["1", "2", "3", "4", "5"]
         first.close()
-        send_on_a(_said("6"))
+        send_on_a(_notice("6"))
         assert (await origin.until("6"))[-2:] == ["5", "6"]
-        assert (near.heard[-1], far.heard[-1]) == ("5", "4")
+        assert (near.received[-1], far.received[-1]) == ("5", "4")
 
         # A relay target that has closed receives nothing, and that is no error.
         here.open_route(FIRST, CHAT)
         await near.producer.close()
-        send_on_a(_said("7"))
+        send_on_a(_notice("7"))
         assert (await origin.until("7"))[-1] == "7"

@@ -57,9 +57,9 @@ async def test_a_killed_worker_is_reported_at_once_and_replaced(fleet: Fleet) ->
 
     pid = kill_worker(fleet, "s1", first.worker)
 
-    died = await fleet.heard(events.WorkerDied)
+    died = await fleet.wait_appended(events.WorkerDied)
     assert (died.worker, died.signal, died.exit_code) == (first.worker, "SIGKILL", None)
-    started = await fleet.heard(events.WorkerStarted)
+    started = await fleet.wait_appended(events.WorkerStarted)
     assert started.worker.worker not in (first.worker, second.worker)
     assert (started.worker.slot, started.worker.pid != pid) == (0, True)
     await fleet.equals_the_log()
@@ -72,13 +72,13 @@ async def test_a_peer_of_a_dead_worker_comes_back_under_the_same_names(fleet: Fl
     await alice.transport("send")
     await alice.produce("mic", "send")
     kill_worker(fleet, "s1", first.worker)
-    await fleet.heard(events.WorkerDied)
+    await fleet.wait_appended(events.WorkerDied)
 
     await fleet.place("lobby", "alice", second, generation=2, cause="worker-died")
 
-    moved = await fleet.heard(events.PeerMoved)
+    moved = await fleet.wait_appended(events.PeerMoved)
     assert (moved.worker, moved.generation, moved.cause) == (second.worker, 2, "worker-died")
-    await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
+    await fleet.wait_appended(results.JoinResult, lambda it: it.generation == 2)
     await alice.transport("send")
     await alice.produce("mic", "send")
     await fleet.equals_the_log()
@@ -90,13 +90,13 @@ async def test_consumers_of_a_dead_origin_are_closed_and_can_be_made_again(fleet
 
     kill_worker(fleet, "s1", here.worker)
 
-    closed = await fleet.heard(events.ConsumerClosed)
+    closed = await fleet.wait_appended(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("bob-mic", "worker-died")
     await fleet.equals_the_log()
-    await fleet.heard(events.WorkerStarted)
+    await fleet.wait_appended(events.WorkerStarted)
     (again,) = await fleet.until(lambda: fleet.places("s1"), "a new worker")
     await fleet.place("lobby", "alice", again, generation=2, cause="worker-died")
-    await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
+    await fleet.wait_appended(results.JoinResult, lambda it: it.generation == 2)
     await alice.transport("send")
     await alice.produce("mic", "send")
     sent = await bob.send(bob.consume_intent("bob-mic", "mic", "receive"))
@@ -134,7 +134,7 @@ async def test_a_dead_hop_of_a_tree_ends_what_hung_on_it(fleet: Fleet) -> None:
     kill_worker(fleet, "s2", there.worker)
 
     # Carol's worker lives, and so does the origin: only the way between them is gone.
-    closed = await fleet.heard(events.ConsumerClosed)
+    closed = await fleet.wait_appended(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("mic-here", "worker-died")
     await fleet.equals_the_log()
     sent = await carol.send(carol.consume_intent("mic-here", "mic", "receive"))
@@ -149,9 +149,9 @@ async def test_a_moved_peer_is_dropped_where_it_was(fleet: Fleet) -> None:
 
     await fleet.place("lobby", "alice", there, generation=2, cause="drain")
 
-    closed = await fleet.heard(events.ConsumerClosed)
+    closed = await fleet.wait_appended(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("bob-mic", "peer-moved")
-    await fleet.heard(events.PeerMoved)
+    await fleet.wait_appended(events.PeerMoved)
     await fleet.until(lambda: not fleet.agents["s1"].routers.all(), "nothing is left on s1")
     await fleet.equals_the_log()
 
@@ -160,7 +160,7 @@ async def test_a_placement_of_an_older_generation_is_ignored(fleet: Fleet) -> No
     await fleet.start("s1", workers=2)
     first, second = fleet.places("s1")
     await fleet.place("lobby", "alice", first, generation=3)
-    await fleet.heard(results.JoinResult)
+    await fleet.wait_appended(results.JoinResult)
 
     await fleet.place("lobby", "alice", second, generation=2)
     await fleet.place("lobby", "alice", second, generation=3)
@@ -174,12 +174,12 @@ async def test_a_command_to_a_worker_that_is_dead_is_passed_over(fleet: Fleet) -
     await fleet.start("s1", workers=2)
     first, second = fleet.places("s1")
     kill_worker(fleet, "s1", first.worker)
-    await fleet.heard(events.WorkerDied)
+    await fleet.wait_appended(events.WorkerDied)
 
     await fleet.place("lobby", "alice", first)
     await fleet.join("lobby", "bob", second)
 
-    assert [it.peer for it in fleet.said(events.PeerJoined)] == ["bob"]
+    assert [it.peer for it in fleet.appended(events.PeerJoined)] == ["bob"]
     await fleet.equals_the_log()
 
 
@@ -192,8 +192,8 @@ async def test_a_peer_is_rejected_when_its_worker_does_not_answer_and_may_join_a
     try:
         join = await alice.send(intents.Join())
         await fleet.place("lobby", "alice", place, join=join.id)
-        left = await fleet.heard(events.PeerLeft)
-        refused = await fleet.heard(results.Rejected)
+        left = await fleet.wait_appended(events.PeerLeft)
+        refused = await fleet.wait_appended(results.Rejected)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert (left.peer, left.reason) == ("alice", "evicted")
@@ -219,8 +219,8 @@ async def test_an_agent_that_ends_announces_it_and_others_close_its_relays(fleet
         await fleet.relay("lobby", "mic", here, there)
         await bob.answer(sent, results.ConsumeResult)
 
-    assert (await fleet.heard(events.ServerStopped)).server == "s1"
-    assert (await fleet.heard(events.ConsumerClosed)).consumer == "bob-mic"
+    assert (await fleet.wait_appended(events.ServerStopped)).server == "s1"
+    assert (await fleet.wait_appended(events.ConsumerClosed)).consumer == "bob-mic"
     await fleet.equals_the_log()
 
 
@@ -232,20 +232,20 @@ async def test_an_incarnation_that_was_given_up_drops_all_and_begins_anew() -> N
     agent = asyncio.create_task(run_agent(MemoryBus(broker), config, ready=ready))
     try:
         await asyncio.wait_for(ready.wait(), 10)
-        (first,) = fleet.said(events.ServerStarted)
+        (first,) = fleet.appended(events.ServerStarted)
         pid = first.workers[0].pid
 
         lost = events.ServerLost(server="s1", incarnation=first.incarnation)
-        await fleet.say(lost, subjects.server_event("s1", lost.action))
+        await fleet.append(lost, subjects.server_event("s1", lost.action))
 
-        again = await fleet.heard(events.ServerStarted, lambda it: it.incarnation != first.incarnation)
+        again = await fleet.wait_appended(events.ServerStarted, lambda it: it.incarnation != first.incarnation)
         assert {it.worker for it in again.workers}.isdisjoint(it.worker for it in first.workers)
         assert not psutil.pid_exists(pid)
-        assert not fleet.said(events.ServerStopped)
+        assert not fleet.appended(events.ServerStopped)
     finally:
         agent.cancel()
         await asyncio.gather(agent, return_exceptions=True)
-    assert [it.incarnation for it in fleet.said(events.ServerStopped)] == [again.incarnation]
+    assert [it.incarnation for it in fleet.appended(events.ServerStopped)] == [again.incarnation]
     assert not [child for child in psutil.Process().children() if "mediasoup" in child.name()]
 
 
@@ -260,7 +260,7 @@ async def test_of_two_agents_under_one_name_the_later_stays(fleet: Fleet) -> Non
     with pytest.raises(errors.AlreadyExists):
         await asyncio.wait_for(first, 10)
     assert later.supervisor.alive
-    assert not fleet.said(events.ServerStopped)
+    assert not fleet.appended(events.ServerStopped)
 
 
 async def test_media_outlives_the_bus_and_what_was_missed_is_caught_up_with(fleet: Fleet) -> None:
@@ -276,9 +276,9 @@ async def test_media_outlives_the_bus_and_what_was_missed_is_caught_up_with(flee
         # What happens meanwhile is said afterwards.
         kill_worker(fleet, "s2", next(iter(target.supervisor.alive)))
         await fleet.until(lambda: not target.sessions.by_key, "the peer of the dead worker is dropped")
-        assert not fleet.said(events.WorkerDied)
+        assert not fleet.appended(events.WorkerDied)
 
-    assert (await fleet.heard(events.WorkerDied)).server == "s2"
+    assert (await fleet.wait_appended(events.WorkerDied)).server == "s2"
     await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
     await fleet.equals_the_log()
     assert bob.peer not in {it.peer for it in (await target.inventory()).peers}
@@ -332,7 +332,7 @@ async def test_load_is_measured_and_sampled(fleet: Fleet) -> None:
     assert worker.memory_bytes > 1_000_000
     assert 0 < worker.channel_latency_s < 5
     assert found.ports_left == 999  # one of a thousand, shared by all transports
-    sampled = await fleet.heard(events.LoadSampled)
+    sampled = await fleet.wait_appended(events.LoadSampled)
     assert sampled.load.server == "s1"
 
 
@@ -375,7 +375,7 @@ async def test_a_session_that_fails_once_before_it_is_ready_is_started_again(
     alice = await fleet.join("lobby", "alice", place)
 
     await alice.transport("send")
-    assert not fleet.said(events.PeerLeft)
+    assert not fleet.appended(events.PeerLeft)
     await fleet.equals_the_log()
 
 
@@ -394,7 +394,7 @@ async def test_a_peer_whose_session_keeps_failing_is_rejected_and_others_are_not
         with pytest.raises(errors.MafaldaError, match="internal error"):
             await fleet.join("lobby", "alice", place)
 
-    left = await fleet.heard(events.PeerLeft)
+    left = await fleet.wait_appended(events.PeerLeft)
     assert (left.peer, left.generation, left.reason) == ("alice", 1, "evicted")
     assert set(agent.sessions.by_key) == {("lobby", "bob")}
     await fleet.equals_the_log()

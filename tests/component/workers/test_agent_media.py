@@ -89,7 +89,7 @@ async def test_a_clip_crosses_servers_and_survives_the_death_of_its_origin(fleet
         before = seen.frames_decoded
         victim = fleet.agents[alice.server].supervisor.alive[alice.worker]
         os.kill(victim.worker.pid, signal.SIGKILL)
-        await fleet.heard(events.PeerMoved)
+        await fleet.wait_appended(events.PeerMoved)
         await probe.wait_for(frames=before + 30, timeout_s=30)
         await fleet.equals_the_log()
 
@@ -99,10 +99,10 @@ async def test_messages_cross_servers(fleet: Fleet) -> None:
     await fleet.start("s2")
     async with allocating(fleet), joined_apart(fleet) as (alice, bob):
         chat = await alice.produce_data(label="chat")
-        heard = await bob.consume_data(chat.id)
+        consumer = await bob.consume_data(chat.id)
         received = []
         for number in range(5):
             chat.send(f"message {number}")
-            received.append(await asyncio.wait_for(anext(aiter(heard)), 10))
+            received.append(await asyncio.wait_for(anext(aiter(consumer)), 10))
         assert received == [f"message {number}" for number in range(5)]
         await fleet.equals_the_log()

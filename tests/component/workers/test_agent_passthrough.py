@@ -160,8 +160,8 @@ async def test_a_data_producer_of_a_direct_transport_is_paused_from_the_start_an
         results.ProduceDataResult,
     )
     assert (made["id"], made["paused"]) == ("chat", True)
-    await fleet.heard(events.DataProducerOpened)
-    assert (await fleet.heard(events.ProducerPaused)).producer == "chat"
+    await fleet.wait_appended(events.DataProducerOpened)
+    assert (await fleet.wait_appended(events.ProducerPaused)).producer == "chat"
 
     consume = {
         "dataConsumerId": "chat-consumer",

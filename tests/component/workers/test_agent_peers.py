@@ -32,8 +32,8 @@ async def test_a_peer_is_placed_produces_and_is_consumed(fleet: Fleet) -> None:
     received = await bob.consume("bob-mic", "mic", "receive")
 
     assert (received.media_kind, received.type, received.relayed, received.paused) == ("audio", "simple", False, True)
-    assert [it.peer for it in fleet.said(events.PeerJoined)] == ["alice", "bob"]
-    (opened,) = fleet.said(events.ProducerOpened)
+    assert [it.peer for it in fleet.appended(events.PeerJoined)] == ["alice", "bob"]
+    (opened,) = fleet.appended(events.ProducerOpened)
     assert (opened.peer, opened.producer, opened.generation) == ("alice", "mic", 1)
     await fleet.equals_the_log()
 
@@ -69,7 +69,7 @@ async def test_data_goes_from_peer_to_peer(fleet: Fleet) -> None:
     await fleet.equals_the_log()
     await bob.ask(intents.CloseDataConsumer(data_consumer="bob-chat"), results.Done)
     await alice.ask(intents.CloseDataProducer(data_producer="chat"), results.Done)
-    await fleet.heard(events.DataProducerClosed)
+    await fleet.wait_appended(events.DataProducerClosed)
     await fleet.equals_the_log()
 
 
@@ -80,7 +80,7 @@ async def test_pausing_a_producer_appends_one_event(fleet: Fleet) -> None:
         await alice.ask(intents.PauseProducer(producer="mic"), results.Done)
     await alice.ask(intents.ResumeProducer(producer="mic"), results.Done)
 
-    assert len(fleet.said(events.ProducerPaused)) == len(fleet.said(events.ProducerResumed)) == 1
+    assert len(fleet.appended(events.ProducerPaused)) == len(fleet.appended(events.ProducerResumed)) == 1
 
 
 async def test_closing_a_transport_closes_its_producers_and_reports_it_to_consumers(fleet: Fleet) -> None:
@@ -90,9 +90,9 @@ async def test_closing_a_transport_closes_its_producers_and_reports_it_to_consum
 
     await alice.ask(intents.CloseTransport(transport="send"), results.Done)
 
-    assert (await fleet.heard(events.ProducerClosed)).reason == "transport-closed"
-    assert (await fleet.heard(events.DataProducerClosed)).reason == "transport-closed"
-    closed = await fleet.heard(events.ConsumerClosed)
+    assert (await fleet.wait_appended(events.ProducerClosed)).reason == "transport-closed"
+    assert (await fleet.wait_appended(events.DataProducerClosed)).reason == "transport-closed"
+    closed = await fleet.wait_appended(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("bob-mic", "producer-closed")
     await fleet.equals_the_log()
 
@@ -104,12 +104,12 @@ async def test_leaving_closes_everything_and_may_be_undone_by_joining(fleet: Fle
     done = await alice.ask(intents.Leave(), results.Done)
 
     assert done.intent == "leave"
-    assert (await fleet.heard(events.PeerLeft)).reason == "left"
-    await fleet.heard(events.ConsumerClosed)
+    assert (await fleet.wait_appended(events.PeerLeft)).reason == "left"
+    await fleet.wait_appended(events.ConsumerClosed)
     await fleet.equals_the_log()
     message = await alice.send(intents.Join())
     await fleet.place("lobby", "alice", fleet.places("s1")[0], generation=2, join=message.id)
-    await fleet.heard(results.JoinResult, lambda it: it.generation == 2)
+    await fleet.wait_appended(results.JoinResult, lambda it: it.generation == 2)
     await alice.transport("send")
     await fleet.equals_the_log()
 
@@ -256,8 +256,8 @@ async def test_an_intent_that_is_published_twice_is_done_once(fleet: Fleet) -> N
     fleet.broker.store(message.subject or "", raw, {})
     await alice.ask(intents.PauseProducer(producer="cam"), results.Done)  # comes after it
 
-    assert len([it for it in fleet.said(events.ProducerOpened) if it.producer == "cam"]) == 1
-    assert not fleet.said(results.Rejected)
+    assert len([it for it in fleet.appended(events.ProducerOpened) if it.producer == "cam"]) == 1
+    assert not fleet.appended(results.Rejected)
 
 
 async def test_a_reply_subject_must_be_an_inbox(fleet: Fleet) -> None:
@@ -312,5 +312,5 @@ async def test_a_silent_peer_is_timed_out(fleet: Fleet) -> None:
     (place,) = fleet.places("s1")
     await fleet.join("lobby", "ghost", place)
 
-    assert (await fleet.heard(events.PeerLeft)).reason == "timed-out"
+    assert (await fleet.wait_appended(events.PeerLeft)).reason == "timed-out"
     await fleet.equals_the_log()

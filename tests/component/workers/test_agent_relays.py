@@ -78,9 +78,9 @@ async def pair(request: pytest.FixtureRequest, fleet: Fleet) -> Pair:
 
 
 async def test_a_producer_is_consumed_on_another_worker(pair: Pair) -> None:
-    heard = await pair.consume("bob-mic", "mic")
+    consumed = await pair.consume("bob-mic", "mic")
 
-    assert (heard.relayed, heard.type) == (True, "simple")
+    assert (consumed.relayed, consumed.type) == (True, "simple")
     assert pair.relay_target("mic").id == "mic"
     (carried,) = pair.pipe_consumers()
     assert isinstance(carried, Consumer)
@@ -91,9 +91,9 @@ async def test_a_producer_is_consumed_on_another_worker(pair: Pair) -> None:
 async def test_all_simulcast_layers_cross(pair: Pair) -> None:
     await pair.alice.produce("cam", "send", kind="video")
 
-    heard = await pair.consume("bob-cam", "cam")
+    consumed = await pair.consume("bob-cam", "cam")
 
-    assert (heard.type, heard.relayed) == ("simulcast", True)
+    assert (consumed.type, consumed.relayed) == ("simulcast", True)
     (carried,) = [it for it in pair.pipe_consumers() if isinstance(it, Consumer) and it.kind == "video"]
     assert len(carried.rtp_parameters.encodings) == len(pair.relay_target("cam").rtp_parameters.encodings) == 3
     assert pair.relay_target("cam").type == "simulcast"
@@ -108,13 +108,13 @@ async def test_data_crosses_and_ends_in_both_directions(pair: Pair) -> None:
     sent = intents.ConsumeData(data_consumer="bob-chat", transport="receive", data_producer="chat")
     message = await pair.bob.send(sent)
     await fleet.relay("lobby", "chat", pair.here, pair.there, data=True)
-    heard = await pair.bob.answer(message, results.ConsumeDataResult)
-    assert (heard.relayed, heard.label, heard.protocol) == (True, "chat", "json")
+    consumed = await pair.bob.answer(message, results.ConsumeDataResult)
+    assert (consumed.relayed, consumed.label, consumed.protocol) == (True, "chat", "json")
     await fleet.equals_the_log()
 
     await pair.alice.ask(intents.CloseDataProducer(data_producer="chat"), results.Done)
 
-    assert (await fleet.heard(events.DataConsumerClosed)).data_consumer == "bob-chat"
+    assert (await fleet.wait_appended(events.DataConsumerClosed)).data_consumer == "bob-chat"
     await fleet.until(lambda: not pair.pipe_consumers(), "the data is not carried any more")
     await fleet.equals_the_log()
 
@@ -136,7 +136,7 @@ async def test_a_second_consumer_uses_the_same_relay(pair: Pair) -> None:
 
     assert again.relayed
     assert len(pair.pipe_consumers()) == 1
-    assert len(pair.fleet.said(events.RelayOpened)) == 1
+    assert len(pair.fleet.appended(events.RelayOpened)) == 1
 
 
 async def test_consumes_at_once_share_the_relay_in_flight(pair: Pair) -> None:
@@ -147,7 +147,7 @@ async def test_consumes_at_once_share_the_relay_in_flight(pair: Pair) -> None:
     for sent in wishes:
         assert (await pair.bob.answer(sent, results.ConsumeResult)).relayed
     assert len(pair.pipe_consumers()) == 1
-    assert len(pair.fleet.said(events.RelayOpened)) == 1
+    assert len(pair.fleet.appended(events.RelayOpened)) == 1
     await pair.fleet.equals_the_log()
 
 
@@ -189,9 +189,9 @@ async def test_the_origins_pause_reaches_the_relays_consumers(pair: Pair) -> Non
 async def test_a_relay_target_of_a_paused_producer_is_paused(pair: Pair) -> None:
     await pair.alice.ask(intents.PauseProducer(producer="mic"), results.Done)
 
-    heard = await pair.consume("bob-mic", "mic", paused=False)
+    consumed = await pair.consume("bob-mic", "mic", paused=False)
 
-    assert heard.producer_paused
+    assert consumed.producer_paused
 
 
 async def test_the_source_sends_only_while_somebody_takes_it(pair: Pair) -> None:
@@ -211,7 +211,7 @@ async def test_the_origins_close_closes_relay_target_and_consumers(pair: Pair) -
 
     await pair.alice.ask(intents.CloseProducer(producer="mic"), results.Done)
 
-    closed = await pair.fleet.heard(events.ConsumerClosed)
+    closed = await pair.fleet.wait_appended(events.ConsumerClosed)
     assert (closed.consumer, closed.reason) == ("bob-mic", "producer-closed")
     await pair.fleet.until(lambda: not pair.pipe_consumers(), "nothing is carried")
     await pair.fleet.equals_the_log()
@@ -222,7 +222,7 @@ async def test_an_unused_relay_is_closed_and_can_be_opened_again(pair: Pair) -> 
 
     await pair.bob.ask(intents.CloseConsumer(consumer="bob-mic"), results.Done)
 
-    assert (await pair.fleet.heard(events.RelayClosed)).reason == "unused"
+    assert (await pair.fleet.wait_appended(events.RelayClosed)).reason == "unused"
     await pair.fleet.until(lambda: not pair.pipe_consumers(), "nothing is carried")
     source = pair.fleet.agents[pair.here.server]
     await pair.fleet.until(lambda: not source.relay_sources.transports(), "the pipe is closed")
@@ -234,7 +234,7 @@ async def test_an_unused_relay_is_closed_and_can_be_opened_again(pair: Pair) -> 
 async def test_a_relay_of_what_is_not_there_fails_and_leaves_nothing(pair: Pair) -> None:
     await pair.fleet.relay("lobby", "nothing", pair.here, pair.there)
 
-    failed = await pair.fleet.heard(events.RelayFailed)
+    failed = await pair.fleet.wait_appended(events.RelayFailed)
 
     assert failed.error.code == "not-found"
     await pair.fleet.equals_the_log()
@@ -246,7 +246,7 @@ async def test_a_stale_generation_is_refused(pair: Pair) -> None:
 
     with pytest.raises(errors.RelayFailed):
         await pair.bob.answer(waiting, results.ConsumeResult)
-    assert (await pair.fleet.heard(events.RelayFailed)).error.code == "stale-generation"
+    assert (await pair.fleet.wait_appended(events.RelayFailed)).error.code == "stale-generation"
     assert (await pair.consume("bob-mic", "mic")).relayed
 
 
@@ -297,10 +297,10 @@ async def test_a_tree_of_relays(fleet: Fleet) -> None:
     leaf = fleet.agents["s2"].sessions.by_key["lobby", "carol"].objects.consumers["carol-mic"].consumer
     assert isinstance(leaf, Consumer)
     await fleet.until(lambda: leaf.producer_paused, "the pause crosses both hops")
-    assert not fleet.said(events.RelayClosed)
+    assert not fleet.appended(events.RelayClosed)
 
     # Nobody at the leaf: both hops end, the far one first.
     await carol.ask(intents.CloseConsumer(consumer="carol-mic"), results.Done)
-    await fleet.until(lambda: len(fleet.said(events.RelayClosed)) == 2, "both relays close")
-    assert [it.target for it in fleet.said(events.RelayClosed)] == [beyond, there]
+    await fleet.until(lambda: len(fleet.appended(events.RelayClosed)) == 2, "both relays close")
+    assert [it.target for it in fleet.appended(events.RelayClosed)] == [beyond, there]
     await fleet.equals_the_log()

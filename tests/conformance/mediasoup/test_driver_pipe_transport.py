@@ -156,15 +156,15 @@ async def test_packets_cross(router: Router, far_router: Router, record: Recorde
     near, far = await pipe(router, far_router, **options)
     source, sink = await router.create_direct_transport(), await far_router.create_direct_transport()
     producer = await source.produce(**audio())
-    mirror = await relay(producer, near, far)
-    assert mirror.id == producer.id
-    consumer = await sink.consume(producer_id=mirror.id, rtp_capabilities=far_router.rtp_capabilities)
+    piped = await relay(producer, near, far)
+    assert piped.id == producer.id
+    consumer = await sink.consume(producer_id=piped.id, rtp_capabilities=far_router.rtp_capabilities)
     seen = record(consumer, "rtp")
     for sequence in range(50):
         producer.send(opus_packet(sequence))
     await until(lambda: len(seen) == 50)
     assert [payload[-24:] for _, payload in seen] == [opus_packet(0)[-24:]] * 50
-    await until(lambda: mirror.score and mirror.score[0].score == 10)
+    await until(lambda: piped.score and piped.score[0].score == 10)
     (stats,) = await far.get_stats()
     assert stats["rtpBytesReceived"] > 50 * 25
     assert stats["tuple"]["remotePort"] == near.tuple.local_port
@@ -174,19 +174,19 @@ async def test_simulcast_layers_and_key_frames_cross(router: Router, far_router:
     near, far = await pipe(router, far_router)
     source, sink = await router.create_direct_transport(), await far_router.create_direct_transport()
     producer = await source.produce(**vp8(71, 72))
-    mirror = await relay(producer, near, far)
-    assert mirror.type == "simulcast"
+    piped = await relay(producer, near, far)
+    assert piped.type == "simulcast"
     # Inside the far router the layers have the SSRCs of the origin, so consumers can be moved unchanged.
     mapped = [encoding.ssrc for encoding in producer.consumable_rtp_parameters.encodings]
-    assert [encoding.ssrc for encoding in mirror.consumable_rtp_parameters.encodings] == mapped
-    assert [item["mappedSsrc"] for item in (await mirror.dump())["rtpMapping"]["encodings"]] == mapped
-    consumer = await sink.consume(producer_id=mirror.id, rtp_capabilities=far_router.rtp_capabilities)
+    assert [encoding.ssrc for encoding in piped.consumable_rtp_parameters.encodings] == mapped
+    assert [item["mappedSsrc"] for item in (await piped.dump())["rtpMapping"]["encodings"]] == mapped
+    consumer = await sink.consume(producer_id=piped.id, rtp_capabilities=far_router.rtp_capabilities)
     traces = record(producer, "trace")
     await producer.enable_trace_event(["pli"])
     for sequence in range(3):
         for ssrc in (71, 72):
             producer.send(vp8_packet(sequence, ssrc, key_frame=True))
-    await until(lambda: len(mirror.score) == 2 and all(item.score == 10 for item in mirror.score))
+    await until(lambda: len(piped.score) == 2 and all(item.score == 10 for item in piped.score))
     await consumer.request_key_frame()
     await until(lambda: traces)
     assert {trace["info"]["ssrc"] for _, trace in traces} <= {71, 72}
@@ -198,16 +198,16 @@ async def test_pause_shows_at_the_pipe(router: Router, far_router: Router, recor
     producer = await source.produce(**audio(), paused=True)
     consumer = await near.consume(producer_id=producer.id)
     assert consumer.producer_paused
-    mirror = await far.produce(
+    piped = await far.produce(
         id=producer.id, kind="audio", rtp_parameters=consumer.rtp_parameters, paused=consumer.producer_paused
     )
     viewer = await far_router.create_webrtc_transport(listen_infos=[LOOPBACK])
-    watched = await viewer.consume(producer_id=mirror.id, rtp_capabilities=far_router.rtp_capabilities)
+    watched = await viewer.consume(producer_id=piped.id, rtp_capabilities=far_router.rtp_capabilities)
     assert watched.producer_paused
     # The owner of the relay forwards pause and resume: here by callbacks, as an application does.
-    consumer.on("producerresume", lambda _: mirror.resume())
-    consumer.on("producerpause", lambda _: mirror.pause())
-    consumer.on("producerclose", lambda _: mirror.close())
+    consumer.on("producerresume", lambda _: piped.resume())
+    consumer.on("producerpause", lambda _: piped.pause())
+    consumer.on("producerclose", lambda _: piped.close())
     seen = record(watched, "producerresume", "producerpause", "close")
     await producer.resume()
     await until(lambda: not watched.producer_paused)
@@ -216,7 +216,7 @@ async def test_pause_shows_at_the_pipe(router: Router, far_router: Router, recor
     await producer.close()
     await until(lambda: watched.closed)
     assert seen == [("producerresume", None), ("producerpause", None), ("close", "producerclose")]
-    assert mirror.closed
+    assert piped.closed
 
 
 async def test_each_producer_keeps_its_cname(router: Router, far_router: Router) -> None:
@@ -226,8 +226,8 @@ async def test_each_producer_keeps_its_cname(router: Router, far_router: Router)
         source = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
         options = audio(ssrc=index + 1)
         options["rtp_parameters"]["rtcp"] = {"cname": f"peer{index}"}
-        mirror = await relay(await source.produce(**options), near, far)
-        cnames.append(mirror.rtp_parameters.rtcp.cname)
+        piped = await relay(await source.produce(**options), near, far)
+        cnames.append(piped.rtp_parameters.rtcp.cname)
     assert cnames == ["peer0", "peer1"]
 
 
@@ -244,10 +244,10 @@ async def test_messages_cross(router: Router, far_router: Router, record: Record
     near, far = await pipe(router, far_router)
     source, sink = await router.create_direct_transport(), await far_router.create_direct_transport()
     producer = await source.produce_data(label="foo", protocol="bar")
-    mirror = await relay_data(producer, near, far)
-    assert (mirror.id, mirror.label, mirror.protocol, mirror.type) == (producer.id, "foo", "bar", "sctp")
-    consumer = await sink.consume_data(data_producer_id=mirror.id, subchannels=[1])
-    other = await sink.consume_data(data_producer_id=mirror.id, subchannels=[2])
+    piped = await relay_data(producer, near, far)
+    assert (piped.id, piped.label, piped.protocol, piped.type) == (producer.id, "foo", "bar", "sctp")
+    consumer = await sink.consume_data(data_producer_id=piped.id, subchannels=[1])
+    other = await sink.consume_data(data_producer_id=piped.id, subchannels=[2])
     seen, seen_by_other = record(consumer, "message"), record(other, "message")
     await until(lambda: near.sctp_state == far.sctp_state == "connected")
     producer.send("to all")
@@ -256,8 +256,8 @@ async def test_messages_cross(router: Router, far_router: Router, record: Record
     assert (seen[0][1].text, len(seen[1][1].data)) == ("to all", 20_000)
     await producer.close()
     await until(lambda: near.data_consumers == {})
-    assert not mirror.closed  # a pipe emits nothing: the owner of the relay closes the far end
-    await mirror.close()
+    assert not piped.closed  # a pipe emits nothing: the owner of the relay closes the far end
+    await piped.close()
     assert await far.dump()
 
 
@@ -265,12 +265,12 @@ async def test_ends(router: Router, far_router: Router, record: Recorder) -> Non
     near, far = await pipe(router, far_router)
     source = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
     producer = await source.produce(**audio())
-    mirror = await relay(producer, near, far)
-    of_mirror, of_near = record(mirror, "transportclose", "close"), record(near, "routerclose", "close")
+    piped = await relay(producer, near, far)
+    of_piped, of_near = record(piped, "transportclose", "close"), record(near, "routerclose", "close")
     await far.close()
-    assert of_mirror == [("transportclose", None), ("close", "transportclose")]
+    assert of_piped == [("transportclose", None), ("close", "transportclose")]
     with pytest.raises(ObjectClosed):
-        await far.consume(producer_id=mirror.id)
+        await far.consume(producer_id=piped.id)
     assert not near.closed  # no event reaches it
     await router.close()
     assert of_near == [("routerclose", None), ("close", "routerclose")]

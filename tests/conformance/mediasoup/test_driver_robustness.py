@@ -26,17 +26,17 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(inner, (*path, key))
 
 
-def spoiled(dice: random.Random, options: dict[str, Any]) -> dict[str, Any]:
+def spoiled(rng: random.Random, options: dict[str, Any]) -> dict[str, Any]:
     """The options with one to three places replaced, removed or doubled."""
     options = copy.deepcopy(options)
-    for _ in range(dice.choice((1, 1, 1, 2, 3))):
-        *parents, last = dice.choice(list(places(options)))
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        *parents, last = rng.choice(list(places(options)))
         holder: Any = options
         for key in parents:
             holder = holder[key]
-        action = dice.random()
+        action = rng.random()
         if action < 0.7:
-            holder[last] = copy.deepcopy(dice.choice(NONSENSE))
+            holder[last] = copy.deepcopy(rng.choice(NONSENSE))
         elif action < 0.85 and isinstance(holder, dict) and parents:
             del holder[last]
         elif isinstance(holder, list):
@@ -82,13 +82,13 @@ async def calls(router: Router) -> list[tuple[Callable[..., Awaitable[Any]], dic
 
 
 async def test_malformed_parameters_are_refused_or_survived(worker: Worker) -> None:
-    dice = random.Random(20240607)
+    rng = random.Random(20240607)
     refused = accepted = 0
     for _ in range(ROUNDS // 20):
         router = await worker.create_router(media_codecs=MEDIA_CODECS)
         for method, options in await calls(router):
             try:
-                await method(**spoiled(dice, options))
+                await method(**spoiled(rng, options))
                 accepted += 1
             except DeadlineExceeded:
                 raise

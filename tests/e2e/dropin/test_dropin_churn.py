@@ -23,12 +23,12 @@ OPERATIONS, DEATHS = 400, 5
 
 
 class _Life:
-    """One application's: it makes, uses and closes whatever the dice say, of one router at a time."""
+    """One application's: it makes, uses and closes at random, of one router at a time."""
 
     def __init__(self, worker: Worker, seed: int, on_operation: Callable[[], None]) -> None:
         self._worker = worker
         self._on_operation = on_operation
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self._ssrc = 1000 * seed
         self._router: Router | None = None
         self._transports: list[Transport] = []
@@ -51,7 +51,7 @@ class _Life:
         weights = [weight for weight, _ in doings]
         for _ in range(OPERATIONS):
             self._on_operation()
-            (_, doing) = self._dice.choices(doings, weights)[0]
+            (_, doing) = self._rng.choices(doings, weights)[0]
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S + 4):
                     if self._router is None:
@@ -63,7 +63,7 @@ class _Life:
 
     def _any(self, found: list[Any]) -> Any:
         found[:] = [it for it in found if not it.closed]
-        return self._dice.choice(found) if found else None
+        return self._rng.choice(found) if found else None
 
     def _direct(self) -> Any:
         return self._any([it for it in self._transports if it.type == "direct"])
@@ -72,7 +72,7 @@ class _Life:
         assert self._router is not None
         if len(self._transports) >= 12:
             await self._any(self._transports).close()
-        kind = self._dice.choice(("webrtc", "plain", "direct"))
+        kind = self._rng.choice(("webrtc", "plain", "direct"))
         made: Transport
         if kind == "webrtc":
             made = await self._router.create_webrtc_transport(listen_infos=[LOOPBACK])
@@ -105,12 +105,12 @@ class _Life:
             self._things["consumer"].append(await transport.consume_data(data_producer_id=producer.id))
 
     async def _pause(self) -> None:
-        if found := self._any(self._things[self._dice.choice(("producer", "consumer", "data"))]):
+        if found := self._any(self._things[self._rng.choice(("producer", "consumer", "data"))]):
             await (found.resume() if found.paused else found.pause())
 
     async def _close(self) -> None:
         kinds = [self._transports, *self._things.values()]
-        if found := self._any(self._dice.choice(kinds)):
+        if found := self._any(self._rng.choice(kinds)):
             await found.close()
 
     async def _observer(self) -> None:
@@ -138,17 +138,17 @@ class _Life:
 class _Deaths:
     """Kills a real worker each time that the lives have got so far."""
 
-    def __init__(self, fleet: Up, every: int, dice: random.Random) -> None:
+    def __init__(self, fleet: Up, every: int, rng: random.Random) -> None:
         self._fleet = fleet
         self._every = every
-        self._dice = dice
+        self._rng = rng
         self._operations = 0
 
     def operation(self) -> None:
         self._operations += 1
         if self._operations % self._every == 0:
             workers = [it for it in self._fleet.family() if "mediasoup-worker" in _name(it)]
-            os.kill(self._dice.choice(workers).pid, signal.SIGKILL)
+            os.kill(self._rng.choice(workers).pid, signal.SIGKILL)
 
 
 def _name(process: psutil.Process) -> str:

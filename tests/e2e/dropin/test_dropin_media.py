@@ -162,19 +162,19 @@ async def _messages_cross(fleet: Up, worker: Worker) -> None:
     consumer = await there.consume_data(data_producer_id=producer.id)
     chooser = await there.consume_data(data_producer_id=producer.id, subchannels=[7])
     assert (consumer.label, consumer.protocol) == ("chat", "text")
-    heard, chosen = _messages(consumer), _messages(chooser)
+    received, chosen = _messages(consumer), _messages(chooser)
     for number in range(PACKETS):
         producer.send(f"message {number}")
-    await until(lambda: len(heard) == len(chosen) == PACKETS)
-    assert heard == chosen == [f"message {number}".encode() for number in range(PACKETS)]
-    heard.clear()
+    await until(lambda: len(received) == len(chosen) == PACKETS)
+    assert received == chosen == [f"message {number}".encode() for number in range(PACKETS)]
+    received.clear()
     chosen.clear()
     large = bytes(range(256)) * 1024  # the largest that mediasoup's default allows
     producer.send("for seven", subchannels=[7])
     producer.send("not for seven", ignored_subchannel=7)
     producer.send(large)
-    await until(lambda: large in heard and large in chosen)
-    assert (heard, chosen) == ([b"not for seven", large], [b"for seven", large])
+    await until(lambda: large in received and large in chosen)
+    assert (received, chosen) == ([b"not for seven", large], [b"for seven", large])
     seen: list[str] = []
     for event in ("dataproducerpause", "dataproducerresume", "dataproducerclose"):
         consumer.on(event, lambda _, event=event: seen.append(event))
@@ -184,16 +184,16 @@ async def _messages_cross(fleet: Up, worker: Worker) -> None:
     await producer.resume()
     await until(lambda: seen == ["dataproducerpause", "dataproducerresume"])
     producer.send("the last")
-    await until(lambda: b"the last" in heard)
-    assert heard == [b"not for seven", large, b"the last"]
+    await until(lambda: b"the last" in received)
+    assert received == [b"not for seven", large, b"the last"]
     await producer.close()
     await until(lambda: seen == ["dataproducerpause", "dataproducerresume", "dataproducerclose"])
 
 
 def _messages(consumer: DataConsumer) -> list[bytes]:
-    heard: list[bytes] = []
-    consumer.on(consumer.MESSAGE, lambda message: heard.append(message.data))
-    return heard
+    received: list[bytes] = []
+    consumer.on(consumer.MESSAGE, lambda message: received.append(message.data))
+    return received
 
 
 async def test_pause_resume_and_close_cross_workers(fleet: Up, worker: Worker) -> None:

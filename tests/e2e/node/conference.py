@@ -20,7 +20,7 @@ TIMEOUT_S = 30
 
 
 class ConferencePeer:
-    """Somebody in a room. ``events`` are what the server told, as (name, data)."""
+    """Somebody in a room. ``events`` are what the server sent, as (name, data)."""
 
     def __init__(self, server: tuple[str, int], path: str) -> None:
         self.events: list[tuple[str, Any]] = []
@@ -28,7 +28,7 @@ class ConferencePeer:
         self.transports: list[str] = []
         self._server = server
         self._path = path
-        self._told = asyncio.Condition()
+        self._arrived = asyncio.Condition()
         self._device = Device(handlerFactory=AiortcHandler.createFactory())
         self._open: dict[str, tuple[Any, list[Candidate]]] = {}
 
@@ -54,9 +54,9 @@ class ConferencePeer:
 
     async def event(self, name: str, timeout_s: float = TIMEOUT_S) -> Any:
         """The last event of a name, or the first that comes."""
-        async with asyncio.timeout(timeout_s), self._told:
-            await self._told.wait_for(lambda: any(it[0] == name for it in self.events))
-        return [data for told, data in self.events if told == name][-1]
+        async with asyncio.timeout(timeout_s), self._arrived:
+            await self._arrived.wait_for(lambda: any(it[0] == name for it in self.events))
+        return [data for event, data in self.events if event == name][-1]
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
         """Take the server's events until it ends them."""
@@ -65,9 +65,9 @@ class ConferencePeer:
             if line.startswith("event: "):
                 name = line[7:].strip()
             elif line.startswith("data: "):
-                async with self._told:
+                async with self._arrived:
                     self.events.append((name, json.loads(line[6:])))
-                    self._told.notify_all()
+                    self._arrived.notify_all()
         self.ended.set()
 
     async def load(self) -> None:
@@ -86,15 +86,17 @@ class ConferencePeer:
         """Receive a producer; the track that comes."""
         transport, candidates = await self._transport("receive")
         capabilities = compat.receivable(self._device).to_json_dict()
-        told = await self.request("consume", transport=transport.id, producer=producer, rtpCapabilities=capabilities)
+        response = await self.request(
+            "consume", transport=transport.id, producer=producer, rtpCapabilities=capabilities
+        )
         with compat.reachable_from_here(candidates):
             consumer = await transport.consume(
-                id=told["id"],
+                id=response["id"],
                 producerId=producer,
-                kind=told["kind"],
-                rtpParameters=RtpParameters(**told["rtpParameters"]),
+                kind=response["kind"],
+                rtpParameters=RtpParameters(**response["rtpParameters"]),
             )
-        await self.request("resumeConsumer", consumer=told["id"])
+        await self.request("resumeConsumer", consumer=response["id"])
         track: MediaStreamTrack = consumer.track
         return track
 
@@ -106,20 +108,20 @@ class ConferencePeer:
 
     async def _transport(self, direction: str) -> tuple[Any, list[Candidate]]:
         if direction not in self._open:
-            told = await self.request("createTransport")
-            udp = [it for it in told["iceCandidates"] if it["protocol"] == "udp"]
+            response = await self.request("createTransport")
+            udp = [it for it in response["iceCandidates"] if it["protocol"] == "udp"]
             make = self._device.createSendTransport if direction == "send" else self._device.createRecvTransport
             transport = make(
-                id=told["id"],
-                iceParameters=IceParameters(**told["iceParameters"]),
+                id=response["id"],
+                iceParameters=IceParameters(**response["iceParameters"]),
                 iceCandidates=[IceCandidate(**it) for it in udp],
-                dtlsParameters=DtlsParameters(**told["dtlsParameters"]),
+                dtlsParameters=DtlsParameters(**response["dtlsParameters"]),
                 sctpParameters=None,
                 iceServers=[],
             )
             compat.prepare(transport)
             self._follow(transport)
-            self.transports.append(told["id"])
+            self.transports.append(response["id"])
             self._open[direction] = (transport, [Candidate.model_validate(it) for it in udp])
         return self._open[direction]
 

@@ -55,8 +55,8 @@ def test_unreadable_intents_are_rejected_on_their_own_subject(raw: bytes, code: 
     world.server("s1")
     intent = ask(world, raw)
     decision = world.commit(world.decide(intent))
-    said = rejection(decision)
-    assert (said.intent, said.error.code) == ("join", code)
+    rejected = rejection(decision)
+    assert (rejected.intent, rejected.error.code) == ("join", code)
     (append,) = decision.results
     assert append.subject == "mafalda.room.lobby.peer.alice.result.join"
     if intent.id:

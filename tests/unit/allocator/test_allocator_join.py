@@ -148,17 +148,17 @@ def test_an_explanation_accounts_for_every_worker(policy: str) -> None:
     decision = world.join("room-0", "alice", region="eu")
     command = decision.commands[0].payload
     assert isinstance(command, commands.PlacePeer)
-    told = command.explanation
-    assert told.policy == policy
-    assert sum(told.passed_over.values()) + 1 == 10
-    assert told.passed_over[obstacles.SERVER_DRAINING] == 2
-    assert told.passed_over[outcomes.ABOVE_WATERMARK] == 1
-    chosen = [candidate for candidate in told.candidates if candidate.outcome == outcomes.CHOSEN]
+    explanation = command.explanation
+    assert explanation.policy == policy
+    assert sum(explanation.passed_over.values()) + 1 == 10
+    assert explanation.passed_over[obstacles.SERVER_DRAINING] == 2
+    assert explanation.passed_over[outcomes.ABOVE_WATERMARK] == 1
+    chosen = [candidate for candidate in explanation.candidates if candidate.outcome == outcomes.CHOSEN]
     assert [(one.server, one.worker) for one in chosen] == [(command.server, command.worker)]
-    assert all(candidate.score is not None and candidate.load is not None for candidate in told.candidates)
-    drained = [candidate.outcome for candidate in told.candidates if candidate.server == "s3"]
+    assert all(candidate.score is not None and candidate.load is not None for candidate in explanation.candidates)
+    drained = [candidate.outcome for candidate in explanation.candidates if candidate.server == "s3"]
     assert drained == [obstacles.SERVER_DRAINING] * 2
-    assert f"{command.server}/{command.worker}" in told.summary
+    assert f"{command.server}/{command.worker}" in explanation.summary
 
 
 def test_an_explanation_names_no_more_than_configured() -> None:

@@ -23,7 +23,7 @@ class ScriptedJetStream(Connection):
     Args:
         log: The subject of each entry, from sequence 1; all that the leader has.
         replica_seqs: The last sequence that the replica has, for each consumer in turn; the last one holds on.
-        is_clustered: Whether consumers tell of a cluster.
+        is_clustered: Whether consumers report a cluster.
         config: Of the connection.
     """
 

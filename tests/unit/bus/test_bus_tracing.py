@@ -18,7 +18,7 @@ SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SUBJECT = "mafalda.room.r.peer.p.result.join"
 
 
-def say(cause: Message | None = None) -> Message:
+def a_message(cause: Message | None = None) -> Message:
     return compose(Done(intent="test", generation=1), subject=SUBJECT, source="/test", cause=cause)
 
 
@@ -38,8 +38,8 @@ def test_no_parent(bad: str | None) -> None:
 
 
 def test_a_first_message_has_a_valid_trace_of_its_own() -> None:
-    one = say()
-    other = say()
+    one = a_message()
+    other = a_message()
     assert parse_traceparent(one.traceparent)
     assert one.traceparent != other.traceparent
     assert (one.correlationid, one.causationid) == (one.id, None)
@@ -47,10 +47,10 @@ def test_a_first_message_has_a_valid_trace_of_its_own() -> None:
 
 
 def test_an_answer_carries_on_correlation_and_trace() -> None:
-    asked = say()
+    asked = a_message()
     asked = asked.model_copy(update={"traceparent": SAMPLED})
     for answer in (
-        say(asked),
+        a_message(asked),
         _handled(asked),
     ):
         assert (answer.correlationid, answer.causationid) == (asked.id, asked.id)
@@ -59,7 +59,7 @@ def test_an_answer_carries_on_correlation_and_trace() -> None:
 
 def _handled(asked: Message) -> Message:
     with handling(asked, "test.handle"):
-        return say(asked)
+        return a_message(asked)
 
 
 def test_spans_nest_and_end() -> None:

@@ -77,8 +77,8 @@ def test_probe_takes_any_number_after_a_long_gap() -> None:
 def test_tone_is_found_in_noise(hz: float) -> None:
     time_s = np.arange(24_000) / 48_000
     noise = np.random.default_rng(1).normal(0, 0.02, time_s.size)
-    heard = find_tone((0.3 * np.sin(2 * np.pi * hz * time_s) + noise).astype(np.float32), 48_000)
-    assert heard == pytest.approx(hz, abs=0.5)
+    found = find_tone((0.3 * np.sin(2 * np.pi * hz * time_s) + noise).astype(np.float32), 48_000)
+    assert found == pytest.approx(hz, abs=0.5)
 
 
 def test_silence_and_noise_are_no_tone() -> None:

@@ -74,13 +74,13 @@ def test_a_stranded_peer_has_no_producers(view: RoomSnapshotView) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "fate"),
+    ("reason", "change"),
     [("closed", "closed"), ("peer-left", "closed"), ("transport-closed", "moved"), ("worker-died", "moved")],
 )
 def test_why_a_producer_closed_says_whether_it_comes_back(
-    view: RoomSnapshotView, reason: events.ClosedReason, fate: str
+    view: RoomSnapshotView, reason: events.ClosedReason, change: str
 ) -> None:
-    assert view.apply(11, closed("voice", reason)) == {"voice": fate}
+    assert view.apply(11, closed("voice", reason)) == {"voice": change}
 
 
 def test_a_close_of_an_older_placement_is_passed_over(view: RoomSnapshotView) -> None:

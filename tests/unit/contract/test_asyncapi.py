@@ -85,21 +85,23 @@ def test_the_frame(document: dict[str, Any]) -> None:
 def test_channels(document: dict[str, Any]) -> None:
     channels = document["channels"]
     for channel in CHANNELS:
-        told = channels[channel.name]
-        assert [entry["$ref"].rsplit("/", 1)[-1] for entry in told["messages"].values()] == list(told["messages"])
-        assert len(told["messages"]) == len(channel.payloads)
-        assert "nats" in told["bindings"]
+        described = channels[channel.name]
+        assert [entry["$ref"].rsplit("/", 1)[-1] for entry in described["messages"].values()] == list(
+            described["messages"]
+        )
+        assert len(described["messages"]) == len(channel.payloads)
+        assert "nats" in described["bindings"]
         assert (f"{channel.name}Live" in channels) is channel.stored
         if channel.name == "replies":
-            assert told["address"] is None, "it is the asker's inbox"
+            assert described["address"] is None, "it is the asker's inbox"
             continue
-        assert told["address"] == channel.pattern
-        assert set(re.findall(r"{(\w+)}", told["address"])) == set(told["parameters"])
+        assert described["address"] == channel.pattern
+        assert set(re.findall(r"{(\w+)}", described["address"])) == set(described["parameters"])
         if channel.stored:
             live = channels[f"{channel.name}Live"]
             assert live["address"] == f"live.{channel.pattern}"
-            assert live["messages"] == told["messages"]
-            assert live["parameters"] == told["parameters"]
+            assert live["messages"] == described["messages"]
+            assert live["parameters"] == described["parameters"]
 
 
 def test_parameters_are_ids(document: dict[str, Any]) -> None:

@@ -96,6 +96,6 @@ def test_a_peer_cannot_state_facts_on_its_own_subjects() -> None:
     before = story.state.to_json_dict()
     for payload in ADDRESSED.values():
         for action in ("join", payload.action):
-            story.say(payload, subject=f"mafalda.room.lobby.peer.alice.intent.{action}")
+            story.append(payload, subject=f"mafalda.room.lobby.peer.alice.intent.{action}")
     assert story.state.to_json_dict() | {"seq": 0} == before | {"seq": 0}
     assert story.state != State()

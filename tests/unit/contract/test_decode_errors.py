@@ -156,9 +156,9 @@ def test_a_message_of_the_greatest_size_is_read() -> None:
 def test_what_was_refused_is_not_repeated(raw: bytes) -> None:
     with pytest.raises(MalformedMessage) as refused:
         decode(raw)
-    told = f"{refused.value} {refused.value!r} {ErrorInfo.of(refused.value)!r} {refused.value.__cause__!r}"
-    assert SECRET not in told
-    assert base64.b64encode(SECRET.encode()).decode() not in told
+    shown = f"{refused.value} {refused.value!r} {ErrorInfo.of(refused.value)!r} {refused.value.__cause__!r}"
+    assert SECRET not in shown
+    assert base64.b64encode(SECRET.encode()).decode() not in shown
     assert refused.value.__suppress_context__, "a traceback would show the validator's own error"
 
 

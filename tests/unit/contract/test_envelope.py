@@ -34,9 +34,9 @@ json_values = st.recursive(
 
 @pytest.mark.parametrize("payload_type", PAYLOADS.values(), ids=PAYLOADS.keys())
 def test_what_is_written_is_read_again(payload_type: type[Payload]) -> None:
-    said = message(EXAMPLES[payload_type])
-    assert decode(encode(said)) == said
-    assert type(decode(encode(said)).data) is payload_type
+    original = message(EXAMPLES[payload_type])
+    assert decode(encode(original)) == original
+    assert type(decode(encode(original)).data) is payload_type
 
 
 @pytest.mark.parametrize("payload_type", PAYLOADS.values(), ids=PAYLOADS.keys())
@@ -54,7 +54,7 @@ def test_the_json_is_a_cloud_event(payload_type: type[Payload]) -> None:
 
 @given(ids, ids, ids, st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7, minutes=-30))])))
 def test_attributes_survive(id_: str, correlation: str, causation: str, at: datetime) -> None:
-    said = Message(
+    original = Message(
         id=id_,
         source="/client/ä",
         type="mafalda.intent.leave.v1",
@@ -64,16 +64,16 @@ def test_attributes_survive(id_: str, correlation: str, causation: str, at: date
         traceparent=f"00-{derived_id(id_)}-{derived_id(id_)[:16]}-01",
         data=intents.Leave(),
     )
-    once = decode(encode(said))
-    assert once == said
-    assert decode(encode(once)) == said  # a time zone that came from JSON can be written too
-    assert peek_id(encode(said)) == id_
+    once = decode(encode(original))
+    assert once == original
+    assert decode(encode(once)) == original  # a time zone that came from JSON can be written too
+    assert peek_id(encode(original)) == id_
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=5))
 def test_application_data_is_carried_untouched(app_data: dict[str, Any]) -> None:
-    said = message(intents.Join(app_data=app_data))
-    read = decode(encode(said)).data
+    original = message(intents.Join(app_data=app_data))
+    read = decode(encode(original)).data
     assert isinstance(read, intents.Join)
     assert orjson.dumps(read.app_data) == orjson.dumps(app_data)
 

@@ -171,7 +171,7 @@ misplaced = st.tuples(
 def beginnings() -> st.SearchStrategy[list[Published]]:
     """So that more than one log in a thousand gets to a relay: a fleet, and a few peers that produce and consume."""
 
-    def tell(moves: list[str]) -> list[Published]:
+    def publish_all(moves: list[str]) -> list[Published]:
         story = Story("r1").server_starts("a", "a-0", "a-1").server_starts("b", "b-0")
         story.joins("p1", "a-0").joins("p2", "b-0").joins("p3", "a-1").produces("p1", "x", worker="a-0", transport="t")
         for move in moves:
@@ -188,7 +188,7 @@ def beginnings() -> st.SearchStrategy[list[Published]]:
                     story.room_id = "r1"
         return [(subject, payload) for _, subject, payload in story.entries]
 
-    return st.lists(st.sampled_from(["relay", "twig", "data", "other room"]), max_size=4, unique=True).map(tell)
+    return st.lists(st.sampled_from(["relay", "twig", "data", "other room"]), max_size=4, unique=True).map(publish_all)
 
 
 logs = st.tuples(beginnings(), st.lists(published | published | published | misplaced, max_size=40)).map(

@@ -24,7 +24,7 @@ class Case:
     """A story and what is there at its end. Peers are ``peer: worker status generation``."""
 
     name: str
-    tell: Callable[[Story], object]
+    extend: Callable[[Story], object]
     peers: dict[str, str] = field(default_factory=dict)
     producers: str = ""
     consumers: dict[str, str] = field(default_factory=dict)  # by peer
@@ -43,18 +43,18 @@ def alice(story: Story) -> Story:
 
 
 def pair(story: Story) -> Story:
-    """Bob on the same worker hears her."""
+    """Bob on the same worker consumes her producer."""
     return alice(story).joins("bob", "a-0").opens_transport("bob").consumes("bob", "ear", "mic")
 
 
 def far(story: Story) -> Story:
-    """Carol on another server hears her through a relay."""
+    """Carol on another server consumes it through a relay."""
     alice(story).joins("carol", "b-0").opens_transport("carol").opens_relay("mic", "a-0", "b-0")
     return story.consumes("carol", "ear", "mic")
 
 
 def tree(story: Story) -> Story:
-    """Dave hears her through a second relay, inside Carol's server."""
+    """Dave consumes it through a second relay, inside Carol's server."""
     far(story).joins("dave", "b-1").opens_transport("dave").opens_relay("mic", "b-0", "b-1")
     return story.consumes("dave", "ear", "mic")
 
@@ -77,17 +77,17 @@ STORIES = [
         lambda s: (
             fleet(s)
             .joins("alice", "a-0")
-            .say(example(results.TransportResult), subject="mafalda.room.lobby.peer.alice.result.restart-ice")
+            .append(example(results.TransportResult), subject="mafalda.room.lobby.peer.alice.result.restart-ice")
         ),
         {"alice": A},
     ),
     Case(
-        "transport closed, with what it carried",
+        "transport closed, with what was on it",
         lambda s: alice(s).is_done("alice", "close-transport", "alice-t"),
         {"alice": A},
     ),
     Case(
-        "transport lost, with what it carried",
+        "transport lost, with what was on it",
         lambda s: pair(s).loses_transport("alice"),
         {"alice": A, "bob": B},
         transports={"bob": "bob-t"},
@@ -135,7 +135,7 @@ STORIES = [
         "consume of what is not there", lambda s: fleet(s).joins("bob", "a-0").consumes("bob", "ear", "mic"), {"bob": B}
     ),
     Case(
-        "consume where it is not carried",
+        "consume where it is not relayed",
         lambda s: alice(s).joins("carol", "b-0").consumes("carol", "ear", "mic"),
         {"alice": A, "carol": C},
         "mic",
@@ -388,7 +388,7 @@ STORIES = [
 @pytest.mark.parametrize("case", STORIES, ids=lambda case: case.name)
 def test_story(case: Case) -> None:
     story = Story()
-    case.tell(story)
+    case.extend(story)
     room = story.room
     assert violations(story.state) == []
     assert {p.peer: f"{p.place.worker} {p.status} {p.generation}" for p in room.peers.values()} == case.peers
@@ -422,20 +422,20 @@ def test_producer_pauses() -> None:
         return story.room.producers["mic"].paused
 
     assert not is_paused()
-    story.say(ProducerPaused(peer="bob", producer="mic"))
+    story.append(ProducerPaused(peer="bob", producer="mic"))
     assert not is_paused(), "not his"
-    story.say(ProducerPaused(peer="alice", producer="mic"))
+    story.append(ProducerPaused(peer="alice", producer="mic"))
     assert is_paused()
-    story.say(ProducerResumed(peer="alice", producer="mic"))
+    story.append(ProducerResumed(peer="alice", producer="mic"))
     assert not is_paused()
 
 
 def test_draining() -> None:
     story = fleet(Story())
     for draining, status in [(True, "draining"), (False, "up"), (True, "draining")]:
-        story.say(ServerDraining(server="a", incarnation="i1", draining=draining))
+        story.append(ServerDraining(server="a", incarnation="i1", draining=draining))
         assert story.state.servers["a"].status == status
-    story.say(ServerDraining(server="a", incarnation="i0", draining=False))
+    story.append(ServerDraining(server="a", incarnation="i0", draining=False))
     assert story.state.servers["a"].status == "draining"
     assert sorted(story.state.servers["a"].workers) == ["a-0", "a-1"]
 

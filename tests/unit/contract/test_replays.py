@@ -28,10 +28,10 @@ def test_there_are_replays() -> None:
 
 
 def test_the_seed_holds_what_it_should() -> None:
-    told = list(entries(REPLAYS / "v1-story.jsonl"))
-    said = {message.type for _, _, message in told if message}
-    assert {"mafalda.event.worker-died.v1", "mafalda.event.server-lost.v1", "mafalda.command.open-relay.v1"} <= said
-    assert sum(message is None for _, _, message in told) == 2
+    read = list(entries(REPLAYS / "v1-story.jsonl"))
+    types = {message.type for _, _, message in read if message}
+    assert {"mafalda.event.worker-died.v1", "mafalda.event.server-lost.v1", "mafalda.command.open-relay.v1"} <= types
+    assert sum(message is None for _, _, message in read) == 2
 
 
 def test_an_exported_story_is_read_as_it_was_told(tmp_path: Path) -> None:

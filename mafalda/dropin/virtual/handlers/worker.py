@@ -20,6 +20,7 @@ from mafalda.dropin.virtual.handlers.waiting import WaitingRequests
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
+from mafalda.dropin.virtual.worker_logs import WorkerLogs
 
 
 class WorkerRequests:
@@ -32,6 +33,7 @@ class WorkerRequests:
         sessions: Their sessions.
         routers: Which are being made, for a dump.
         waiting: Runs what cannot be answered at once.
+        logs: Follows the log of the real workers.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class WorkerRequests:
         sessions: Sessions,
         routers: RouterRequests,
         waiting: WaitingRequests,
+        logs: WorkerLogs,
     ) -> None:
+        self._logs = logs
         self._settings = settings
         self._pid = pid
         self._addresses = HostAddresses()
@@ -52,7 +56,7 @@ class WorkerRequests:
         self.handlers: dict[str, Callable[[LibraryRequest], Any]] = {
             "WORKER_DUMP": lambda it: waiting.run(it, self._dump_worker),
             "WORKER_GET_RESOURCE_USAGE": lambda it: waiting.run(it, self._dump_usage),
-            "WORKER_UPDATE_SETTINGS": self._update_settings,
+            "WORKER_UPDATE_SETTINGS": lambda it: waiting.run(it, self._update_settings),
             "WORKER_CREATE_WEBRTCSERVER": self._create_webrtc_server,
             "WORKER_WEBRTCSERVER_CLOSE": self._close_webrtc_server,
             "WEBRTCSERVER_DUMP": lambda it: waiting.run(it, self._dump_webrtc_server),
@@ -70,7 +74,7 @@ class WorkerRequests:
         found = await self._sessions.query_places(self._sessions.all(), "WORKER_GET_RESOURCE_USAGE", "")
         request.accept(dumps.resource_usage(found))
 
-    def _update_settings(self, request: LibraryRequest) -> None:
+    async def _update_settings(self, request: LibraryRequest) -> None:
         try:
             if (level := request.body.get("logLevel")) is not None:
                 self._settings.log_level = check_log_level(level)
@@ -78,6 +82,7 @@ class WorkerRequests:
             raise wrong(str(error)) from None
         if request.body.get("logTags"):
             self._settings.log_tags = tuple(request.body["logTags"])
+        await self._logs.follow_again(self._sessions.all())
         request.accept()
 
     # --- WebRtcServers --------------------------------------------------------------------------------

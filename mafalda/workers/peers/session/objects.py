@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -100,6 +100,14 @@ class PeerObjects:
             or (consumer.consumer if consumer else None)
             or self.observers.get(id)
         )
+
+    def all(self) -> Iterator[Entity]:
+        """The objects of every kind."""
+        yield from self.transports.values()
+        yield from self.producers.values()
+        yield from self.data_producers.values()
+        yield from (consumer.consumer for consumer in self.consumers.values())
+        yield from self.observers.values()
 
     def add_transport(self, id: str, transport: Transport) -> None:
         """Keep a transport until it closes."""
