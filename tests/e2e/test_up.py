@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
+import pytest
 
 from tests.e2e.conftest import STOP_TIMEOUT_S, Up, up
 
@@ -52,3 +58,44 @@ def test_a_taken_port_is_said_so(fleet: Up) -> None:
     refused = fleet.mafalda("up", "--nats-port", port, "--nats-url", "", check=False)
     assert refused.returncode == 1
     assert port in refused.stderr
+
+
+def test_the_page_and_its_nats_are_for_the_pages_own_origin_only(fleet: Up) -> None:
+    """A browser lets every page connect to loopback, so the servers must tell foreign pages from their own."""
+    page = _page(fleet)
+    with urlopen(f"{fleet.page_url}api/config") as answer:
+        websocket_port = json.load(answer)["websocketPort"]
+    assert _handshake(websocket_port, origin=f"http://{page}") == HTTPStatus.SWITCHING_PROTOCOLS
+    assert _handshake(websocket_port, origin="http://elsewhere.example") == HTTPStatus.FORBIDDEN
+    assert _status(page, "/", Host=page) == HTTPStatus.OK
+    assert _status(page, "/", Host="elsewhere.example") == HTTPStatus.MISDIRECTED_REQUEST
+    assert _status(page, "/api/rooms/not%20an%20id", Host=page) == HTTPStatus.BAD_REQUEST
+
+
+def test_a_taken_page_port_is_reported(fleet: Up, state: Path) -> None:
+    port = _page(fleet).rsplit(":", 1)[1]
+    refused = fleet.mafalda(
+        "up", "--nats-port", "0", "--web-port", port, "--nats-url", "", "--store", str(state), check=False
+    )
+    assert refused.returncode == 1
+    assert port in refused.stderr
+
+
+def _page(fleet: Up) -> str:
+    """Host and port of the room page."""
+    if fleet.page_url is None:
+        pytest.skip("the room page has not been built: Node 22 with npm is missing (see `scripts/web build`)")
+    return fleet.page_url.removeprefix("http://").rstrip("/")
+
+
+def _handshake(port: int, *, origin: str) -> int:
+    websocket = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    return _status(
+        f"127.0.0.1:{port}", "/", Origin=origin, **websocket, **{"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    )
+
+
+def _status(address: str, path: str, **headers: str) -> int:
+    with closing(HTTPConnection(address, timeout=STOP_TIMEOUT_S)) as connection:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status

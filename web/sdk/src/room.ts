@@ -1,7 +1,7 @@
 /** A room that we are in: the application's side of the SDK. */
 
 import { Emitter } from "./emitter.js";
-import type { MafaldaError } from "./errors.js";
+import { Refused, type MafaldaError } from "./errors.js";
 import { LocalPublication, type PublishOptions } from "./media/publication.js";
 import { RemoteSubscription } from "./media/subscription.js";
 import { connectBus, type Bus, type BusOptions } from "./nats/bus.js";
@@ -119,7 +119,7 @@ export class Room extends Emitter<RoomEvents> {
     const known = this.subscriptions.get(producerId);
     if (known) return known;
     const producer = this.producers.get(producerId);
-    if (!producer) throw new RangeError(`the room has no producer ${producerId}`);
+    if (!producer) throw new Refused("not-found", "the room has no such producer", { producer: producerId });
     const subscription = this.#subscribe(producer);
     await subscription.start();
     return subscription;

@@ -1,7 +1,7 @@
 // Generated from schemas/ by scripts/generate-types.mjs; do not edit.
 
 /**
- * The RTP header extensions that mediasoup-worker 3.27.1 knows; it can be told of no other.
+ * The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other.
  */
 export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" | "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time" | "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01" | "urn:ietf:params:rtp-hdrext:ssrc-audio-level" | "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension" | "urn:3gpp:video-orientation" | "urn:ietf:params:rtp-hdrext:toffset" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time" | "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay" | "urn:mediasoup:params:rtp-hdrext:packet-id")
 
@@ -283,7 +283,7 @@ peer: string
 producer: string
 }
 /**
- * A producer is not carried to the target worker any more; what consumed it there ended.
+ * A producer is not relayed to the target worker any more; what consumed it there ended.
  */
 export interface RelayClosed {
 producer: string
@@ -566,7 +566,7 @@ export interface PauseConsumerIntent {
 consumer: string
 }
 /**
- * Send nothing for a while; consumers are told. Answered by Done.
+ * Send nothing for a while; consumers are notified. Answered by Done.
  */
 export interface PauseProducerIntent {
 producer: string
@@ -753,7 +753,7 @@ consumer: string
 priority: number
 }
 /**
- * Who is here and what can be consumed? A large room is told in pages.
+ * The room's peers and producers. A large room comes in pages.
  */
 export interface QueryRoom {
 /**
@@ -815,7 +815,7 @@ producerScore: number
 producerScores: number[]
 }
 /**
- * Yes, and there is nothing more to say. target is the id of what the intent was about.
+ * The intent is done, without further data. target is the id of what the intent was about.
  */
 export interface DoneResult {
 intent: string
@@ -849,7 +849,7 @@ generation: number
 type: ("simple" | "simulcast" | "svc")
 }
 /**
- * No. intent is the action that was asked for; the error says what to change.
+ * The intent is refused. intent is its action; the error has the reason.
  */
 export interface RejectedResult {
 intent: string
