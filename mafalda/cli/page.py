@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import orjson
-from aiohttp import web
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.cli.connecting import bus_config
@@ -23,11 +34,12 @@ from mafalda.errors import BadInput, Broken
 from mafalda.monitor.overview import overview
 
 HOST = "127.0.0.1"
+#: By which the page may be opened.
+NAMES = (HOST, "localhost")
 DEFAULT_PORT = 8080
+SHUTDOWN_TIMEOUT_S = 1
 #: How old an overview may be that a page gets, in seconds: many pages cost no more than one.
 OVERVIEW_AGE_S = 1.0
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PageUnavailable(Broken):
@@ -44,15 +56,10 @@ class RoomPage:
     listener: socket.socket
 
     @property
-    def hosts(self) -> tuple[str, ...]:
-        """Host and port, as browsers name them in ``Host``."""
-        port = self.listener.getsockname()[1]
-        return tuple(f"{name}:{port}" for name in (HOST, "localhost"))
-
-    @property
     def origins(self) -> tuple[str, ...]:
         """Its origins, as browsers name them in ``Origin``."""
-        return tuple(f"http://{host}" for host in self.hosts)
+        port = self.listener.getsockname()[1]
+        return tuple(f"http://{name}:{port}" for name in NAMES)
 
 
 @contextmanager
@@ -83,19 +90,71 @@ async def serve_page(page: RoomPage, nats_url: str, websocket_port: int) -> Asyn
         websocket_port: Of NATS, on the host that the page is served from.
     """
     async with connect(bus_config(nats_url, name="room page")) as bus:
-        api = _Api(bus, websocket_port)
-        application = web.Application(middlewares=[_guard(page.hosts, websocket_port)])
-        application.router.add_get("/api/config", api.config)
-        application.router.add_get("/api/rooms/{room}", api.room)
-        application.router.add_get("/", _index(page.folder))
-        application.router.add_static("/", page.folder)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await runner.setup()
+        server = _Server(
+            uvicorn.Config(
+                _application(page, _Api(bus, websocket_port), websocket_port),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+            )
+        )
+        # Visitors who are earlier than the server wait in the listening socket's queue.
+        serving = asyncio.create_task(server.serve(sockets=[page.listener]), name="serve the room page")
         try:
-            await web.SockSite(runner, page.listener).start()
             yield f"{page.origins[0]}/"
         finally:
-            await runner.cleanup()
+            server.should_exit = True
+            await serving
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the command."""
+        yield
+
+
+def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
+    sockets = " ".join(f"ws://{name}:{websocket_port}" for name in NAMES)
+    headers = {
+        "Cache-Control": "no-cache",  # files are revalidated by their ETag
+        "Content-Security-Policy": f"default-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; "
+        "img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+        "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Starlette(
+        routes=[
+            Route("/api/config", api.config),
+            Route("/api/rooms/{room}", api.room),
+            Mount("/", StaticFiles(directory=page.folder, html=True)),
+        ],
+        middleware=[
+            # A foreign site could pass for this one by a name of its own that leads here (DNS rebinding).
+            Middleware(TrustedHostMiddleware, allowed_hosts=NAMES),
+            Middleware(_Headers, headers=headers),
+            Middleware(GZipMiddleware),
+        ],
+    )
+
+
+class _Headers:
+    """Adds the same headers to every response."""
+
+    def __init__(self, app: ASGIApp, headers: dict[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 class _Api:
@@ -106,16 +165,16 @@ class _Api:
         self._overview: dict[str, Any] = {}
         self._read_at = float("-inf")
 
-    async def config(self, _request: web.Request) -> web.Response:
+    async def config(self, _request: Request) -> Response:
         """Where the page's SDK connects to."""
         return _json({"websocketPort": self._websocket_port})
 
-    async def room(self, request: web.Request) -> web.Response:
+    async def room(self, request: Request) -> Response:
         """All servers with their workers, and the peers and relays of one room."""
         try:
-            room = check_id("room", request.match_info["room"])
+            room = check_id("room", request.path_params["room"])
         except BadInput as error:
-            raise web.HTTPBadRequest(text=str(error)) from None
+            return _json({"error": {"code": error.code, "message": str(error)}}, HTTPStatus.BAD_REQUEST)
         now = asyncio.get_running_loop().time
         async with self._lock:
             if now() - self._read_at > OVERVIEW_AGE_S:
@@ -134,36 +193,5 @@ def _listen(port: int | None) -> socket.socket:
         raise PageUnavailable("the room page cannot listen", port=port, cause=error.strerror) from error
 
 
-def _json(value: Any) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(value), content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
-
-
-def _index(folder: Path) -> _Handler:
-    async def index(_request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(folder / "index.html", headers={"Cache-Control": "no-cache"})
-
-    return index
-
-
-def _guard(hosts: tuple[str, ...], websocket_port: int) -> Any:
-    """Refuse foreign host names (DNS rebinding), and tell the browser what the page may load and connect to."""
-    sockets = " ".join(f"ws://{name}:{websocket_port}" for name in (HOST, "localhost"))
-    headers = {
-        "Content-Security-Policy": f"default-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; "
-        "img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
-        "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
-
-    @web.middleware
-    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if request.host not in hosts:
-            raise web.HTTPMisdirectedRequest(text=f"this page is at {' and '.join(hosts)}")
-        response = await handler(request)
-        response.headers.update(headers)
-        return response
-
-    return guard
+def _json(value: Any, status: int = HTTPStatus.OK) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")

@@ -68,7 +68,7 @@ def test_the_page_and_its_nats_are_for_the_pages_own_origin_only(fleet: Up) -> N
     assert _handshake(websocket_port, origin=f"http://{page}") == HTTPStatus.SWITCHING_PROTOCOLS
     assert _handshake(websocket_port, origin="http://elsewhere.example") == HTTPStatus.FORBIDDEN
     assert _status(page, "/", Host=page) == HTTPStatus.OK
-    assert _status(page, "/", Host="elsewhere.example") == HTTPStatus.MISDIRECTED_REQUEST
+    assert _status(page, "/", Host="elsewhere.example") == HTTPStatus.BAD_REQUEST
     assert _status(page, "/api/rooms/not%20an%20id", Host=page) == HTTPStatus.BAD_REQUEST
 
 
