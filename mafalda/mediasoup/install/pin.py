@@ -23,7 +23,7 @@ LIBSRTP_POOL = "pool/main/libs/libsrtp2"
 
 DEFAULT_REGISTRY = "https://registry.npmjs.org/"
 
-MESON_OPTIONS = (
+MESON_OPTIONS: tuple[str, ...] = (
     "--buildtype=release",
     "-Db_ndebug=true",
     # Every dependency comes from the distribution, from PyPI or from our overlays: nothing is downloaded.

@@ -91,7 +91,9 @@ async def packets_test(binary: Path, *, batch: str, deadline_s: float) -> int:
                             raise SelfTestFailed("packets were changed or overtaken in the worker", batch=batch)
                         arrived += len(burst)
     except TimeoutError as error:
-        raise SelfTestFailed("packets did not come through the worker in time", batch=batch, deadline_s=deadline_s) from error
+        raise SelfTestFailed(
+            "packets did not come through the worker in time", batch=batch, deadline_s=deadline_s
+        ) from error
     return arrived
 
 
