@@ -14,7 +14,10 @@ HERE = Path(__file__).parent
 COMPILER = shutil.which("c++")
 FLAGS = ("-std=c++20", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined")
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here"),
+    pytest.mark.timeout(900),  # a compiler with sanitizers takes its time on a busy machine
+]
 
 
 def run(source: str, target: Path, *arguments: str | Path) -> str:
@@ -25,7 +28,7 @@ def run(source: str, target: Path, *arguments: str | Path) -> str:
     command = [str(COMPILER), *FLAGS, str(HERE / source), "-o", str(target), *map(str, arguments)]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stderr
-    ended = subprocess.run([target], capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run([target], capture_output=True, text=True, check=False, timeout=600)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
