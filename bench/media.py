@@ -27,6 +27,7 @@ OTHER_VARIABLE = "MAFALDA_BENCH_WORKER"
 BATCH_VARIABLE = "MAFALDA_UDP_BATCH"
 OPUS = Stream("audio", (100,), 50)
 BURSTS = Stream("video", (1200,) * 3, 1000 / 3)
+MEETING = [video(6, 25)] * 20 + [OPUS] * 20
 UNIT = "packets/CPU-s"
 
 
@@ -74,11 +75,12 @@ SCENES = (
     Scene("broadcast 1 to 400", [video(8, 30)], 400),
     Scene("audio to 400, own sockets", [OPUS], 400, suite="AEAD_AES_128_GCM"),
     Scene("audio to 400, WebRtcServer", [OPUS], 400, suite="AEAD_AES_128_GCM", server=True),
-    Scene("meeting of 20, WebRtcServer", [video(6, 25)] * 20 + [OPUS] * 20, 20, server=True, listeners=0),
+    Scene("meeting of 20, WebRtcServer", MEETING, 20, server=True, listeners=0),
     Scene("saturation, 7,000 packets/s", [Stream("video", (1200,) * 3, 7000 / 3)], 80, listeners=0),
     Scene("pipe inside a host", [video(8, 30)] * 20, 2, suite=None, workers=2, listeners=0),
     Scene("pipe between hosts", [video(8, 30)] * 20, 2, suite=None, workers=2, srtp_pipes=True, listeners=0),
     Scene("bursts of 3, veth with offloads", [BURSTS], 80, network="with"),
+    Scene("meeting of 20, veth with offloads", MEETING, 20, server=True, listeners=0, network="with"),
     Scene("bursts of 3, veth without offloads", [BURSTS], 80, network="without"),
 )
 
