@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian 12: `make run` and `make test`.
-.PHONY: help setup run demo test check lint schemas lock bench sanitize clean
+.PHONY: help setup run demo test check lint schemas lock bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,12 +38,6 @@ lock: ## resolve requirements.lock again from pyproject.toml
 
 bench: setup ## measure against baselines of the same run
 	.venv/bin/python -m bench
-
-sanitize: setup ## the worker's and our C++ under address and undefined-behaviour sanitizers, with real media
-	.venv/bin/python -m pytest tests/unit/test_worker_install_headers.py
-	worker=$$(.venv/bin/python tools/sanitized_worker.py) && export MEDIASOUP_WORKER_BIN=$$worker ASAN_OPTIONS=detect_leaks=0 && \
-		.venv/bin/python -m pytest tests/component/test_worker_batch.py tests/component/test_worker_install_selftest.py \
-		tests/conformance/mediasoup tests/e2e/test_client_media.py
 
 clean: ## remove what setup made inside the clone
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
