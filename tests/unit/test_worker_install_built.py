@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from mafalda.mediasoup.install.built import Part, description, lacks
+from mafalda.monitor.checkup import check_machine
 
 
 def worker(folder: Path, *, libsrtp: Part, batch: Part) -> Path:
@@ -30,6 +31,17 @@ def test_what_it_lacks_is_told_with_its_reason_and_its_mend(tmp_path: Path) -> N
     binary = worker(tmp_path, libsrtp=Part(as_meant=True), batch=Part(as_meant=False, reason="packets were lost"))
     (lack,) = lacks(binary)
     assert "(packets were lost)" in lack.what
+
+
+def test_doctor_warns_of_what_it_lacks(tmp_path: Path) -> None:
+    binary = worker(tmp_path, libsrtp=Part(as_meant=False, reason="no archive"), batch=Part(as_meant=True))
+    binary.touch(mode=0o755)
+    (finding,) = [it for it in check_machine(binary) if it.check == "mediasoup-worker"]
+    assert (finding.health, finding.mend) == ("warning", next(lacks(binary)).mend)
+    assert "no archive" in finding.found
+    worker(tmp_path, libsrtp=Part(as_meant=True), batch=Part(as_meant=True))
+    (finding,) = [it for it in check_machine(binary) if it.check == "mediasoup-worker"]
+    assert finding.health == "ok"
 
 
 def test_of_a_worker_of_another_origin_nothing_is_known(tmp_path: Path) -> None:
