@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, intents, log_rates
+from bench import decisions, dropin, intents, log_rates, media
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -22,6 +22,7 @@ SUITES: dict[str, Suite] = {
     "dropin": dropin.measure,
     "log": log_rates.measure,
     "decisions": decisions.measure,
+    "media": media.measure,
 }
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bench.figures import Figure, latency, p50
-from bench.media_load import CODECS, Forwarded, Load, Stage, stage
+from bench.media_load import Audience, Forwarded, Stage, stage
+from bench.media_streams import CODECS, Stream
 from bench.piping import LOOPBACK, pipe
 from bench.virtual import DropIn, dropin
 from mafalda.mediasoup import Producer, Router, WebRtcTransport, create_worker
@@ -27,6 +28,8 @@ REAL, BY_HAND = "real worker", "two, piped by hand"
 #: An allocator counts each transport as a whole peer, 2 % of a core, until load reports show what it really costs
 #: (5 s): faster than this, not all of them fit on one worker, and the rest wait or are refused.
 RAMP_S = 0.25
+CONSUMERS = 40
+STREAM = Stream("video", sizes=(1200,), frames_per_s=300)
 
 
 async def measure(quick: bool) -> list[Figure]:
@@ -117,35 +120,36 @@ async def _media(quick: bool) -> list[Figure]:
     Over two workers a packet costs more, whoever made the relay: each of the producer's crosses once (sent and
     received in the clear), and wakes two processes, each for half of the consumers.
     """
-    load, turns = Load(rate=300, consumers=40, seconds=1.5 if quick else 4), 2 if quick else 10
+    seconds, turns = 1.5 if quick else 4, 2 if quick else 10
     pushed: dict[str, list[Forwarded]] = defaultdict(list)
     async with (
-        _real_stage(load, workers=1) as real_one,
-        _real_stage(load, workers=2) as real_two,
-        _stage(load, workers=1, policy="pack") as one,
-        _stage(load, workers=2, policy="spread") as two,
+        _real_stage(workers=1) as real_one,
+        _real_stage(workers=2) as real_two,
+        _stage(workers=1, policy="pack") as one,
+        _stage(workers=2, policy="spread") as two,
     ):
         stages = [("real one", real_one), ("one", one), ("real two", real_two), ("two", two)]
         for _ in range(turns):  # short and in turns, each time another first: the machine's other work comes and goes
             for name, it in stages:
-                pushed[name].append(await it.push(load))
+                pushed[name].append(await it.push(seconds))
             stages = [*stages[1:], stages[0]]
-    return _media_figures(load, pushed)
+    return _media_figures(pushed)
 
 
 @asynccontextmanager
-async def _real_stage(load: Load, *, workers: int) -> AsyncIterator[Stage]:
+async def _real_stage(*, workers: int) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         running = [await stack.enter_async_context(create_worker()) for _ in range(workers)]
         routers = [await worker.create_router(media_codecs=CODECS) for worker in running]
-        yield await stack.enter_async_context(stage(routers, [it.pid for it in running], load.consumers))
+        yield await stack.enter_async_context(stage(routers, [it.pid for it in running], [STREAM], Audience(CONSUMERS)))
 
 
 @asynccontextmanager
-async def _stage(load: Load, *, workers: int, policy: str) -> AsyncIterator[Stage]:
+async def _stage(*, workers: int, policy: str) -> AsyncIterator[Stage]:
     async with dropin(workers=workers, policy=policy) as behind:
         router = await behind.worker.create_router(media_codecs=CODECS)
-        async with stage([router], await behind.real_pids(), load.consumers, ramp_s=RAMP_S) as made:
+        audience = Audience(CONSUMERS, ramp_s=RAMP_S)
+        async with stage([router], await behind.real_pids(), [STREAM], audience) as made:
             if (relays := await behind.relays(router)) != workers - 1:
                 raise RuntimeError(
                     f"{relays} relays over {workers} workers: the consumers are not where they should be"
@@ -153,7 +157,7 @@ async def _stage(load: Load, *, workers: int, policy: str) -> AsyncIterator[Stag
             yield made
 
 
-def _media_figures(load: Load, pushed: dict[str, list[Forwarded]]) -> list[Figure]:
+def _media_figures(pushed: dict[str, list[Forwarded]]) -> list[Figure]:
     rate = {name: p50([it.per_cpu_s for it in pushes]) for name, pushes in pushed.items()}
     everything = [it for pushes in pushed.values() for it in pushes]
     arrived = 100 * sum(it.packets for it in everything) / sum(it.wanted for it in everything)
@@ -163,7 +167,7 @@ def _media_figures(load: Load, pushed: dict[str, list[Forwarded]]) -> list[Figur
         Figure("dropin", "media, over two workers", rate["two"], unit, rate["real one"], REAL),
         Figure("dropin", "  the same, next to a relay by hand", rate["two"], unit, rate["real two"], BY_HAND),
         Figure("dropin", "  of which the relay: two by hand", rate["real two"], unit, rate["real one"], REAL),
-        Figure("dropin", f"  forwarded of {load.rate}/s × {load.consumers}", arrived, "%"),
+        Figure("dropin", f"  forwarded of {STREAM.packets_per_s:.0f}/s × {CONSUMERS}", arrived, "%"),
     ]
 
 

@@ -1,108 +1,91 @@
-"""One SRTP producer, many SRTP consumers, and what forwarding costs the mediasoup-workers that do it.
+"""Producers, their consumers, and what forwarding costs the mediasoup-workers that do it.
 
-Each consumer has a PlainTransport of its own, as each participant has. All of them send to one socket that
-nobody reads: the kernel drops what does not fit, and the worker needs no answer.
+Each viewer has a transport of its own, as each participant has. Most send to sockets that nobody reads: the kernel
+drops what does not fit, and the worker needs no answer. A few are listened to, for the times of arrival.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
 import socket
-import struct
-import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
 
 import psutil
-import pylibsrtp
 
-from bench.piping import LOOPBACK, pipe
+from bench.media_sinks import LOOPBACK, Listener, Network, unread_socket
+from bench.media_streams import Sender, Stream, Suite, new_key, outbound
+from bench.media_viewers import watch
+from bench.piping import pipe
 from mafalda.media.rtp import RtpCapabilities
 from mafalda.media.transport import SrtpParameters
-from mafalda.mediasoup import Consumer, PlainTransport, Router
+from mafalda.mediasoup import Consumer, PlainTransport, Producer, Router, Transport, WebRtcServer
 
-CODECS = [{"kind": "video", "mimeType": "video/VP8", "clockRate": 90000}]
-SSRC, PAYLOAD_TYPE = 4242, 96
-PACKET_BYTES = 1200  # before SRTP's tag
 SETTLE_S = 0.1  # what is still in socket buffers when the sender stops
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """How much to send. ``rate`` is in packets per second."""
+class Audience:
+    """Who watches, and how.
 
-    rate: int
-    consumers: int
-    seconds: float
+    Attributes:
+        viewers: How many; each consumes every stream.
+        suite: Their SRTP crypto suite; ``None``: plain RTP.
+        server: They are WebRTC endpoints on this server's socket; ``None``: plain transports with sockets of their own.
+        network: Where they are.
+        listeners: How many are listened to.
+        ramp_s: Seconds before each.
+    """
+
+    viewers: int
+    suite: Suite | None = "AEAD_AES_128_GCM"
+    server: WebRtcServer | None = None
+    network: Network = LOOPBACK
+    listeners: int = 0
+    ramp_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """What came of one push: packets that consumers sent, and CPU seconds of the workers."""
+    """What came of one push: packets that consumers sent, CPU seconds of the workers, times on the way."""
 
     packets: int
     wanted: int
     cpu_s: float
+    delays_s: Sequence[float] = ()
+    listened: int = 0
 
     @property
     def per_cpu_s(self) -> float:
         return self.packets / self.cpu_s
 
 
-class Sender:
-    """An endpoint that sends VP8 as SRTP, a packet a frame."""
-
-    def __init__(self, to: PlainTransport, key: SrtpParameters, into: socket.socket) -> None:
-        self._address = (to.tuple.local_address, to.tuple.local_port)
-        self._session = pylibsrtp.Session(
-            pylibsrtp.Policy(
-                key=base64.b64decode(key.key_base64),
-                ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND,
-                srtp_profile=pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
-            )
-        )
-        self._socket = into
-        self._sequence = 0
-
-    async def send(self, load: Load) -> int:
-        """Send at an even pace, the first a key frame; late packets follow at once. Returns how many."""
-        packets = [self._next(key_frame=number == 0) for number in range(int(load.rate * load.seconds))]
-        start = time.perf_counter()
-        for number, packet in enumerate(packets):
-            if (early_s := start + number / load.rate - time.perf_counter()) > 0:
-                await asyncio.sleep(early_s)
-            self._socket.sendto(packet, self._address)
-        return len(packets)
-
-    def _next(self, *, key_frame: bool) -> bytes:
-        self._sequence += 1
-        picture = struct.pack(">H", 0x8000 | self._sequence & 0x7FFF)
-        frame = b"\x10\x02\x00\x9d\x01\x2a\x40\x01\xf0\x00" if key_frame else b"\x31\x02\x00"
-        header = struct.pack(
-            ">BBHII", 0x80, 0x80 | PAYLOAD_TYPE, self._sequence & 0xFFFF, self._sequence * 300 & 0xFFFFFFFF, SSRC
-        )
-        packet = header + b"\x90\x80" + picture + frame
-        return self._session.protect(packet + bytes(PACKET_BYTES - len(packet)))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stage:
-    """A sender and its audience, and the processes that carry the media between them."""
+    """Senders and their audience, and the processes that carry the media between them."""
 
-    sender: Sender
-    consumers: Sequence[Consumer]
+    senders: list[Sender]
     workers: Sequence[psutil.Process]
+    consumers: list[Consumer] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
 
-    async def push(self, load: Load) -> Forwarded:
+    async def push(self, seconds: float) -> Forwarded:
         """Send, and count what was forwarded and what it cost."""
-        packets, cpu_s = await self._sent(), self._cpu_s()
-        pushed = await self.sender.send(load)
+        for listener in self.listeners:
+            listener.arrivals_ns.clear()
+        before, cpu_s = await self._sent(), self._cpu_s()
+        pushed = sum(await asyncio.gather(*(sender.send(seconds) for sender in self.senders)))
         await asyncio.sleep(SETTLE_S)
         cpu_s = self._cpu_s() - cpu_s
-        return Forwarded(await self._sent() - packets, pushed * len(self.consumers), cpu_s)
+        wanted = pushed * len(self.consumers) // len(self.senders)
+        return Forwarded(await self._sent() - before, wanted, cpu_s, self._delays_s(), pushed * len(self.listeners))
+
+    def _delays_s(self) -> list[float]:
+        """Of what listeners got; there is one sender then."""
+        sent = self.senders[0].sent_at_ns
+        arrivals = (item for listener in self.listeners for item in listener.arrivals_ns.items())
+        return [(arrived - sent[packet]) / 1e9 for packet, arrived in arrivals if packet in sent]
 
     async def _sent(self) -> int:
         stats = await asyncio.gather(*(consumer.get_stats() for consumer in self.consumers))
@@ -115,54 +98,84 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    routers: Sequence[Router], pids: Sequence[int], consumers: int, *, ramp_s: float = 0
+    routers: Sequence[Router],
+    pids: Sequence[int],
+    streams: Sequence[Stream],
+    audience: Audience,
+    *,
+    srtp_pipes: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Make a producer, and consumers on transports of their own.
+    """Make a producer of each stream, and viewers that consume them all.
 
     Args:
-        routers: The first has the producer; it is piped to the others; consumers take turns among all.
+        routers: The first has the producers; they are piped to the others; viewers take turns among all.
         pids: The workers that carry the media.
-        consumers: How many.
-        ramp_s: Seconds before each.
+        streams: What is sent.
+        audience: Who watches.
+        srtp_pipes: Encrypt between the routers.
     """
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink,
-    ):
-        endpoint.bind(("127.0.0.1", 0))
-        sink.bind(("127.0.0.1", 0))
-        sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's least
-        key = _key()
-        source = await _transport(routers[0], endpoint, key)
-        producer = await source.produce(kind="video", rtp_parameters=_vp8())
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        endpoint.bind((LOOPBACK.near, 0))
+        made = Stage([], [psutil.Process(pid) for pid in pids])
+        producers = []
+        for number, stream in enumerate(streams):
+            sender, producer = await _source(routers[0], endpoint, stream, 4242 + number, audience.suite)
+            made.senders.append(sender)
+            producers.append(producer)
         for router in routers[1:]:
-            await (await pipe(routers[0], router)).relay(producer)
+            piped = await pipe(routers[0], router, srtp=srtp_pipes)
+            for producer in producers:
+                await piped.relay(producer)
         # Without header extensions there is no bandwidth estimation, for which nobody here would answer.
         capabilities = RtpCapabilities(codecs=routers[0].rtp_capabilities.codecs)
-        audience = []
-        for number in range(consumers):
-            await asyncio.sleep(ramp_s)
-            transport = await _transport(routers[number % len(routers)], sink, _key())
-            audience.append(await transport.consume(producer_id=producer.id, rtp_capabilities=capabilities))
-        yield Stage(Sender(source, key, endpoint), audience, [psutil.Process(pid) for pid in pids])
+        sink = stack.enter_context(closing(unread_socket(audience.network)))
+        every = audience.viewers // audience.listeners if audience.listeners else 0
+        for number in range(audience.viewers):
+            await asyncio.sleep(audience.ramp_s)
+            target = sink
+            if every and number % every == every // 2:
+                made.listeners.append(stack.enter_context(closing(Listener.open(audience.network))))
+                target = made.listeners[-1].endpoint
+            elif audience.server:
+                target = stack.enter_context(closing(unread_socket(audience.network)))
+            transport = await _viewer(routers[number % len(routers)], target, audience)
+            for producer in producers:
+                consumer = await transport.consume(producer_id=producer.id, rtp_capabilities=capabilities)
+                made.consumers.append(consumer)
+        yield made
 
 
-async def _transport(router: Router, endpoint: socket.socket, key: SrtpParameters) -> PlainTransport:
-    transport = await router.create_plain_transport(
-        listen_info=LOOPBACK, enable_srtp=True, srtp_crypto_suite="AEAD_AES_128_GCM"
+async def _source(
+    router: Router, endpoint: socket.socket, stream: Stream, ssrc: int, suite: Suite | None
+) -> tuple[Sender, Producer]:
+    key = new_key(suite)
+    transport = await _plain(router, LOOPBACK.near, endpoint, key)
+    producer = await transport.produce(kind=stream.kind, rtp_parameters=stream.parameters(ssrc))
+    address = (transport.tuple.local_address, transport.tuple.local_port)
+    return Sender(stream, ssrc, address, endpoint, outbound(key) if key else None), producer
+
+
+async def _viewer(router: Router, endpoint: socket.socket, audience: Audience) -> Transport:
+    if audience.server is None:
+        return await _plain(router, audience.network.near, endpoint, new_key(audience.suite))
+    assert audience.suite is not None
+    endpoint.setblocking(False)
+    transport = await router.create_webrtc_transport(
+        webrtc_server=audience.server, enable_tcp=False, ice_consent_timeout=0
     )
-    ip, port = endpoint.getsockname()
-    await transport.connect(ip=ip, port=port, srtp_parameters=key)
+    await watch(transport, endpoint, audience.suite)
     return transport
 
 
-def _key() -> SrtpParameters:
-    return SrtpParameters(crypto_suite="AEAD_AES_128_GCM", key_base64=base64.b64encode(os.urandom(28)).decode())
-
-
-def _vp8() -> dict[str, object]:
-    return {
-        "codecs": [{"mimeType": "video/VP8", "payloadType": PAYLOAD_TYPE, "clockRate": 90000}],
-        "encodings": [{"ssrc": SSRC}],
-        "rtcp": {"cname": "bench"},
-    }
+async def _plain(router: Router, ip: str, endpoint: socket.socket, key: SrtpParameters | None) -> PlainTransport:
+    listen_info = {"protocol": "udp", "ip": ip}
+    to_ip, to_port = endpoint.getsockname()
+    if key is None:
+        transport = await router.create_plain_transport(listen_info=listen_info)
+        await transport.connect(ip=to_ip, port=to_port)
+        return transport
+    suite = key.crypto_suite
+    transport = await router.create_plain_transport(listen_info=listen_info, enable_srtp=True, srtp_crypto_suite=suite)
+    await transport.connect(ip=to_ip, port=to_port, srtp_parameters=key)
+    return transport

@@ -22,10 +22,15 @@ class Pipe:
         return await self.far.produce(id=producer.id, kind=producer.kind, rtp_parameters=carried.rtp_parameters)
 
 
-async def pipe(router: Router, other: Router) -> Pipe:
-    """Without SRTP, as relays inside one server are."""
-    near = await router.create_pipe_transport(listen_info=LOOPBACK)
-    far = await other.create_pipe_transport(listen_info=LOOPBACK)
-    await near.connect(ip=far.tuple.local_address, port=far.tuple.local_port)
-    await far.connect(ip=near.tuple.local_address, port=near.tuple.local_port)
+async def pipe(router: Router, other: Router, *, srtp: bool = False) -> Pipe:
+    """Without SRTP, as relays inside one server are, or with, as between servers."""
+    near = await router.create_pipe_transport(listen_info=LOOPBACK, enable_srtp=srtp)
+    far = await other.create_pipe_transport(listen_info=LOOPBACK, enable_srtp=srtp)
+    await _connect(near, far)
+    await _connect(far, near)
     return Pipe(near, far)
+
+
+async def _connect(transport: PipeTransport, to: PipeTransport) -> None:
+    ip, port = to.tuple.local_address, to.tuple.local_port
+    await transport.connect(ip=ip, port=port, srtp_parameters=to.srtp_parameters)

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mafalda.mediasoup.install import lacks
+
 Health = Literal["ok", "warning", "failure"]
 
 MIN_OPEN_FILES = 4096
@@ -81,6 +83,8 @@ def _worker(worker_bin: Path | None) -> Finding:
         return Finding(
             "mediasoup-worker", "failure", f"{worker_bin} cannot be executed", "mafalda worker install --force"
         )
+    for lack in lacks(worker_bin):
+        return Finding("mediasoup-worker", "warning", f"{worker_bin}: {lack.what}", lack.mend)
     return Finding("mediasoup-worker", "ok", str(worker_bin))
 
 

@@ -16,11 +16,13 @@ from mafalda.mediasoup.install.selftest import self_test
 SILENT = "#!/bin/sh\nexec cat <&3 >/dev/null\n"
 
 
-async def test_the_installed_worker_carries_a_tone_with_both_dtls_roles() -> None:
+@pytest.mark.parametrize("batch", ["on", "off"])
+async def test_the_installed_worker_carries_packets_and_a_tone_with_both_dtls_roles(batch: str) -> None:
     binary = find_worker_bin()
     assert binary is not None, "run: mafalda worker install"
     addresses = aioice.ice.get_host_addresses
-    seen = await self_test(binary)
+    seen = await self_test(binary, batch=batch)
+    assert seen.packets == 480
     assert set(seen.dtls_roles) == {"client", "server"}
     assert seen.frames_decoded >= 25
     assert seen.tone_hz == pytest.approx(1000.0, abs=50.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mafalda.mediasoup.install import cache, pin
+from mafalda.mediasoup.install import cache, mends, pin
 from mafalda.mediasoup.install.cache import CacheEntry
 from mafalda.mediasoup.install.errors import InstallBusy
 
@@ -42,8 +42,9 @@ def test_the_key_is_stable_and_fits_a_folder_name() -> None:
     assert set(first) <= set("0123456789abcdef")
 
 
-def test_the_key_changes_with_an_overlays_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "OVERLAY", tmp_path)
+@pytest.mark.parametrize("folder", ["OVERLAY", "NATIVE"])
+def test_the_key_changes_with_a_files_content(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, folder, tmp_path)
     (tmp_path / "a.h").write_text("one")
     first = cache.content_key()
     cache.content_key.cache_clear()
@@ -67,13 +68,20 @@ def test_the_key_changes_when_content_moves_to_another_file(tmp_path: Path, monk
         ("SOURCE_INTEGRITY", "sha512-other"),
         ("FLATC_VERSION", "1"),
         ("MESON_OPTIONS", ("--buildtype=debug",)),
-        ("MENDS", ()),
+        ("LIBSRTP_SHA256", {"libsrtp2_2.5.0.orig.tar.gz": "other"}),
     ],
 )
 def test_the_key_changes_with_what_is_pinned(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     first = cache.content_key()
     cache.content_key.cache_clear()
     monkeypatch.setattr(pin, name, value)
+    assert cache.content_key() != first
+
+
+def test_the_key_changes_with_the_mends(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cache.content_key()
+    cache.content_key.cache_clear()
+    monkeypatch.setattr(mends, "MENDS", mends.MENDS[1:])
     assert cache.content_key() != first
 
 

@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
 
-from mafalda.mediasoup.install import cache, installer
+from mafalda.mediasoup.install import cache, installer, proving
+from mafalda.mediasoup.install.built import lacks
 from mafalda.mediasoup.install.cache import CacheEntry
-from mafalda.mediasoup.install.errors import SelfTestFailed
+from mafalda.mediasoup.install.errors import SelfTestFailed, SourceUnavailable
 from mafalda.mediasoup.install.installer import Installed, install_worker
+from mafalda.mediasoup.install.overlays import Flatc
 from mafalda.mediasoup.install.progress import Progress
 
 # The build itself is replaced by one that says that it began, waits until it is let go on, and publishes.
@@ -86,6 +89,7 @@ def steps_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(installer, "ensure_system_packages", lambda progress, log: None)
     monkeypatch.setattr(installer, "obtain_tarball", lambda folder, progress: folder / "tarball")
     monkeypatch.setattr(installer, "unpack_worker", lambda tarball, target: target)
+    monkeypatch.setattr(installer, "add_libsrtp", lambda worker, folder, progress, log: None)
     monkeypatch.setattr(installer, "prepare_source", lambda worker, flatc: None)
     monkeypatch.setattr(installer, "compile_worker", lambda worker, build, flatc, progress, log: binary)
     return binary
@@ -106,16 +110,58 @@ def test_a_build_is_tested_described_and_published(
     empty_place: CacheEntry, steps_replaced: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {"dtls_roles": ["client", "server"]}
-    monkeypatch.setattr(installer, "_self_test", lambda binary, progress, log: seen)
+    monkeypatch.setattr(proving, "_self_test", lambda binary, batch, log: {**seen, "batch": batch})
     installed = install_worker()
     assert (installed.path, installed.origin) == (empty_place.binary, "built")
-    assert installed.self_test == seen
+    assert installed.self_test == {"off": {**seen, "batch": "off"}, "on": {**seen, "batch": "on"}}
     assert set(installed.phases_s) == {"packages", "source", "prepare", "compile", "self_test"}
     info = json.loads((empty_place.folder / "build.json").read_text())
-    assert (info["version"], info["key"], info["self_test"]) == ("3.27.1", empty_place.key, seen)
+    assert (info["version"], info["key"], info["self_test"]) == ("3.27.1", empty_place.key, installed.self_test)
+    assert (info["libsrtp"]["as_meant"], info["batch"]["as_meant"]) == (True, True)
     assert json.loads(json.dumps(installed.to_json()))["path"] == str(empty_place.binary)
     again = install_worker()
     assert (again.path, again.origin) == (empty_place.binary, "cache")
+
+
+def test_a_worker_that_fails_with_its_batch_is_built_to_do_without(
+    empty_place: CacheEntry, steps_replaced: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def self_test(binary: Path, batch: str, log: TextIO) -> dict[str, Any]:
+        if batch == "on":
+            raise SelfTestFailed("packets were lost in the worker")
+        return {"packets": 1}
+
+    def prepare(worker: Path, flatc: Flatc) -> None:
+        header = worker / "include" / "handles" / "UdpSendBatchDefault.hpp"
+        header.parent.mkdir(parents=True)
+        header.write_bytes((cache.NATIVE / header.relative_to(worker)).read_bytes())
+
+    def recompile(build: Path, progress: Progress, log: TextIO) -> Path:
+        header = build.with_name("worker") / "include" / "handles" / "UdpSendBatchDefault.hpp"
+        assert "UdpSendBatchByDefault{ false };" in header.read_text()
+        steps_replaced.write_text("#!/bin/sh\n# without\nexit 41\n")
+        return steps_replaced
+
+    monkeypatch.setattr(proving, "_self_test", self_test)
+    monkeypatch.setattr(installer, "prepare_source", prepare)
+    monkeypatch.setattr(installer, "recompile", recompile)
+    install_worker()
+    assert "# without" in empty_place.binary.read_text()
+    (lack,) = lacks(empty_place.binary)
+    assert "packets were lost in the worker" in lack.what
+
+
+def test_without_libsrtps_source_the_distributions_library_is_used(
+    empty_place: CacheEntry, steps_replaced: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add_libsrtp(worker: Path, folder: Path, progress: Progress, log: TextIO) -> None:
+        raise SourceUnavailable("no Debian archive")
+
+    monkeypatch.setattr(proving, "_self_test", lambda binary, batch, log: {})
+    monkeypatch.setattr(installer, "add_libsrtp", add_libsrtp)
+    install_worker()
+    (lack,) = lacks(empty_place.binary)
+    assert "(no Debian archive)" in lack.what
 
 
 def test_force_builds_again(empty_place: CacheEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from mafalda.mediasoup.install import cache, overlays, pin
 from mafalda.mediasoup.install.errors import SourceUnavailable, ToolsMissing
+from mafalda.mediasoup.install.mends import MENDS, Mend
 from mafalda.mediasoup.install.overlays import Flatc
-from mafalda.mediasoup.install.pin import Mend
 
 MEND = Mend(path="src/a.cpp", old="wrong", new="right", why="a test")
 BIO_LINE = "const long resultOfcallback = (operationType == BIO_CB_RETURN) ? static_cast<long>(ret) : 1;\n"
@@ -29,10 +29,14 @@ def worker(tmp_path: Path) -> Path:
     folder = tmp_path / "worker"
     subprojects = folder / "subprojects"
     subprojects.mkdir(parents=True)
-    for directory in {path.relative_to(cache.OVERLAY).parts[0] for path in cache.overlay_files()}:
+    for directory in {path.relative_to(cache.OVERLAY).parts[0] for path in cache.files_of(cache.OVERLAY)}:
         name = directory.split("-")[0]
         (subprojects / f"{name}.wrap").write_text(f"[wrap-file]\ndirectory = {directory}\nsource_url = x\n")
-    (folder / "src" / "RTC").mkdir(parents=True)
+    for mend in MENDS:
+        file = folder / mend.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as source:
+            source.write(f"{mend.old}\n")
     (folder / "src" / "RTC" / "DtlsTransport.cpp").write_text(BIO_LINE)
     return folder
 
@@ -40,16 +44,21 @@ def worker(tmp_path: Path) -> Path:
 def test_a_prepared_source_has_overlays_headers_and_the_mend(worker: Path, flatc: Flatc) -> None:
     overlays.prepare_source(worker, flatc)
     subprojects = worker / "subprojects"
-    for file in cache.overlay_files():
+    for file in cache.files_of(cache.OVERLAY):
         assert (subprojects / file.relative_to(cache.OVERLAY)).read_bytes() == file.read_bytes()
     assert (subprojects / "flatbuffers-24.3.25" / "include" / "flatbuffers" / "flatbuffers.h").is_file()
+    for file in cache.files_of(cache.NATIVE):
+        assert (worker / file.relative_to(cache.NATIVE)).read_bytes() == file.read_bytes()
+    for mend in MENDS:
+        assert mend.new in (worker / mend.path).read_text()
     mended = (worker / "src" / "RTC" / "DtlsTransport.cpp").read_text()
     assert mended == BIO_LINE.replace("(operationType == BIO_CB_RETURN)", "((operationType & BIO_CB_RETURN) != 0)")
 
 
 def test_every_overlay_is_a_project_of_its_own() -> None:
     for folder in cache.OVERLAY.iterdir():
-        assert (folder / "meson.build").read_text().count("project(") == 1
+        lines = (folder / "meson.build").read_text().splitlines()
+        assert sum(line.startswith("project(") for line in lines) == 1
 
 
 def test_an_overlay_that_no_wrap_wants_is_refused(worker: Path, flatc: Flatc) -> None:
@@ -58,6 +67,15 @@ def test_an_overlay_that_no_wrap_wants_is_refused(worker: Path, flatc: Flatc) ->
     with pytest.raises(SourceUnavailable) as caught:
         overlays.prepare_source(worker, flatc)
     assert caught.value.details == {"overlay": "openssl-3.0.8"}
+
+
+def test_a_file_of_ours_replaces_none_of_the_workers(worker: Path, flatc: Flatc) -> None:
+    taken = cache.files_of(cache.NATIVE)[0].relative_to(cache.NATIVE)
+    (worker / taken).parent.mkdir(parents=True, exist_ok=True)
+    (worker / taken).write_text("upstream's")
+    with pytest.raises(SourceUnavailable, match="has a file of ours"):
+        overlays.prepare_source(worker, flatc)
+    assert (worker / taken).read_text() == "upstream's"
 
 
 @pytest.mark.parametrize(("text", "occurrences"), [("", 0), ("wrong, and wrong again", 2)])

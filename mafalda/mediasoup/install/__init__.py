@@ -4,6 +4,7 @@ Here: where a worker may come from, how it is built without downloading dependen
 self-test. Not here: driving a worker (``mafalda.mediasoup``) and the command line (``mafalda.cli.commands.worker``).
 """
 
+from mafalda.mediasoup.install.built import Lack, lacks
 from mafalda.mediasoup.install.errors import (
     BuildFailed,
     InstallBusy,
@@ -25,6 +26,7 @@ __all__ = [
     "Found",
     "InstallBusy",
     "Installed",
+    "Lack",
     "Progress",
     "SelfTestFailed",
     "SourceUnavailable",
@@ -35,5 +37,6 @@ __all__ = [
     "find_worker",
     "find_worker_bin",
     "install_worker",
+    "lacks",
     "missing_system_packages",
 ]

@@ -55,17 +55,27 @@ def compile_worker(worker: Path, build: Path, flatc: Flatc, progress: Progress, 
     progress(Step("configure", "meson setup"))
     setup = [*_meson(), "setup", str(build), str(worker), f"--native-file={native}", *pin.MESON_OPTIONS]
     _run(setup, environment, log, "meson could not configure the worker")
-    ninja_here = [str(ninja), "-C", str(build), f"-j{len(os.sched_getaffinity(0))}"]
     progress(Step("configure", "flatc: the channel's headers"))
-    _run([*ninja_here, _GENERATED_HEADER], environment, log, "flatc could not generate the headers")
+    _run([*_ninja_in(build, ninja), _GENERATED_HEADER], environment, log, "flatc could not generate the headers")
+    return recompile(build, progress, log)
+
+
+def recompile(build: Path, progress: Progress, log: TextIO) -> Path:
+    """Compile what changed since the last time. Arguments, result and errors as of ``compile_worker``."""
+    ninja = find_ninja()
 
     def report(line: str) -> None:
         match = _NINJA_LINE.match(line)
         if match:
             progress(Step("compile", _short(match[3]), done=int(match[1]), total=int(match[2])))
 
-    _run([*ninja_here, pin.BUILD_TARGET], environment, log, "the worker did not compile", report)
+    command = [*_ninja_in(build, ninja), pin.BUILD_TARGET]
+    _run(command, _environment(ninja), log, "the worker did not compile", report)
     return build / pin.BUILD_TARGET
+
+
+def _ninja_in(build: Path, ninja: Path) -> list[str]:
+    return [str(ninja), "-C", str(build), f"-j{len(os.sched_getaffinity(0))}"]
 
 
 def find_ninja() -> Path:

@@ -5,6 +5,7 @@
         3.27.1-<key>/mediasoup-worker.sha256         its checksum, checked at each use
         3.27.1-<key>/build.json                      what it was built with
         source/mediasoup-3.27.1.tgz                  the npm package, checked at each use
+        source/libsrtp2_….orig.tar.gz, …             libsrtp's source, checked at each use
         logs/3.27.1-<key>.log                        the last build's log
         work-<key>-…/                                a build that is going on (removed at its end)
         3.27.1-<key>.lock                            held while installing
@@ -28,11 +29,14 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from mafalda.mediasoup.install import pin
+from mafalda.mediasoup.install import mends, pin
 from mafalda.mediasoup.install.errors import InstallBusy
 
 BINARY_NAME = "mediasoup-worker"
 OVERLAY = Path(__file__).parent / "overlay"
+"""What stands in for the worker's subprojects: folders that are laid over ``subprojects/``."""
+NATIVE = Path(__file__).parent / "native"
+"""C++ of our own that is compiled into the worker: laid over its root."""
 _POLL_S = 0.2
 
 
@@ -40,17 +44,19 @@ _POLL_S = 0.2
 def content_key() -> str:
     """The key of the binary that this code would build here: 16 hexadecimal digits.
 
-    It covers the version, the source's integrity, the mends, the build options, flatc's version, every overlay
-    file, the machine, and the distribution whose libraries the binary is linked with.
+    It covers the version, the sources' integrity, the mends, the build options, flatc's version, every overlay
+    and native file, the machine, and the distribution whose libraries the binary is linked with.
     """
     digest = hashlib.sha256()
     facts = [
         pin.WORKER_VERSION,
         pin.SOURCE_INTEGRITY,
+        *pin.LIBSRTP_SHA256,
+        *pin.LIBSRTP_SHA256.values(),
         pin.FLATC_VERSION,
         pin.BUILD_TARGET,
         *pin.MESON_OPTIONS,
-        *(f"{mend.path}\0{mend.old}\0{mend.new}" for mend in pin.MENDS),
+        *(f"{mend.path}\0{mend.old}\0{mend.new}" for mend in mends.MENDS),
         platform.system(),
         platform.machine(),
         "-".join(platform.libc_ver()),
@@ -58,15 +64,16 @@ def content_key() -> str:
     ]
     for fact in facts:
         digest.update(fact.encode() + b"\0\0")
-    for file in overlay_files():
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(OVERLAY).as_posix()}\0{len(content)}\0".encode() + content)
+    for folder in (OVERLAY, NATIVE):
+        for file in files_of(folder):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 
-def overlay_files() -> list[Path]:
-    """Our own files that are laid over the worker's source, in a fixed order."""
-    return sorted(path for path in OVERLAY.rglob("*") if path.is_file())
+def files_of(folder: Path) -> list[Path]:
+    """Our own files below ``OVERLAY`` or ``NATIVE``, in a fixed order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _distribution() -> str:

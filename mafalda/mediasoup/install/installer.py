@@ -5,21 +5,21 @@ What does not belong here: how each step is done (its own module) and how progre
 
 from __future__ import annotations
 
-import json
-import platform
-import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from mafalda.mediasoup.install import cache, pin
-from mafalda.mediasoup.install.build import compile_worker
+from mafalda.mediasoup.install.build import compile_worker, recompile
+from mafalda.mediasoup.install.built import Part, description
 from mafalda.mediasoup.install.cache import CacheEntry
-from mafalda.mediasoup.install.errors import BuildFailed, SelfTestFailed
-from mafalda.mediasoup.install.locate import Origin, find_worker, starts
+from mafalda.mediasoup.install.errors import SourceUnavailable
+from mafalda.mediasoup.install.libsrtp import add_libsrtp
+from mafalda.mediasoup.install.locate import Origin, find_worker
 from mafalda.mediasoup.install.overlays import find_flatc, prepare_source
 from mafalda.mediasoup.install.progress import Progress, Step, silent
+from mafalda.mediasoup.install.proving import prove_both_ways
 from mafalda.mediasoup.install.source import obtain_tarball, unpack_worker
 from mafalda.mediasoup.install.system import ensure_system_packages
 
@@ -92,58 +92,27 @@ def _build(entry: CacheEntry, progress: Progress, started: float) -> Installed:
         clock.lap("source")
         progress(Step("prepare", "unpacking, laying overlays, mending"))
         worker = unpack_worker(tarball, workspace / "worker")
+        libsrtp = _add_libsrtp(worker, entry.root / "source", progress, log)
         prepare_source(worker, flatc)
         clock.lap("prepare")
-        binary = compile_worker(worker, workspace / "build", flatc, progress, log)
+        build = workspace / "build"
+        binary = compile_worker(worker, build, flatc, progress, log)
         clock.lap("compile")
-        seen = _self_test(binary, progress, log)
+        batch, seen = prove_both_ways(worker, binary, lambda: recompile(build, progress, log), progress, log)
         clock.lap("self_test")
         progress(Step("publish", str(entry.binary)))
-        path = entry.publish(binary, _build_info(entry, clock, seen))
+        info = description(entry.key, libsrtp=libsrtp, batch=batch, phases_s=clock.phases_s, self_test=seen)
+        path = entry.publish(binary, info)
     return Installed(path, "built", pin.WORKER_VERSION, time.monotonic() - started, clock.phases_s, seen)
 
 
-def _self_test(binary: Path, progress: Progress, log: TextIO) -> dict[str, Any]:
-    progress(Step("self-test", "DTLS handshakes in both roles, and media through the new worker"))
-    if not starts(binary):
-        raise BuildFailed("the new worker does not start", log_path=Path(log.name), tail=f"see: ldd {binary.name}")
-    # Imported late: the WebRTC endpoint takes a second to import and only a build needs it.
-    from mafalda.mediasoup.install.selftest import run_self_test
-
+def _add_libsrtp(worker: Path, folder: Path, progress: Progress, log: TextIO) -> Part:
     try:
-        seen = run_self_test(binary).to_json()
-    except SelfTestFailed as error:
-        log.write(f"self-test: {error}\n")
-        raise
-    log.write(f"self-test: {json.dumps(seen)}\n")
-    return seen
-
-
-def _build_info(entry: CacheEntry, clock: _PhaseClock, seen: dict[str, Any]) -> str:
-    info = {
-        "version": pin.WORKER_VERSION,
-        "key": entry.key,
-        "source_integrity": pin.SOURCE_INTEGRITY,
-        "options": list(pin.MESON_OPTIONS),
-        "mends": [{"path": mend.path, "why": mend.why} for mend in pin.MENDS],
-        "machine": platform.machine(),
-        "compiler": _first_line(["c++", "--version"]),
-        "libraries": {
-            module: _first_line(["pkg-config", "--modversion", module])
-            for module in ("libuv", "openssl", "libsrtp2", "absl_strings")
-        },
-        "phases_s": clock.phases_s,
-        "self_test": seen,
-    }
-    return json.dumps(info, indent=2) + "\n"
-
-
-def _first_line(command: list[str]) -> str | None:
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=10.0, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return ended.stdout.partition("\n")[0] or None
+        add_libsrtp(worker, folder, progress, log)
+    except SourceUnavailable as error:
+        progress(Step("source", f"using the distribution's libsrtp: {error.reason}"))
+        return Part(as_meant=False, reason=error.reason)
+    return Part(as_meant=True)
 
 
 class _PhaseClock:

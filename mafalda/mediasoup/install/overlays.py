@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from mafalda.mediasoup.install import pin
-from mafalda.mediasoup.install.cache import OVERLAY, overlay_files
+from mafalda.mediasoup.install import mends, pin
+from mafalda.mediasoup.install.cache import NATIVE, OVERLAY, files_of
 from mafalda.mediasoup.install.errors import SourceUnavailable, ToolsMissing
+from mafalda.mediasoup.install.mends import Mend
 
 PIP_COMMAND = "pip install 'mafalda[build]'"
 _WRAP_DIRECTORY = re.compile(r"^directory\s*=\s*(\S+)\s*$", re.MULTILINE)
@@ -30,23 +31,30 @@ class Flatc:
 
 
 def prepare_source(worker: Path, flatc: Flatc) -> None:
-    """Lay the overlays over an unpacked worker folder and apply the mends.
+    """Lay the overlays and our own C++ over an unpacked worker folder and apply the mends.
 
     Raises:
         SourceUnavailable: the source is not the one that the overlays and mends were written for.
     """
     wraps = wrap_directories(worker / "subprojects")
-    for file in overlay_files():
+    for file in files_of(OVERLAY):
         relative = file.relative_to(OVERLAY)
         if relative.parts[0] not in wraps:
             raise SourceUnavailable("no wrap of the worker wants this overlay", overlay=relative.parts[0])
-        place = worker / "subprojects" / relative
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
+        _copy(file, worker / "subprojects" / relative)
+    for file in files_of(NATIVE):
+        _copy(file, worker / file.relative_to(NATIVE))
     flatbuffers = worker / "subprojects" / wraps_named(wraps, _FLATBUFFERS)
     shutil.copytree(flatc.headers, flatbuffers / "include" / _FLATBUFFERS)
-    for mend in pin.MENDS:
+    for mend in mends.MENDS:
         apply_mend(worker, mend)
+
+
+def _copy(file: Path, place: Path) -> None:
+    if place.exists():
+        raise SourceUnavailable("the worker's source has a file of ours", path=place.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, place)
 
 
 def wrap_directories(subprojects: Path) -> dict[str, str]:
@@ -67,7 +75,7 @@ def wraps_named(wraps: dict[str, str], name: str) -> str:
     raise SourceUnavailable("the worker's source has no such wrap", wrap=name)
 
 
-def apply_mend(worker: Path, mend: pin.Mend) -> None:
+def apply_mend(worker: Path, mend: Mend) -> None:
     """Change one place of the source, or refuse loudly: a mend that does not fit would be a crash later.
 
     Raises:

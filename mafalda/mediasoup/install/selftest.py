@@ -1,9 +1,10 @@
 """Check whether a worker forwards media; done with each freshly built one before it is published.
 
-Two aiortc endpoints talk through the worker on loopback, one of them DTLS client and the other DTLS server, so
-that the worker plays both roles; a tone goes in as Opus on the first and must come out on the second. Starting,
-dumping and plain transports are not enough: a worker built against an OpenSSL with kernel TLS does all that and
-dies at its first DTLS handshake (``docs/decisions/0001-building-the-worker.md``).
+Once with its batch of datagrams and once without (``native/``), first packet by packet (``selftest_packets``). Then
+two aiortc endpoints talk through the worker on loopback, one of them DTLS client and the other DTLS server, so that
+the worker plays both roles; a tone goes in as Opus on the first and must come out on the second. Starting, dumping
+and plain transports are not enough: a worker built against an OpenSSL with kernel TLS does all that and dies at its
+first DTLS handshake (``docs/decisions/0001-building-the-worker.md``).
 
 What does not belong here: tests of the driver or of mediasoup's features.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +31,7 @@ from mafalda.errors import MafaldaError, WorkerDied
 from mafalda.media.model import Model
 from mafalda.mediasoup import Router, WebRtcTransport, Worker, create_worker
 from mafalda.mediasoup.install.errors import SelfTestFailed
+from mafalda.mediasoup.install.selftest_packets import BATCH_VARIABLE, packets_test
 from mafalda.mediasoup.install.tone import RATE_HZ, Listener, Tone
 
 DEADLINE_S = 30.0
@@ -42,12 +45,14 @@ class SelfTest:
     """What was seen.
 
     Attributes:
+        packets: Packets of all consumers that arrived unchanged and in order.
         dtls_roles: The roles that the worker played, sending endpoint's transport first.
         frames_decoded: Audio frames that came out until the tone was detected long enough.
         tone_hz: The frequency that was detected.
         took_s: Seconds of the whole test.
     """
 
+    packets: int
     dtls_roles: tuple[str, ...]
     frames_decoded: int
     tone_hz: float
@@ -58,26 +63,28 @@ class SelfTest:
         return asdict(self)
 
 
-def run_self_test(binary: Path, *, deadline_s: float = DEADLINE_S) -> SelfTest:
-    """Run the test in an event loop of its own.
+def run_self_test(binary: Path, *, batch: str = "on", deadline_s: float = DEADLINE_S) -> SelfTest:
+    """Run the test in an event loop of its own. Arguments and errors as of ``self_test``."""
+    return asyncio.run(self_test(binary, batch=batch, deadline_s=deadline_s))
+
+
+async def self_test(binary: Path, *, batch: str = "on", deadline_s: float = DEADLINE_S) -> SelfTest:
+    """Let packets and a tone pass through the worker.
+
+    Args:
+        binary: The worker.
+        batch: ``on`` or ``off``: whether it batches what it sends.
+        deadline_s: For the packets, and again for the tone.
 
     Raises:
-        SelfTestFailed: the worker died, refused, or the tone did not come out in time.
-    """
-    return asyncio.run(self_test(binary, deadline_s=deadline_s))
-
-
-async def self_test(binary: Path, *, deadline_s: float = DEADLINE_S) -> SelfTest:
-    """As ``run_self_test``, in the caller's loop.
-
-    Raises:
-        SelfTestFailed: the worker died, refused, or the tone did not come out in time.
+        SelfTestFailed: the worker died, refused, or what went in did not come out in time.
     """
     started = time.monotonic()
     listener = Listener()
     try:
+        packets = await packets_test(binary, batch=batch, deadline_s=deadline_s)
         async with asyncio.timeout(deadline_s):
-            roles = await _pass_tone(binary, listener)
+            roles = await _pass_tone(binary, listener, {**os.environ, BATCH_VARIABLE: batch})
     except TimeoutError as error:
         raise SelfTestFailed(
             "the tone did not come through the worker in time",
@@ -85,16 +92,18 @@ async def self_test(binary: Path, *, deadline_s: float = DEADLINE_S) -> SelfTest
             detected_hz=listener.tone_hz,
             deadline_s=deadline_s,
         ) from error
+    except SelfTestFailed:
+        raise
     except MafaldaError as error:
         raise SelfTestFailed(f"the worker failed in the self-test: {error}", cause=error.code) from error
     if set(roles) != {"client", "server"} or listener.tone_hz is None:
         raise SelfTestFailed("the worker did not play both DTLS roles", dtls_roles=roles)
-    return SelfTest(roles, listener.frames, round(listener.tone_hz, 1), round(time.monotonic() - started, 3))
+    return SelfTest(packets, roles, listener.frames, round(listener.tone_hz, 1), round(time.monotonic() - started, 3))
 
 
-async def _pass_tone(binary: Path, listener: Listener) -> tuple[str, ...]:
+async def _pass_tone(binary: Path, listener: Listener, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Returns: the DTLS roles of the worker."""
-    async with create_worker(bin=binary, log_level="warn") as worker:
+    async with create_worker(bin=binary, log_level="warn", environment=environment) as worker:
         router = await worker.create_router(media_codecs=[_OPUS])
         device = Device(handlerFactory=AiortcHandler.createFactory())
         await device.load(RtpCapabilities(**_json(router.rtp_capabilities)))

@@ -124,26 +124,38 @@ def integrity_of(path: Path) -> str:
 
 
 def unpack_worker(tarball: Path, target: Path) -> Path:
-    """Unpack the package's ``worker`` folder, regular files only, into ``target``.
+    """Unpack the npm package's ``worker`` folder into ``target``.
 
     Returns:
         The worker's folder.
 
     Raises:
+        SourceUnavailable: as ``unpack``.
+    """
+    return unpack(tarball, _WORKER_PREFIX, target)
+
+
+def unpack(tarball: Path, prefix: PurePosixPath, target: Path) -> Path:
+    """Unpack what is below one folder of a compressed archive, regular files only, into ``target``.
+
+    Returns:
+        ``target``.
+
+    Raises:
         SourceUnavailable: the archive cannot be read, or would write outside of ``target``.
     """
     try:
-        with tarfile.open(tarball, "r:gz") as archive:
+        with tarfile.open(tarball, "r:*") as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
-                if not member.isfile() or not name.is_relative_to(_WORKER_PREFIX):
+                if not member.isfile() or not name.is_relative_to(prefix):
                     continue
                 if ".." in name.parts:
                     raise SourceUnavailable("the package holds a path that leaves it", path=member.name)
                 content = archive.extractfile(member)
                 if content is None:
                     continue
-                place = target / name.relative_to(_WORKER_PREFIX)
+                place = target / name.relative_to(prefix)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with content, place.open("wb") as file:
                     shutil.copyfileobj(content, file)

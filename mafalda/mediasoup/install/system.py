@@ -62,8 +62,8 @@ def ensure_system_packages(progress: Progress, log: TextIO) -> None:
     missing = missing_system_packages()
     if not missing:
         return
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
+    apt = _apt_of_root()
+    if apt is None:
         raise ToolsMissing("the worker's build needs system packages", command=apt_command(missing), missing=missing)
     progress(Step("packages", f"installing {' '.join(missing)}"))
     if not _apt_install(apt, missing, log):
@@ -77,6 +77,30 @@ def ensure_system_packages(progress: Progress, log: TextIO) -> None:
             command=f"apt-get update && {apt_command(still)}",
             missing=still,
         )
+
+
+def update_package_lists(log: TextIO) -> bool:
+    """Have apt get its lists of packages, if this process may.
+
+    Returns:
+        Whether it did.
+    """
+    apt = _apt_of_root()
+    return apt is not None and _apt(apt, ["update"], log)
+
+
+def install_if_allowed(package: str, log: TextIO) -> bool:
+    """Install what the build can do without, if this process may.
+
+    Returns:
+        Whether it did.
+    """
+    apt = _apt_of_root()
+    return apt is not None and _apt_install(apt, [package], log)
+
+
+def _apt_of_root() -> str | None:
+    return shutil.which("apt-get") if os.geteuid() == 0 else None
 
 
 def apt_command(packages: list[str]) -> str:
