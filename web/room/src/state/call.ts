@@ -1,7 +1,7 @@
 /** The room that we are in, as signals for the views. One call at a time. */
 
 import { computed, effect, signal } from "@preact/signals";
-import { joinRoom, type LocalPublication, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
+import { joinRoom, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
 import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, watchLevel } from "./devices.js";
 import { displayName, roomId, speakerId, videoSize } from "./settings.js";
 
@@ -135,8 +135,8 @@ function publicationsOf(...sources: string[]): LocalPublication[] {
 function follow(joined: Room): void {
   connection.value = { state: joined.state, reason: "" };
   joined.on("stateChanged", (change) => (connection.value = change));
-  joined.on("peerJoined", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer.appData)} joined`));
-  joined.on("peerLeft", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer.appData)} left`));
+  joined.on("peerJoined", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer)} joined`));
+  joined.on("peerLeft", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer)} left`));
   for (const name of ["peerJoined", "peerLeft", "producerAdded", "producerChanged", "producerRemoved", "subscriptionChanged", "publicationChanged"] as const) {
     joined.on(name, refresh);
   }
@@ -169,8 +169,10 @@ function stop(): void {
   activeSpeaker.value = undefined;
 }
 
-function nameOf(appData: Readonly<Record<string, unknown>> | undefined): string {
-  return typeof appData?.name === "string" && appData.name ? appData.name : "Guest";
+/** What a peer calls itself; its id if it does not, as a bot may. */
+function nameOf(peer: PeerInfo): string {
+  const { name } = peer.appData;
+  return typeof name === "string" && name ? name : peer.id;
 }
 
 let isStale = false;
@@ -183,13 +185,14 @@ function refresh(): void {
     isStale = false;
     if (!room) return;
     playSound(room);
-    people.value = [...room.peers.values()].map((peer) => person(room as Room, peer.id)).sort((a, b) => Number(b.isSelf) - Number(a.isSelf));
+    people.value = [...room.peers.values()].map((peer) => person(room as Room, peer)).sort((a, b) => Number(b.isSelf) - Number(a.isSelf));
   });
 }
 
-function person(joined: Room, id: string): Person {
+function person(joined: Room, peer: PeerInfo): Person {
+  const { id } = peer;
   const isSelf = id === joined.peerId;
-  const name = nameOf(joined.peers.get(id)?.appData);
+  const name = nameOf(peer);
   if (isSelf) {
     const publications = publicationsOf("camera", "microphone");
     return {
