@@ -155,10 +155,11 @@ export class Bus {
   /** Why a request failed, if another attempt may succeed; throws when none can. */
   #retriable(error: unknown, subject: string): string {
     if (error instanceof MafaldaError) throw error;
-    if (error instanceof errors.PermissionViolationError) {
+    const cause = error instanceof errors.RequestError ? error.cause : error;
+    if (cause instanceof errors.PermissionViolationError) {
       throw new MafaldaError("permission-denied", `this token does not allow ${subject}`, { subject });
     }
-    if (error instanceof errors.ClosedConnectionError) throw new Closed("the connection was closed");
+    if (cause instanceof errors.ClosedConnectionError) throw new Closed("the connection was closed");
     return error instanceof Error ? error.message : String(error);
   }
 
