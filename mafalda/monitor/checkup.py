@@ -21,7 +21,7 @@ from mafalda.mediasoup.install import lacks
 Health = Literal["ok", "warning", "failure"]
 
 MIN_OPEN_FILES = 4096
-MIN_SOCKET_BUFFER_BYTES = 2_500_000
+MIN_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024  # what each UDP socket of a worker asks for
 
 
 @dataclass(frozen=True, slots=True)

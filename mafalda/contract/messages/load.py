@@ -51,6 +51,11 @@ class ServerLoad(Payload):
     memory_used_ratio: float = Field(0, ge=0, le=1)
     event_loop_lag_s: float = Field(0, ge=0, description="How late the agent's own loop is.")
     ports_left: int | None = Field(None, ge=0, description="RTC ports not yet bound; None: not limited by ports.")
+    udp_buffer_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Receive buffer of each UDP socket, as far as the kernel gives the 4 MiB that workers ask for.",
+    )
     workers: list[WorkerLoad]
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import psutil
 import structlog
@@ -26,6 +28,8 @@ from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
 
 #: Transports of each worker whose statistics are read for one report.
 SAMPLED_TRANSPORTS = 8
+#: What each UDP socket of a worker asks for (``UdpSocketBuffers.hpp``).
+UDP_BUFFER_BYTES = 4 * 1024 * 1024
 log = structlog.get_logger("mafalda.workers")
 
 
@@ -106,6 +110,7 @@ class LoadReporter:
             memory_used_ratio=min(psutil.virtual_memory().percent / 100, 1.0),
             event_loop_lag_s=self._lag_s,
             ports_left=self._ports_left(alive),
+            udp_buffer_bytes=_udp_buffer_bytes(),
             workers=[worker for worker in workers if worker],
         )
 
@@ -172,6 +177,14 @@ class LoadReporter:
             return None
         used = sum(_ports(live, shared=self._config.webrtc == "server") for live in alive)
         return max(0, ports.max - ports.min + 1 - used)
+
+
+@cache
+def _udp_buffer_bytes() -> int:
+    """What the kernel gives a socket that asks for what a worker's sockets ask for."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER_BYTES)
+        return probe.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # Linux doubles it, for its own use
 
 
 def _start(live: LiveWorker, now: float) -> _Known:
