@@ -10,6 +10,7 @@
     │   └── NoCapacity           no worker below the watermark
     ├── Broken                   something outside failed; a retry may help
     │   ├── WorkerDied · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayFailed
+    │   ├── LogFull              the log refuses entries until an operator makes room
     │   └── PermissionDenied     NATS refused a subject to this credential
     ├── Conflict                 another writer was first (expected sequence): fold and decide again
     └── Closed                   this side closed it
@@ -118,6 +119,12 @@ class WorkerRequestFailed(Broken):
 
 class BusUnavailable(Broken):
     code = "bus-unavailable"
+
+
+class LogFull(Broken):
+    """The log stores nothing new: its stream, its NATS account or the disk under it is full."""
+
+    code = "log-full"
 
 
 class DeadlineExceeded(Broken):

@@ -16,6 +16,17 @@ from mafalda.contract.messages.envelope import Message
 #: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
 REPLY_HEADER = "Mafalda-Reply-To"
 
+#: What an operator has to do when the log refuses appends.
+MAKE_ROOM = (
+    "raise max_bytes of the stream MAFALDA_LOG (nats stream edit MAFALDA_LOG --max-bytes=...), or the limit of its "
+    "account, or free disk space on the NATS servers"
+)
+#: The reason of ``LogFull``.
+LOG_FULL = f"the log is full and stores nothing new: {MAKE_ROOM}"
+
+#: A log with less room than this is reported as full: larger entries are refused already.
+_LEAST_ROOM_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -46,6 +57,22 @@ class Appended:
 
     seq: int
     duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogUsage:
+    """What the log holds, and the limits of its stream; ``None``: no limit."""
+
+    entries: int
+    bytes: int
+    limit_entries: int | None = None
+    limit_bytes: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the limits leave so little room that appends are refused, or soon will be."""
+        no_bytes = self.limit_bytes is not None and self.limit_bytes - self.bytes < _LEAST_ROOM_BYTES
+        return no_bytes or (self.limit_entries is not None and self.entries >= self.limit_entries)
 
 
 class Follower(Protocol):
@@ -99,6 +126,7 @@ class Bus(Protocol):
         Raises:
             Conflict: ``expect`` does not hold; ``details["actual"]`` is the real last sequence.
             BusUnavailable: Not stored, as far as is known, within the bus's deadline.
+            LogFull: Refused, at once: the log has no room.
             PermissionDenied: This credential may not publish there.
         """
 
@@ -120,6 +148,9 @@ class Bus(Protocol):
 
     async def last_seq(self) -> int:
         """The log's last sequence, 0 if it is empty."""
+
+    async def log_usage(self) -> LogUsage:
+        """How much the log holds and may hold."""
 
     async def publish(self, subject: str, message: Message) -> None:
         """Publish outside the log (load reports, replies to inboxes). At most once."""

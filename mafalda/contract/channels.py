@@ -110,7 +110,8 @@ LOAD_CHANNEL = Channel(
     "loads",
     "mafalda.server.{server}.load",
     "load",
-    "A server's load report, each second; the last one of each server is kept in memory, none in the log.",
+    "A server's load report, each second, which is its heartbeat too; the last one of each server is kept in memory, "
+    "none in the log.",
     ("agent",),
     ("allocator", "operator"),
     load.REPORTS,
@@ -161,8 +162,9 @@ REPLY_CHANNEL = Channel(
     "replies",
     "_INBOX.{inbox}",
     "answer",
-    "The asker's own inbox: answers to queries and requests, and secrets. Never stored.",
-    ("agent",),
+    "The asker's own inbox: answers to queries and requests, secrets, and the rejection of a join while the log is "
+    "full. Never stored.",
+    ("agent", "allocator"),
     ("client", "agent", "operator"),
     (*ANSWERS, ChannelNotices, results.TransportResult, results.ChannelAnswer, results.Rejected),
     False,

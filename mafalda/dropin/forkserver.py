@@ -129,9 +129,12 @@ def run() -> None:
 
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        path.chmod(0o600)
+        starting = path.with_suffix(".starting")  # under its own name it is only once it listens
+        starting.unlink(missing_ok=True)
+        listener.bind(str(starting))
+        starting.chmod(0o600)
         listener.listen(64)
+        starting.rename(path)
         try:
             _serve(listener, serve_pipes)
         finally:

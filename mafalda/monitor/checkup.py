@@ -11,17 +11,20 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mafalda.bus.protocol import MAKE_ROOM, LogUsage
 from mafalda.mediasoup.install import lacks
 
 Health = Literal["ok", "warning", "failure"]
 
 MIN_OPEN_FILES = 4096
-MIN_SOCKET_BUFFER_BYTES = 2_500_000
+MIN_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024  # what each UDP socket of a worker asks for
+#: Of the log's limit in bytes, from which on ``doctor`` warns.
+NEARLY_FULL_RATIO = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,32 @@ def check_machine(worker_bin: Path | None) -> Iterator[Finding]:
     yield _open_files()
     yield _socket_buffers()
     yield _tracing()
+
+
+def check_log_usage(usage: LogUsage, refused: Sequence[str] = ()) -> Finding:
+    """Check whether the log has room for more entries.
+
+    Args:
+        usage: What it holds and may hold.
+        refused: The servers whose last append was refused: limits of an account or a disk are not among ``usage``.
+    """
+    if usage.is_full or refused:
+        servers = f"; it refused the last append of {', '.join(refused)}" if refused else ""
+        return Finding("log space", "failure", f"the log is full: {describe_usage(usage)}{servers}", MAKE_ROOM)
+    if usage.limit_bytes is not None and usage.bytes > usage.limit_bytes * NEARLY_FULL_RATIO:
+        return Finding("log space", "warning", f"the log is nearly full: {describe_usage(usage)}", MAKE_ROOM)
+    return Finding("log space", "ok", describe_usage(usage))
+
+
+def describe_usage(usage: LogUsage) -> str:
+    """What the log holds and may hold, as text."""
+    size = f"{usage.bytes:,} bytes"
+    number = f"{usage.entries:,} entries"
+    if usage.limit_bytes is not None:
+        size = f"{usage.bytes:,} of {usage.limit_bytes:,} bytes"
+    if usage.limit_entries is not None:
+        number = f"{usage.entries:,} of {usage.limit_entries:,} entries"
+    return f"{size}, {number}"
 
 
 def _python() -> Finding:

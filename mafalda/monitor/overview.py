@@ -7,7 +7,7 @@ from typing import Any
 from mafalda.bus.protocol import Bus
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.contract.reading import read_message
-from mafalda.errors import BadInput
+from mafalda.errors import BadInput, LogFull
 from mafalda.monitor.replay import current_state
 from mafalda.projection.state import RoomState, ServerState, State
 
@@ -20,16 +20,25 @@ async def overview(bus: Bus, *, room: str | None = None) -> dict[str, Any]:
         room: List only this room; all servers are listed in any case.
     """
     state = await current_state(bus)
-    loads = await _loads(bus)
+    loads = await read_loads(bus)
+    usage = await bus.log_usage()
     rooms = [known for key, known in sorted(state.rooms.items()) if room in (None, key)]
     return {
         "seq": state.seq,
+        "log": {
+            "entries": usage.entries,
+            "bytes": usage.bytes,
+            "limitEntries": usage.limit_entries,
+            "limitBytes": usage.limit_bytes,
+            "full": usage.is_full or bool(servers_refused(state, loads)),
+        },
         "servers": [_server(state, server, loads.get(key)) for key, server in sorted(state.servers.items())],
         "rooms": [_room(known) for known in rooms],
     }
 
 
-async def _loads(bus: Bus) -> dict[str, ServerLoad]:
+async def read_loads(bus: Bus) -> dict[str, ServerLoad]:
+    """The last load report of each server."""
     loads: dict[str, ServerLoad] = {}
     for delivery in await bus.latest_loads():
         try:
@@ -41,8 +50,22 @@ async def _loads(bus: Bus) -> dict[str, ServerLoad]:
     return loads
 
 
+def servers_refused(state: State, loads: dict[str, ServerLoad]) -> list[str]:
+    """The servers that run and whose agents' last append was refused because the log is full."""
+    return [
+        key
+        for key, server in sorted(state.servers.items())
+        if (load := _fresh(server, loads.get(key))) and load.append_error == LogFull.code
+    ]
+
+
+def _fresh(server: ServerState, load: ServerLoad | None) -> ServerLoad | None:
+    """A server's load report, if the server runs and it is that of its present incarnation."""
+    return load if load and load.incarnation == server.incarnation and server.status in ("up", "draining") else None
+
+
 def _server(state: State, server: ServerState, load: ServerLoad | None) -> dict[str, Any]:
-    fresh = load if load and load.incarnation == server.incarnation and server.status in ("up", "draining") else None
+    fresh = _fresh(server, load)
     of_worker = {worker.worker: worker for worker in fresh.workers} if fresh else {}
     return {
         "server": server.server,
@@ -52,6 +75,7 @@ def _server(state: State, server: ServerState, load: ServerLoad | None) -> dict[
         "region": server.region,
         "cpuRatio": fresh.cpu_ratio if fresh else None,
         "memoryUsedRatio": fresh.memory_used_ratio if fresh else None,
+        "appendError": fresh.append_error if fresh else None,
         "workers": [
             {
                 "worker": key,

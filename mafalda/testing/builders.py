@@ -61,6 +61,7 @@ _LOAD = load.ServerLoad(
             cpu_ratio=0.31,
             memory_bytes=32_000_000,
             channel_latency_s=0.0002,
+            state="ready",
             routers=1,
             transports=4,
             producers=2,

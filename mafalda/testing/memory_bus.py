@@ -15,11 +15,11 @@ from itertools import count
 from mafalda.aio.tasks import background, open_tasks
 from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
 from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
-from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
+from mafalda.bus.protocol import LOG_FULL, Appended, Delivery, Expect, Follower, Handler, Inbox, LogUsage
 from mafalda.bus.replies import read_reply, refuse_unserved, reply_to
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LOAD_SUBJECTS
-from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded
+from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded, LogFull
 
 _LOADS = PatternSet(LOAD_SUBJECTS)
 
@@ -61,6 +61,8 @@ class MemoryBroker:
         self.entries: list[Delivery] = []
         self.loads: dict[str, Delivery] = {}
         self.is_up = True
+        self.is_full = False
+        self.released: asyncio.Event | None = None  # set at the end of ``silent``
         self._ids: dict[str, int] = {}
         self._subscriptions: list[MemorySubscription] = []
         self._turns: defaultdict[str, count[int]] = defaultdict(count)
@@ -117,6 +119,25 @@ class MemoryBroker:
             self.is_up = True
             grown, self._grown = self._grown, asyncio.Event()
             grown.set()
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Refuse appends while the block runs; all else works."""
+        self.is_full = True
+        try:
+            yield
+        finally:
+            self.is_full = False
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Leave appends unanswered while the block runs, as a log without quorum does; all else works."""
+        self.released = released = asyncio.Event()
+        try:
+            yield
+        finally:
+            self.released = None
+            released.set()
 
     def _share(self, entry: Delivery) -> None:
         groups: defaultdict[str, list[MemorySubscription]] = defaultdict(list)
@@ -200,6 +221,10 @@ class MemoryBus:
         broker = self.broker
         if not broker.is_up:
             raise BusUnavailable("the log did not confirm a message", subject=subject)
+        if broker.released is not None:
+            await broker.released.wait()
+        if broker.is_full:
+            raise LogFull(LOG_FULL, subject=subject)
         if expect and (actual := broker.last_seq_of(expect.filter)) != expect.last_seq:
             for entry in broker.entries[expect.last_seq :]:
                 if entry.headers.get(MESSAGE_ID) == message.id and matches(expect.filter, entry.subject):
@@ -243,6 +268,11 @@ class MemoryBus:
     async def last_seq(self) -> int:
         await asyncio.sleep(0)
         return len(self.broker.entries)
+
+    async def log_usage(self) -> LogUsage:
+        await asyncio.sleep(0)
+        used = sum(len(entry.data) for entry in self.broker.entries)
+        return LogUsage(len(self.broker.entries), used, limit_bytes=used if self.broker.is_full else None)
 
     async def publish(self, subject: str, message: Message) -> None:
         if is_captured(subject):

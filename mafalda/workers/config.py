@@ -115,6 +115,19 @@ class AgentConfig(BaseModel):
 
     request_timeout_s: float = Field(10.0, gt=0, description="For each request to a worker, in seconds.")
     agent_request_timeout_s: float = Field(5.0, gt=0, description="For each request to another agent, in seconds.")
+    worker_probe_timeout_s: float = Field(
+        1.0,
+        gt=0,
+        description="A worker that has not answered its probe for so long, in seconds, is unresponsive: no peer is "
+        "placed on it. A healthy one answers in 0.1 ms.",
+    )
+    worker_unresponsive_kill_s: float = Field(
+        8.0,
+        gt=0,
+        description="A worker that has not answered its probe for so long, in seconds, is killed, and its peers move; "
+        "media runs on the same event loop as the answers. Less than request_timeout_s, so that peers that were just "
+        "placed on it move too, rather than be evicted.",
+    )
     restart_backoff_s: float = Field(
         0.2, gt=0, description="Before a dead worker is started again; doubles, in seconds."
     )
@@ -127,6 +140,8 @@ class AgentConfig(BaseModel):
     def _is_reachable(self) -> AgentConfig:
         if self.listen_ip in _WILDCARDS and self.announced_address is None:
             raise ValueError("announced_address is needed when listen_ip is every address of the machine")
+        if self.worker_unresponsive_kill_s <= self.worker_probe_timeout_s:
+            raise ValueError("worker_unresponsive_kill_s must be greater than worker_probe_timeout_s")
         if (self.rtc_min_port is None) != (self.rtc_max_port is None):
             raise ValueError("rtc_min_port and rtc_max_port go together")
         if self.rtc_min_port and self.rtc_max_port and self.rtc_min_port > self.rtc_max_port:

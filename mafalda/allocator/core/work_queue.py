@@ -53,7 +53,7 @@ def _is_due(view: View, room_id: str, since_s: float, now: float) -> bool:
     return room is None or room.placed_s <= now - overdue_s or since_s <= now - overdue_s * _LEFT_TO_OTHERS
 
 
-def is_open(view: View, stimulus: Stimulus) -> bool:
+def is_open(view: View, stimulus: Stimulus, now: float) -> bool:
     """Whether a stimulus still needs a decision."""
     match stimulus:
         case OpenIntent():
@@ -61,7 +61,7 @@ def is_open(view: View, stimulus: Stimulus) -> bool:
         case UnplacedPeer():
             return view.unplaced.get((stimulus.room, stimulus.peer)) is stimulus
         case ServerView():
-            return stimulus.up and view.fleet.servers.get(stimulus.server) is stimulus
+            return view.liveness.is_lost(stimulus, now)
 
 
 def mark_decided(view: View, stimulus: Stimulus, now: float) -> None:

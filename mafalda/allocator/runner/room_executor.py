@@ -26,13 +26,15 @@ from mafalda.allocator.core.state.stimulus import Stimulus, cause_of, log_fields
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock
 from mafalda.bus.compose import compose
-from mafalda.bus.protocol import Bus, Expect
+from mafalda.bus.protocol import Appended, Bus, Expect
 from mafalda.contract import subjects
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.events import PeerStranded, ServerLost
+from mafalda.contract.messages.intents import Join
 from mafalda.contract.messages.results import Rejected
-from mafalda.errors import Conflict, MafaldaError
+from mafalda.errors import BusUnavailable, Conflict, LogFull, MafaldaError
 from mafalda.telemetry.metrics import count_rejection
 from mafalda.telemetry.tracing import handling
 
@@ -80,6 +82,8 @@ class RoomExecutor:
         self._rooms: SerialExecutor[str] = SerialExecutor(tasks, f"{config.name}-room", self._failed)
         self._queued: set[Stimulus] = set()
         self._in_flight = asyncio.Semaphore(config.max_in_flight)
+        self._source = f"/mafalda/allocator/{config.name}"
+        self._failed_beyond = 0  # the view's sequence at the last append that failed
 
     def submit(self, stimulus: Stimulus) -> None:
         """Decide a stimulus after those of the same room that wait; one that waits already is not added again."""
@@ -97,7 +101,7 @@ class RoomExecutor:
     async def _decide_and_append(self, stimulus: Stimulus) -> None:
         """Decide, and decide again after each conflict. No back-off: the view has the winning command by then."""
         for _ in range(self._config.max_attempts):
-            if not work_queue.is_open(self._view, stimulus):
+            if not work_queue.is_open(self._view, stimulus, self._clock.now()):
                 return
             decision = self._decide(stimulus)
             if decision is None or not decision.appends:
@@ -108,14 +112,7 @@ class RoomExecutor:
             except Conflict as conflict:
                 await self._fold_winner(decision, conflict)
             except MafaldaError as error:
-                self._counters[f"append-failed-{error.code}"] += 1
-                _log.warning(
-                    "append-failed",
-                    action="append-failed",
-                    **self._fields(stimulus, decision),
-                    outcome=error.code,
-                    error=str(error),
-                )
+                await self._append_failed(stimulus, decision, error)
                 return
         self._counters["gave-up"] += 1
         _log.warning("gave-up", action="gave-up", room_id=room_of(stimulus), reason="conflicts in a row")
@@ -161,14 +158,7 @@ class RoomExecutor:
         self._view.fleet.hold(append.id, list(append.holds))
         is_command = append.room is not None
         try:
-            async with self._in_flight:
-                appended = await self._bus.append(
-                    append.subject,
-                    self._compose(append, cause),
-                    expect=Expect(subjects.room_commands(append.room), append.last_seq)
-                    if append.room is not None
-                    else None,
-                )
+            appended = await self._store(append, cause)
             self._counters["appended-twice" if appended.duplicate else "appended"] += 1
             if isinstance(append.payload, Rejected) and not appended.duplicate:
                 count_rejection("allocator", append.payload.intent, append.payload.error.code)
@@ -177,6 +167,59 @@ class RoomExecutor:
             return appended.seq
         finally:
             self._view.fleet.release(append.id)
+
+    async def _store(self, append: Append, cause: Message | None) -> Appended:
+        message = self._compose(append, cause)
+        if isinstance(append.payload, ServerLost):
+            # Not in the queue, and not repeated for long: by then the server may have sent a heartbeat again.
+            try:
+                async with asyncio.timeout(self._config.report_interval_s):
+                    return await self._bus.append(append.subject, message)
+            except TimeoutError:
+                raise BusUnavailable("the log did not confirm a message", subject=append.subject) from None
+        expect = Expect(subjects.room_commands(append.room), append.last_seq) if append.room is not None else None
+        async with self._in_flight:
+            return await self._bus.append(append.subject, message, expect=expect)
+
+    async def _append_failed(self, stimulus: Stimulus, decision: Decision, error: MafaldaError) -> None:
+        """Nothing was stored. The stimulus stays open; a join that the log refuses is rejected in its private inbox."""
+        self._counters[f"append-failed-{error.code}"] += 1
+        _log.warning(
+            "append-failed",
+            action="append-failed",
+            **self._fields(stimulus, decision),
+            outcome=error.code,
+            error=str(error),
+        )
+        if isinstance(error, LogFull | BusUnavailable):
+            self._failed_beyond = self._view.seq
+            self._view.liveness.partitioned("append")
+        if isinstance(error, LogFull) and isinstance(stimulus, OpenIntent):
+            await self._refuse_privately(stimulus, error)
+
+    def entry_stored(self, seq: int) -> None:
+        """An entry was folded. One that is newer than the last failed append shows that the log takes appends again."""
+        if seq > self._failed_beyond:
+            self._view.liveness.reconnected("append", self._clock.now())
+
+    async def _refuse_privately(self, intent: OpenIntent, error: LogFull) -> None:
+        """Reject a join in its private inbox, once, since its result cannot be stored.
+
+        As soon as there is room the rejection is stored too, rather than a placement that nobody waits for.
+        """
+        cause = intent.message
+        if intent.refused or intent.reply_to is None or cause is None or not isinstance(cause.data, Join):
+            return
+        rejected = Rejected(intent=Join.action, error=ErrorInfo.of(error))
+        try:
+            inbox = subjects.check_reply(intent.reply_to)
+            await self._bus.publish(inbox, compose(rejected, subject=inbox, source=self._source, cause=cause))
+        except MafaldaError as failure:  # it is tried again with the next decision
+            _log.warning("rejection-lost", action="rejection-lost", room_id=intent.peer[0], reason=str(failure))
+            return
+        intent.refused = error
+        self._counters["refused-privately"] += 1
+        count_rejection("allocator", rejected.intent, error.code)
 
     async def _fold_winner(self, decision: Decision, conflict: Conflict) -> None:
         """Another command came first: wait until the view has it."""
@@ -192,8 +235,7 @@ class RoomExecutor:
             self._view.rooms.ensure(append.room).command_seq = actual
 
     def _compose(self, append: Append, cause: Message | None) -> Message:
-        source = f"/mafalda/allocator/{self._config.name}"
-        message = compose(append.payload, subject=append.subject, source=source, cause=cause, id=append.id)
+        message = compose(append.payload, subject=append.subject, source=self._source, cause=cause, id=append.id)
         return message.model_copy(
             update={
                 "correlationid": append.correlation or append.id,

@@ -27,7 +27,7 @@ from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock, LoopClock
 from mafalda.allocator.runner.room_executor import RoomExecutor
-from mafalda.bus.protocol import Bus, Delivery, Follower
+from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower
 from mafalda.contract import subjects
 from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
 from mafalda.contract.messages import events
@@ -168,12 +168,14 @@ class Allocator:
         try:
             if delivery.subject.endswith(_SAMPLES):
                 skip_entry(self._view, delivery.seq)
-            elif entry := read_entry(delivery.seq, delivery.subject, delivery.data):
+            elif entry := read_entry(delivery.seq, delivery.subject, delivery.data, delivery.headers.get(REPLY_HEADER)):
                 fold_entry(self._view, entry, self._clock.now())
         except Exception:
             self._counters["broken-fold"] += 1
             _log.exception("broken-fold", action="broken-fold", subject=delivery.subject, stream_seq=delivery.seq)
         self._folded.reached(delivery.seq)
+        if self._executor:
+            self._executor.entry_stored(delivery.seq)
         if delivery.seq in self._given:
             self._given.discard(delivery.seq)
             self._submit(work_queue.of_entry(self._view, delivery.seq))
@@ -215,7 +217,7 @@ class Allocator:
             now = self._clock.now()
             if now - last > self._config.tick_s + _SUSPENDED_S:
                 self._counters["suspended"] += 1
-                self._view.liveness.reconnected(now)
+                self._view.liveness.suspended(now)
             last = now
             self._view.liveness.tick(now)
             self._given = {seq for seq in self._given if seq > self._view.seq}
@@ -223,23 +225,19 @@ class Allocator:
 
     async def _probe_bus(self) -> None:
         """Check at intervals that the bus answers: an allocator that cannot reach it must declare no server lost."""
-        partitioned = False
+        liveness = self._view.liveness
         while True:
             await self._clock.sleep(self._config.report_interval_s)
             try:
                 async with asyncio.timeout(self._config.report_interval_s):
                     await self._bus.last_seq()
             except (TimeoutError, MafaldaError) as error:
-                if not partitioned:
+                if liveness.partitioned("read"):
                     reason = str(error) or "no answer"
                     _log.warning("partitioned", action="partitioned", allocator=self._config.name, reason=reason)
-                partitioned = True
                 self._counters["partitioned"] += 1
-                self._view.liveness.partitioned()
                 continue
-            if partitioned:
-                partitioned = False
-                self._view.liveness.reconnected(self._clock.now())
+            liveness.reconnected("read", self._clock.now())
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> MafaldaError | None:

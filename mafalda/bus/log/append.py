@@ -22,10 +22,10 @@ from mafalda.bus.connection.jetstream_api import ApiRefused, parse_answer
 from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.log.patterns import to_regex
 from mafalda.bus.log.read import last_entry, next_entry
-from mafalda.bus.protocol import Appended, Expect
+from mafalda.bus.protocol import LOG_FULL, Appended, Expect
 from mafalda.contract.messages.envelope import CONTENT_TYPE, Message, encode
 from mafalda.contract.subjects import LOG_SUBJECTS
-from mafalda.errors import BusUnavailable, Conflict, MessageTooLarge
+from mafalda.errors import BusUnavailable, Conflict, LogFull, MessageTooLarge
 from mafalda.telemetry.tracing import current_traceparent, is_recording, span
 
 _log = structlog.get_logger(__name__)
@@ -39,6 +39,15 @@ _WRONG_LAST_CODE = 10071
 _WRONG_LAST_UNNAMED_CODE = 10164  # another append to the aggregate is on its way through the cluster
 _TOO_LARGE_CODE = 10054
 _DUPLICATE_IN_PROCESS_CODE = 10158  # an earlier attempt with this id is on its way through the cluster
+#: Refusals of a log that is full, whatever their text: limits of the account, resources of the server or the cluster,
+#: storage of the server, limits of a stream in the account.
+_FULL_CODES = (10002, 10023, 10047, 10122)
+_STORE_FAILED_CODE = 10077  # its text has the error of the store
+_FULL = re.compile(
+    r"maximum (bytes|messages) exceeded|no space left on device|insufficient (storage )?resources"
+    r"|resource limits exceeded",
+    re.IGNORECASE,
+)
 _RETRY_WAIT_S = 0.1
 _MAX_ATTEMPT_S = 4.0
 
@@ -120,6 +129,8 @@ async def _append(
                 reason = "another append is on its way"
             elif refused.err_code == _TOO_LARGE_CODE:
                 raise MessageTooLarge("the log refuses a message of this size", size_bytes=len(raw)) from None
+            elif _is_full(refused):
+                raise LogFull(LOG_FULL, subject=subject, reason=str(refused)) from None
             elif refused.code == 503 or refused.err_code == _DUPLICATE_IN_PROCESS_CODE:
                 reason = str(refused)
             else:
@@ -130,6 +141,13 @@ async def _append(
     raise BusUnavailable(
         "the log did not confirm a message", subject=subject, reason=reason, timeout_s=config.append_timeout_s
     )
+
+
+def _is_full(refused: ApiRefused) -> bool:
+    """Whether the log has no room: repeating the append changes nothing until somebody makes some."""
+    if refused.err_code in _FULL_CODES:
+        return True
+    return refused.err_code == _STORE_FAILED_CODE and _FULL.search(refused.description) is not None
 
 
 async def _resolve_conflict(

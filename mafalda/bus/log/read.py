@@ -20,7 +20,7 @@ from mafalda.bus.connection.subscription_buffer import to_delivery
 from mafalda.bus.log.consumer import Consumer, ConsumerLost, create_consumer, delete_consumer, pull
 from mafalda.bus.log.patterns import PatternSet, cover
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
-from mafalda.bus.protocol import Delivery
+from mafalda.bus.protocol import Delivery, LogUsage
 from mafalda.contract.subjects import LOAD_SUBJECTS
 from mafalda.errors import BusUnavailable
 
@@ -121,6 +121,26 @@ async def last_seq(connection: Connection) -> int:
     except ApiRefused as refused:
         raise BusUnavailable("the log cannot be read", reason=str(refused)) from None
     return int(info["state"]["last_seq"])
+
+
+async def log_usage(connection: Connection) -> LogUsage:
+    """What the log holds, and the limits of its stream."""
+    try:
+        info = await call(connection, f"STREAM.INFO.{LOG_STREAM}")
+    except ApiRefused as refused:
+        raise BusUnavailable("the log cannot be read", reason=str(refused)) from None
+    state, config = info["state"], info["config"]
+    return LogUsage(
+        entries=int(state["messages"]),
+        bytes=int(state["bytes"]),
+        limit_entries=_limit(config.get("max_msgs")),
+        limit_bytes=_limit(config.get("max_bytes")),
+    )
+
+
+def _limit(value: int | None) -> int | None:
+    """A limit of a stream; JetStream writes -1 where there is none."""
+    return value if value is not None and value > 0 else None
 
 
 async def last_entry(connection: Connection, subject: str) -> Delivery | None:

@@ -16,7 +16,7 @@ from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.log.streams import ensure_streams
 from mafalda.bus.nats import requests
 from mafalda.bus.nats.inbox import open_inbox
-from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox
+from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox, LogUsage
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LIVE, live
 from mafalda.errors import BusUnavailable, PermissionDenied
@@ -70,6 +70,9 @@ class NatsBus:
 
     async def last_seq(self) -> int:
         return await read.last_seq(self.connection)
+
+    async def log_usage(self) -> LogUsage:
+        return await read.log_usage(self.connection)
 
     async def publish(self, subject: str, message: Message) -> None:
         if append.is_captured(subject):

@@ -9,9 +9,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from mafalda.bus.protocol import MAKE_ROOM, LogUsage
 from mafalda.cli.connecting import open_bus
 from mafalda.cli.options import json_option, nats_option, print_json
 from mafalda.cli.running import run
+from mafalda.monitor.checkup import describe_usage
 from mafalda.monitor.overview import overview
 
 #: Width of the output, in columns, when it is not a terminal.
@@ -34,9 +36,19 @@ async def _ls(room: str | None, nats_url: str | None, as_json: bool) -> None:
         print_json(found, indent=True)
         return
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    if warning := log_warning(found["log"]):
+        console.print(f"[red]{warning}[/]", soft_wrap=True)
     console.print(workers_table(found))
     console.print(peers_table(found))
     console.print(relays_table(found))
+
+
+def log_warning(log: dict[str, Any]) -> str | None:
+    """One line if the log is full, else ``None``."""
+    if not log["full"]:
+        return None
+    usage = LogUsage(log["entries"], log["bytes"], log["limitEntries"], log["limitBytes"])
+    return f"warning: the log is full ({describe_usage(usage)}) and stores nothing new: {MAKE_ROOM}"
 
 
 def workers_table(found: dict[str, Any]) -> Table:
@@ -51,7 +63,7 @@ def workers_table(found: dict[str, Any]) -> Table:
             load = worker["load"] or {}
             table.add_row(
                 server["server"],
-                server["status"],
+                "unresponsive" if load.get("state") == "unresponsive" else server["status"],
                 worker["worker"],
                 str(worker["pid"]),
                 f"{load['cpuRatio']:.0%}" if load else "?",

@@ -186,6 +186,10 @@ class Worker(Emitter):
         self._emit(self.NEW_ROUTER, router)
         return router
 
+    def kill(self) -> None:
+        """Send SIGKILL to the process, such as one that does not answer. It dies as by an accident: see ``DIED``."""
+        self._process.send_signal(signal.SIGKILL)
+
     async def close(self) -> None:
         """Close everything in the worker, stop the process and wait for its exit. May be called again."""
         if not self._closed:

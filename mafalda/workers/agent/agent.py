@@ -216,8 +216,11 @@ class Agent:
         self._stimuli.begin_with(dispatcher.begin)
 
     def _spawn_tasks(self) -> None:
-        reporter = LoadReporter(self.config, self._publisher, self.machine, self.supervisor, self._count_relays)
+        reporter = LoadReporter(
+            self.config, self._tasks, self._publisher, self.machine, self.supervisor, self._count_relays
+        )
         self._tasks.spawn(reporter.run(), "load reports")
+        self._tasks.spawn(reporter.sample(), "load samples")
         sweep = sweep_sessions(
             self.config, self.sessions, has_application=lambda session: self._passthrough.get(session) is not None
         )

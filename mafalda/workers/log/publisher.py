@@ -10,32 +10,54 @@ from mafalda.bus.protocol import Bus
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.payload import Payload
-from mafalda.errors import BusUnavailable, MalformedMessage
+from mafalda.errors import BusUnavailable, LogFull, MalformedMessage
 
 R = TypeVar("R", bound=Payload)
 
 
 class Publisher:
-    """Composes and publishes messages whose source is one server's agent."""
+    """Composes and publishes messages whose source is one server's agent.
+
+    ``append_error`` is the code of the error of the last append; ``None``: it was stored.
+    """
 
     def __init__(self, bus: Bus, server: str) -> None:
         self._bus = bus
         self._source = f"/mafalda/agent/{server}"
+        self.append_error: str | None = None
 
     async def append(
         self, payload: Payload, subject: str, *, cause: Message | None = None, id: str | None = None
     ) -> int:
-        """Append to the log; tried again until the log can be reached. Returns the entry's log sequence.
+        """Append to the log; tried again until the log takes it. Returns the entry's log sequence.
 
         Raises:
             PermissionDenied: This agent's credential may not publish on the subject.
             MessageTooLarge: The message is larger than a reader accepts.
         """
         message = compose(payload, subject=subject, source=self._source, cause=cause, id=id)
-        async for attempt in retrying(BusUnavailable, action="append_retried", subject=subject):
+        async for attempt in retrying(BusUnavailable, LogFull, action="append_retried", subject=subject):
             with attempt:
-                return (await self._bus.append(subject, message)).seq
+                return await self._append(subject, message)
         raise AssertionError("retried until it succeeds")
+
+    async def append_once(self, payload: Payload, subject: str) -> int:
+        """Append what the next message replaces; never tried again. Returns the entry's log sequence.
+
+        Raises:
+            BusUnavailable: The log did not confirm it in time.
+            LogFull: The log has no room.
+        """
+        return await self._append(subject, compose(payload, subject=subject, source=self._source))
+
+    async def _append(self, subject: str, message: Message) -> int:
+        try:
+            seq = (await self._bus.append(subject, message)).seq
+        except (BusUnavailable, LogFull) as error:
+            self.append_error = error.code
+            raise
+        self.append_error = None
+        return seq
 
     async def send_private(self, payload: Payload, inbox: str, *, cause: Message) -> None:
         """Publish to the private inbox that an intent named."""

@@ -1,4 +1,4 @@
-"""The worker processes of one server: started, and after their death started again under a new id."""
+"""The worker processes of one server: started, probed, and after their death started again under a new id."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from mafalda.aio.tasks import TaskScope
+from mafalda.aio.tasks import TaskScope, background
 from mafalda.contract.messages.events import WorkerInfo
 from mafalda.contract.messages.payload import Place
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup import WebRtcServer, Worker, create_worker
 from mafalda.mediasoup.errors import WorkerDied, WorkerStartFailed
 from mafalda.workers.config import AgentConfig
+from mafalda.workers.supervision.probe import WorkerProbe
 
 #: So many short lives in a row are a crash loop.
 CRASH_LOOP_LIVES = 3
@@ -31,6 +32,7 @@ class LiveWorker:
     slot: int
     worker: Worker
     webrtc_server: WebRtcServer | None
+    probe: WorkerProbe
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -142,13 +144,14 @@ class Supervisor:
                 infos = config.webrtc_listen_infos(slot=slot, tcp=True)
                 server = await worker.create_webrtc_server(listen_infos=infos)
             place = Place(server=config.server, worker=_worker_id(config.server, slot))
-            live = LiveWorker(place, slot, worker, server)
+            live = LiveWorker(place, slot, worker, server, WorkerProbe(config, place.worker, worker))
             worker.on(Worker.DIED, lambda death: self._gone(live, death))
             if worker.died is not None:
                 raise worker.died
             self.alive[live.id] = live
             try:
-                yield live
+                async with background(live.probe.run(), f"watch {live.id}"):
+                    yield live
             finally:
                 self.alive.pop(live.id, None)
 

@@ -14,7 +14,10 @@ from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
 from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.jetstream_api import call
+from mafalda.bus.log.streams import LOG_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.bus.protocol import REPLY_HEADER, Inbox
 from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, intents, results
 from mafalda.contract.messages.envelope import decode
@@ -108,3 +111,37 @@ async def test_a_death_while_no_allocator_runs_is_mended_by_the_next(nats_url: s
         events.PeerMoved,
     ]
     assert counters["broken-fold"] == 0
+
+
+async def limit_log(bus: NatsBus, max_bytes: int) -> None:
+    config = (await call(bus.connection, f"STREAM.INFO.{LOG_STREAM}"))["config"]
+    await call(bus.connection, f"STREAM.UPDATE.{LOG_STREAM}", {**config, "max_bytes": max_bytes})
+
+
+async def test_joins_whose_placement_the_log_refuses_are_rejected_in_their_inbox(
+    nats_url: str, nats_bus: NatsBus
+) -> None:
+    """One join from the log's past and one that comes live; the log has room for an intent and for no command."""
+
+    async def join(peer: str, inbox: Inbox) -> str:
+        subject = subjects.intent("lobby", peer, "join")
+        message = compose(intents.Join(), subject=subject, source=f"/test/{peer}")
+        await nats_bus.append(subject, message, headers={REPLY_HEADER: inbox.subject})
+        return message.id
+
+    async with agent(nats_url, "s1", 1), nats_bus.inbox() as inbox:
+        before = await nats_bus.log_usage()
+        ids = [await join("alice", inbox)]
+        used = await nats_bus.log_usage()
+        await limit_log(nats_bus, used.bytes + (used.bytes - before.bytes) + 100)
+        async with allocator(nats_url, "a1") as counters:
+            private = [decode((await inbox.next(DEADLINE_S)).data)]
+            ids.append(await join("bella", inbox))
+            private.append(decode((await inbox.next(DEADLINE_S)).data))
+            assert [message.causationid for message in private] == ids
+            assert all(isinstance(message.data, results.Rejected) for message in private)
+            await limit_log(nats_bus, -1)
+            answers = await wait_for_results(nats_bus, 2)
+    assert [answer.error.code for answer in answers if isinstance(answer, results.Rejected)] == ["log-full"] * 2
+    assert counters["refused-privately"] == 2
+    assert await all_of(nats_bus, subjects.ALL_COMMANDS) == []

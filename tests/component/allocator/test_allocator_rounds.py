@@ -11,13 +11,14 @@ from structlog.testing import capture_logs
 
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
-from mafalda.bus.protocol import Appended, Delivery, Expect
+from mafalda.bus.compose import compose
+from mafalda.bus.protocol import REPLY_HEADER, Appended, Delivery, Expect
 from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands, events, intents, results
-from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.envelope import Message, decode, encode
 from mafalda.contract.messages.payload import Place
-from mafalda.errors import BusUnavailable, Conflict
+from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded
 from mafalda.testing.clock import ManualClock
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from tests.component.allocator.allocator_fleet import DEADLINE_S, Fleet, open_fleet
@@ -204,6 +205,80 @@ async def test_an_allocator_that_was_cut_off_declares_no_server_lost(fleet: Flee
         await fleet.pass_time(8)
     assert counters["partitioned"] > 0
     assert fleet.payloads(events.ServerLost) == []
+
+
+async def test_no_server_is_lost_while_the_log_is_full_nor_when_there_is_room_again(fleet: Fleet) -> None:
+    """Heartbeats go missing for longer than a server may miss them, but the log was full all the time."""
+    await fleet.agent("s1", 1)
+    await fleet.agent("s2", 1)
+    async with fleet.allocator() as counters:
+        await fleet.pass_time(6)
+        await fleet.ask("lobby", "alice", intents.Join())
+        with fleet.broker.full():
+            await fleet.pass_time(20, reporting=False)
+        await fleet.pass_time(8)
+        assert isinstance(await fleet.answer("lobby", "alice", "join"), results.JoinResult)
+    assert counters["append-failed-log-full"] > 0
+    assert fleet.payloads(events.ServerLost) == []
+
+
+async def test_a_refused_loss_is_given_up_and_decided_again_by_fresh_heartbeats(fleet: Fleet) -> None:
+    """Only the loss itself was refused; once the log stores again, the silent server is lost and no other."""
+    silent = await fleet.agent("s1", 1)
+    alive = await fleet.agent("s2", 1)
+    async with fleet.allocator() as counters:
+        await fleet.pass_time(6)
+        del fleet.agents["s1"]
+        silent.obeys = False
+        with fleet.broker.full():
+            await fleet.pass_time(6)
+        assert counters["append-failed-log-full"] == 1, "it is not tried again while nothing is stored"
+        await fleet.pass_time(6)
+        assert fleet.payloads(events.ServerLost) == []
+        await alive.server_event(
+            events.WorkerStarted(server="s2", incarnation="i1", worker=events.WorkerInfo(worker="s2-9", pid=9, slot=9))
+        )
+        await fleet.pass_time(3)
+        assert fleet.payloads(events.ServerLost) == [], "its grace is not over"
+        await fleet.pass_time(6)
+    assert [event.server for event in fleet.payloads(events.ServerLost)] == ["s1"]
+
+
+async def test_a_loss_that_is_not_confirmed_is_not_repeated_until_the_server_is_back(fleet: Fleet) -> None:
+    await fleet.agent("s1", 1)
+    await fleet.agent("s2", 1)
+    async with fleet.allocator() as counters:
+        await fleet.pass_time(6)
+        with fleet.broker.silent():
+            await fleet.pass_time(4, reporting=False)
+            async with asyncio.timeout(DEADLINE_S):
+                while not counters["append-failed-bus-unavailable"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        await fleet.pass_time(8)
+    assert counters["append-failed-bus-unavailable"] == 1
+    assert fleet.payloads(events.ServerLost) == []
+
+
+async def test_a_join_is_rejected_in_its_inbox_while_the_log_is_full(fleet: Fleet) -> None:
+    """Its intent was the last entry with room. Later the rejection is stored, not a placement that nobody waits for."""
+    await fleet.agent("s1", 1)
+    async with fleet.allocator(), fleet.bus.inbox() as inbox:
+        subject = subjects.intent("lobby", "alice", "join")
+        join = compose(intents.Join(), subject=subject, source="/test/alice")
+        stored = fleet.broker.store(subject, encode(join), {REPLY_HEADER: inbox.subject})
+        with fleet.broker.full():
+            private = decode((await inbox.next(DEADLINE_S)).data)
+            await fleet.pass_time(3)
+        assert isinstance(private.data, results.Rejected)
+        assert (private.data.intent, private.data.error.code, private.causationid) == ("join", "log-full", join.id)
+        assert "max_bytes" in private.data.error.message
+        await fleet.pass_time(2)
+        answer = await fleet.answer("lobby", "alice", "join", after_seq=stored.seq)
+        with pytest.raises(DeadlineExceeded):
+            await inbox.next(0)
+    assert isinstance(answer, results.Rejected)
+    assert answer.error.code == "log-full"
+    assert fleet.payloads(commands.PlacePeer) == []
 
 
 class JumpyClock(ManualClock):

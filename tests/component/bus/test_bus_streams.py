@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from mafalda.bus.connection.jetstream_api import call
 from mafalda.bus.errors import StreamMismatch
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, declared, differences
 from mafalda.bus.nats.bus import connect
+from mafalda.bus.nats.server import ServerConfig, run_server
+from mafalda.bus.protocol import Expect, LogUsage
 from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.errors import LogFull
 
 
 async def found(bus: Any, stream: str) -> dict[str, Any]:
@@ -87,3 +91,36 @@ async def test_a_credential_without_that_right_leaves_them_alone(nats_url: str, 
     async with connect(BusConfig(servers=(nats_url,), ensure_streams=False)) as bus:
         names = await call(bus.connection, "STREAM.NAMES")
     assert not names.get("streams")
+
+
+async def test_a_full_log_refuses_appends_and_takes_them_again_with_a_higher_limit(nats_url: str, h: Any) -> None:
+    subject = "mafalda.room.lobby.event.peer-left"
+    async with connect(BusConfig(servers=(nats_url,), log_max_bytes=100_000)) as bus:
+        assert not LogUsage(entries=0, bytes=0, limit_bytes=100_000).is_full
+        with pytest.raises(LogFull, match="max_bytes") as caught:
+            await h.append(bus, *[subject] * 1000)
+        assert "maximum bytes exceeded" in caught.value.details["reason"]
+        full = await bus.log_usage()
+        assert (full.limit_bytes, full.is_full, full.entries) == (100_000, True, await bus.last_seq())
+        with pytest.raises(LogFull):
+            await bus.append(subject, h.message(subject), expect=Expect(subject, await bus.last_seq()))
+
+        await call(bus.connection, f"STREAM.UPDATE.{LOG_STREAM}", {**await found(bus, LOG_STREAM), "max_bytes": 10**6})
+        assert await h.append(bus, subject) == [full.entries + 1]
+        assert not (await bus.log_usage()).is_full
+
+
+async def test_a_nats_server_without_storage_refuses_appends_at_once(tmp_path: Path, h: Any) -> None:
+    """As with a full disk: nats-server takes part of it as its limit, and the stream has none."""
+    conf = tmp_path / "nats.conf"
+    conf.write_text("jetstream { max_file_store: 64KB }")
+    subject = "mafalda.room.lobby.event.peer-left"
+    async with (
+        run_server(ServerConfig(port=0, conf_file=conf)) as server,
+        connect(BusConfig(servers=(server.url,))) as bus,
+    ):
+        with pytest.raises(LogFull, match="disk space") as caught:
+            await h.append(bus, *[subject] * 1000)
+        assert "10023" in caught.value.details["reason"]
+        assert (await bus.log_usage()).limit_bytes is None
+        assert await bus.last_seq() > 0

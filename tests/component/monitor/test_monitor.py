@@ -11,15 +11,17 @@ import orjson
 import pytest
 
 from mafalda.bus.compose import compose
-from mafalda.bus.protocol import Delivery
+from mafalda.bus.protocol import Delivery, LogUsage
+from mafalda.cli.commands.ls import log_warning
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.contract.messages.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
 from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, load
 from mafalda.errors import MalformedMessage, NotFound
+from mafalda.monitor.checkup import check_log_usage
 from mafalda.monitor.explain import explain, reasons
 from mafalda.monitor.live import live_state
-from mafalda.monitor.overview import overview
+from mafalda.monitor.overview import overview, read_loads, servers_refused
 from mafalda.monitor.records import Record, read_lines, read_log
 from mafalda.monitor.replay import current_state, replay
 from mafalda.monitor.sentences import sentence
@@ -195,3 +197,46 @@ async def _each(records: Iterator[Record]) -> AsyncIterator[Record]:
 async def _lines(bus: MemoryBus) -> AsyncIterator[bytes]:
     async for entry in read_log(bus, *LOG_SUBJECTS):
         yield entry.to_json_line()
+
+
+async def test_a_full_log_is_in_the_overview_and_says_what_to_do() -> None:
+    bus = await bus_with(a_relayed_consume())
+    assert log_warning((await overview(bus))["log"]) is None
+    with bus.broker.full():
+        found = (await overview(bus))["log"]
+    assert (found["full"], found["limitBytes"], found["entries"]) == (True, found["bytes"], len(bus.broker.entries))
+    warning = log_warning(found)
+    assert warning is not None
+    assert f"{found['bytes']:,} of {found['limitBytes']:,} bytes" in warning
+    assert "max_bytes" in warning
+
+
+async def test_a_log_that_refuses_appends_without_a_limit_of_its_own_is_full() -> None:
+    """The limit of an account or a full disk: the heartbeats of agents say so, those of their present incarnation."""
+    bus = await bus_with(a_relayed_consume())
+    for incarnation, full in (("i0", False), ("i1", True)):
+        report = ServerLoad(
+            server="s1", incarnation=incarnation, interval_s=1, cpu_count=2, workers=[], append_error="log-full"
+        )
+        await bus.publish(load("s1"), compose(report, subject=load("s1"), source="/test"))
+        assert (await overview(bus))["log"]["full"] is full
+    refused = servers_refused(await current_state(bus), await read_loads(bus))
+    finding = check_log_usage(await bus.log_usage(), refused)
+    assert (finding.health, refused) == ("failure", ["s1"])
+    assert "the last append of s1" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("usage", "health"),
+    [
+        (LogUsage(entries=1000, bytes=10**9), "ok"),
+        (LogUsage(entries=1000, bytes=8 * 10**8, limit_bytes=10**9), "ok"),
+        (LogUsage(entries=1000, bytes=95 * 10**7, limit_bytes=10**9), "warning"),
+        (LogUsage(entries=1000, bytes=10**9 - 1000, limit_bytes=10**9), "failure"),
+        (LogUsage(entries=1000, bytes=10**6, limit_entries=1000), "failure"),
+    ],
+)
+def test_how_full_the_log_is(usage: LogUsage, health: str) -> None:
+    finding = check_log_usage(usage)
+    assert finding.health == health
+    assert bool(finding.mend) == (health != "ok")

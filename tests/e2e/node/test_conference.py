@@ -81,7 +81,7 @@ def _room() -> str:
     return f"room-{uuid4().hex[:8]}"
 
 
-async def _elsewhere(
+async def watch_elsewhere(
     fleet: Up, stack: AsyncExitStack, server: tuple[str, int], room: str, show: Stage
 ) -> tuple[ConferencePeer, str]:
     """A viewer who sees the clip on another real worker than the one it comes from, and that worker."""
@@ -113,7 +113,7 @@ async def test_after_on_two_workers(fleet: Up, node: Node, clip: Path) -> None:
         playback = await stack.enter_async_context(open_playback(clip, loop=True))
         room = _room()
         show = await stack.enter_async_context(stage(server, room, playback))
-        viewer, _ = await _elsewhere(fleet, stack, server, room, show)
+        viewer, _ = await watch_elsewhere(fleet, stack, server, room, show)
         assert (await viewer.event("speaker"))["peer"] == "publisher"
         router = (await viewer.event("joined"))["router"]
         relays = (await asyncio.to_thread(overview, fleet, router))["relays"]
@@ -128,7 +128,7 @@ async def test_a_worker_s_death_is_a_viewer_s_new_transport(state: Path, node: N
         playback = await stack.enter_async_context(open_playback(clip, loop=True))
         room = _room()
         show = await stack.enter_async_context(stage(server, room, playback))
-        viewer, doomed = await _elsewhere(fleet, stack, server, room, show)
+        viewer, doomed = await watch_elsewhere(fleet, stack, server, room, show)
         (server_seen,) = (await asyncio.to_thread(fleet.json, "ls"))["servers"]
         (pid,) = (it["pid"] for it in server_seen["workers"] if it["worker"] == doomed)
         os.kill(pid, signal.SIGKILL)

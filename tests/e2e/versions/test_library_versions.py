@@ -14,7 +14,7 @@ from mafalda.mediasoup.codec.schema import Schema
 from mafalda.mediasoup.versions.generate import read_schema
 from mafalda.mediasoup.versions.schemas import schema_of
 from tests.e2e.conftest import Up
-from tests.e2e.node.conftest import through_dropin
+from tests.e2e.node.conftest import INSTALL_TIMEOUT_S, through_dropin
 from tests.e2e.versions import suites
 
 FEW = ("3.13.24", "3.19.22", "3.26.0")
@@ -26,7 +26,7 @@ def modules() -> Path:
     return suites.modules()
 
 
-@pytest.mark.timeout(suites.TIMEOUT_S + 60)
+@pytest.mark.timeout(INSTALL_TIMEOUT_S + suites.TIMEOUT_S + 60)
 @pytest.mark.parametrize("version", CHOSEN)
 def test_a_version_s_own_tests_pass(version: str, modules: Path, fleet: Up, tmp_path: Path) -> None:
     outcome = suites.run_suite(modules, version, tmp_path, through_dropin(fleet))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -110,6 +110,7 @@ class World:
         as_of_seq: int | None = None,
         incarnation: str = "i1",
         latency_s: float = 0.0,
+        unresponsive: Collection[str] = (),
         **figures: float,
     ) -> bool:
         """A report of all the server's workers: each at ``cpu``."""
@@ -120,6 +121,7 @@ class World:
                 pid=1,
                 cpu_ratio=cpu if isinstance(cpu, float | int) else cpu.get(worker, 0.0),
                 channel_latency_s=latency_s,
+                state="unresponsive" if worker in unresponsive else "ready",
             )
             for worker in known.workers
         ]

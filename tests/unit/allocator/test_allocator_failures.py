@@ -7,6 +7,7 @@ import pytest
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.decide.decision import Decision
+from mafalda.allocator.core.fleet.liveness import Access
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands, events, intents, results
 from mafalda.contract.messages.payload import Place
@@ -223,7 +224,7 @@ def test_a_silent_server_is_lost_after_three_intervals() -> None:
     assert append.payload == events.ServerLost(server="s1", incarnation="i1")
     assert append.id == derived_id("server-lost", "s1", "i1")
     assert append.subject == "mafalda.server.s1.event.server-lost"
-    assert not work_queue.is_open(world.view, server)
+    assert not work_queue.is_open(world.view, server, world.now)
     assert world.view.liveness.lost_servers(world.now) == []
 
 
@@ -237,17 +238,62 @@ def test_a_fresh_allocator_declares_no_server_lost_before_its_grace_is_over() ->
     assert [server.server for server in world.view.liveness.lost_servers(world.now)] == ["s1"]
 
 
-def test_a_partitioned_allocator_declares_no_server_lost() -> None:
+@pytest.mark.parametrize("access", ["read", "append"])
+def test_a_partitioned_allocator_declares_no_server_lost(access: Access) -> None:
     world = World()
     world.server("s1", 1)
-    world.view.liveness.partitioned()
+    liveness = world.view.liveness
+    assert liveness.partitioned(access)
+    assert not liveness.partitioned(access), "it is known already"
     world.now += 3600
-    assert world.view.liveness.lost_servers(world.now) == []
-    world.view.liveness.reconnected(world.now)
+    assert liveness.lost_servers(world.now) == []
+    liveness.reconnected(access, world.now)
     world.now += 4
-    assert world.view.liveness.lost_servers(world.now) == []
+    assert liveness.lost_servers(world.now) == []
     world.now += 2
+    assert len(liveness.lost_servers(world.now)) == 1
+
+
+def test_an_allocator_that_reads_and_cannot_append_is_still_partitioned() -> None:
+    world = World()
+    world.server("s1", 1)
+    liveness = world.view.liveness
+    liveness.partitioned("append")
+    liveness.partitioned("read")
+    liveness.reconnected("read", world.now)
+    world.now += 3600
+    assert liveness.lost_servers(world.now) == []
+
+
+def test_reads_that_work_as_before_begin_no_grace() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.now += 6
+    world.view.liveness.reconnected("read", world.now)
     assert len(world.view.liveness.lost_servers(world.now)) == 1
+
+
+def test_a_server_that_sent_a_heartbeat_meanwhile_is_not_lost() -> None:
+    world = World(AllocatorConfig(grace_s=0))
+    world.server("s1", 1)
+    world.now += 4
+    (server,) = world.view.liveness.lost_servers(world.now)
+    assert work_queue.is_open(world.view, server, world.now)
+    world.load("s1")
+    assert not work_queue.is_open(world.view, server, world.now)
+
+
+def test_an_unresponsive_worker_is_passed_over_by_name_until_it_answers() -> None:
+    world = World()
+    world.server("s1", 2)
+    first, second = sorted(world.view.state.servers["s1"].workers)
+    world.load("s1", unresponsive={first}, latency_s=3)
+    assert (world.view.fleet.obstacles["worker-unresponsive"], world.view.fleet.obstacles["channel-slow"]) == (1, 1)
+    world.load("s1", unresponsive={first})
+    assert world.view.fleet.obstacles["worker-unresponsive"] == 1
+    assert world.joined("lobby", "alice").worker == second
+    world.load("s1")
+    assert world.view.fleet.obstacles["worker-unresponsive"] == 0
 
 
 @pytest.mark.parametrize("event", [events.ServerStopped, events.ServerLost])

@@ -127,7 +127,7 @@ class Storm:
     # --- what each decision keeps to -------------------------------------------------------------
 
     def _decide(self, stimulus: Any, limit: float) -> Any:
-        if not work_queue.is_open(self.world.view, stimulus):
+        if not work_queue.is_open(self.world.view, stimulus, self.world.now):
             return None
         before = fit_workers(self.world, 0.60)
         decision = self.world.decide(stimulus)

@@ -18,8 +18,9 @@ from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.log.append import append
 from mafalda.bus.protocol import Appended, Expect
 from mafalda.contract import subjects
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.results import Done
-from mafalda.errors import BusUnavailable, Conflict
+from mafalda.errors import BusUnavailable, Conflict, LogFull
 
 SUBJECT = subjects.command("r", "s1", "place-peer")
 AGGREGATE = subjects.room_commands("r")
@@ -79,8 +80,29 @@ async def test_an_outcome_that_stays_open_is_unavailable_and_says_why() -> None:
     assert "10158" in caught.value.details["reason"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(10077, "maximum bytes exceeded", 503),
+        refused(10077, "maximum messages exceeded", 503),
+        refused(10077, "write /data/1.blk: no space left on device", 503),
+        refused(10002, "resource limits exceeded for account"),
+        refused(10023, "insufficient resources", 503),
+        refused(10047, "insufficient storage resources available", 500),
+    ],
+    ids=lambda answer: str(answer["error"]["description"]),
+)
+async def test_a_full_log_refuses_at_once_and_says_what_to_do(answer: dict[str, Any]) -> None:
+    connection = Answers(answer, STORED)
+    with pytest.raises(LogFull, match="max_bytes") as caught:
+        await append_to(connection)
+    assert len(connection.ids) == 1
+    assert str(answer["error"]["err_code"]) in caught.value.details["reason"]
+    assert ErrorInfo.of(caught.value).code == "log-full"
+
+
 async def test_a_refusal_is_final() -> None:
-    connection = Answers(refused(10077, "maximum bytes exceeded"), STORED)
+    connection = Answers(refused(10060, "expected stream does not match"), STORED)
     with pytest.raises(BusUnavailable, match="refused"):
         await append_to(connection)
     assert len(connection.ids) == 1

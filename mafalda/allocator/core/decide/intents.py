@@ -32,6 +32,8 @@ def decide_intent(view: View, intent: OpenIntent, now: float, rng: Rng) -> Decis
     except BadInput as error:
         return _reject(intent, error)
     intent.message = message
+    if intent.refused:
+        return _reject(intent, intent.refused)
     match message.data:
         case intents.Join():
             return _join(view, intent, message.data, now, rng)

@@ -56,6 +56,7 @@ class WorkerView:
     reservations: Reservations = field(default_factory=Reservations)
     measured: int = 0
     channel_latency_s: float = 0.0
+    unresponsive: bool = False
     load: int = 0
     used: bool = False
     obstacle: str | None = None

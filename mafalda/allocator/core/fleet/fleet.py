@@ -114,6 +114,7 @@ class FleetView:
             if worker := server.workers.get(figures.worker):
                 worker.measured = self.config.micro(figures.cpu_ratio)
                 worker.channel_latency_s = figures.channel_latency_s
+                worker.unresponsive = figures.state == "unresponsive"
                 worker.reservations.report(load.as_of_seq, load.interval_s, self.config.settle_s)
         for worker in server.workers.values():
             self.touch(worker)

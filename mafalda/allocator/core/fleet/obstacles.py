@@ -11,6 +11,7 @@ SERVER_NOT_UP = "server-not-up"
 SERVER_DRAINING = "server-draining"
 SERVER_SILENT = "server-silent"
 NO_REPORT_YET = "no-report-yet"
+WORKER_UNRESPONSIVE = "worker-unresponsive"
 CHANNEL_SLOW = "channel-slow"
 AGENT_LATE = "agent-late"
 MEMORY_SHORT = "memory-short"
@@ -56,4 +57,6 @@ def server_obstacle(server: ServerView, config: AllocatorConfig) -> str | None:
 
 def worker_obstacle(worker: WorkerView, config: AllocatorConfig) -> str | None:
     """The worker's own reason, where its server has none."""
+    if worker.unresponsive:
+        return WORKER_UNRESPONSIVE
     return CHANNEL_SLOW if worker.channel_latency_s > config.max_channel_latency_s else None

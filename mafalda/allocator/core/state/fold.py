@@ -80,7 +80,8 @@ def _intent_stored(view: View, entry: LogEntry, now: float) -> None:
     standing: Standing = "absent"
     if peer:
         standing = "unplaced" if peer.status == UNPLACED else "placed"
-    view.open_intents.add(OpenIntent(entry.seq, entry.address, entry.raw, entry.id, now, standing, now))
+    intent = OpenIntent(entry.seq, entry.address, entry.raw, entry.id, now, standing, now, reply_to=entry.reply_to)
+    view.open_intents.add(intent)
 
 
 def _result_stored(view: View, entry: LogEntry) -> None:

@@ -34,15 +34,23 @@ class LogEntry:
     generation: int = 0
     message: Message | None = None
     error: BadInput | None = None
+    reply_to: str | None = None
 
 
-def read_entry(seq: int, subject: str, raw: bytes) -> LogEntry | None:
-    """Read an entry as far as its kind needs it; ``None`` if the subject is not one of Mafalda's."""
+def read_entry(seq: int, subject: str, raw: bytes, reply_to: str | None = None) -> LogEntry | None:
+    """Read an entry as far as its kind needs it; ``None`` if the subject is not one of Mafalda's.
+
+    Args:
+        seq: The entry's log sequence.
+        subject: Where it is stored.
+        raw: What is stored.
+        reply_to: The private inbox that its header names.
+    """
     address = parse(subject)
     if address is None:
         return None
     if address.kind == "intent":
-        return LogEntry(seq, address, raw, peek_id(raw))
+        return LogEntry(seq, address, raw, peek_id(raw), reply_to=reply_to)
     if address.kind == "result":
         return _read_result(seq, address, raw)
     try:

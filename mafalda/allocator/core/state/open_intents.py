@@ -9,6 +9,7 @@ from typing import Literal
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.subjects import Address
+from mafalda.errors import MafaldaError
 
 Peer = tuple[str, str]  # room, peer
 Standing = Literal["absent", "unplaced", "placed"]
@@ -22,7 +23,8 @@ class OpenIntent:
     """An intent without a result. Times are seconds, monotonic.
 
     ``standing`` is that of its peer when the intent was stored. ``message`` is set when the intent is first decoded.
-    ``since_s`` is when it was last decided, ``first_s`` when it was folded.
+    ``since_s`` is when it was last decided, ``first_s`` when it was folded. ``reply_to`` is the private inbox that it
+    names. ``refused`` is the error with which it was rejected there, outside the log.
     """
 
     seq: int
@@ -33,6 +35,8 @@ class OpenIntent:
     standing: Standing
     first_s: float = 0.0
     message: Message | None = None
+    reply_to: str | None = None
+    refused: MafaldaError | None = None
 
     @property
     def peer(self) -> Peer:
