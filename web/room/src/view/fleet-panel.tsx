@@ -84,7 +84,7 @@ function Relays({ view }: { view: FleetView }) {
         {[...counts].map(([key, { from, to, count }]) => (
           <li key={key}>
             <span>{from}</span>
-            <span class="wire" aria-label="to">
+            <span class="wire" role="img" aria-label="to">
               <ArrowRight size={14} aria-hidden />
             </span>
             <span>{to}</span>
