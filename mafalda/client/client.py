@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from mafalda.aio.tasks import open_tasks
-from mafalda.bus.config import BusConfig
+from mafalda.bus.config import BusConfig, server_urls
 from mafalda.bus.nats.bus import connect as connect_bus
 from mafalda.bus.protocol import Bus, Inbox
 from mafalda.client.config import ClientConfig
@@ -54,7 +54,7 @@ async def connect(
 def _bus_config(url: str | None) -> BusConfig:
     """The bus settings of a client, which never makes streams: the fleet does."""
     config = BusConfig.from_environment(name="mafalda-client")
-    servers = tuple(part.strip() for part in url.split(",")) if url else config.servers
+    servers = server_urls(url) if url else config.servers
     return config.model_copy(update={"servers": servers, "ensure_streams": False})
 
 
