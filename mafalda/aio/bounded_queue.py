@@ -1,4 +1,4 @@
-"""A bounded queue that can end, for frames, data messages and room events."""
+"""A bounded queue that can end, and drops items or fails when it is full."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class BoundedQueue(Generic[T]):
 
     Args:
         max_items: How many may wait.
-        overflow: ``drop-oldest`` for what is only good while fresh (media); ``fail`` for what must be
-            complete: the consumer gets all that fitted, then ``Broken``.
+        overflow: ``drop-oldest`` makes room for the new item; with ``fail`` the consumer gets all that fitted, then
+            ``Broken``.
     """
 
     def __init__(self, max_items: int, *, overflow: Literal["drop-oldest", "fail"]) -> None:

@@ -1,4 +1,4 @@
-"""Waiting until a log entry has been folded."""
+"""Waiting until an increasing number has reached a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import count
 
 
 class SequenceWaiter:
-    """Wakes those who wait for a log sequence once everything up to it is folded."""
+    """Wakes those who wait for a value of an increasing number."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -16,7 +16,7 @@ class SequenceWaiter:
         self._ticket = count()
 
     def reached(self, seq: int) -> None:
-        """Everything up to ``seq`` is folded."""
+        """The number is ``seq`` now, or was greater already."""
         self._seq = max(self._seq, seq)
         while self._heap and self._heap[0][0] <= self._seq:
             future = heapq.heappop(self._heap)[2]
@@ -24,7 +24,7 @@ class SequenceWaiter:
                 future.set_result(None)
 
     async def until(self, seq: int, deadline_s: float) -> bool:
-        """Wait for an entry; ``False`` if it did not come in time."""
+        """Wait until the number is at least ``seq``; ``False`` if it is not in time."""
         if seq <= self._seq:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

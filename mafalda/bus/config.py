@@ -11,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
 
+def server_urls(text: str | None) -> tuple[str, ...]:
+    """The URLs in a list that is separated by commas, blanks allowed; the embedded server's if there are none."""
+    return tuple(url for part in (text or "").split(",") if (url := part.strip())) or (DEFAULT_URL,)
+
+
 class BusConfig(BaseModel):
     """How to reach NATS, how long to wait for it, and how the streams must be configured."""
 
@@ -72,6 +77,6 @@ class BusConfig(BaseModel):
     def from_environment(cls, environ: Mapping[str, str] | None = None, *, name: str = "mafalda") -> BusConfig:
         """``MAFALDA_NATS_URL`` (several by comma) and ``MAFALDA_NATS_CREDS``; what is absent keeps its default."""
         environ = os.environ if environ is None else environ
-        urls = tuple(url.strip() for url in environ.get("MAFALDA_NATS_URL", "").split(",") if url.strip())
+        urls = server_urls(environ.get("MAFALDA_NATS_URL"))
         creds = environ.get("MAFALDA_NATS_CREDS")
-        return cls(servers=urls or (DEFAULT_URL,), name=name, credentials_file=Path(creds) if creds else None)
+        return cls(servers=urls, name=name, credentials_file=Path(creds) if creds else None)

@@ -1,0 +1,1 @@
+"""The command line ``mafalda``: options, connecting, and fleets on one machine."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mafalda.bus.config import DEFAULT_URL, BusConfig
+from mafalda.bus.config import DEFAULT_URL, BusConfig, server_urls
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.cli.paths import default_store_dir
@@ -26,7 +26,7 @@ def bus_config(nats_url: str | None, *, name: str = "mafalda") -> BusConfig:
         name: Name of the connection, shown by NATS' monitoring.
     """
     config = BusConfig.from_environment(name=name)
-    return config.model_copy(update={"servers": tuple(nats_url.split(","))}) if nats_url else config
+    return config.model_copy(update={"servers": server_urls(nats_url)}) if nats_url else config
 
 
 @asynccontextmanager

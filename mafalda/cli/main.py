@@ -6,33 +6,20 @@ import importlib
 
 import click
 
-#: The module of each command, in which the command has its own name; in the order of ``mafalda --help``.
+#: The module of each command, in which the command has its own name, and its summary; in the order of
+#: ``mafalda --help``.
 COMMANDS = {
-    "up": "mafalda.cli.commands.up",
-    "demo": "mafalda.cli.demo.demo",
-    "agent": "mafalda.cli.commands.agent",
-    "allocator": "mafalda.cli.commands.allocator",
-    "ls": "mafalda.cli.commands.ls",
-    "log": "mafalda.cli.commands.log",
-    "replay": "mafalda.cli.commands.replay",
-    "explain": "mafalda.cli.commands.explain",
-    "doctor": "mafalda.cli.commands.doctor",
-    "worker": "mafalda.cli.commands.worker",
-    "dropin": "mafalda.cli.commands.dropin",
-}
-
-SUMMARIES = {
-    "up": "Run a whole fleet on this machine: NATS, allocators, agents, workers.",
-    "demo": "Publish a clip, watch it on other workers, show it live.",
-    "agent": "Run the agent of this server and its mediasoup-workers.",
-    "allocator": "Run an allocator; any number may run.",
-    "ls": "List servers, workers, rooms, peers and relays.",
-    "log": "Print the log: page, filter, follow, export.",
-    "replay": "Compute the state at any time from the log.",
-    "explain": "Explain why something is where it is.",
-    "doctor": "Check this machine and the fleet, and say how to mend what is wrong.",
-    "worker": "Install or find the mediasoup-worker.",
-    "dropin": "List the mediasoup versions that the drop-in serves.",
+    "up": ("mafalda.cli.commands.up", "Run a whole fleet on this machine: NATS, allocators, agents, workers."),
+    "demo": ("mafalda.cli.demo.demo", "Publish a clip, watch it on other workers, show it live."),
+    "agent": ("mafalda.cli.commands.agent", "Run the agent of this server and its mediasoup-workers."),
+    "allocator": ("mafalda.cli.commands.allocator", "Run an allocator; any number may run."),
+    "ls": ("mafalda.cli.commands.ls", "List servers, workers, rooms, peers and relays."),
+    "log": ("mafalda.cli.commands.log", "Print the log: page, filter, follow, export."),
+    "replay": ("mafalda.cli.commands.replay", "Compute the state at any time from the log."),
+    "explain": ("mafalda.cli.commands.explain", "Explain why something is where it is."),
+    "doctor": ("mafalda.cli.commands.doctor", "Check this machine and the fleet, and say how to mend what is wrong."),
+    "worker": ("mafalda.cli.commands.worker", "Install or find the mediasoup-worker."),
+    "dropin": ("mafalda.cli.commands.dropin", "List the mediasoup versions that the drop-in serves."),
 }
 
 
@@ -43,9 +30,9 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
+        module, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{cmd_name} is not a command")
@@ -53,7 +40,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

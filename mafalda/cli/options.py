@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 import orjson
 
+from mafalda.allocator.core.placement.policy import POLICIES
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -73,7 +75,9 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             type=click.IntRange(min_allocators, 16),
             help="Allocators to run.",
         ),
-        click.option("--policy", default=policy, show_default=True, help=policy_help),
+        click.option(
+            "--policy", default=policy, show_default=True, type=click.Choice(sorted(POLICIES)), help=policy_help
+        ),
         click.option(
             "--nats-host", default="127.0.0.1", show_default=True, help="Listen address of the embedded nats-server."
         ),

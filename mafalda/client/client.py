@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import structlog
 
 from mafalda.aio.tasks import open_tasks
-from mafalda.bus.config import BusConfig
+from mafalda.bus.config import BusConfig, server_urls
 from mafalda.bus.nats.bus import connect as connect_bus
 from mafalda.bus.protocol import Bus, Inbox
 from mafalda.client.config import ClientConfig
@@ -53,7 +54,7 @@ async def connect(
 def _bus_config(url: str | None) -> BusConfig:
     """The bus settings of a client, which never makes streams: the fleet does."""
     config = BusConfig.from_environment(name="mafalda-client")
-    servers = tuple(part.strip() for part in url.split(",")) if url else config.servers
+    servers = server_urls(url) if url else config.servers
     return config.model_copy(update={"servers": servers, "ensure_streams": False})
 
 
@@ -108,15 +109,19 @@ class Client:
                 self._sessions.discard(session)
 
     async def _join(self, session: Session, intent: Join) -> None:
-        placement = await session.requests.request(intent, JoinResult, timeout_s=self._config.join_timeout_s)
+        try:
+            placement = await session.requests.request(intent, JoinResult, timeout_s=self._config.join_timeout_s)
+        except (DeadlineExceeded, asyncio.CancelledError):
+            session.may_be_placed = True
+            raise
         session.placed(placement)
         await session.begin()
 
     async def _leave(self, session: Session) -> None:
-        """Request to leave, if the peer has a place, and close everything."""
+        """Request to leave, if the peer has a place or may get one, and close everything."""
         session.leave()
         try:
-            if session.placement is not None and not session.over:
+            if (session.placement is not None or session.may_be_placed) and not session.over:
                 await session.requests.request(Leave(), Done, timeout_s=self._config.leave_timeout_s)
         except MafaldaError as error:
             _log.info("left without an answer", action="client.leave", reason=str(error))

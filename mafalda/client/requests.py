@@ -76,11 +76,11 @@ class PeerRequests:
 
     # --- private answers ------------------------------------------------------------------------------
 
-    def is_complete(self, stored: Payload) -> bool:
+    def is_complete(self, intent: Payload, stored: Payload) -> bool:
         """Whether a stored result is all that was asked for; a transport's lacks the ICE password."""
         return not isinstance(stored, TransportResult) or stored.ice_parameters is not None
 
-    async def recover(self, room: str, peer: str, stored: Payload) -> Payload:
+    async def recover(self, room: str, peer: str, intent: Payload, stored: Payload) -> Payload:
         """A transport's parameters with the ICE password, from the agent.
 
         Raises:

@@ -1,0 +1,1 @@
+"""What all parts agree on: subjects, ids, messages and their schemas. Pure; it knows no bus."""

@@ -36,8 +36,20 @@ _END, _TAKEN = b"E", b"T"
 def socket_path() -> Path:
     """Where this user's forkserver of exactly this code listens."""
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mafalda-{os.getuid()}"
-    newest = max(file.stat().st_mtime_ns for file in Path(__file__).parent.rglob("*.py"))
-    return base / f"forkserver-{newest:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
+    code = _code_version(str(Path(__file__).parent.parent))
+    return base / f"forkserver-{code:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
+
+
+def _code_version(folder: str) -> int:
+    """A checksum of the names and times of the whole package's modules: 2 ms, where ``rglob`` takes 10 ms."""
+    version = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                version ^= zlib.crc32(f"{entry.path} {entry.stat().st_mtime_ns}".encode())
+            elif entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False):
+                version ^= _code_version(entry.path)
+    return version
 
 
 # --- the spawned process ------------------------------------------------------------------------------

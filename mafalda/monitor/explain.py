@@ -6,6 +6,7 @@ transport.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,10 @@ def reasons(explanation: Explanation) -> Iterator[str]:
         load = f", load {candidate.load:.0%}" if candidate.load is not None else ""
         score = f", score {candidate.score:.3f}" if candidate.score is not None else ""
         yield f"{candidate.server}/{candidate.worker}: {candidate.outcome}{load}{score}"
+    listed = Counter(candidate.outcome for candidate in explanation.candidates)
     for reason, count in sorted(explanation.passed_over.items()):
-        yield f"{count} more: {reason}"
+        if count > listed[reason]:
+            yield f"{count - listed[reason]} more: {reason}"
 
 
 def _mentions(entry: Record, wanted: str) -> bool:

@@ -12,8 +12,9 @@ from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus
 from mafalda.contract.messages.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
 from mafalda.contract.subjects import agent_request
-from mafalda.errors import DeadlineExceeded
+from mafalda.errors import DeadlineExceeded, MafaldaError
 from mafalda.projection.state import PeerState, RoomState, ServerState, State
+from mafalda.session.requests import as_expected
 
 
 async def inventory(bus: Bus, server: str, *, timeout_s: float = 5.0) -> ServerInventory:
@@ -21,18 +22,21 @@ async def inventory(bus: Bus, server: str, *, timeout_s: float = 5.0) -> ServerI
 
     Raises:
         DeadlineExceeded: Its agent does not answer.
+        MalformedMessage: Its agent answers something else.
+        MafaldaError: The error that its agent answers.
     """
     subject = agent_request(server, QueryServer.action)
     answer = await bus.request(
         subject, compose(QueryServer(), subject=subject, source="mafalda/verify"), timeout_s=timeout_s
     )
-    if not isinstance(answer.data, ServerInventory):
-        raise DeadlineExceeded("the agent answered something else", server=server, type=answer.type)
-    return answer.data
+    return as_expected(answer.data, ServerInventory)
 
 
 async def differences(bus: Bus, state: State) -> list[str]:
-    """Every difference between the log and the workers, in words; empty if there is none."""
+    """Every difference between the log and the workers, in words; empty if there is none.
+
+    A server that does not answer with an inventory is a difference.
+    """
     found: list[str] = []
     for server in sorted(state.servers.values(), key=lambda known: known.server):
         if server.status not in ("up", "draining"):
@@ -41,6 +45,9 @@ async def differences(bus: Bus, state: State) -> list[str]:
             real = await inventory(bus, server.server)
         except DeadlineExceeded:
             found.append(f"server {server.server}: is up by the log, but its agent does not answer")
+            continue
+        except MafaldaError as error:
+            found.append(f"server {server.server}: its agent answers no inventory: {error}")
             continue
         found += _compare_server(state, server, real)
     return found

@@ -1,0 +1,1 @@
+"""The state of the whole fleet as a fold of the log. Pure."""

@@ -36,10 +36,10 @@ _log = structlog.get_logger(__name__)
 class PrivateAnswers(Protocol):
     """What stored results lack, and where to get it when the message to the private inbox was lost."""
 
-    def is_complete(self, stored: Payload) -> bool:
-        """Whether a result is usable as the log has it."""
+    def is_complete(self, intent: Payload, stored: Payload) -> bool:
+        """Whether the result of an intent is usable as the log has it."""
 
-    async def recover(self, room: str, peer: str, stored: Payload) -> Payload:
+    async def recover(self, room: str, peer: str, intent: Payload, stored: Payload) -> Payload:
         """The complete answer behind an incomplete stored result.
 
         Raises:
@@ -184,7 +184,7 @@ class RequestClient:
         if pending is None:
             return False
         result = message.data
-        if isinstance(result, Rejected) or self._answers.is_complete(result):
+        if isinstance(result, Rejected) or self._answers.is_complete(pending.message.data, result):
             self._resolve(pending, result)
         elif pending.stored is None:
             pending.stored = result
@@ -243,7 +243,7 @@ class RequestClient:
     async def _recover(self, pending: _PendingRequest, stored: Payload) -> None:
         _log.info("recovering an answer", action="request_recover", subject=pending.subject)
         try:
-            outcome: Outcome = await self._answers.recover(pending.room, pending.peer, stored)
+            outcome: Outcome = await self._answers.recover(pending.room, pending.peer, pending.message.data, stored)
         except MafaldaError as error:
             outcome = error
         self._resolve(pending, outcome)

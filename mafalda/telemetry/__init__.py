@@ -1,0 +1,1 @@
+"""Logs, metrics and traces: their set-up and their names."""

@@ -41,7 +41,7 @@ _EXPLANATION = commands.Explanation(
         commands.Candidate(server="fra-1", worker="fra-1-0-x7Kq", outcome="chosen", load=0.31, score=2.31),
         commands.Candidate(server="ams-2", worker="ams-2-1-b9Tw", outcome="above-watermark", load=0.74),
     ],
-    passed_over={"draining": 2},
+    passed_over={"server-draining": 2},
 )
 _LOAD = load.ServerLoad(
     server="fra-1",
@@ -158,7 +158,7 @@ _COMMANDS: tuple[Payload, ...] = (
         source=THERE,
         target=HERE,
         generation=1,
-        explanation=commands.Explanation(policy="pack", summary="The first pipe from ams-2 into fra-1."),
+        explanation=commands.Explanation(policy="relay-tree", summary="The first pipe from ams-2 into fra-1."),
     ),
 )
 _ROOM_EVENTS: tuple[Payload, ...] = (

@@ -89,3 +89,9 @@ def test_the_packages_and_their_layers_are_those_of_the_code() -> None:
     assert "\n".join(f"    {layer}" for layer in layers) in page
     packages = {path.name for path in (ROOT / "mafalda").iterdir() if (path / "__init__.py").exists()} | {"errors"}
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == packages
+
+
+def test_every_package_says_what_belongs_there() -> None:
+    packages = sorted((ROOT / "mafalda").rglob("__init__.py"))
+    assert packages
+    assert [path for path in packages if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []

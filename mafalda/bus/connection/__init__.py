@@ -1,0 +1,1 @@
+"""One connection to NATS: its life, subscriptions, requests and JetStream's API."""

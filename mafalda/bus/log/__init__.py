@@ -1,0 +1,1 @@
+"""The log in JetStream: streams, appends, reads, and following without gaps."""

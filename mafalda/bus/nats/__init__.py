@@ -1,0 +1,1 @@
+"""The bus on NATS, and the nats-server that local commands run."""

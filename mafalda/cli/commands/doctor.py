@@ -56,13 +56,18 @@ async def _doctor(nats_url: str | None, as_json: bool) -> int:
 
 async def _check_fleet(nats_url: str | None) -> AsyncIterator[Finding]:
     url = nats_url or DEFAULT_URL
+    is_reachable = False
     try:
         async with open_bus(nats_url, stored=False) as bus:
+            is_reachable = True
             yield Finding("nats", "ok", f"reachable at {url}, its streams are as declared")
             async for finding in _check_servers(bus):
                 yield finding
     except MafaldaError as error:
-        yield Finding("nats", "warning", f"{url}: {error}", "start one with `mafalda up`, or set MAFALDA_NATS_URL")
+        if is_reachable:
+            yield Finding("fleet", "warning", f"could not be checked: {error}", "try again; see the agents' logs")
+        else:
+            yield Finding("nats", "warning", f"{url}: {error}", "start one with `mafalda up`, or set MAFALDA_NATS_URL")
 
 
 async def _check_servers(bus: Bus) -> AsyncIterator[Finding]:

@@ -1,0 +1,1 @@
+"""``mafalda demo``: a clip that is published, received on other workers and checked."""

@@ -37,7 +37,7 @@ class ClipSpec(BaseModel):
 
     @property
     def frames(self) -> int:
-        """How many frames the clip has; their numbers are 0 to this."""
+        """How many frames the clip has; their numbers are 0 to this minus 1."""
         return self.frame_rate * self.duration_s
 
 

@@ -1,0 +1,1 @@
+"""Producers and consumers of a room's application, and how they are opened again at a new place."""

@@ -6,12 +6,14 @@ import asyncio
 from typing import Any, Literal
 
 from mafalda.client.resources.reconnecting import ReconnectingConsumer
+from mafalda.client.resources.settings import Settings
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
 from mafalda.client.webrtc.tracks import IncomingTrack
 from mafalda.client.webrtc.transport import ClientTransport
 from mafalda.contract.messages.intents import (
     CloseConsumer,
+    Intent,
     PauseConsumer,
     RequestKeyFrame,
     ResumeConsumer,
@@ -35,15 +37,12 @@ class Consumer(ReconnectingConsumer):
     def __init__(self, session: Session, producer: str, *, paused: bool, layers: ConsumerLayers | None) -> None:
         super().__init__(session, f"consumer-of-{producer}", producer)
         self._id = new_id("consumer")
-        self._paused = paused
-        self._layers = layers
-        self._priority: int | None = None
+        self._settings = Settings(self._send_setting, paused=paused, layers=layers, priority=None)
         self._track: IncomingTrack | None = None
         self._result: ConsumeResult | None = None
         self._transport: ClientTransport | None = None
         self._local: Any = None
         self._pump: asyncio.Task[None] | None = None
-        self._ordering = asyncio.Lock()
 
     @property
     def id(self) -> str:
@@ -64,7 +63,7 @@ class Consumer(ReconnectingConsumer):
     @property
     def paused(self) -> bool:
         """Whether the application paused it. See ``producer_paused`` for the other end."""
-        return self._paused
+        return bool(self._settings.wanted["paused"])
 
     @property
     def producer_paused(self) -> bool:
@@ -79,48 +78,55 @@ class Consumer(ReconnectingConsumer):
 
     async def pause(self) -> None:
         """Receive nothing until ``resume``."""
-        await self._set_paused(True)
+        await self._set("paused", True)
 
     async def resume(self) -> None:
         """Receive again."""
-        await self._set_paused(False)
+        await self._set("paused", False)
 
     async def set_preferred_layers(self, spatial: int, temporal: int | None = None) -> None:
         """Choose the highest simulcast or SVC layers to get, each from 0; they hold at every place."""
-        self._check()
-        self._layers = ConsumerLayers(spatial_layer=spatial, temporal_layer=temporal)
-        if self.is_open:
-            intent = SetPreferredLayers(consumer=self._id, spatial_layer=spatial, temporal_layer=temporal)
-            await self._session.requests.request(intent, Done)
+        await self._set("layers", ConsumerLayers(spatial_layer=spatial, temporal_layer=temporal))
 
     async def set_priority(self, priority: int) -> None:
         """Which of the peer's consumers gets bitrate first: 1 to 255; it holds at every place."""
-        self._check()
-        self._priority = priority
-        if self.is_open:
-            await self._session.requests.request(SetPriority(consumer=self._id, priority=priority), Done)
+        await self._set("priority", SetPriority(consumer=self._id, priority=priority).priority)
 
     async def request_key_frame(self) -> None:
         """Ask the producer for a picture that needs no earlier one."""
         self._check()
         await self._session.requests.request(RequestKeyFrame(consumer=self._id), Done)
 
-    async def _set_paused(self, paused: bool) -> None:
-        async with self._ordering:
-            self._check()
-            self._paused = paused
-            if self.is_open:
-                intent = PauseConsumer(consumer=self._id) if paused else ResumeConsumer(consumer=self._id)
-                await self._session.requests.request(intent, Done)
+    async def _set(self, name: str, value: Any) -> None:
+        self._check()
+        self._settings.want(name, value)
+        if self.is_open:
+            await self._settings.apply(name)
+
+    async def _send_setting(self, name: str, value: Any) -> None:
+        intent: Intent
+        match name:
+            case "paused":
+                intent = PauseConsumer(consumer=self._id) if value else ResumeConsumer(consumer=self._id)
+            case "layers":
+                intent = SetPreferredLayers(
+                    consumer=self._id, spatial_layer=value.spatial_layer, temporal_layer=value.temporal_layer
+                )
+            case _:
+                intent = SetPriority(consumer=self._id, priority=value)
+        await self._session.requests.request(intent, Done)
+
+    async def _apply_settings(self) -> None:
+        await self._settings.apply()
 
     async def _open_at(self, endpoint: Endpoint) -> None:
         await self._wait_for_producer()
         self._id = new_id("consumer")
+        opened_with = {**self._settings.wanted, "priority": None}
         self._transport, self._local, self._result = await endpoint.consume(
-            self._id, self.producer_id, paused=self._paused, layers=self._layers
+            self._id, self.producer_id, paused=opened_with["paused"], layers=opened_with["layers"]
         )
-        if self._priority is not None:
-            await self._session.requests.request(SetPriority(consumer=self._id, priority=self._priority), Done)
+        self._settings.opened(opened_with)
         if self._track is None:
             self._track = IncomingTrack(self._result.media_kind, self._session.config.max_queued_frames)
         await self._stop_pump()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 from typing import Any, Literal
 
 from aiortc import MediaStreamTrack
 
 from mafalda.client.resources.reconnecting import ReconnectingProducer
+from mafalda.client.resources.settings import Settings
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.client.webrtc.transport import ClientTransport, ProducerOptions
@@ -25,10 +26,9 @@ class Producer(ReconnectingProducer):
         self._track = track
         self._options = options
         self._codec = codec
-        self._paused = options.paused
+        self._settings = Settings(self._send_setting, paused=options.paused)
         self._transport: ClientTransport | None = None
         self._local: Any = None
-        self._ordering = asyncio.Lock()
 
     @property
     def id(self) -> str:
@@ -46,7 +46,7 @@ class Producer(ReconnectingProducer):
 
     @property
     def paused(self) -> bool:
-        return self._paused
+        return bool(self._settings.wanted["paused"])
 
     async def pause(self) -> None:
         """Send nothing until ``resume``; consumers are notified."""
@@ -57,17 +57,29 @@ class Producer(ReconnectingProducer):
         await self._set_paused(False)
 
     async def _set_paused(self, paused: bool) -> None:
-        async with self._ordering:
-            self._check()
-            self._paused = paused
-            if self.is_open:
-                self._local.track.paused = paused
-                intent = PauseProducer(producer=self.id) if paused else ResumeProducer(producer=self.id)
-                await self._session.requests.request(intent, Done)
+        self._check()
+        self._settings.want("paused", paused)
+        self._pause_here()
+        if self.is_open:
+            await self._settings.apply()
+
+    async def _send_setting(self, _: str, paused: bool) -> None:
+        intent = PauseProducer(producer=self.id) if paused else ResumeProducer(producer=self.id)
+        await self._session.requests.request(intent, Done)
 
     async def _open_at(self, endpoint: Endpoint) -> None:
-        options = ProducerOptions(self.id, self._paused, self._options.app_data)
+        options = dataclasses.replace(self._options, paused=self.paused)
         self._transport, self._local = await endpoint.produce(self._track, options, self._codec)
+        self._settings.opened({"paused": options.paused})
+        self._pause_here()
+
+    async def _apply_settings(self) -> None:
+        await self._settings.apply()
+
+    def _pause_here(self) -> None:
+        """Send what the application wants to be sent, whatever the server knows of it already."""
+        if self._local is not None:
+            self._local.track.paused = self.paused
 
     async def _close_here(self) -> None:
         if self._transport is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -141,6 +142,10 @@ class ReconnectingResource(ABC):
     async def _open_at(self, endpoint: Endpoint) -> None:
         """Open it at this endpoint."""
 
+    async def _apply_settings(self) -> None:
+        """Request the settings that the application changed since it was opened; there are none by default."""
+        return
+
     @abstractmethod
     async def _close_here(self) -> None:
         """Close pymediasoup's part of it, on a transport that stays open."""
@@ -180,6 +185,8 @@ class ReconnectingResource(ABC):
                     continue
                 self._opened_once = True
                 self._set_open(True)
+                with contextlib.suppress(Interrupted):
+                    await run_unless_set(endpoint.gone, self._reconcile(), f"{self._name}-settings")
                 await wait_first(endpoint.gone, self._lost)
                 self._set_open(False)
                 if not endpoint.gone.is_set():
@@ -191,6 +198,20 @@ class ReconnectingResource(ABC):
                 self._undo_opening()
             if opened_once and not self._session.over:
                 self._session.gave_up(self.id, error)
+
+    async def _reconcile(self) -> None:
+        """Have the server take what the application set while it was being opened, trying again while that may help."""
+        pause_s = _FIRST_PAUSE_S
+        while not self._lost.is_set():
+            try:
+                return await self._apply_settings()
+            except MafaldaError as error:
+                _log.warning("not set yet", action="client.settings", name=self._name, reason=str(error))
+                if not isinstance(error, Broken):
+                    return None
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return None
 
     def _set_open(self, is_open: bool) -> None:
         now, then = (self._open, self._not_open) if is_open else (self._not_open, self._open)

@@ -1,0 +1,1 @@
+"""One membership of a room: its placement, what it holds, and the view of the room."""

@@ -50,6 +50,8 @@ class Session:
         self.requests = PeerRequests(bus, self.tasks, reply_subject, room, peer, config)
         self.view = RoomSnapshotView()
         self.fanout = Fanout(config.max_queued_events)
+        #: Whether a join without an answer may be in the log: the peer may get a place that nobody knows of.
+        self.may_be_placed = False
         self._placement: SessionPlacement[SessionResource, str] = SessionPlacement()
         self._before_snapshot: list[tuple[int, Payload]] | None = []
         self._endpoint: Endpoint | None = None

@@ -1,0 +1,1 @@
+"""WebRTC of the SDK: endpoints, transports and tracks on pymediasoup and aiortc."""

@@ -23,7 +23,7 @@ class Intent(Payload):
 
 
 def channel() -> Any:
-    """The same, as an application that speaks the worker's channel put it: then this is what the worker is asked."""
+    """The raw worker request, if the intent comes from the drop-in."""
     return Field(
         None,
         repr=False,

@@ -1,8 +1,7 @@
 """Results of intents, for the intent's peer alone, on ``…peer.{peer}.result.{action}``.
 
 An intent is answered by its own result or by ``Rejected``, on the same subject; the result's ``causationid`` is the id
-of the intent. Stored results hold no secret: the ICE password goes to the inbox that the intent named
-(``secrets_removed`` lists what was left out).
+of the intent. Stored results hold no secret: the ICE password goes to the inbox that the intent named.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""JSON Schema and AsyncAPI documents, made from the messages."""

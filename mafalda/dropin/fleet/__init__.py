@@ -1,0 +1,1 @@
+"""The drop-in as a client of the fleet: its sessions, requests and answers."""

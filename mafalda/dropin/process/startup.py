@@ -51,7 +51,7 @@ def write_frame(frame: bytes) -> None:
 
 
 def fleet_urls(environment: Mapping[str, str]) -> list[str]:
-    """The addresses of NATS in an environment."""
+    """The addresses of NATS in an environment, as ``mafalda.bus.config.server_urls`` finds them. A test compares."""
     urls = [url.strip() for url in environment.get("MAFALDA_NATS_URL", "").split(",") if url.strip()]
     return urls or [DEFAULT_URL]
 

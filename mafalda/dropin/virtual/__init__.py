@@ -1,0 +1,1 @@
+"""The worker as the library sees it: its objects, its channel, and the sessions of its objects."""

@@ -1,0 +1,1 @@
+"""The channel to a worker: framing, requests, answers and notifications."""

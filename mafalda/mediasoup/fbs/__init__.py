@@ -1,1 +1,1 @@
-"""Generated from mediasoup's flatbuffers schemas by ``python -m mafalda.mediasoup.generate``."""
+"""Generated from mediasoup's flatbuffers schemas by ``python -m mafalda.mediasoup.codec.generate``."""

@@ -1,0 +1,1 @@
+"""Routers, WebRtcServers and RTP observers."""

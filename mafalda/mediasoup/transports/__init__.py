@@ -1,0 +1,1 @@
+"""Transports of each kind, and the addresses on which they listen."""

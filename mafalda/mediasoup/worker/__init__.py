@@ -1,0 +1,1 @@
+"""Worker processes: their command line, start, and end."""

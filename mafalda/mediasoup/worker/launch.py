@@ -1,7 +1,9 @@
 """Starting a worker: the command line, the process, and its first notification.
 
-async with create_worker() as worker:
-router = await worker.create_router(media_codecs=[...])
+::
+
+    async with create_worker() as worker:
+        router = await worker.create_router(media_codecs=[...])
 """
 
 from __future__ import annotations

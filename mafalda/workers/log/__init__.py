@@ -1,0 +1,1 @@
+"""The agent's access to the log and to other agents: reading and publishing."""

@@ -1,4 +1,4 @@
-"""Notices for one receiver, in order, several in one message; those that cannot be published are dropped."""
+"""Notices for one receiver, in order, several in one message; those that no message can hold are dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.notices import MAX_BATCH, first_batch
 from mafalda.errors import MafaldaError
 
-#: Notices that may wait for one receiver; the bus takes far more a second, so more means that it is out of reach.
+#: Notices that may wait for one receiver; the bus takes far more a second, so more means that this agent is
+#: too busy to publish. Without NATS none waits: a message that cannot be published is lost.
 MAX_WAITING = 16_384
 log = structlog.get_logger("mafalda.workers")
 Publish = Callable[[list[ChannelNotice]], Awaitable[None]]

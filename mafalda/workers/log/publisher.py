@@ -65,11 +65,7 @@ class Publisher:
         await self._bus.publish(inbox, message)
 
     async def publish(self, payload: Payload, subject: str) -> None:
-        """Publish outside the log, at most once.
-
-        Raises:
-            BusUnavailable: It was not published.
-        """
+        """Publish outside the log, at most once: without NATS it is lost, with a warning in the agent's own log."""
         await self._bus.publish(subject, compose(payload, subject=subject, source=self._source))
 
     async def request(

@@ -11,7 +11,7 @@ from mafalda.projection.state import RoomState
 
 Item = PeerInfo | ProducerInfo | DataProducerInfo
 
-#: Half of the largest message. One item more, with at most 16 KiB of application data, fits into the other half.
+#: A quarter of the largest message. One item more, with at most 16 KiB of application data, fits into the rest.
 PAGE_BYTES = 128 * 1024
 
 

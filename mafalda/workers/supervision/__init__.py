@@ -1,0 +1,1 @@
+"""The supervision of worker processes: starting, replacing, routers, and load reports."""

@@ -43,6 +43,7 @@ class ScriptedFleet:
         self.intents: list[intents.Intent] = []
         self.refusing: dict[str, MafaldaError] = {}
         self.ignoring: set[str] = set()
+        self.ignored: list[Message] = []
         self.silent_inbox = False
         self.queries = 0
         self.generations: dict[tuple[str, str], int] = {}
@@ -85,6 +86,14 @@ class ScriptedFleet:
         self.producers[key] = opened
         await self.publish(room, opened)
 
+    async def answer_ignored(self, room: str, peer: str) -> None:
+        """Answer the intents of a peer that were ignored, and ignore none any more."""
+        self.ignoring.clear()
+        for message in self.ignored:
+            assert isinstance(message.data, intents.Intent)
+            result = await self._do(room, peer, message.data)
+            await self._append(subjects.result(room, peer, message.data.action), result, cause=message)
+
     # --- answering -----------------------------------------------------------------------------------
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -105,6 +114,7 @@ class ScriptedFleet:
         assert isinstance(intent, intents.Intent)
         self.intents.append(intent)
         if intent.action in self.ignoring:
+            self.ignored.append(message)
             return
         room, peer = address.room, address.peer
         try:

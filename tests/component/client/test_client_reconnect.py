@@ -54,6 +54,39 @@ async def test_pause_is_kept_over_a_move(client: Client, fleet: ScriptedFleet) -
         assert len(fleet.received(intents.ResumeProducer)) == 1
 
 
+async def test_a_producer_paused_while_it_is_opened_again_is_paused(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        microphone = await room.produce(AudioStreamTrack())
+        fleet.ignoring.add("produce")
+        await fleet.move("lobby", "alice")
+        await fleet.seen(lambda: len(fleet.received(intents.Produce)) == 2)
+        await microphone.pause()
+        await fleet.answer_ignored("lobby", "alice")
+        await fleet.seen(lambda: len(fleet.received(intents.PauseProducer)) == 1)
+        await microphone.wait_open()
+        assert microphone.paused
+        await microphone.resume()
+        assert len(fleet.received(intents.ResumeProducer)) == 1
+
+
+async def test_a_consumer_changed_while_it_is_opened_again_is_changed(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        consumer = await room.consume("voice")
+        fleet.ignoring.add("consume")
+        await fleet.move("lobby", "alice")
+        await fleet.seen(lambda: len(fleet.received(intents.Consume)) == 2)
+        await consumer.set_preferred_layers(1, 2)
+        await consumer.set_priority(7)
+        await consumer.pause()
+        await fleet.answer_ignored("lobby", "alice")
+        await fleet.seen(lambda: len(fleet.received(intents.SetPriority)) == 1)
+        assert fleet.received(intents.PauseConsumer) == [intents.PauseConsumer(consumer=consumer.id)]
+        layers = intents.SetPreferredLayers(consumer=consumer.id, spatial_layer=1, temporal_layer=2)
+        assert fleet.received(intents.SetPreferredLayers) == [layers]
+        assert fleet.received(intents.SetPriority) == [intents.SetPriority(consumer=consumer.id, priority=7)]
+
+
 async def test_an_older_placement_changes_nothing(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         stream = room.events()

@@ -137,7 +137,35 @@ async def test_a_silent_fleet_gets_the_intent_once_until_the_deadline(bus: Bus, 
         with pytest.raises(DeadlineExceeded):
             async with client.join("lobby", "alice"):
                 pass
-    assert len(fleet.intents) == 1
+    assert len(fleet.received(intents.Join)) == 1
+
+
+async def test_a_join_that_is_not_answered_is_left(bus: Bus, fleet: ScriptedFleet) -> None:
+    fleet.ignoring.add("join")
+    config = ClientConfig(join_timeout_s=0.5, retry_interval_s=0.1)
+    async with connect(bus=bus, config=config) as client:
+        with pytest.raises(DeadlineExceeded):
+            async with client.join("lobby", "alice"):
+                pass
+        await fleet.seen(lambda: fleet.intents[1:] == [intents.Leave()])
+        fleet.ignoring.clear()
+        assert await join_and_leave(client) == "alice"
+
+
+async def test_a_join_that_is_cancelled_is_left(client: Client, fleet: ScriptedFleet) -> None:
+    fleet.ignoring.add("join")
+    joining = asyncio.create_task(join_and_leave(client))
+    await fleet.seen(lambda: len(fleet.received(intents.Join)) == 1)
+    joining.cancel()
+    await asyncio.wait([joining])
+    assert joining.cancelled()
+    await fleet.seen(lambda: len(fleet.received(intents.Leave)) == 1)
+
+
+async def join_and_leave(client: Client) -> str:
+    """Join and leave as alice; her id."""
+    async with client.join("lobby", "alice") as room:
+        return room.peer
 
 
 async def test_being_removed_ends_the_room(client: Client, fleet: ScriptedFleet) -> None:

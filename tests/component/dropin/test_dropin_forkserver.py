@@ -60,3 +60,18 @@ def _request(address: Path, size: int, sent: bytes) -> bytes:
 )
 async def test_a_request_that_is_not_whole_ends_the_child(address: Path, size: int, sent: bytes) -> None:
     assert _request(address, size, sent) == b"\x01"
+
+
+def test_the_socket_is_another_one_when_any_module_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("dropin/forkserver.py", "bus/nats/bus.py", "contract/ids.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    monkeypatch.setattr(forkserver, "__file__", str(tmp_path / "dropin/forkserver.py"))
+    first = forkserver.socket_path()
+    assert forkserver.socket_path() == first
+    os.utime(tmp_path / "bus/nats/bus.py", ns=(1, 1))
+    second = forkserver.socket_path()
+    assert second != first
+    (tmp_path / "contract/ids.py").unlink()
+    assert forkserver.socket_path() not in (first, second)

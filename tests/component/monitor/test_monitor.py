@@ -13,11 +13,15 @@ import pytest
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Delivery, LogUsage
 from mafalda.cli.commands.ls import log_warning
+from mafalda.contract.messages.commands import Candidate, Explanation
 from mafalda.contract.messages.envelope import Message, encode
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
-from mafalda.contract.messages.queries import PeerInventory, QueryServer, RelayInventory, ServerInventory
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.queries import Ok, PeerInventory, QueryServer, RelayInventory, ServerInventory
+from mafalda.contract.messages.results import Rejected
 from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, load
-from mafalda.errors import MalformedMessage, NotFound
+from mafalda.errors import MalformedMessage, NotFound, WorkerRequestFailed
 from mafalda.monitor.checkup import check_log_usage
 from mafalda.monitor.explain import explain, reasons
 from mafalda.monitor.live import live_state
@@ -66,7 +70,7 @@ def truth(**changed: object) -> ServerInventory:
 
 
 @asynccontextmanager
-async def answering(bus: MemoryBus, inventory: ServerInventory) -> AsyncIterator[None]:
+async def answering(bus: MemoryBus, inventory: Payload) -> AsyncIterator[None]:
     async def answer(question: Delivery) -> Message:
         return compose(inventory, subject=question.reply or "_INBOX.x", source="/test")
 
@@ -112,6 +116,21 @@ async def test_an_agent_that_does_not_answer_is_a_difference() -> None:
     bus = await bus_with(a_relayed_consume())
     (found,) = await differences(bus, await current_state(bus))
     assert "does not answer" in found
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Rejected(intent="request", error=ErrorInfo.of(WorkerRequestFailed("the worker hangs"))), "the worker hangs"),
+        (Ok(), "unexpected answer"),
+    ],
+)
+async def test_an_agent_that_answers_no_inventory_is_a_difference(answer: Payload, said: str) -> None:
+    bus = await bus_with(a_relayed_consume())
+    async with answering(bus, answer):
+        (found,) = await differences(bus, await current_state(bus))
+    assert found.startswith("server s1: ")
+    assert said in found
 
 
 async def test_an_exported_log_replays_to_the_same_state() -> None:
@@ -164,6 +183,15 @@ async def test_explain_finds_the_decisions_of_an_id_and_their_reasons() -> None:
     assert any("open-relay" in entry.subject for entry in (await explain(read_log(bus, *LOG_SUBJECTS), "mic")).entries)
     with pytest.raises(NotFound):
         await explain(read_log(bus, *LOG_SUBJECTS), "nobody")
+
+
+def test_what_an_explanation_lists_is_not_counted_again() -> None:
+    listed = [Candidate(server="s", worker=f"w{number}", outcome="server-draining") for number in range(2)]
+    counted = {"server-draining": 3, "above-watermark": 1}
+    explanation = Explanation(policy="pack", summary="none", candidates=listed, passed_over=counted)
+    assert list(reasons(explanation))[-2:] == ["1 more: above-watermark", "1 more: server-draining"]
+    explanation = explanation.model_copy(update={"passed_over": {"server-draining": 2}})
+    assert list(reasons(explanation))[1:] == ["s/w0: server-draining", "s/w1: server-draining"]
 
 
 async def test_the_overview_has_loads_only_of_the_present_incarnation() -> None:

@@ -63,10 +63,10 @@ class Answers:
         self.recovered: list[Payload] = []
         self.error: NotFound | None = None
 
-    def is_complete(self, stored: Payload) -> bool:
+    def is_complete(self, intent: Payload, stored: Payload) -> bool:
         return not isinstance(stored, TransportResult) or stored.ice_parameters is not None
 
-    async def recover(self, room: str, peer: str, stored: Payload) -> Payload:
+    async def recover(self, room: str, peer: str, intent: Payload, stored: Payload) -> Payload:
         assert (room, peer) == (ROOM, PEER)
         self.recovered.append(stored)
         if self.error is not None:

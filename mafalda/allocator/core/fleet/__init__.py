@@ -1,0 +1,1 @@
+"""Candidates for a placement: workers with their load, liveness, obstacles and reserved capacity."""

@@ -1,0 +1,1 @@
+"""Policies that choose a worker or the source of a relay, and the explanation of each choice."""

@@ -1,0 +1,1 @@
+"""The allocator's state, and how log entries change it."""

@@ -1,4 +1,4 @@
-"""Dumps of virtual objects, merged from the dumps of the real ones that stand for them. Pure.
+"""Dumps of virtual objects, merged from the dumps of the real ones that stand for them.
 
 A real router also has the ends of relays, which the application did not make; they are left out.
 """
