@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -26,6 +28,12 @@ from mafalda.contract import subjects
 
 EVENT, OTHER = subjects.room_event("r", "a"), subjects.room_event("r", "b")
 COMMAND = subjects.command("r", "s", "place-peer")
+
+# nats-py leaves the socket of an attempt to connect that timed out, as to a paused server, to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 #: All deadlines here are those of a busy machine with two cores; nothing waits for them to pass.
 PATIENT: dict[str, Any] = {"connect_timeout_s": 60, "append_timeout_s": 60}
@@ -107,6 +115,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             runner.run(running.__aexit__(None, None, None))
 
 
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Collect what nats-py left open here, rather than in another module's test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 @pytest.fixture
 async def bus(cluster: Cluster, h: Any) -> AsyncIterator[NatsBus]:
     """A bus with an empty log, connected to the log's leader or to any other server."""
@@ -142,8 +159,8 @@ async def test_a_replica_that_was_away_gives_all_or_waits(
     bus: NatsBus, cluster: Cluster, h: Any, patterns: tuple[str, ...]
 ) -> None:
     """Some consumers are placed on the replica that is away, and made when it is back and behind."""
+    base = (await bus.append(OTHER, h.message(OTHER))).seq
     for _ in range(4):
-        base = await bus.last_seq()
 
         async def read() -> list[int]:
             return [d.seq async for d in bus.read(*patterns, after_seq=base)]  # noqa: B023
@@ -158,6 +175,8 @@ async def test_a_replica_that_was_away_gives_all_or_waits(
         expected = sorted(events + others) if patterns == (">",) else events
         assert len(set(events + others)) == 300
         assert await asyncio.gather(*reads) == [expected] * 8
+        # Not the log's own answer: right after an election its leader may not have applied what was acknowledged before.
+        base = max(events + others)
 
 
 async def test_a_follower_misses_nothing_while_a_replica_is_away(bus: NatsBus, cluster: Cluster, h: Any) -> None:
