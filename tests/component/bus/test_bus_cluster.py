@@ -175,7 +175,7 @@ async def test_a_replica_that_was_away_gives_all_or_waits(
         expected = sorted(events + others) if patterns == (">",) else events
         assert len(set(events + others)) == 300
         assert await asyncio.gather(*reads) == [expected] * 8
-        # Not the log's own answer: right after an election its leader may not have applied what was acknowledged before.
+        # Not bus.last_seq(): right after an election the leader may not have applied what was acknowledged before.
         base = max(events + others)
 
 
