@@ -67,7 +67,8 @@ def run_suite(modules: Path, version: str, folder: Path, environment: Mapping[st
         "testEnvironment": "node",
         "transform": {},
         "maxWorkers": 1,  # they pick free ports
-        "setupFilesAfterEnv": [str(HERE / "patience.js")],
+        "globals": {"MEDIASOUP_LIBRARY": str(library / "index.js")},
+        "setupFilesAfterEnv": [str(HERE / "setup.js")],
         "moduleNameMapper": {"^pick-port$": str(modules / "pick-port-1")} if _wants_old_pick_port(library) else {},
     }
     (folder / "jest.config.json").write_text(json.dumps(config))
