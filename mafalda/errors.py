@@ -9,7 +9,7 @@
     │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume
     │   └── NoCapacity           no worker below the watermark
     ├── Broken                   something outside failed; a retry may help
-    │   ├── WorkerDied · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayFailed
+    │   ├── WorkerExited · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayUnavailable
     │   ├── LogFull              the log refuses entries until an operator makes room
     │   └── PermissionDenied     NATS refused a subject to this credential
     ├── Conflict                 another writer was first (expected sequence): fold and decide again
@@ -109,7 +109,7 @@ class Broken(MafaldaError):
     code = "broken"
 
 
-class WorkerDied(Broken):
+class WorkerExited(Broken):
     code = "worker-died"
 
 
@@ -131,7 +131,7 @@ class DeadlineExceeded(Broken):
     code = "deadline-exceeded"
 
 
-class RelayFailed(Broken):
+class RelayUnavailable(Broken):
     code = "relay-failed"
 
 

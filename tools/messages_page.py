@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mafalda.contract.channels import CHANNELS, REPLY_CHANNEL, RESULT_ACTIONS, Channel
+from mafalda.contract.channels import CHANNELS, REPLY_CHANNEL, RESULT_ACTIONS, MessageChannel
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import Done, Rejected
 from mafalda.contract.schema.json_schema import payload_schema, schema_file
@@ -48,7 +48,7 @@ def messages_page(examples: Mapping[type[Payload], Mapping[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _channel(channel: Channel) -> str:
+def _channel(channel: MessageChannel) -> str:
     title = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in channel.name)
     return "\n".join(
         [
@@ -63,7 +63,7 @@ def _channel(channel: Channel) -> str:
     )
 
 
-def _message(payload: type[Payload], channel: Channel, example: Mapping[str, Any]) -> str:
+def _message(payload: type[Payload], channel: MessageChannel, example: Mapping[str, Any]) -> str:
     schema = payload_schema(payload)
     rows = [_row(name, field, name in schema.get("required", [])) for name, field in schema["properties"].items()]
     table = ["| field | type | |", "| --- | --- | --- |", *rows, ""] if rows else ["No fields.", ""]
@@ -84,7 +84,7 @@ def _message(payload: type[Payload], channel: Channel, example: Mapping[str, Any
     )
 
 
-def _where(payload: type[Payload], channel: Channel) -> str:
+def _where(payload: type[Payload], channel: MessageChannel) -> str:
     if channel is REPLY_CHANNEL:
         return "the asker's inbox"
     if payload in (Done, Rejected):

@@ -97,7 +97,7 @@ async def open_local_fleet(
         url = server.url if server else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
         components = _components(config)
-        supervisor = Supervisor(url, errors.fileno() if errors else None, progress)
+        supervisor = ComponentSupervisor(url, errors.fileno() if errors else None, progress)
         stack.push_async_callback(supervisor.stop, components)
         watchers = await stack.enter_async_context(open_tasks())
         for component in components:
@@ -168,7 +168,7 @@ def _components(config: LocalFleetConfig) -> list[Component]:
     return allocators + agents
 
 
-class Supervisor:
+class ComponentSupervisor:
     """Starts components, starts them again when they end, and stops them.
 
     Args:

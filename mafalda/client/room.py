@@ -180,7 +180,7 @@ class Room:
         Raises:
             NotFound: There is no such producer.
             CannotConsume: The client has no codec for it.
-            RelayFailed: It could not be relayed to the peer's worker.
+            RelayUnavailable: It could not be relayed to the peer's worker.
         """
         layers = None
         if preferred_layers is not None:

@@ -22,7 +22,7 @@ Role = Literal["client", "allocator", "agent", "operator"]
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class MessageChannel:
     """One family of subjects.
 
     ``stored``: the log captures them and republishes them under ``live.``, where to subscribe. ``senders`` and
@@ -44,7 +44,7 @@ class Channel:
         return tuple(token[1:-1] for token in self.pattern.split(".") if token.startswith("{"))
 
 
-INTENT_CHANNEL = Channel(
+INTENT_CHANNEL = MessageChannel(
     "intents",
     "mafalda.room.{room}.peer.{peer}.intent.{action}",
     "intent",
@@ -55,7 +55,7 @@ INTENT_CHANNEL = Channel(
     INTENTS,
     True,
 )
-RESULT_CHANNEL = Channel(
+RESULT_CHANNEL = MessageChannel(
     "results",
     "mafalda.room.{room}.peer.{peer}.result.{action}",
     "result",
@@ -65,7 +65,7 @@ RESULT_CHANNEL = Channel(
     RESULTS,
     True,
 )
-PEER_EVENT_CHANNEL = Channel(
+PEER_EVENT_CHANNEL = MessageChannel(
     "peerEvents",
     "mafalda.room.{room}.peer.{peer}.event.{action}",
     "event",
@@ -75,7 +75,7 @@ PEER_EVENT_CHANNEL = Channel(
     PEER_EVENTS,
     True,
 )
-ROOM_EVENT_CHANNEL = Channel(
+ROOM_EVENT_CHANNEL = MessageChannel(
     "roomEvents",
     "mafalda.room.{room}.event.{action}",
     "event",
@@ -85,7 +85,7 @@ ROOM_EVENT_CHANNEL = Channel(
     ROOM_EVENTS,
     True,
 )
-COMMAND_CHANNEL = Channel(
+COMMAND_CHANNEL = MessageChannel(
     "commands",
     "mafalda.command.{room}.{server}.{action}",
     "command",
@@ -96,7 +96,7 @@ COMMAND_CHANNEL = Channel(
     commands.COMMANDS,
     True,
 )
-SERVER_EVENT_CHANNEL = Channel(
+SERVER_EVENT_CHANNEL = MessageChannel(
     "serverEvents",
     "mafalda.server.{server}.event.{action}",
     "event",
@@ -106,7 +106,7 @@ SERVER_EVENT_CHANNEL = Channel(
     SERVER_EVENTS,
     True,
 )
-LOAD_CHANNEL = Channel(
+LOAD_CHANNEL = MessageChannel(
     "loads",
     "mafalda.server.{server}.load",
     "load",
@@ -117,7 +117,7 @@ LOAD_CHANNEL = Channel(
     load.REPORTS,
     False,
 )
-QUERY_CHANNEL = Channel(
+QUERY_CHANNEL = MessageChannel(
     "queries",
     "mafalda.room.{room}.peer.{peer}.query.{action}",
     "query",
@@ -127,7 +127,7 @@ QUERY_CHANNEL = Channel(
     QUERIES,
     False,
 )
-NOTICE_CHANNEL = Channel(
+NOTICE_CHANNEL = MessageChannel(
     "notices",
     "mafalda.room.{room}.peer.{peer}.notice.{action}",
     "notice",
@@ -137,7 +137,7 @@ NOTICE_CHANNEL = Channel(
     (ChannelNotices,),
     False,
 )
-SERVER_NOTICE_CHANNEL = Channel(
+SERVER_NOTICE_CHANNEL = MessageChannel(
     "serverNotices",
     "mafalda.server.{server}.notice.{action}",
     "notice",
@@ -147,7 +147,7 @@ SERVER_NOTICE_CHANNEL = Channel(
     (RelayNotices,),
     False,
 )
-REQUEST_CHANNEL = Channel(
+REQUEST_CHANNEL = MessageChannel(
     "requests",
     "mafalda.server.{server}.request.{action}",
     "request",
@@ -158,7 +158,7 @@ REQUEST_CHANNEL = Channel(
     REQUESTS,
     False,
 )
-REPLY_CHANNEL = Channel(
+REPLY_CHANNEL = MessageChannel(
     "replies",
     "_INBOX.{inbox}",
     "answer",
@@ -186,7 +186,7 @@ CHANNELS = (
 )
 
 #: The channel of each message; for one that may also come as a reply, the channel where it is stored.
-CHANNEL_OF: dict[type[Payload], Channel] = {
+CHANNEL_OF: dict[type[Payload], MessageChannel] = {
     payload: channel for channel in reversed(CHANNELS) for payload in channel.payloads
 }
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.process.settings import WorkerSettings
 
 #: How long a forkserver without children waits for the next request, in seconds.
 IDLE_S = 10.0
@@ -55,7 +55,7 @@ def _code_version(folder: str) -> int:
 # --- the spawned process ------------------------------------------------------------------------------
 
 
-def hand_over(settings: Settings, fds: tuple[int, int, int]) -> socket.socket | None:
+def hand_over(settings: WorkerSettings, fds: tuple[int, int, int]) -> socket.socket | None:
     """Hand the pipes to a child of the forkserver; ``None`` if there is no forkserver (yet).
 
     Args:
@@ -205,7 +205,7 @@ def _child(control: socket.socket, serve_pipes: Callable[..., int]) -> int:
         os.environ.clear()
         os.environ.update(what["environment"])
         os.chdir(what["cwd"])  # credentials may be named from there
-        settings = Settings(**what["settings"])
+        settings = WorkerSettings(**what["settings"])
         control.sendall(_TAKEN)
         control.settimeout(None)
         code = serve_pipes(settings, read_fd, write_fd, what["pid"], control)

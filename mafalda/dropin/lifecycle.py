@@ -17,7 +17,7 @@ from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import connect
 from mafalda.dropin.fleet.client import FleetCallbacks, open_fleet
 from mafalda.dropin.process.pipes import Pipes
-from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.process.startup import READ_FD, WRITE_FD
 from mafalda.dropin.translation import translated
 from mafalda.dropin.virtual.virtual_worker import VirtualWorker
@@ -26,12 +26,14 @@ from mafalda.errors import MafaldaError
 EXIT_NO_FLEET = 1
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: WorkerSettings) -> int:
     """Be the worker until the library or a signal ends it, or the fleet is lost; the exit code."""
     return serve_pipes(settings, READ_FD, WRITE_FD, os.getpid())
 
 
-def serve_pipes(settings: Settings, read_fd: int, write_fd: int, pid: int, control: socket.socket | None = None) -> int:
+def serve_pipes(
+    settings: WorkerSettings, read_fd: int, write_fd: int, pid: int, control: socket.socket | None = None
+) -> int:
     """The same, over any two pipes.
 
     Args:
@@ -53,7 +55,7 @@ def serve_pipes(settings: Settings, read_fd: int, write_fd: int, pid: int, contr
     return uvloop.run(_serve(settings, read_fd, write_fd, pid, control))
 
 
-async def _serve(settings: Settings, read_fd: int, write_fd: int, pid: int, control: socket.socket | None) -> int:
+async def _serve(settings: WorkerSettings, read_fd: int, write_fd: int, pid: int, control: socket.socket | None) -> int:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
 

@@ -6,7 +6,7 @@ AlreadyExists       the worker has an object with this id
 NotFound            no such object in the worker
 WorkerRequestFailed any other refusal of the worker
 RequestTimeout      no answer within the deadline
-WorkerDied          the process exited by itself
+WorkerExited          the process exited by itself
 FramingError        the bytes from the worker are not its protocol: the worker is killed
 WorkerStartFailed   the process exited, or sent nothing, before WORKER_RUNNING
 ├── WorkerVersionMismatch   exit code 41
@@ -26,7 +26,7 @@ from mafalda.errors import (
     MafaldaError,
     NotFound,
     UnsupportedError,
-    WorkerDied,
+    WorkerExited,
     WorkerRequestFailed,
 )
 
@@ -41,7 +41,7 @@ __all__ = [
     "RequestTimeout",
     "UnsupportedError",
     "WorkerClosed",
-    "WorkerDied",
+    "WorkerExited",
     "WorkerRequestFailed",
     "WorkerSettingsRefused",
     "WorkerStartFailed",

@@ -11,7 +11,7 @@ from mafalda.bus.protocol import Bus, Follower
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.errors import DeadlineExceeded
 from mafalda.monitor.records import record
-from mafalda.monitor.replay import apply
+from mafalda.monitor.replay import apply_record
 from mafalda.projection.state import State
 
 
@@ -34,7 +34,7 @@ class LiveState:
     async def follow(self, follower: Follower) -> None:
         """Fold every entry until cancelled."""
         async for delivery in follower:
-            apply(self.state, record(delivery))
+            apply_record(self.state, record(delivery))
             self._folded.reached(self.state.seq)
 
 

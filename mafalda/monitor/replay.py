@@ -12,7 +12,7 @@ from mafalda.projection.fold import fold
 from mafalda.projection.state import State
 
 
-def apply(state: State, entry: Record) -> None:
+def apply_record(state: State, entry: Record) -> None:
     """Fold one record; one that cannot be decoded changes the sequence only."""
     address = entry.address
     if entry.message is not None and address is not None:
@@ -35,7 +35,7 @@ async def replay(entries: AsyncIterator[Record], *, seq: int | None = None, at: 
             break
         if at is not None and entry.message is not None and entry.message.time > at:
             break
-        apply(state, entry)
+        apply_record(state, entry)
     return state
 
 

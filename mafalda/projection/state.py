@@ -12,11 +12,10 @@ from typing import Any, Final, Literal
 
 from mafalda.contract.messages.payload import AppData, Place
 
-#: The status of a peer whose worker has ended and that has no new place yet. The word is ``homeless`` because the JSON
-#: of ``mafalda ls`` and ``mafalda replay`` has always had it.
-UNPLACED: Final = "homeless"
+#: The status of a peer whose worker has ended and that has no new place yet.
+UNPLACED: Final = "unplaced"
 
-PeerStatus = Literal["placing", "joined", "homeless"]
+PeerStatus = Literal["placing", "joined", "unplaced"]
 ServerStatus = Literal["up", "draining", "stopped", "lost"]
 RelayStatus = Literal["opening", "open"]
 

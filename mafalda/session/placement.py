@@ -30,7 +30,7 @@ class InFlight(NamedTuple):
     generation: int  # of the place that it was sent to
 
 
-class Interrupted(NamedTuple, Generic[R]):
+class InterruptedRequests(NamedTuple, Generic[R]):
     """The requests that were in flight when a place was lost, in the order in which they were sent."""
 
     repeated: list[R]
@@ -101,7 +101,7 @@ class SessionPlacement(Generic[H, R]):
                 self.state = PlacementState.PLACED if was_joining else PlacementState.MOVED
         return True
 
-    def lose(self, next_generation: int) -> Interrupted[R]:
+    def lose(self, next_generation: int) -> InterruptedRequests[R]:
         """The place is gone, or the peer's resources there.
 
         Args:
@@ -118,7 +118,7 @@ class SessionPlacement(Generic[H, R]):
         failed = [request for request, sent in self._in_flight.items() if not sent.is_repeated]
         self._in_flight.clear()
         self._interrupted += repeated
-        return Interrupted(repeated, failed)
+        return InterruptedRequests(repeated, failed)
 
     def reopen(self) -> None:
         """What is held is being requested at the target."""

@@ -15,7 +15,7 @@ from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload, Place
-from mafalda.errors import NoCapacity, NotFound, RelayFailed
+from mafalda.errors import NoCapacity, NotFound, RelayUnavailable
 from mafalda.testing.media import (
     CANDIDATE,
     DTLS,
@@ -199,7 +199,7 @@ _ROOM_EVENTS: tuple[Payload, ...] = (
         data=False,
         source=THERE,
         target=HERE,
-        error=ErrorInfo.of(RelayFailed("the source does not answer", server="ams-2")),
+        error=ErrorInfo.of(RelayUnavailable("the source does not answer", server="ams-2")),
     ),
     events.RelayClosed(producer="bob-mic", data=False, source=THERE, target=HERE, reason="unused"),
 )

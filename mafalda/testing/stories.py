@@ -15,7 +15,7 @@ from mafalda.contract.messages.envelope import encode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import parse
-from mafalda.errors import RelayFailed
+from mafalda.errors import RelayUnavailable
 from mafalda.projection.fold import fold
 from mafalda.projection.state import UNPLACED, RoomState, State
 from mafalda.testing.builders import ROOM, example, message, subject_of
@@ -193,7 +193,7 @@ class Story:
         return self.append(events.RelayOpened(producer=producer, data=data, source=place(source), target=place(target)))
 
     def fails_relay(self, producer: str, source: str, target: str) -> Story:
-        error = ErrorInfo.of(RelayFailed("the source does not answer"))
+        error = ErrorInfo.of(RelayUnavailable("the source does not answer"))
         ends = {"source": place(source), "target": place(target)}
         return self.append(events.RelayFailed(producer=producer, data=False, **ends, error=error))
 

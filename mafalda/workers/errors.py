@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mafalda.errors import Closed, MafaldaError, NotFound, WorkerDied
+from mafalda.errors import Closed, MafaldaError, NotFound, WorkerExited
 from mafalda.mediasoup.errors import WorkerClosed
 
 
 def as_contract_error(error: MafaldaError) -> MafaldaError:
     """The driver's error as a peer gets it; most of the driver's errors are the contract's already."""
     if isinstance(error, WorkerClosed):
-        return WorkerDied("the worker is gone")
+        return WorkerExited("the worker is gone")
     if isinstance(error, Closed):
         return NotFound("it has closed meanwhile", **error.details)
     return error

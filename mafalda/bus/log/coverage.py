@@ -69,7 +69,7 @@ class Coverage:
         """Whether a pattern that is followed takes a subject."""
         return self._patterns.takes(subject)
 
-    def offer(self, seq: int, previous: int, subject: str) -> Verdict:
+    def judge(self, seq: int, previous: int, subject: str) -> Verdict:
         """Decide about a republished entry; with ``YIELD`` it counts as yielded.
 
         Args:
@@ -92,7 +92,7 @@ class Coverage:
         """Whether an entry of the log should have been yielded and was not."""
         return seq > self.verified and seq not in self._seen and self._is_followed(seq, subject)
 
-    def logged(self, seq: int, subject: str) -> bool:
+    def take_from_log(self, seq: int, subject: str) -> bool:
         """Whether to yield an entry that was read from the log; if so, it counts as yielded."""
         if not self.lacks(seq, subject):
             return False

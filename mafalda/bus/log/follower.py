@@ -154,7 +154,7 @@ class NatsFollower:
         if pattern not in self._subscriptions:
             return None
         delivery = to_delivery(item.message, seq)
-        match self._coverage.offer(seq, previous, delivery.subject):
+        match self._coverage.judge(seq, previous, delivery.subject):
             case Verdict.YIELD:
                 if self._coverage.unverified > _MAX_UNVERIFIED:
                     self._audit()
@@ -239,7 +239,7 @@ class NatsFollower:
                 if end > self._coverage.verified and patterns:
                     async with aclosing(self._read(patterns, end)) as entries:
                         async for entry in entries:
-                            if self._coverage.logged(entry.seq, entry.subject):
+                            if self._coverage.take_from_log(entry.seq, entry.subject):
                                 found += 1
                                 yield entry
                 break

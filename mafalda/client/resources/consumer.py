@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Literal
 
 from mafalda.client.resources.reconnecting import ReconnectingConsumer
-from mafalda.client.resources.settings import Settings
+from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
 from mafalda.client.webrtc.tracks import IncomingTrack
@@ -37,7 +37,7 @@ class Consumer(ReconnectingConsumer):
     def __init__(self, session: Session, producer: str, *, paused: bool, layers: ConsumerLayers | None) -> None:
         super().__init__(session, f"consumer-of-{producer}", producer)
         self._id = new_id("consumer")
-        self._settings = Settings(self._send_setting, paused=paused, layers=layers, priority=None)
+        self._settings = ResourceSettings(self._send_setting, paused=paused, layers=layers, priority=None)
         self._track: IncomingTrack | None = None
         self._result: ConsumeResult | None = None
         self._transport: ClientTransport | None = None

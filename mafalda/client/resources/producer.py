@@ -8,7 +8,7 @@ from typing import Any, Literal
 from aiortc import MediaStreamTrack
 
 from mafalda.client.resources.reconnecting import ReconnectingProducer
-from mafalda.client.resources.settings import Settings
+from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.client.webrtc.transport import ClientTransport, ProducerOptions
@@ -26,7 +26,7 @@ class Producer(ReconnectingProducer):
         self._track = track
         self._options = options
         self._codec = codec
-        self._settings = Settings(self._send_setting, paused=options.paused)
+        self._settings = ResourceSettings(self._send_setting, paused=options.paused)
         self._transport: ClientTransport | None = None
         self._local: Any = None
 

@@ -9,7 +9,7 @@ from typing import Any
 _UNKNOWN = object()
 
 
-class Settings:
+class ResourceSettings:
     """What the application set last, what the server has, and requests for what differs.
 
     A setting whose request failed is unknown: it is sent again, whatever its value is by then.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mafalda.contract.channels import CHANNELS, REPLY_CHANNEL, RESULT_ACTIONS, Channel, Role
+from mafalda.contract.channels import CHANNELS, REPLY_CHANNEL, RESULT_ACTIONS, MessageChannel, Role
 from mafalda.contract.ids import ID_PATTERN
 from mafalda.contract.messages.envelope import CONTENT_TYPE
 from mafalda.contract.messages.intents import INTENTS
@@ -119,7 +119,7 @@ def _message(payload: type[Payload], example: Mapping[str, Any]) -> Document:
 # --- channels and operations ---------------------------------------------------------------------
 
 
-def _channels(channel: Channel) -> Document:
+def _channels(channel: MessageChannel) -> Document:
     if channel is REPLY_CHANNEL:
         return {channel.name: {**_channel(channel, channel.about), "address": None}}
     found = {channel.name: {**_channel(channel, channel.about), "address": channel.pattern}}
@@ -129,7 +129,7 @@ def _channels(channel: Channel) -> Document:
     return found
 
 
-def _channel(channel: Channel, about: str) -> Document:
+def _channel(channel: MessageChannel, about: str) -> Document:
     parameters = {name: _parameter(name, channel) for name in channel.parameters if name != "inbox"}
     return {
         "title": channel.name,
@@ -140,25 +140,25 @@ def _channel(channel: Channel, about: str) -> Document:
     }
 
 
-def _parameter(name: str, channel: Channel) -> Document:
+def _parameter(name: str, channel: MessageChannel) -> Document:
     if name != "action":
         return {"$ref": f"#/components/parameters/{name}"}
     return {"description": _PARAMETERS["action"], "enum": sorted(_actions(channel))}
 
 
-def _actions(channel: Channel) -> set[str]:
+def _actions(channel: MessageChannel) -> set[str]:
     if channel.kind == "result":
         return {intent.action for intent in INTENTS}
     return {action for payload in channel.payloads for action in RESULT_ACTIONS.get(payload, (payload.action,))}
 
 
-def _operations(channel: Channel) -> Document:
+def _operations(channel: MessageChannel) -> Document:
     sends = {f"{role}Sends{_title(channel)}": _operation("send", role, channel) for role in channel.senders}
     receives = {f"{role}Receives{_title(channel)}": _operation("receive", role, channel) for role in channel.receivers}
     return sends | receives
 
 
-def _operation(action: str, role: Role, channel: Channel) -> Document:
+def _operation(action: str, role: Role, channel: MessageChannel) -> Document:
     is_live = action == "receive" and channel.stored
     operation: Document = {
         "action": action,
@@ -179,9 +179,9 @@ def _operation(action: str, role: Role, channel: Channel) -> Document:
     return operation
 
 
-def _live(channel: Channel) -> str:
+def _live(channel: MessageChannel) -> str:
     return f"{channel.name}Live"
 
 
-def _title(channel: Channel) -> str:
+def _title(channel: MessageChannel) -> str:
     return channel.name[0].upper() + channel.name[1:]

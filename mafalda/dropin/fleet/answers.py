@@ -27,17 +27,17 @@ class Refusal(Exception):
         self.code = code
 
 
-class Answer(NamedTuple):
+class LibraryAnswer(NamedTuple):
     """The outcome of a request: a body in the codec's shape, or a refusal."""
 
     body: dict[str, Any]
     refusal: Refusal | None = None
 
 
-OnAnswer = Callable[[Answer], None]
+OnAnswer = Callable[[LibraryAnswer], None]
 
 
-def ignore(_: Answer) -> None:
+def ignore(_: LibraryAnswer) -> None:
     """An ``OnAnswer`` for a request whose answer nobody needs."""
 
 
@@ -66,14 +66,14 @@ def refusal_of(error: MafaldaError) -> Refusal:
     return Refusal("Error", error.reason, error.code)
 
 
-def answer_of(outcome: Outcome) -> Answer:
+def answer_of(outcome: Outcome) -> LibraryAnswer:
     """The answer that stands for the outcome of an intent."""
     if isinstance(outcome, MafaldaError):
-        return Answer({}, refusal_of(outcome))
+        return LibraryAnswer({}, refusal_of(outcome))
     try:
-        return Answer(body_of(outcome) if isinstance(outcome, Result) else {})
+        return LibraryAnswer(body_of(outcome) if isinstance(outcome, Result) else {})
     except MafaldaError as error:  # a body that is not JSON of the codec
-        return Answer({}, refusal_of(error))
+        return LibraryAnswer({}, refusal_of(error))
 
 
 def body_of(result: Result) -> dict[str, Any]:

@@ -27,11 +27,11 @@ _DEFAULT_PORTS = (10000, 59999)
 
 
 class WrongSettings(Exception):
-    """Settings with which the real worker exits with 42."""
+    """WorkerSettings with which the real worker exits with 42."""
 
 
 @dataclass(slots=True)
-class Settings:
+class WorkerSettings:
     """What a worker is started with. Ports are ``None`` where the library named none."""
 
     library_version: str = ""
@@ -52,13 +52,13 @@ class Settings:
         }
 
 
-def read_settings(arguments: Sequence[str]) -> Settings:
+def read_settings(arguments: Sequence[str]) -> WorkerSettings:
     """The settings in a command line (without the program).
 
     Raises:
         WrongSettings: The real worker would refuse them.
     """
-    settings = Settings()
+    settings = WorkerSettings()
     tags: list[str] = []
     files: dict[str, str] = {}
     for argument in arguments:

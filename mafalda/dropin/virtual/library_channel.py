@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from mafalda.dropin.fleet.answers import Refusal, failed
-from mafalda.dropin.process.settings import LOG_LEVELS, Settings
+from mafalda.dropin.process.settings import LOG_LEVELS, WorkerSettings
 from mafalda.mediasoup.channel import worker_side
 from mafalda.mediasoup.errors import InvalidParameters
 
@@ -29,7 +29,7 @@ class LibraryChannel:
         send: Writes one payload to the library.
     """
 
-    def __init__(self, settings: Settings, send: Callable[[bytes], None]) -> None:
+    def __init__(self, settings: WorkerSettings, send: Callable[[bytes], None]) -> None:
         self._settings = settings
         self._send = send
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from mafalda.dropin.fleet.answers import Answer, Refusal, failed
+from mafalda.dropin.fleet.answers import LibraryAnswer, Refusal, failed
 from mafalda.dropin.virtual.library_channel import LibraryChannel
 from mafalda.mediasoup.channel import worker_side
 
@@ -59,7 +59,7 @@ class LibraryRequest:
             self._end()
             self._channel.send_refused(self._request, refusal)
 
-    def answer(self, answer: Answer, kind: str = "") -> None:
+    def answer(self, answer: LibraryAnswer, kind: str = "") -> None:
         """Respond with the fleet's answer."""
         if answer.refusal is not None:
             self.refuse(answer.refusal)

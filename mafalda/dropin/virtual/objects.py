@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mafalda.dropin.fleet.answers import Refusal, failed, not_found
-from mafalda.dropin.fleet.peer_session import PeerSession
+from mafalda.dropin.fleet.object_session import ObjectSession
 
 Kind = Literal[
     "router", "webrtcserver", "transport", "observer", "producer", "consumer", "dataproducer", "dataconsumer"
@@ -22,7 +22,7 @@ class Node:
 
     id: str
     kind: Kind
-    session: PeerSession | None = None  # its own; of a producer or consumer its transport's
+    session: ObjectSession | None = None  # its own; of a producer or consumer its transport's
     parent: str | None = None  # of a transport its router, of a producer its transport
     type: str = ""  # of a transport, as the schema calls it
     producer: str | None = None  # of consumers

@@ -9,10 +9,10 @@ from typing import Any
 
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.payload import Place
-from mafalda.dropin.fleet.answers import Answer, OnAnswer, ignore
+from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, ignore
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.client import FleetClient
-from mafalda.dropin.fleet.peer_session import PeerSession
+from mafalda.dropin.fleet.object_session import ObjectSession
 from mafalda.dropin.virtual.library_channel import LibraryChannel
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
@@ -36,13 +36,13 @@ class Sessions:
     """
 
     def __init__(
-        self, objects: Objects, channel: LibraryChannel, on_made: Callable[[PeerSession], None] = lambda _: None
+        self, objects: Objects, channel: LibraryChannel, on_made: Callable[[ObjectSession], None] = lambda _: None
     ) -> None:
         self._objects = objects
         self._channel = channel
         self._on_made = on_made
         self._fleet: FleetClient | None = None
-        self._sessions: set[PeerSession] = set()
+        self._sessions: set[ObjectSession] = set()
         self._removed = asyncio.Event()
 
     @property
@@ -57,11 +57,11 @@ class Sessions:
 
     # --- which there are ------------------------------------------------------------------------------
 
-    def all(self) -> list[PeerSession]:
+    def all(self) -> list[ObjectSession]:
         """Every session, also of objects that are closed but have not left yet."""
         return list(self._sessions)
 
-    def in_room(self, room: str) -> list[PeerSession]:
+    def in_room(self, room: str) -> list[ObjectSession]:
         """The sessions of one room."""
         return [session for session in self._sessions if session.room == room]
 
@@ -76,15 +76,15 @@ class Sessions:
 
     # --- objects with sessions ------------------------------------------------------------------------
 
-    def open(self, node: Node, room: str, kind: str) -> PeerSession:
+    def open(self, node: Node, room: str, kind: str) -> ObjectSession:
         """A session for an object."""
-        node.session = session = PeerSession(self.fleet, room, node.id, kind)
+        node.session = session = ObjectSession(self.fleet, room, node.id, kind)
         session.webrtc_server = node.webrtc_server
         self._sessions.add(session)
         return session
 
     def join_and_make(
-        self, session: PeerSession, node: Node, request: LibraryRequest, intent: Intent, kind: str = ""
+        self, session: ObjectSession, node: Node, request: LibraryRequest, intent: Intent, kind: str = ""
     ) -> None:
         """Join, make the object at the place, and respond.
 
@@ -96,7 +96,7 @@ class Sessions:
             kind: Of the transport, as the schema calls it; else empty.
         """
 
-        def made(answer: Answer) -> None:
+        def made(answer: LibraryAnswer) -> None:
             if answer.refusal is not None:
                 self._objects.remove(node)
                 self.leave(session, ignore)
@@ -111,7 +111,7 @@ class Sessions:
             self.announce(node)
             self._on_made(session)
 
-        def joined(answer: Answer) -> None:
+        def joined(answer: LibraryAnswer) -> None:
             if answer.refusal is not None:
                 made(answer)
 
@@ -167,7 +167,7 @@ class Sessions:
 
     def close_each(self, nodes: Iterable[Node], on_answer: OnAnswer) -> int:
         """Remove objects and leave with their sessions; how many sessions there are."""
-        sessions: list[PeerSession] = []
+        sessions: list[ObjectSession] = []
         for node in nodes:
             self._objects.remove(node)
             if node.session is not None:
@@ -176,7 +176,7 @@ class Sessions:
             self.leave(session, on_answer)
         return len(sessions)
 
-    def leave(self, session: PeerSession, on_answer: OnAnswer) -> None:
+    def leave(self, session: ObjectSession, on_answer: OnAnswer) -> None:
         """Leave with a session, and forget it when the fleet has removed its peer."""
 
         def left() -> None:
@@ -200,17 +200,17 @@ class Sessions:
 
     # --- queries --------------------------------------------------------------------------------------
 
-    async def wait_answered(self, sessions: Iterable[PeerSession]) -> None:
+    async def wait_answered(self, sessions: Iterable[ObjectSession]) -> None:
         """Return when everything that was requested of these sessions is answered."""
         await asyncio.gather(*(session.wait_answered() for session in list(sessions)))
 
-    async def query_places(self, sessions: Iterable[PeerSession], method: str, handler: str) -> list[dict[str, Any]]:
+    async def query_places(self, sessions: Iterable[ObjectSession], method: str, handler: str) -> list[dict[str, Any]]:
         """Query each worker once, by one of the peers that are placed there.
 
         Raises:
             MafaldaError: No worker answers; the first error.
         """
-        by_place: dict[Place, PeerSession] = {}
+        by_place: dict[Place, ObjectSession] = {}
         for session in sessions:
             if session.place is not None and not session.is_lost and not session.is_ending:
                 by_place.setdefault(session.place, session)

@@ -16,8 +16,8 @@ from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import JoinResult
 from mafalda.dropin.fleet.answers import Refusal, failed, ignore, refusal_of, wrong
 from mafalda.dropin.fleet.client import FleetClient
-from mafalda.dropin.fleet.peer_session import PeerSession
-from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.fleet.object_session import ObjectSession
+from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.virtual.handlers.endpoints import EndpointRequests
 from mafalda.dropin.virtual.handlers.routers import RouterRequests
 from mafalda.dropin.virtual.handlers.transports import TransportRequests
@@ -27,7 +27,7 @@ from mafalda.dropin.virtual.library_channel import LibraryChannel
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
-from mafalda.dropin.virtual.worker_logs import WorkerLogs
+from mafalda.dropin.virtual.worker_logs import WorkerLogRequests
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup.channel import worker_side
 from mafalda.mediasoup.codec.channel_json import to_json
@@ -46,12 +46,12 @@ class VirtualWorker:
     """
 
     def __init__(
-        self, settings: Settings, pid: int, send: Callable[[bytes], None], on_close: Callable[[], None]
+        self, settings: WorkerSettings, pid: int, send: Callable[[bytes], None], on_close: Callable[[], None]
     ) -> None:
         self._on_close = on_close
         self._channel = LibraryChannel(settings, send)
         self._objects = Objects()
-        self._logs = WorkerLogs(settings)
+        self._logs = WorkerLogRequests(settings)
         self._sessions = Sessions(self._objects, self._channel, self._logs.follow)
         self._waiting = WaitingRequests()
         self._is_ready = False
@@ -157,7 +157,7 @@ class VirtualWorker:
             if not session.is_reopened:
                 session.leave(ignore)
 
-    def _lose(self, session: PeerSession) -> None:
+    def _lose(self, session: ObjectSession) -> None:
         """In mediasoup's terms: the transport is disconnected and closed from outside, its consumers end."""
         session.lose()
         if session.is_ending:

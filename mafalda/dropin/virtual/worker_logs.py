@@ -10,26 +10,26 @@ import structlog
 
 from mafalda.contract.messages.payload import Place
 from mafalda.dropin.fleet.channel_answers import make_call
-from mafalda.dropin.fleet.peer_session import PeerSession
-from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.fleet.object_session import ObjectSession
+from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.errors import MafaldaError
 
 _log = structlog.get_logger("mafalda.dropin")
 
 
-class WorkerLogs:
+class WorkerLogRequests:
     """The log settings of one virtual worker, at each real worker.
 
     Args:
         settings: The level and tags that the library wants; it may change them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._asked: set[Place] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def follow(self, session: PeerSession) -> None:
+    def follow(self, session: ObjectSession) -> None:
         """Ask for the log lines of the worker where a session is placed, unless that is done already."""
         if session.place is None or session.place in self._asked or self._settings.log_level == "none":
             return
@@ -38,7 +38,7 @@ class WorkerLogs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def follow_again(self, sessions: Iterable[PeerSession]) -> None:
+    async def follow_again(self, sessions: Iterable[ObjectSession]) -> None:
         """Tell every worker the settings, which have changed; return when all have been told."""
         self._asked.clear()
         for session in sessions:
@@ -47,7 +47,7 @@ class WorkerLogs:
         if self._tasks:
             await asyncio.wait(set(self._tasks))
 
-    async def _ask(self, session: PeerSession, place: Place) -> None:
+    async def _ask(self, session: ObjectSession, place: Place) -> None:
         body: dict[str, Any] = {"logLevel": self._settings.log_level, "logTags": list(self._settings.log_tags)}
         try:
             await session.query_now(make_call("WORKER_UPDATE_SETTINGS", "", body))

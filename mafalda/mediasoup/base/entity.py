@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from mafalda.mediasoup.base.events import Emitter, Event
 from mafalda.mediasoup.channel.channel import Channel, Undo
-from mafalda.mediasoup.errors import Closed, NotFound, ObjectClosed, WorkerDied
+from mafalda.mediasoup.errors import Closed, NotFound, ObjectClosed, WorkerExited
 
 AppData = dict[str, Any]
 JsonObject = dict[str, Any]
@@ -94,7 +94,7 @@ class Entity(Emitter):
         self.end("close")
         try:
             await self._channel.request(*self.close_request(self._parent_id, self._id))
-        except (NotFound, Closed, WorkerDied):
+        except (NotFound, Closed, WorkerExited):
             return  # the worker has no such object any more
 
     @classmethod
@@ -146,7 +146,7 @@ class Entity(Emitter):
         Raises:
             ObjectClosed: The object is closed.
             WorkerClosed: Its worker is closed.
-            WorkerDied: Its worker died.
+            WorkerExited: Its worker died.
         """
         self._check_open()
         return await self._channel.request(method, self._id, body)

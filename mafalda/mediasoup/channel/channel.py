@@ -26,7 +26,7 @@ from mafalda.mediasoup.errors import (
     NotFound,
     RequestTimeout,
     WorkerClosed,
-    WorkerDied,
+    WorkerExited,
     WorkerRequestFailed,
 )
 
@@ -58,7 +58,7 @@ class Writer(Protocol):
     def get_write_buffer_size(self) -> int: ...
 
 
-class _PendingRequest(NamedTuple):
+class _AwaitedResponse(NamedTuple):
     method: str
     handler_id: str
     answer: asyncio.Future[dict[str, Any]]
@@ -85,7 +85,7 @@ class Channel:
         self._writer: Writer | None = None
         self._reader = FrameReader()
         self._last_id = 0
-        self._pending: dict[int, _PendingRequest] = {}
+        self._pending: dict[int, _AwaitedResponse] = {}
         self._ended: MafaldaError | None = None
         self._loop = asyncio.get_running_loop()
         self._log = log.bind(worker_pid=worker_pid)
@@ -125,7 +125,7 @@ class Channel:
             WorkerRequestFailed: Any other refusal.
             RequestTimeout: No answer in time.
             WorkerClosed: The worker is closed, or closes meanwhile.
-            WorkerDied: It died.
+            WorkerExited: It died.
         """
         with _tracer.start_as_current_span(
             "mediasoup.request " + _dotted(method),
@@ -156,7 +156,7 @@ class Channel:
         data = frame(messages.encode_request(id_, method, handler_id, body))
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         deadline = self._loop.call_later(self._request_timeout_s, self._expire, id_)
-        self._pending[id_] = _PendingRequest(method, handler_id, answer, deadline, creates, undo)
+        self._pending[id_] = _AwaitedResponse(method, handler_id, answer, deadline, creates, undo)
         if creates is not None:
             self._handlers.hold(creates)
         if not writer.is_closing():  # else the worker is dead, and ``end``, which fails this request, comes soon
@@ -170,11 +170,11 @@ class Channel:
             InvalidParameters: The body does not fit the schema.
             WorkerRequestFailed: The worker does not read; the notification was not sent.
             WorkerClosed: The worker is closed.
-            WorkerDied: It died.
+            WorkerExited: It died.
         """
         writer = self._open_writer()
         if writer.is_closing():
-            raise WorkerDied("the worker died", worker_pid=self._worker_pid)
+            raise WorkerExited("the worker died", worker_pid=self._worker_pid)
         unsent_bytes = writer.get_write_buffer_size()
         if unsent_bytes > MAX_UNSENT_BYTES:
             raise WorkerRequestFailed("the worker does not read", unsent_bytes=unsent_bytes)

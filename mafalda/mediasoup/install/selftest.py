@@ -27,7 +27,7 @@ from pymediasoup.models.transport import DtlsParameters, IceCandidate, IceParame
 from pymediasoup.rtp_parameters import RtpCapabilities, RtpParameters
 from pymediasoup.transport import Transport
 
-from mafalda.errors import MafaldaError, WorkerDied
+from mafalda.errors import MafaldaError, WorkerExited
 from mafalda.media.model import Model
 from mafalda.mediasoup import Router, WebRtcTransport, Worker, create_worker
 from mafalda.mediasoup.install.errors import SelfTestFailed
@@ -120,7 +120,7 @@ async def _pass_tone(binary: Path, listener: Listener, environment: Mapping[str,
 
 async def _unless_died(worker: Worker, work: Coroutine[Any, Any, None]) -> None:
     """Await ``work``, or raise at once when the worker dies."""
-    death: asyncio.Future[WorkerDied] = asyncio.get_running_loop().create_future()
+    death: asyncio.Future[WorkerExited] = asyncio.get_running_loop().create_future()
     unsubscribe = worker.once(Worker.DIED, death.set_result)
     if worker.died is not None:
         death.set_result(worker.died)

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mafalda.mediasoup.versions.choose import OURS, CannotServe, Choice, Served, choose, served
+from mafalda.mediasoup.versions.choose import OURS, CannotServe, Served, ServedVersion, choose, served
 from mafalda.mediasoup.versions.numbers import parse
 
 if TYPE_CHECKING:
     from mafalda.mediasoup.versions.translator import Translator
 
-__all__ = ["OURS", "CannotServe", "Choice", "Served", "choose", "served", "translator_for"]
+__all__ = ["OURS", "CannotServe", "Served", "ServedVersion", "choose", "served", "translator_for"]
 
 #: From here on workers have a NotFoundError.
 _NOT_FOUND_SINCE = (3, 21, 0)
 
 
-def translator_for(choice: Choice) -> Translator | None:
+def translator_for(choice: ServedVersion) -> Translator | None:
     """The translation between a library and a worker of ours; None if both speak the same schema."""
     if choice.is_ours:
         return None

@@ -22,7 +22,7 @@ class CannotServe(Exception):
     """A version that is not served; the text is one sentence that names both versions."""
 
 
-class Choice(NamedTuple):
+class ServedVersion(NamedTuple):
     """How a library is served.
 
     Attributes:
@@ -52,7 +52,7 @@ class Served(NamedTuple):
     differences: int
 
 
-def choose(version: str, near: Path | None = None) -> Choice:
+def choose(version: str, near: Path | None = None) -> ServedVersion:
     """How to serve a library of this version.
 
     Args:
@@ -63,7 +63,7 @@ def choose(version: str, near: Path | None = None) -> Choice:
         CannotServe: It cannot be served.
     """
     if version == OURS:
-        return Choice(version, OURS, RUNNING)
+        return ServedVersion(version, OURS, RUNNING)
     from mafalda.mediasoup.fbs.differences import SCHEMAS
 
     try:
@@ -87,10 +87,10 @@ def choose(version: str, near: Path | None = None) -> Choice:
     warning = ""
     if numbers != parse(below) and (not above or above[0] not in SCHEMAS[index][0]):
         warning = f"mediasoup {version} is not known to mafalda-worker {OURS} and is served as {below}"
-    return Choice(version, schema, _running(index), warning)
+    return ServedVersion(version, schema, _running(index), warning)
 
 
-def _newer(version: str, newest: str, near: Path | None) -> Choice | None:
+def _newer(version: str, newest: str, near: Path | None) -> ServedVersion | None:
     """By the schema of its own package; None: a patch of the newest, which is served like it without one."""
     from mafalda.mediasoup.versions.packages import NotReadable, find_package, schema_in
 
@@ -108,7 +108,7 @@ def _newer(version: str, newest: str, near: Path | None) -> Choice | None:
         raise CannotServe(f"mediasoup {version} cannot be served by mafalda-worker {OURS}: {error}") from None
     running = schema.enums["FBS.Notification.Event"].number_of["WORKER_RUNNING"]
     warning = f"mediasoup {version} is not known to mafalda-worker {OURS} and is served by the schema in its package"
-    return Choice(version, version, running, warning, package)
+    return ServedVersion(version, version, running, warning, package)
 
 
 def published() -> list[str]:

@@ -15,7 +15,7 @@ from mafalda.mediasoup.base.entity import Entity, EntityContext, JsonObject
 from mafalda.mediasoup.base.events import Emitter, Event
 from mafalda.mediasoup.base.ids import new_id
 from mafalda.mediasoup.channel.channel import Channel
-from mafalda.mediasoup.errors import ObjectClosed, WorkerClosed, WorkerDied
+from mafalda.mediasoup.errors import ObjectClosed, WorkerClosed, WorkerExited
 from mafalda.mediasoup.router.router import Router
 from mafalda.mediasoup.router.webrtc_server import WebRtcServer
 from mafalda.mediasoup.transports.listen import AnyListenInfo, listen_info_bodies
@@ -35,8 +35,8 @@ log = structlog.get_logger("mafalda.mediasoup")
 class Worker(Emitter):
     """Created by ``create_worker``."""
 
-    # The process exited by itself; carries a WorkerDied. Its routers have emitted ``workerclose`` before.
-    DIED: ClassVar = Event[WorkerDied]("died")
+    # The process exited by itself; carries a WorkerExited. Its routers have emitted ``workerclose`` before.
+    DIED: ClassVar = Event[WorkerExited]("died")
     NEW_ROUTER: ClassVar = Event[Router]("newrouter")
     NEW_WEBRTC_SERVER: ClassVar = Event[WebRtcServer]("newwebrtcserver")
     CLOSE: ClassVar = Event[WorkerCloseCause]("close")
@@ -51,7 +51,7 @@ class Worker(Emitter):
         self._routers: dict[str, Router] = {}
         self._webrtc_servers: dict[str, WebRtcServer] = {}
         self._closed = False
-        self._death: WorkerDied | None = None
+        self._death: WorkerExited | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.app_data: dict[str, Any] = dict(app_data or {})
@@ -70,7 +70,7 @@ class Worker(Emitter):
         return self._closed
 
     @property
-    def died(self) -> WorkerDied | None:
+    def died(self) -> WorkerExited | None:
         """How it died; None if it did not."""
         return self._death
 
@@ -219,7 +219,7 @@ class Worker(Emitter):
     def _forget_webrtc_server(self, server: WebRtcServer) -> None:
         self._webrtc_servers.pop(server.id, None)
 
-    def _end(self, error: WorkerClosed | WorkerDied) -> None:
+    def _end(self, error: WorkerClosed | WorkerExited) -> None:
         """Close every object in it; pending requests fail with ``error``."""
         self._closed = True
         self._channel.end(error)
@@ -239,7 +239,7 @@ class Worker(Emitter):
         status = await asyncio.shield(self._process.exited)
         if self._closed:
             return
-        death = WorkerDied("the worker died", worker_pid=self.pid, exit_code=status.exit_code, signal=status.signal)
+        death = WorkerExited("the worker died", worker_pid=self.pid, exit_code=status.exit_code, signal=status.signal)
         log.error("worker died", action="worker_died", worker_pid=self.pid, **status._asdict())
         self._death = death
         self._end(death)

@@ -18,7 +18,7 @@ from mafalda.contract.messages.events import ServerStarted, ServerStopped, Worke
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import ServerInventory
 from mafalda.errors import MafaldaError
-from mafalda.mediasoup.errors import WorkerDied as WorkerDeath
+from mafalda.mediasoup.errors import WorkerExited
 from mafalda.workers.agent.dispatcher import Dispatcher, IncarnationLost
 from mafalda.workers.agent.inventory import take_inventory
 from mafalda.workers.agent.liveness_sweep import sweep_sessions
@@ -40,7 +40,7 @@ from mafalda.workers.relays.target_pipes import TargetPipes
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.load import LoadReporter
 from mafalda.workers.supervision.routers import Routers
-from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
+from mafalda.workers.supervision.supervisor import LiveWorker, WorkerSupervisor
 
 log = structlog.get_logger("mafalda.workers")
 
@@ -48,7 +48,7 @@ __all__ = ["Agent", "IncarnationLost"]
 
 
 class Agent:
-    """One incarnation. Get one from ``open_agent``; what the log reader gives it, it has after ``start``."""
+    """One incarnation. Get one from ``open_agent``; ``log_reader`` and ``sessions`` exist after ``start``."""
 
     log_reader: LogReader
     sessions: PeerSessions
@@ -64,7 +64,7 @@ class Agent:
         self.machine = Machine(config.server, self.incarnation, ())
         self._stimuli = StimulusLoop(self.machine)
         self._publisher = Publisher(bus, config.server)
-        self.supervisor = Supervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
+        self.supervisor = WorkerSupervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks, self.supervisor.require)
         self._wire_relays()
         self._passthrough = PassthroughPeers(bus, config, tasks, self.supervisor, self._sideband)
@@ -238,7 +238,7 @@ class Agent:
         started = WorkerStarted(server=self.config.server, incarnation=self.incarnation, worker=live.info)
         self._tasks.spawn(self._announce(started), f"announce {live.id}")
 
-    def _worker_gone(self, live: LiveWorker, death: WorkerDeath) -> None:
+    def _worker_gone(self, live: LiveWorker, death: WorkerExited) -> None:
         died = WorkerDied(
             server=self.config.server,
             incarnation=self.incarnation,

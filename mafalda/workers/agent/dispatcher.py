@@ -94,7 +94,7 @@ class Dispatcher:
                 self._relay_targets.refuse(command, entry, error)
             case do.CloseRelaySource(room, producer, worker, target):
                 self._relay_sources.stop(room, producer, worker, target)
-            case do.ClosePipes(place):
+            case do.ClosePipeSources(place):
                 self._relay_sources.place_gone(place)
             case do.CheckRelayWaiters(room):
                 self._relay_targets.waiters.check(room, self._room(room))

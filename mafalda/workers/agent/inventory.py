@@ -19,7 +19,7 @@ from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
-from mafalda.workers.supervision.supervisor import Supervisor
+from mafalda.workers.supervision.supervisor import WorkerSupervisor
 
 #: The peer under which objects without an owner are listed.
 ORPHANS = "_orphans"
@@ -39,7 +39,7 @@ class _Seen:
 
 async def take_inventory(
     machine: Machine,
-    supervisor: Supervisor,
+    supervisor: WorkerSupervisor,
     routers: Routers,
     relay_targets: RelayTargets,
     sessions: Mapping[tuple[str, str], PeerSession],
@@ -48,7 +48,7 @@ async def take_inventory(
     """Ask every router of every worker.
 
     Args:
-        machine: The log sequence up to which the log was read.
+        machine: Has the state that was read from the log, and its sequence.
         supervisor: The workers.
         routers: Their routers.
         relay_targets: The relays into them.

@@ -10,7 +10,7 @@ from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
-from mafalda.errors import WorkerDied
+from mafalda.errors import WorkerExited
 from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer
 from mafalda.workers.core.stimuli import PeerRefused, PeerTaskFailed
 from mafalda.workers.errors import as_mafalda_error
@@ -55,7 +55,7 @@ class PeerSessions:
         command = order.command
         live = self._worker(command.worker)
         if live is None:
-            error = WorkerDied("the worker is dead", worker=command.worker)
+            error = WorkerExited("the worker is dead", worker=command.worker)
             self.services.report(PeerRefused(command.room, command.peer, command.generation, error))
             return
         session = PeerSession(

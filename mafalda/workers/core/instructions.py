@@ -137,7 +137,7 @@ class CloseRelaySource:
 
 
 @dataclass(frozen=True, slots=True)
-class ClosePipes:
+class ClosePipeSources:
     """Close the source ends of pipes from or to a worker that is dead; a pipe does not notice that itself."""
 
     place: Place
@@ -178,7 +178,7 @@ RelayInstruction = (
     | ReconcileRelayTarget
     | CloseRelayTarget
     | CloseRelaySource
-    | ClosePipes
+    | ClosePipeSources
     | CheckRelayWaiters
 )
 Instruction = LoadRoom | IdleRoom | ForgetRoom | ResetIncarnation | Superseded | PeerInstruction | RelayInstruction

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Liveness:
+class PeerLiveness:
     """Of one peer. Times are monotonic seconds, given by the caller."""
 
     active_at: float

@@ -14,7 +14,7 @@ from mafalda.contract.messages import commands, events
 from mafalda.contract.messages.events import ClosedReason
 from mafalda.contract.messages.intents import Intent, Join
 from mafalda.contract.messages.payload import Place
-from mafalda.errors import MafaldaError, NotFound, StaleGeneration, WorkerDied
+from mafalda.errors import MafaldaError, NotFound, StaleGeneration, WorkerExited
 from mafalda.projection.fold import apply
 from mafalda.projection.state import RoomState, State
 from mafalda.workers.core import stimuli
@@ -22,7 +22,7 @@ from mafalda.workers.core.instructions import (
     AdoptPeer,
     CheckRelayWaiters,
     CloseDuplicateProducer,
-    ClosePipes,
+    ClosePipeSources,
     CloseRelaySource,
     CloseRelayTarget,
     DropPeer,
@@ -219,7 +219,7 @@ class Machine:
     def _worker_gone(self, worker: str) -> list[Instruction]:
         self.workers.discard(worker)
         place = Place(server=self.server, worker=worker)
-        found: list[Instruction] = [ClosePipes(place)]
+        found: list[Instruction] = [ClosePipeSources(place)]
         for local in self._rooms.values():
             for placed in [placed for placed in local.peers.values() if placed.worker == worker]:
                 del local.peers[placed.peer]
@@ -293,7 +293,7 @@ class Machine:
         if reason is None:
             return found
         # Closing comes first: a peer that comes back brings the same producer ids with it.
-        return [*self._reconcile(local, room, reason), *found]
+        return [*self._close_ended_relay_targets(local, room, reason), *found]
 
     def _close_duplicate(self, local: LocalRoom, room: str, peer: str, producer: str) -> list[Instruction]:
         state = self.room(room)
@@ -336,14 +336,14 @@ class Machine:
         room = self.room(order.room)
         producer = room.producers.get(order.producer) if room else None
         if order.target.worker not in self.workers:
-            return WorkerDied("the target worker is dead", worker=order.target.worker)
+            return WorkerExited("the target worker is dead", worker=order.target.worker)
         if room is None or producer is None:
             return NotFound("no such producer", producer=order.producer)
         if producer.generation != order.generation:
             return StaleGeneration("the producer has moved", now=producer.generation, ordered=order.generation)
         relay = room.relays.get((order.producer, order.target))
         if relay is None or relay.source != order.source:
-            return WorkerDied("the source worker is dead", worker=order.source.worker)
+            return WorkerExited("the source worker is dead", worker=order.source.worker)
         return None
 
     def _relay_ended(self, key: RelayKey, seq: int) -> list[Instruction]:
@@ -354,7 +354,7 @@ class Machine:
         del local.relays[key]
         return self._idle_if_empty(key.room)
 
-    def _reconcile(self, local: LocalRoom, room: str, reason: ClosedReason) -> list[Instruction]:
+    def _close_ended_relay_targets(self, local: LocalRoom, room: str, reason: ClosedReason) -> list[Instruction]:
         """Close the relay targets that the fold no longer has."""
         state = self.room(room)
         found: list[Instruction] = []
@@ -381,10 +381,12 @@ class Machine:
         gone = before - self._places()
         if not gone:
             return []
-        found: list[Instruction] = [ClosePipes(place) for place in sorted(gone, key=str) if place.server != self.server]
+        found: list[Instruction] = [
+            ClosePipeSources(place) for place in sorted(gone, key=str) if place.server != self.server
+        ]
         for room, local in list(self._rooms.items()):
             if local.backlog is None:
-                found += self._reconcile(local, room, "worker-died")
+                found += self._close_ended_relay_targets(local, room, "worker-died")
         return found
 
     def _places(self) -> set[Place]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mafalda.contract.messages.commands import PlacePeer
-from mafalda.errors import MafaldaError, WorkerDied
+from mafalda.errors import MafaldaError, WorkerExited
 from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer, HandleIntent, Instruction
 
 #: Intents remembered by id for each peer; the log's own deduplication covers the rest of the time.
@@ -91,7 +91,7 @@ class PlacedPeer:
     def _end(self, error: MafaldaError) -> list[Instruction]:
         reject_join = self.state == "placing"
         self.state = "ended"
-        if isinstance(error, WorkerDied):
+        if isinstance(error, WorkerExited):
             return []
         return [EvictPeer(self.command, self.entry, error, reject_join)]
 

@@ -15,7 +15,7 @@ from mafalda.workers.passthrough.webrtc_servers import SharedWebRtcServers
 from mafalda.workers.passthrough.worker_logs import WorkerLogs
 from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.sideband import RelaySideband
-from mafalda.workers.supervision.supervisor import Supervisor
+from mafalda.workers.supervision.supervisor import WorkerSupervisor
 
 
 class PassthroughPeers:
@@ -30,7 +30,7 @@ class PassthroughPeers:
     """
 
     def __init__(
-        self, bus: Bus, config: AgentConfig, tasks: TaskScope, supervisor: Supervisor, sideband: RelaySideband
+        self, bus: Bus, config: AgentConfig, tasks: TaskScope, supervisor: WorkerSupervisor, sideband: RelaySideband
     ) -> None:
         self._bus = bus
         self._tasks = tasks

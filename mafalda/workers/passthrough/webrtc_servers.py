@@ -16,7 +16,7 @@ from typing import Any
 from mafalda.errors import AlreadyExists, MafaldaError, NotFound
 from mafalda.mediasoup.errors import WorkerRequestFailed
 from mafalda.workers.passthrough.addresses import Info, any_port
-from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
+from mafalda.workers.supervision.supervisor import LiveWorker, WorkerSupervisor
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +44,7 @@ class SharedWebRtcServers:
         supervisor: Knows which workers live.
     """
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: WorkerSupervisor) -> None:
         self._supervisor = supervisor
         self._shared: dict[str, _Shared] = {}
 

@@ -32,7 +32,7 @@ from mafalda.workers.supervision.supervisor import LiveWorker
 
 
 @dataclass(slots=True, eq=False)
-class _Pipe:
+class _SourcePipe:
     """Our end of a pipe, the router that it is on, and what is sent over it, by producer."""
 
     end: PipeTransport
@@ -49,7 +49,7 @@ class RelaySources:
         routers: The routers of this server's workers.
         upstream: The relay targets of this server.
         sideband: Carries what a pipe cannot.
-        require_worker: The living worker with an id; raises ``WorkerDied`` if there is none.
+        require_worker: The living worker with an id; raises ``WorkerExited`` if there is none.
         has_room: Whether a peer or a relay target of a room is on this server.
     """
 
@@ -71,7 +71,7 @@ class RelaySources:
         self._sideband = sideband
         self._require_worker = require_worker
         self._has_room = has_room
-        self._pipes: dict[PipeKey, _Pipe] = {}
+        self._pipes: dict[PipeKey, _SourcePipe] = {}
         self._locks: WeakValueDictionary[PipeKey, asyncio.Lock] = WeakValueDictionary()
 
     def count(self, worker: str) -> int:
@@ -158,7 +158,7 @@ class RelaySources:
         """Close the pipes of a room that has nothing here."""
         self._close_all(lambda key: key.room == room)
 
-    def _open_source(self, key: PipeKey, pipe: _Pipe, request: CarryProducer) -> RelaySource:
+    def _open_source(self, key: PipeKey, pipe: _SourcePipe, request: CarryProducer) -> RelaySource:
         def remove(source: RelaySource) -> None:
             if pipe.sources.get(source.producer) is source:
                 del pipe.sources[source.producer]
@@ -170,7 +170,7 @@ class RelaySources:
 
     # --- pipes --------------------------------------------------------------------------------------
 
-    async def _open(self, key: PipeKey, live: LiveWorker, request: ConnectPipe) -> _Pipe:
+    async def _open(self, key: PipeKey, live: LiveWorker, request: ConnectPipe) -> _SourcePipe:
         router = await self._routers.acquire(key.room, live, key)
         end: PipeTransport | None = None
         try:
@@ -183,7 +183,7 @@ class RelaySources:
             finally:
                 self._routers.release(key.room, live.id, key)
             raise
-        pipe = self._pipes[key] = _Pipe(end, router)
+        pipe = self._pipes[key] = _SourcePipe(end, router)
         return pipe
 
     async def _close(self, key: PipeKey) -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.queries import CarryProducer, ProducerCarried, SetCarried
-from mafalda.errors import MafaldaError, RelayFailed
+from mafalda.errors import MafaldaError, RelayUnavailable
 from mafalda.mediasoup import DataProducer, PipeTransport, Producer
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.instructions import OpenRelayTarget
@@ -135,7 +135,7 @@ class RelayTarget:
                 protocol=carried.protocol,
             )
         if carried.media_kind is None or carried.rtp_parameters is None:
-            raise RelayFailed("the source replies without RTP parameters", producer=self.key.producer)
+            raise RelayUnavailable("the source replies without RTP parameters", producer=self.key.producer)
         self.scores.initialize(carried.scores)
         return await end.produce(
             id=self.key.producer,

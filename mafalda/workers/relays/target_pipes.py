@@ -13,7 +13,7 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import ClosePipe, ConnectPipe
-from mafalda.errors import MafaldaError, Refused, WorkerDied
+from mafalda.errors import MafaldaError, Refused, WorkerExited
 from mafalda.mediasoup import DirectTransport, PipeTransport, SctpLimits
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.relays.pipes import PipeKey, connect, create_end, describe, uses_srtp
@@ -29,7 +29,7 @@ log = structlog.get_logger("mafalda.workers")
 
 
 @dataclass(slots=True, eq=False)
-class _Pipe:
+class _TargetPipe:
     """Our end, and the direct transport next to it, once something needs that."""
 
     end: PipeTransport
@@ -44,7 +44,7 @@ class TargetPipes:
         config: Ports, encryption.
         tasks: Where pipes are made and closed.
         routers: The routers of this server's workers.
-        require_worker: The living worker with an id; raises ``WorkerDied`` if there is none.
+        require_worker: The living worker with an id; raises ``WorkerExited`` if there is none.
         port_of: The source side of a server's relays.
         is_alive: Whether a worker, of this server or another, is alive as far as is known.
     """
@@ -65,7 +65,7 @@ class TargetPipes:
         self._port_of = port_of
         self._is_alive = is_alive
         self._causes: dict[PipeKey, Message | None] = {}  # of the pipes that are being made
-        self._pipes: SharedResources[PipeKey, _Pipe] = SharedResources(tasks, self._open, self._close)
+        self._pipes: SharedResources[PipeKey, _TargetPipe] = SharedResources(tasks, self._open, self._close)
 
     def transports(self) -> list[PipeTransport]:
         """Every end."""
@@ -100,7 +100,7 @@ class TargetPipes:
         """
         pipe, router = self._pipes.get(key), self._routers.existing(key.room, key.target.worker)
         if pipe is None or router is None:
-            raise WorkerDied("the target worker is dead", worker=key.target.worker)
+            raise WorkerExited("the target worker is dead", worker=key.target.worker)
         async with pipe.lock:
             if pipe.direct is None:
                 pipe.direct = await router.create_direct_transport(sctp_limits=_ANY_SIZE)
@@ -110,10 +110,10 @@ class TargetPipes:
         """``user`` needs the pipe no more; after the last one it is closed on both ends."""
         self._pipes.release(key, user)
 
-    async def _open(self, key: PipeKey) -> _Pipe:
+    async def _open(self, key: PipeKey) -> _TargetPipe:
         live = self._require_worker(key.target.worker)
         if not self._is_alive(key.source):
-            raise WorkerDied("the source worker is dead", worker=key.source.worker)
+            raise WorkerExited("the source worker is dead", worker=key.source.worker)
         router = await self._routers.acquire(key.room, live, key)
         end: PipeTransport | None = None
         try:
@@ -126,7 +126,7 @@ class TargetPipes:
             finally:
                 self._routers.release(key.room, live.id, key)
             raise
-        return _Pipe(end)
+        return _TargetPipe(end)
 
     async def _connect(self, key: PipeKey, end: PipeTransport) -> None:
         request = ConnectPipe(
@@ -145,7 +145,7 @@ class TargetPipes:
                 log.warning("pipe not closed at its source", action="close_pipe_failed", room_id=key.room)
             raise
 
-    async def _close(self, key: PipeKey, pipe: _Pipe) -> None:
+    async def _close(self, key: PipeKey, pipe: _TargetPipe) -> None:
         try:
             for transport in (pipe.direct, pipe.end):
                 if transport is not None:

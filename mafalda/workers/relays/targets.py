@@ -14,9 +14,8 @@ from mafalda.contract.ids import derived_id
 from mafalda.contract.messages.commands import OpenRelay
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.events import ClosedReason, Event, RelayClosed, RelayOpened
-from mafalda.contract.messages.events import RelayFailed as RelayFailedEvent
-from mafalda.errors import MafaldaError, NotFound, RelayFailed
+from mafalda.contract.messages.events import ClosedReason, Event, RelayClosed, RelayFailed, RelayOpened
+from mafalda.errors import MafaldaError, NotFound, RelayUnavailable
 from mafalda.projection.state import RoomState
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.config import AgentConfig
@@ -166,7 +165,7 @@ class RelayTargets:
             _log("relay_opened", target)
             await target.run()
         except TimeoutError:
-            error = RelayFailed("not open in time", timeout_s=self._config.relay_open_timeout_s)
+            error = RelayUnavailable("not open in time", timeout_s=self._config.relay_open_timeout_s)
         except Exception as failure:
             if not isinstance(failure, MafaldaError):
                 log.exception("relay failed", action="internal_error", producer_id=target.key.producer)
@@ -184,7 +183,7 @@ class RelayTargets:
 
     def _reject_waiters(self, order: OpenRelay, seq: int, error: MafaldaError) -> None:
         key = RelayKey(order.room, order.producer, order.target.worker)
-        failed = RelayFailed("the relay could not be opened", code=error.code, reason=error.reason)
+        failed = RelayUnavailable("the relay could not be opened", code=error.code, reason=error.reason)
         self.waiters.refuse(key, seq, failed)
 
     # --- what is appended -----------------------------------------------------------------------------
@@ -202,7 +201,7 @@ class RelayTargets:
         await self._append(order, closed, target.cause, target.seq)
 
     async def _append_failed(self, order: OpenRelay, cause: Message, seq: int, error: MafaldaError) -> None:
-        failed = RelayFailedEvent(
+        failed = RelayFailed(
             producer=order.producer,
             data=order.data,
             source=order.source,

@@ -41,7 +41,7 @@ class RelayWaiters:
             since_seq: The log sequence of the consume. An order after it that has failed already was for this consume.
 
         Raises:
-            RelayFailed: It could not be opened.
+            RelayUnavailable: It could not be opened.
             NotFound: The producer has closed meanwhile.
             TimeoutError: Neither happened in time.
         """

@@ -25,7 +25,7 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.supervision.bitrates import BitrateSampler, transports_of
-from mafalda.workers.supervision.supervisor import LiveWorker, Supervisor
+from mafalda.workers.supervision.supervisor import LiveWorker, WorkerSupervisor
 
 #: What each UDP socket of a worker asks for (``UdpSocketBuffers.hpp``).
 UDP_BUFFER_BYTES = 4 * 1024 * 1024
@@ -49,7 +49,7 @@ class LoadReporter:
         config: How often.
         tasks: Runs what waits for workers.
         publisher: Publishes the reports.
-        machine: The log sequence up to which the log was read.
+        machine: Has the state that was read from the log, and its sequence.
         supervisor: The workers.
         relays: How many relays go into and out of a worker.
     """
@@ -60,7 +60,7 @@ class LoadReporter:
         tasks: TaskScope,
         publisher: Publisher,
         machine: Machine,
-        supervisor: Supervisor,
+        supervisor: WorkerSupervisor,
         relays: Callable[[str], tuple[int, int]],
     ) -> None:
         self._config = config

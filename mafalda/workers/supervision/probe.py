@@ -9,7 +9,7 @@ import structlog
 from mafalda.aio.tasks import background
 from mafalda.errors import Closed, MafaldaError
 from mafalda.mediasoup import Worker
-from mafalda.mediasoup.errors import RequestTimeout, WorkerDied
+from mafalda.mediasoup.errors import RequestTimeout, WorkerExited
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.supervision.responsiveness import Responsiveness
 
@@ -46,7 +46,7 @@ class WorkerProbe:
             self.responsiveness.asked(loop.time())
             try:
                 await self._worker.get_resource_usage()
-            except (WorkerDied, Closed):
+            except (WorkerExited, Closed):
                 return
             except RequestTimeout:
                 continue  # it stays the oldest unanswered one

@@ -20,7 +20,7 @@ class Routers:
     Args:
         config: The media codecs of every router.
         tasks: Where routers are made and closed.
-        require_worker: The living worker with an id; raises ``WorkerDied`` if there is none.
+        require_worker: The living worker with an id; raises ``WorkerExited`` if there is none.
     """
 
     def __init__(self, config: AgentConfig, tasks: TaskScope, require_worker: Callable[[str], LiveWorker]) -> None:

@@ -15,7 +15,7 @@ from mafalda.contract.messages.events import WorkerInfo
 from mafalda.contract.messages.payload import Place
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup import WebRtcServer, Worker, create_worker
-from mafalda.mediasoup.errors import WorkerDied, WorkerStartFailed
+from mafalda.mediasoup.errors import WorkerExited, WorkerStartFailed
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.supervision.probe import WorkerProbe
 
@@ -46,7 +46,7 @@ class LiveWorker:
         return WorkerInfo(worker=self.id, pid=self.worker.pid, slot=self.slot)
 
 
-class Supervisor:
+class WorkerSupervisor:
     """Keeps ``config.workers`` worker processes running.
 
     Args:
@@ -62,7 +62,7 @@ class Supervisor:
         tasks: TaskScope,
         *,
         on_up: Callable[[LiveWorker], None],
-        on_gone: Callable[[LiveWorker, WorkerDied], None],
+        on_gone: Callable[[LiveWorker, WorkerExited], None],
     ) -> None:
         self._config = config
         self._tasks = tasks
@@ -74,17 +74,17 @@ class Supervisor:
         """The living worker with this id.
 
         Raises:
-            WorkerDied: It is dead, or never was.
+            WorkerExited: It is dead, or never was.
         """
         if found := self.alive.get(worker):
             return found
-        raise WorkerDied("the worker is dead", worker=worker)
+        raise WorkerExited("the worker is dead", worker=worker)
 
     async def start(self) -> list[LiveWorker]:
         """Start all; those that run when each has run or failed once.
 
         Raises:
-            WorkerStartFailed: None could be started (or what the last one's failure was).
+            MafaldaError: None could be started: the failure of the lowest slot.
         """
         firsts: list[asyncio.Future[MafaldaError | None]] = []
         for slot in range(self._config.workers):
@@ -155,7 +155,7 @@ class Supervisor:
             finally:
                 self.alive.pop(live.id, None)
 
-    def _gone(self, live: LiveWorker, death: WorkerDied) -> None:
+    def _gone(self, live: LiveWorker, death: WorkerExited) -> None:
         self.alive.pop(live.id, None)
         live.ended.set()
         self._on_gone(live, death)

@@ -25,7 +25,7 @@ from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import Address
-from mafalda.errors import BadInput, RelayFailed
+from mafalda.errors import BadInput, RelayUnavailable
 from mafalda.media.rtp import RtpCapabilities
 from mafalda.projection.fold import fold
 from mafalda.projection.state import State
@@ -103,7 +103,7 @@ class Agent:
                 ends: dict[str, Any] = command.model_dump(include={"producer", "data", "source", "target"})
                 event: events.Event = events.RelayOpened.model_validate(ends)
                 if command.producer in self.fails:
-                    event = events.RelayFailed.model_validate({**ends, "error": ErrorInfo.of(RelayFailed("no"))})
+                    event = events.RelayFailed.model_validate({**ends, "error": ErrorInfo.of(RelayUnavailable("no"))})
                 await self.append(subjects.room_event(command.room, event.action), event, message)
 
     async def welcome(self, command: commands.PlacePeer, message: Message) -> None:

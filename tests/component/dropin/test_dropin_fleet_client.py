@@ -21,7 +21,7 @@ from mafalda.contract.messages.notices import ChannelNotices
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.messages.results import ChannelAnswer, JoinResult, Rejected, Result
 from mafalda.dropin.fleet import client
-from mafalda.dropin.fleet.answers import Answer
+from mafalda.dropin.fleet.answers import LibraryAnswer
 from mafalda.dropin.fleet.client import FleetCallbacks, FleetClient, open_fleet
 from mafalda.errors import DeadlineExceeded, NoCapacity
 from mafalda.media.rtp import RtpCapabilities
@@ -118,7 +118,7 @@ async def test_an_answer_comes_whole_by_the_inbox_and_before_what_follows_it(fle
         await fleet.publish_private(intent, created({"id": PEER}))
         notice = ChannelNotice(event="PRODUCER_SCORE", handler="p", body={"scores": []})
         await fleet.publish_private(intent, ChannelNotices(items=[notice]))
-        assert await fleet.report() == Answer({"id": PEER})
+        assert await fleet.report() == LibraryAnswer({"id": PEER})
         assert await fleet.report() == ("p", "PRODUCER_SCORE", {"scores": []})
 
 
@@ -142,7 +142,7 @@ async def test_an_answer_that_the_inbox_lost_is_recovered_from_the_worker(monkey
         await fleet.submit()
         intent = await anext(stored)
         await fleet.append_result("create-transport", created(None), decode(intent.data))
-        assert await fleet.report() == Answer({"id": "dumped"})
+        assert await fleet.report() == LibraryAnswer({"id": "dumped"})
         assert calls == [("TRANSPORT_DUMP", PEER)]
 
 

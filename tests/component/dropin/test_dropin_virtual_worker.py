@@ -17,7 +17,7 @@ from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import ChannelAnswer, Done, JoinResult
 from mafalda.dropin.fleet import client
 from mafalda.dropin.fleet.client import FleetCallbacks, open_fleet
-from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.virtual import library_request
 from mafalda.dropin.virtual.virtual_worker import VirtualWorker
 from mafalda.media.rtp import RtpCapabilities
@@ -76,7 +76,7 @@ class Library:
 async def with_transport() -> AsyncIterator[Library]:
     """A library that has a router and a direct transport in it."""
     library = Library()
-    worker = library.worker = VirtualWorker(Settings(), 1, library.take, lambda: None)
+    worker = library.worker = VirtualWorker(WorkerSettings(), 1, library.take, lambda: None)
     callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lambda _: None)
     async with open_fleet(library.bus, callbacks) as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
         library.send(1, "WORKER_CREATE_ROUTER", "", {"routerId": "r"})  # before the fleet is known

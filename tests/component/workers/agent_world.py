@@ -237,7 +237,7 @@ def _comparable_state(state: State, servers: set[str]) -> dict[str, Any]:
         )
         for room in state.rooms.values()
         for peer in room.peers.values()
-        if peer.status != "homeless" and peer.place.server in servers
+        if peer.status != "unplaced" and peer.place.server in servers
     }
     relays = sorted(
         (room.room, it.producer, it.data, it.source.worker, it.target.worker)

@@ -9,7 +9,7 @@ from random import Random
 
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import events, intents, results
-from mafalda.errors import NotFound, RelayFailed
+from mafalda.errors import NotFound, RelayUnavailable
 from mafalda.workers.agent import Agent
 from tests.component.workers.agent_world import Client, Fleet
 from tests.component.workers.test_agent_media import allocating
@@ -29,7 +29,7 @@ async def come_and_go(fleet: Fleet, number: int, rng: Random) -> int:
         for attempt in range(3):
             room = fleet.state().rooms[client.room]
             others = sorted(it.producer for it in room.producers.values() if it.peer != client.peer)
-            with suppress(NotFound, RelayFailed):  # it may be gone by now
+            with suppress(NotFound, RelayUnavailable):  # it may be gone by now
                 if others:
                     await client.consume(f"c{turn}-{attempt}", rng.choice(others), f"t{turn}")
                     consumed += 1

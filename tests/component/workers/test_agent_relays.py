@@ -244,7 +244,7 @@ async def test_a_stale_generation_is_refused(pair: Pair) -> None:
     waiting = await pair.bob.send(pair.bob.consume_intent("bob-mic", "mic", "receive"))
     await pair.fleet.relay("lobby", "mic", pair.here, pair.there, generation=7)
 
-    with pytest.raises(errors.RelayFailed):
+    with pytest.raises(errors.RelayUnavailable):
         await pair.bob.answer(waiting, results.ConsumeResult)
     assert (await pair.fleet.wait_appended(events.RelayFailed)).error.code == "stale-generation"
     assert (await pair.consume("bob-mic", "mic")).relayed

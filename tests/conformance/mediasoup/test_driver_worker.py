@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError, WorkerDied
+from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, UnsupportedError, WorkerExited
 from mafalda.mediasoup import MEDIASOUP_VERSION, Worker, create_worker
 from mafalda.mediasoup.errors import (
     RequestTimeout,
@@ -176,7 +176,7 @@ async def test_death_closes_children_before_parents(worker_bin: Path, record: Re
         worker.on("close", lambda cause: order.append(f"worker {cause}"))
         os.kill(worker.pid, number)
         death = await worker.wait("died", timeout_s=10)
-        assert isinstance(death, WorkerDied)
+        assert isinstance(death, WorkerExited)
         assert worker.died is death
         killed = number == signal.SIGKILL
         assert death.details["signal"] == ("SIGKILL" if killed else None)
@@ -188,7 +188,7 @@ async def test_death_closes_children_before_parents(worker_bin: Path, record: Re
             "died True",
             "worker died",
         ]
-        with pytest.raises(WorkerDied):
+        with pytest.raises(WorkerExited):
             await router.dump()
 
 
@@ -198,7 +198,7 @@ async def test_death_fails_what_is_pending(worker_bin: Path) -> None:
         pending = asyncio.create_task(worker.dump())
         await until(lambda: worker.pending_requests == 1)
         os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(WorkerDied) as caught:
+        with pytest.raises(WorkerExited) as caught:
             await pending
         assert caught.value.details["method"] == "worker.dump"
 

@@ -20,7 +20,7 @@ def coverage_of(*patterns: str, base: int = 0) -> Coverage:
 def catch_up(coverage: Coverage, log: list[str], end: int) -> list[int]:
     """As a follower does: read the log from what is verified to its end."""
     read = range(coverage.verified + 1, end + 1)
-    yielded = [seq for seq in read if coverage.logged(seq, log[seq - 1])]
+    yielded = [seq for seq in read if coverage.take_from_log(seq, log[seq - 1])]
     coverage.verify(end)
     return yielded
 
@@ -51,7 +51,7 @@ def test_everything_is_yielded_exactly_once(journey: tuple[list[str], list[int],
     coverage = coverage_of(*(LOG_SUBJECTS if whole else (A, B)))
     yielded: list[int] = []
     for seq in buffer:
-        verdict = coverage.offer(seq, previous_of(log, seq), log[seq - 1])
+        verdict = coverage.judge(seq, previous_of(log, seq), log[seq - 1])
         if verdict is Verdict.YIELD:
             yielded.append(seq)
         elif verdict is Verdict.CATCH_UP:
@@ -66,29 +66,29 @@ def test_everything_is_yielded_exactly_once(journey: tuple[list[str], list[int],
 
 def test_a_skipped_sequence_means_nothing_to_who_follows_a_part() -> None:
     coverage = coverage_of(A)
-    assert coverage.offer(1, 0, A) is Verdict.YIELD
-    assert coverage.offer(5, 1, A) is Verdict.YIELD
+    assert coverage.judge(1, 0, A) is Verdict.YIELD
+    assert coverage.judge(5, 1, A) is Verdict.YIELD
     assert (coverage.position, coverage.verified, coverage.unverified) == (5, 1, 1)
 
 
 def test_a_skipped_sequence_is_a_gap_to_who_follows_everything() -> None:
     coverage = coverage_of(*LOG_SUBJECTS)
-    assert coverage.offer(1, 0, A) is Verdict.YIELD
-    assert coverage.offer(3, 1, A) is Verdict.CATCH_UP
+    assert coverage.judge(1, 0, A) is Verdict.YIELD
+    assert coverage.judge(3, 1, A) is Verdict.CATCH_UP
 
 
 def test_a_previous_one_that_never_came_is_a_gap() -> None:
     coverage = coverage_of(A, B)
-    assert coverage.offer(2, 0, B) is Verdict.YIELD
-    assert coverage.offer(5, 4, A) is Verdict.CATCH_UP
+    assert coverage.judge(2, 0, B) is Verdict.YIELD
+    assert coverage.judge(5, 4, A) is Verdict.CATCH_UP
     assert coverage.position == 2  # until the log was read
 
 
 def test_what_was_before_a_pattern_was_added_is_no_gap_and_is_not_read_again() -> None:
     coverage = coverage_of(B)
     coverage.add([A], base=4)
-    assert coverage.offer(6, 4, A) is Verdict.YIELD
-    assert coverage.offer(8, 7, A) is Verdict.CATCH_UP
+    assert coverage.judge(6, 4, A) is Verdict.YIELD
+    assert coverage.judge(8, 7, A) is Verdict.CATCH_UP
     assert catch_up(coverage, [A] * 8, 8) == [5, 7, 8]
 
 
@@ -101,7 +101,7 @@ def test_what_was_removed_is_not_read() -> None:
 def test_adding_what_is_followed_changes_nothing() -> None:
     coverage = coverage_of(A)
     coverage.add([A], base=9)
-    assert coverage.logged(3, A)
+    assert coverage.take_from_log(3, A)
 
 
 def test_a_pattern_that_begins_before_the_end_of_a_read_keeps_it_unverified() -> None:
@@ -117,7 +117,7 @@ def test_a_pattern_that_begins_before_the_end_of_a_read_keeps_it_unverified() ->
 def test_whoever_removes_a_part_follows_the_whole_log_no_more() -> None:
     coverage = coverage_of(">", *LOG_SUBJECTS)
     coverage.remove([">"])
-    assert coverage.offer(2, 0, A) is Verdict.CATCH_UP
+    assert coverage.judge(2, 0, A) is Verdict.CATCH_UP
     coverage.remove(LOG_SUBJECTS[:1])
     coverage.add([A], base=0)
-    assert coverage.offer(2, 0, A) is Verdict.YIELD
+    assert coverage.judge(2, 0, A) is Verdict.YIELD

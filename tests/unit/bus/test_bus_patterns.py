@@ -134,7 +134,7 @@ def test_adding_a_pattern_costs_the_same_whatever_is_followed_already() -> None:
 
         def add_and_remove() -> None:
             coverage.add([added], base=1)
-            assert coverage.logged(2, "mafalda.room.new.peer.new.intent.join")
+            assert coverage.take_from_log(2, "mafalda.room.new.peer.new.intent.join")
             coverage.remove([added])
             assert not coverage.lacks(3, "mafalda.room.new.peer.new.intent.join")
 

@@ -70,7 +70,7 @@ STORIES = [
         lambda s: fleet(s).joins("alice", "a-0", 2).leaves("alice", 1),
         {"alice": "a-0 joined 2"},
     ),
-    Case("join on a worker that is not there", lambda s: fleet(s).joins("alice", "a-9"), {"alice": "a-9 homeless 1"}),
+    Case("join on a worker that is not there", lambda s: fleet(s).joins("alice", "a-9"), {"alice": "a-9 unplaced 1"}),
     Case("transport", alice, {"alice": A}, "mic", transports={"alice": "alice-t"}),
     Case(
         "restart-ice opens no transport",
@@ -252,20 +252,20 @@ STORIES = [
     Case(
         "the worker in the middle of the tree dies",
         lambda s: tree(s).worker_dies("b-0"),
-        {"alice": A, "carol": "b-0 homeless 1", "dave": D},
+        {"alice": A, "carol": "b-0 unplaced 1", "dave": D},
         "mic",
         transports={"alice": "alice-t", "dave": "dave-t"},
     ),
     Case(
         "the origin's worker dies",
         lambda s: tree(s).worker_dies("a-0"),
-        {"alice": "a-0 homeless 1", "carol": C, "dave": D},
+        {"alice": "a-0 unplaced 1", "carol": C, "dave": D},
         transports={"carol": "carol-t", "dave": "dave-t"},
     ),
     Case(
         "a server is lost",
         lambda s: tree(s).server_is_lost("b"),
-        {"alice": A, "carol": "b-0 homeless 1", "dave": "b-1 homeless 1"},
+        {"alice": A, "carol": "b-0 unplaced 1", "dave": "b-1 unplaced 1"},
         "mic",
         transports={"alice": "alice-t"},
     ),
@@ -280,7 +280,7 @@ STORIES = [
     Case(
         "a server begins anew",
         lambda s: pair(s).server_starts("a", "a-7", incarnation="i2"),
-        {"alice": "a-0 homeless 1", "bob": "a-0 homeless 1"},
+        {"alice": "a-0 unplaced 1", "bob": "a-0 unplaced 1"},
     ),
     Case(
         "a repeated server-started",
@@ -293,7 +293,7 @@ STORIES = [
     Case(
         "re-placement after a death",
         lambda s: pair(s).worker_dies("a-0").moves("alice", "a-1", 2),
-        {"alice": "a-1 joined 2", "bob": "a-0 homeless 1"},
+        {"alice": "a-1 joined 2", "bob": "a-0 unplaced 1"},
     ),
     Case(
         "re-placement of the living",
@@ -345,7 +345,7 @@ STORIES = [
             .produces("alice", "mic", worker="a-0")
             .consumes("alice", "x", "mic")
         ),
-        {"alice": "a-0 homeless 1"},
+        {"alice": "a-0 unplaced 1"},
     ),
     Case(
         "the same producer id under a new generation",

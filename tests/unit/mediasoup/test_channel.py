@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
-from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, WorkerDied, WorkerRequestFailed
+from mafalda.errors import AlreadyExists, InvalidParameters, NotFound, WorkerExited, WorkerRequestFailed
 from mafalda.mediasoup.channel import channel as channel_module
 from mafalda.mediasoup.channel.channel import MAX_UNSENT_BYTES, Channel, Undo
 from mafalda.mediasoup.channel.framing import FrameReader, frame
@@ -71,11 +71,11 @@ async def test_requests_between_a_worker_s_exit_and_its_detection_fail_with_work
     worker = FakeWorker()
     worker.is_gone = True
     pending = await send_request(worker)
-    with pytest.raises(WorkerDied):
+    with pytest.raises(WorkerExited):
         worker.channel.notify("WORKER_CLOSE")
     assert not worker.requests
-    worker.channel.end(WorkerDied("the worker died", exit_code=None, signal="SIGKILL"))
-    with pytest.raises(WorkerDied) as died:
+    worker.channel.end(WorkerExited("the worker died", exit_code=None, signal="SIGKILL"))
+    with pytest.raises(WorkerExited) as died:
         await pending
     assert died.value.details["signal"] == "SIGKILL"
 
@@ -187,14 +187,14 @@ async def test_a_late_refusal_is_not_undone() -> None:
 async def test_end_fails_every_pending_request_with_its_own_error() -> None:
     worker = FakeWorker()
     tasks = [await send_request(worker) for _ in range(2)]
-    worker.channel.end(WorkerDied("the worker died", worker_pid=42))
+    worker.channel.end(WorkerExited("the worker died", worker_pid=42))
     errors = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(error, WorkerDied) for error in errors)
+    assert all(isinstance(error, WorkerExited) for error in errors)
     assert errors[0] is not errors[1]
     worker.channel.end(WorkerClosed("later"))
-    with pytest.raises(WorkerDied):  # the first end counts
+    with pytest.raises(WorkerExited):  # the first end counts
         await worker.channel.request("WORKER_DUMP")
-    with pytest.raises(WorkerDied):
+    with pytest.raises(WorkerExited):
         worker.channel.notify("WORKER_CLOSE")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.workers.core import Demand, Liveness
+from mafalda.workers.core import Demand, PeerLiveness
 
 
 def test_a_relay_flows_while_anybody_takes_it() -> None:
@@ -45,7 +45,7 @@ def test_pausing_and_closing_are_due_some_time_after_the_last_one() -> None:
 def test_a_client_is_gone_after_the_grace_that_applies(
     connected_at: float | None, lost_at: float | None, now: float, gone: bool
 ) -> None:
-    liveness = Liveness(active_at=0)
+    liveness = PeerLiveness(active_at=0)
     if connected_at is not None:
         liveness.note_connected(1, connected_at)
     if lost_at is not None:
@@ -55,7 +55,7 @@ def test_a_client_is_gone_after_the_grace_that_applies(
 
 
 def test_whoever_asks_for_something_is_there() -> None:
-    liveness = Liveness(active_at=0)
+    liveness = PeerLiveness(active_at=0)
     liveness.note_activity(50)
 
     assert not liveness.is_gone(100, ice_grace_s=15, idle_grace_s=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mafalda.contract.messages import intents
-from mafalda.errors import DeadlineExceeded, MafaldaError, RelayFailed, WorkerDied
+from mafalda.errors import DeadlineExceeded, MafaldaError, RelayUnavailable, WorkerExited
 from mafalda.testing.stories import Story
 from mafalda.workers.agent.stimulus_loop import StimulusLoop
 from mafalda.workers.core.instructions import (
@@ -91,7 +91,7 @@ def test_a_peer_that_the_worker_refuses_is_evicted() -> None:
 def test_a_peer_whose_worker_has_died_is_left_to_the_allocators() -> None:
     run = placed()
 
-    found = run.machine.handle(PeerRefused("lobby", "alice", 1, WorkerDied("dead")))
+    found = run.machine.handle(PeerRefused("lobby", "alice", 1, WorkerExited("dead")))
 
     assert found == [IdleRoom("lobby")]
 
@@ -219,7 +219,7 @@ def test_an_exception_loses_none_of_the_instructions_after_it() -> None:
 
 def test_an_error_of_the_contract_is_reported_as_it_is() -> None:
     machine = _Script([IdleRoom("1")])
-    loop, error = StimulusLoop(machine), RelayFailed("no pipe")
+    loop, error = StimulusLoop(machine), RelayUnavailable("no pipe")
 
     def begin(_: Instruction) -> None:
         raise error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mafalda.contract.messages import events, intents
-from mafalda.errors import NotFound, StaleGeneration, WorkerDied
+from mafalda.errors import NotFound, StaleGeneration, WorkerExited
 from mafalda.testing.builders import subject_of
 from mafalda.testing.stories import Story, place
 from mafalda.workers.core import machine
@@ -15,7 +15,7 @@ from mafalda.workers.core.instructions import (
     AdoptPeer,
     CheckRelayWaiters,
     CloseDuplicateProducer,
-    ClosePipes,
+    ClosePipeSources,
     CloseRelaySource,
     CloseRelayTarget,
     DropPeer,
@@ -262,7 +262,7 @@ def test_relays_that_cannot_be_are_refused_with_the_reason() -> None:
 
     refused = only(RefuseRelay, run.read())
 
-    assert [type(it.error) for it in refused] == [NotFound, StaleGeneration, WorkerDied]
+    assert [type(it.error) for it in refused] == [NotFound, StaleGeneration, WorkerExited]
 
 
 def test_a_relay_that_failed_can_be_ordered_again() -> None:
@@ -317,7 +317,7 @@ def test_a_lost_server_ends_what_came_from_it() -> None:
         instructions = read_more(run, end(story, "a"))
 
         assert len(only(CloseRelayTarget, instructions)) == 1
-        assert {it.place for it in only(ClosePipes, instructions)} == {place("a-0"), place("a-1")}
+        assert {it.place for it in only(ClosePipeSources, instructions)} == {place("a-0"), place("a-1")}
 
 
 def test_a_dead_hop_ends_the_relays_behind_it() -> None:
@@ -378,7 +378,7 @@ def test_a_death_of_our_own_is_acted_on_before_the_log_knows() -> None:
 
     assert [it.peer for it in only(DropPeer, instructions)] == ["bob"]
     assert [it.reason for it in only(CloseRelayTarget, instructions)] == ["worker-died"]
-    assert ClosePipes(place("b-0")) in instructions
+    assert ClosePipeSources(place("b-0")) in instructions
     assert ForgetRoom("lobby") in instructions
     assert not only(DropPeer, read_more(run, story.worker_dies("b-0")))
 
@@ -399,7 +399,7 @@ def test_our_incarnation_given_up_is_the_end_of_it() -> None:
     run = MachineRun(story, "a", "a-0", "a-1")
     run.read()
 
-    assert read_more(run, story.server_is_lost("b")) == [ClosePipes(place("b-0"))]
+    assert read_more(run, story.server_is_lost("b")) == [ClosePipeSources(place("b-0"))]
     assert read_more(run, story.server_is_lost("a", "an-earlier-one")) == []
     assert read_more(run, story.server_is_lost("a")) == [ResetIncarnation()]
 

@@ -19,7 +19,7 @@ from mafalda.contract.ids import check_id, derived_id
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.reading import check_message
-from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NotJoined, WorkerDied
+from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NotJoined, WorkerExited
 from mafalda.projection.state import UNPLACED
 
 
@@ -42,7 +42,7 @@ def decide_intent(view: View, intent: OpenIntent, now: float, rng: Rng) -> Decis
     if intent.standing == "absent":
         return _reject(intent, NotJoined("the peer has not joined", room=intent.peer[0], peer=intent.peer[1]))
     if intent.standing == "unplaced":
-        return _reject(intent, WorkerDied("the peer's place is gone; ask again after its next join result"))
+        return _reject(intent, WorkerExited("the peer's place is gone; ask again after its next join result"))
     match message.data:
         case intents.Consume():
             return consume(view, intent, message.data.producer, data=False)
@@ -82,7 +82,7 @@ def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:
     """An unplaced peer leaves: no agent has it, so the allocator appends the event and the result."""
     peer = view.peer(intent.peer)
     if peer is None or peer.status != UNPLACED:
-        return _reject(intent, WorkerDied("the peer has a new place; ask again after its next join result"))
+        return _reject(intent, WorkerExited("the peer has a new place; ask again after its next join result"))
     room = intent.peer[0]
     left = Append(
         derived_id("peer-left", room, peer.peer, peer.generation, peer.join),

@@ -15,7 +15,7 @@ from mafalda.allocator.core.fleet.fleet import FleetView
 Access = Literal["read", "append"]
 
 
-class Liveness:
+class ServerLiveness:
     """The liveness of all servers. Times are seconds, monotonic.
 
     | state | until | servers may be declared lost |

@@ -32,8 +32,8 @@ def pack(fleet: FleetView, request: PlacementRequest, _: Rng) -> Choice:
     """Choose the busiest below the limit: rooms stay together, idle servers stay idle."""
     trace = PlacementTrace(fleet, request, packs=True)
     order = fleet.order(scores.packing)
-    if not _in_room(trace, request.in_room):
-        _packed(trace, order, scores.PACKING_PARTS)
+    if not _choose_in_room(trace, request.in_room):
+        _choose_packed(trace, order, scores.PACKING_PARTS)
     for part in scores.PACKING_PARTS:
         _count_packed(trace, order, part, part)
     return trace.choice("pack", "the busiest below the limit, those that have the room first")
@@ -49,8 +49,12 @@ def region(fleet: FleetView, request: PlacementRequest, _: Rng) -> Choice:
     elsewhere = [part for part in _by_rank(order.parts()) if part not in in_region]
     near = [worker for worker in request.in_room if worker.server.region == request.region]
     far = [worker for worker in request.in_room if worker.server.region != request.region]
-    if not _in_room(trace, near) and not _packed(trace, order, in_region) and not _in_room(trace, far):
-        _packed(trace, order, elsewhere)
+    if (
+        not _choose_in_room(trace, near)
+        and not _choose_packed(trace, order, in_region)
+        and not _choose_in_room(trace, far)
+    ):
+        _choose_packed(trace, order, elsewhere)
     for region_part in in_region:
         _count_packed(trace, order, region_part, region_part[1])
     for region_part in elsewhere:
@@ -94,7 +98,7 @@ _NEAR_MISSES = 3
 POLICIES: dict[str, Policy] = {"pack": pack, "spread": spread, "two-choices": two_choices, "region": region}
 
 
-def _in_room(trace: PlacementTrace, workers: Sequence[WorkerView]) -> bool:
+def _choose_in_room(trace: PlacementTrace, workers: Sequence[WorkerView]) -> bool:
     """Choose the busiest feasible worker among those that have the room."""
     for worker in sorted(workers, key=lambda worker: (-worker.load, worker.key)):
         if trace.chosen is None and trace.fits(worker):
@@ -104,7 +108,7 @@ def _in_room(trace: PlacementTrace, workers: Sequence[WorkerView]) -> bool:
     return trace.chosen is not None
 
 
-def _packed(trace: PlacementTrace, order: Order, parts: Sequence[Hashable]) -> bool:
+def _choose_packed(trace: PlacementTrace, order: Order, parts: Sequence[Hashable]) -> bool:
     """Choose the busiest worker in use, or the least loaded fresh one, of the first part that has a feasible one."""
     workers = trace.fleet.workers
     for part in parts:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core.fleet.candidates import WorkerView
 from mafalda.allocator.core.fleet.fleet import FleetView
-from mafalda.allocator.core.fleet.liveness import Liveness
+from mafalda.allocator.core.fleet.liveness import ServerLiveness
 from mafalda.allocator.core.state.open_intents import OpenIntents, ParkedIntents, Peer
 from mafalda.allocator.core.state.rooms import Rooms
 from mafalda.allocator.core.state.unplaced import UnplacedPeers
@@ -32,7 +32,7 @@ class View:
     seq: int = 0
     state: State = field(default_factory=State)
     fleet: FleetView = field(init=False)
-    liveness: Liveness = field(init=False)
+    liveness: ServerLiveness = field(init=False)
     rooms: Rooms = field(default_factory=Rooms)
     open_intents: OpenIntents = field(default_factory=OpenIntents)
     parked: ParkedIntents = field(default_factory=ParkedIntents)
@@ -41,7 +41,7 @@ class View:
 
     def __post_init__(self) -> None:
         self.fleet = FleetView(self.config)
-        self.liveness = Liveness(self.fleet)
+        self.liveness = ServerLiveness(self.fleet)
 
     def peer(self, peer: Peer) -> PeerState | None:
         """A peer by its room and id."""

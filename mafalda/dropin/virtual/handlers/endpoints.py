@@ -26,9 +26,9 @@ from mafalda.contract.messages.intents import (
     ResumeConsumer,
     ResumeProducer,
 )
-from mafalda.dropin.fleet.answers import Answer, failed, ignore, not_found
+from mafalda.dropin.fleet.answers import LibraryAnswer, failed, ignore, not_found
 from mafalda.dropin.fleet.channel_answers import make_call
-from mafalda.dropin.fleet.peer_session import PeerSession
+from mafalda.dropin.fleet.object_session import ObjectSession
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Kind, Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
@@ -42,7 +42,7 @@ _READS = ("_DUMP", "_GET_STATS", "_GET_BUFFERED_AMOUNT")
 #: A data producer has no stream on a direct transport, but the intent requires one.
 _NO_STREAM = SctpStreamParameters(stream_id=0, ordered=True)
 
-_Handler = Callable[[LibraryRequest, Node, PeerSession], None]
+_Handler = Callable[[LibraryRequest, Node, ObjectSession], None]
 
 
 class EndpointRequests:
@@ -101,7 +101,7 @@ class EndpointRequests:
 
     # --- making -------------------------------------------------------------------------------------
 
-    def _produce(self, request: LibraryRequest, transport: Node, session: PeerSession) -> None:
+    def _produce(self, request: LibraryRequest, transport: Node, session: ObjectSession) -> None:
         body = request.body
         intent = Produce(
             producer=body["producerId"],
@@ -115,7 +115,7 @@ class EndpointRequests:
         node = self._objects.add(Node(intent.producer, "producer", session, transport.id))
         self._make(request, session, node, intent, CloseProducer(producer=node.id))
 
-    def _produce_data(self, request: LibraryRequest, transport: Node, session: PeerSession) -> None:
+    def _produce_data(self, request: LibraryRequest, transport: Node, session: ObjectSession) -> None:
         body = request.body
         intent = ProduceData(
             data_producer=body["dataProducerId"],
@@ -128,7 +128,7 @@ class EndpointRequests:
         node = self._objects.add(Node(intent.data_producer, "dataproducer", session, transport.id))
         self._make(request, session, node, intent, CloseDataProducer(data_producer=node.id))
 
-    def _consume(self, request: LibraryRequest, transport: Node, session: PeerSession) -> None:
+    def _consume(self, request: LibraryRequest, transport: Node, session: ObjectSession) -> None:
         body = request.body
         intent = Consume(
             consumer=body["consumerId"],
@@ -142,7 +142,7 @@ class EndpointRequests:
         node = self._objects.add(Node(intent.consumer, "consumer", session, transport.id, producer=intent.producer))
         self._make(request, session, node, intent, CloseConsumer(consumer=node.id))
 
-    def _consume_data(self, request: LibraryRequest, transport: Node, session: PeerSession) -> None:
+    def _consume_data(self, request: LibraryRequest, transport: Node, session: ObjectSession) -> None:
         body = request.body
         intent = ConsumeData(
             data_consumer=body["dataConsumerId"],
@@ -155,8 +155,8 @@ class EndpointRequests:
         )
         self._make(request, session, node, intent, CloseDataConsumer(data_consumer=node.id))
 
-    def _make(self, request: LibraryRequest, session: PeerSession, node: Node, intent: Intent, undo: Intent) -> None:
-        def made(answer: Answer) -> None:
+    def _make(self, request: LibraryRequest, session: ObjectSession, node: Node, intent: Intent, undo: Intent) -> None:
+        def made(answer: LibraryAnswer) -> None:
             if answer.refusal is not None:
                 self._objects.remove(node)
                 if answer.refusal.code == DeadlineExceeded.code:
@@ -169,7 +169,7 @@ class EndpointRequests:
 
         session.request(intent, made)
 
-    def _undo(self, session: PeerSession, node: Node, undo: Intent) -> None:
+    def _undo(self, session: ObjectSession, node: Node, undo: Intent) -> None:
         self._objects.remove(node)
         session.request(undo, ignore)
 
@@ -178,7 +178,7 @@ class EndpointRequests:
     def _closer(self, key: str, kind: Kind) -> _Handler:
         """Handles the closing of an object of this kind, whose id is under ``key`` in the body."""
 
-        def close(request: LibraryRequest, transport: Node, session: PeerSession) -> None:
+        def close(request: LibraryRequest, transport: Node, session: ObjectSession) -> None:
             id = request.body[key]
             node = transport.children.get(id)
             if node is None or node.kind != kind:
@@ -199,7 +199,7 @@ class EndpointRequests:
 
     # --- observers ----------------------------------------------------------------------------------
 
-    def _observe(self, request: LibraryRequest, observer: Node, session: PeerSession) -> None:
+    def _observe(self, request: LibraryRequest, observer: Node, session: ObjectSession) -> None:
         """To the fleet it is a consume, so that a relay brings the producer to the observer's worker."""
         producer = check_id("producer", request.body["producerId"])
         intent = Consume(
@@ -213,41 +213,41 @@ class EndpointRequests:
         self._forget_closed(session)
         self._request_held(request, session, intent, intent.consumer)
 
-    def _unobserve(self, request: LibraryRequest, observer: Node, session: PeerSession) -> None:
+    def _unobserve(self, request: LibraryRequest, observer: Node, session: ObjectSession) -> None:
         consumer = _observed(observer.id, request.body["producerId"])
         self._release(request, session, CloseConsumer(consumer=consumer), consumer)
 
-    def _pause_observer(self, request: LibraryRequest, observer: Node, session: PeerSession) -> None:
+    def _pause_observer(self, request: LibraryRequest, observer: Node, session: ObjectSession) -> None:
         self._request_held(
             request, session, RequestChannel(call=make_call("RTPOBSERVER_PAUSE", observer.id, None)), _PAUSED
         )
 
-    def _resume_observer(self, request: LibraryRequest, observer: Node, session: PeerSession) -> None:
+    def _resume_observer(self, request: LibraryRequest, observer: Node, session: ObjectSession) -> None:
         self._release(
             request, session, RequestChannel(call=make_call("RTPOBSERVER_RESUME", observer.id, None)), _PAUSED
         )
 
-    def _request_held(self, request: LibraryRequest, session: PeerSession, intent: Intent, key: str) -> None:
+    def _request_held(self, request: LibraryRequest, session: ObjectSession, intent: Intent, key: str) -> None:
         """Publish an intent that the session requests again at each of the observer's places."""
 
-        def granted(answer: Answer) -> None:
+        def granted(answer: LibraryAnswer) -> None:
             if answer.refusal is None:
                 session.held[key] = intent
-            request.answer(Answer({}, answer.refusal))
+            request.answer(LibraryAnswer({}, answer.refusal))
 
         session.request(intent, granted)
 
-    def _release(self, request: LibraryRequest, session: PeerSession, intent: Intent, key: str) -> None:
+    def _release(self, request: LibraryRequest, session: ObjectSession, intent: Intent, key: str) -> None:
         """Publish an intent that ends what the session holds under this key."""
 
-        def granted(answer: Answer) -> None:
+        def granted(answer: LibraryAnswer) -> None:
             if answer.refusal is None:
                 session.held.pop(key, None)
-            request.answer(Answer({}, answer.refusal))
+            request.answer(LibraryAnswer({}, answer.refusal))
 
         session.request(intent, granted)
 
-    def _forget_closed(self, session: PeerSession) -> None:
+    def _forget_closed(self, session: ObjectSession) -> None:
         """Do not request again to observe producers that are closed."""
         for key, intent in list(session.held.items()):
             if isinstance(intent, Consume) and self._objects.get(intent.producer) is None:
@@ -257,7 +257,7 @@ class EndpointRequests:
 def _requester(intent: Callable[[str], Intent]) -> _Handler:
     """Handles a request that is one intent about its object."""
 
-    def publish(request: LibraryRequest, node: Node, session: PeerSession) -> None:
+    def publish(request: LibraryRequest, node: Node, session: ObjectSession) -> None:
         session.request(intent(node.id), request.answer)
 
     return publish

@@ -11,7 +11,7 @@ from mafalda.contract.messages.intents import CreateTransport, RequestChannel
 from mafalda.dropin.fleet.addresses import HostAddresses
 from mafalda.dropin.fleet.answers import failed, not_found
 from mafalda.dropin.fleet.channel_answers import make_call
-from mafalda.dropin.process.settings import Settings
+from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.virtual.handlers.listen_infos import take_listen_infos
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Kind, Node, Objects
@@ -41,7 +41,7 @@ class TransportRequests:
         sessions: Their sessions.
     """
 
-    def __init__(self, settings: Settings, objects: Objects, sessions: Sessions) -> None:
+    def __init__(self, settings: WorkerSettings, objects: Objects, sessions: Sessions) -> None:
         self._settings = settings
         self._addresses = HostAddresses()
         self._objects = objects

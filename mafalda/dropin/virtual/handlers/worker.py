@@ -11,8 +11,8 @@ from mafalda.contract.messages.intents import RequestChannel
 from mafalda.dropin.fleet.addresses import HostAddresses
 from mafalda.dropin.fleet.answers import Refusal, wrong
 from mafalda.dropin.fleet.channel_answers import make_call
-from mafalda.dropin.fleet.peer_session import PeerSession
-from mafalda.dropin.process.settings import Settings, WrongSettings, check_log_level
+from mafalda.dropin.fleet.object_session import ObjectSession
+from mafalda.dropin.process.settings import WorkerSettings, WrongSettings, check_log_level
 from mafalda.dropin.virtual.handlers import dumps
 from mafalda.dropin.virtual.handlers.listen_infos import with_ports
 from mafalda.dropin.virtual.handlers.routers import RouterRequests
@@ -20,7 +20,7 @@ from mafalda.dropin.virtual.handlers.waiting import WaitingRequests
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
-from mafalda.dropin.virtual.worker_logs import WorkerLogs
+from mafalda.dropin.virtual.worker_logs import WorkerLogRequests
 
 
 class WorkerRequests:
@@ -38,13 +38,13 @@ class WorkerRequests:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: WorkerSettings,
         pid: int,
         objects: Objects,
         sessions: Sessions,
         routers: RouterRequests,
         waiting: WaitingRequests,
-        logs: WorkerLogs,
+        logs: WorkerLogRequests,
     ) -> None:
         self._logs = logs
         self._settings = settings
@@ -109,7 +109,7 @@ class WorkerRequests:
         self._objects.require(id, request.method, "webrtcserver")
         sessions = [it for it in self._sessions.all() if id in (it.peer, it.webrtc_server)]
         await self._sessions.wait_answered(sessions)
-        by_server: dict[str, PeerSession] = {}
+        by_server: dict[str, ObjectSession] = {}
         for session in sessions:
             if session.place is not None and not session.is_lost and not session.is_ending:
                 by_server.setdefault(session.place.server, session)

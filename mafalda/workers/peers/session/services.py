@@ -16,7 +16,7 @@ from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 
 
-class Rooms(Protocol):
+class RoomReader(Protocol):
     """The fold of the rooms that have something on this server."""
 
     def room(self, room: str) -> RoomState | None: ...
@@ -44,7 +44,7 @@ class PeerServices:
     tasks: TaskScope
     publisher: Publisher
     log_reader: LogReader
-    rooms: Rooms
+    rooms: RoomReader
     routers: Routers
     relay_targets: RelayTargets
     report: Callable[[Stimulus], None]

@@ -21,7 +21,7 @@ from mafalda.contract.messages.results import JoinResult
 from mafalda.errors import MafaldaError, NoCapacity, NotJoined
 from mafalda.mediasoup import Router, WebRtcTransport
 from mafalda.telemetry.tracing import handling
-from mafalda.workers.core import Liveness
+from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.stimuli import PeerEnded, PeerReady, PeerRefused
 from mafalda.workers.errors import as_contract_error
@@ -68,7 +68,7 @@ class PeerSession:
         self.objects = PeerObjects(self.placement)
         self.jobs = JobQueue(self.peer, self._over_error)
         self.responder = PeerResponder(services.publisher, self.placement)
-        self.liveness = Liveness(active_at=_now())
+        self.liveness = PeerLiveness(active_at=_now())
         self._entry = entry
         self._handle = handle
         self._answer_query = answer_query

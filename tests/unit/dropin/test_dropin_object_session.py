@@ -13,11 +13,11 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.contract.messages.channel_calls import ChannelNotice
 from mafalda.contract.messages.intents import CloseProducer, CreateTransport, Intent
 from mafalda.contract.messages.results import ChannelAnswer, JoinResult
-from mafalda.dropin.fleet import peer_session
-from mafalda.dropin.fleet.answers import Answer, OnAnswer, Refusal
+from mafalda.dropin.fleet import object_session
+from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, Refusal
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.client import FleetClient
-from mafalda.dropin.fleet.peer_session import PeerSession
+from mafalda.dropin.fleet.object_session import ObjectSession
 from mafalda.media.rtp import RtpCapabilities
 from tests.conformance.mediasoup.driver_samples import until
 
@@ -42,7 +42,7 @@ class _Fleet:
         self.requests.append(getattr(intent, "producer", intent.action))
         self.answers.append(on_answer)
         if self.answers_early:  # the answer overtakes the log's confirmation
-            on_answer(Answer({}))
+            on_answer(LibraryAnswer({}))
         await asyncio.sleep(0)
         return "id"
 
@@ -62,8 +62,8 @@ def _joined(generation: int) -> JoinResult:
     )
 
 
-def _session(fleet: _Fleet, *, is_reopened: bool = False) -> PeerSession:
-    session = PeerSession(cast("FleetClient", fleet), "r", "p", "PlainTransport")
+def _session(fleet: _Fleet, *, is_reopened: bool = False) -> ObjectSession:
+    session = ObjectSession(cast("FleetClient", fleet), "r", "p", "PlainTransport")
     session.is_reopened = is_reopened
     session.join(lambda _: None)
     return session
@@ -75,7 +75,7 @@ def _notice(number: int) -> ChannelNotice:
 
 async def test_queries_wait_for_answers_and_intents_do_not() -> None:
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet)
     session.request(INTENT, answers.append)
     session.request(INTENT, answers.append)
@@ -83,10 +83,10 @@ async def test_queries_wait_for_answers_and_intents_do_not() -> None:
     await until(lambda: len(fleet.answers) == 2)
     assert fleet.requests == ["join", "close-producer", "close-producer"]
     for answer in fleet.answers:
-        answer(Answer({}))
+        answer(LibraryAnswer({}))
     await session.wait_answered()
     assert fleet.requests[-1] == "TRANSPORT_DUMP"
-    assert answers == [Answer({}), Answer({}), Answer({"id": "p"})]
+    assert answers == [LibraryAnswer({}), LibraryAnswer({}), LibraryAnswer({"id": "p"})]
 
 
 async def test_notices_keep_their_place_among_the_requests() -> None:
@@ -103,12 +103,12 @@ async def test_notices_keep_their_place_among_the_requests() -> None:
 
 async def test_a_lost_place_refuses_what_is_open() -> None:
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet)
     session.request(INTENT, answers.append)
     await until(lambda: fleet.answers)
     session.lose()
-    fleet.answers[0](Answer({}))  # too late, and not answered twice
+    fleet.answers[0](LibraryAnswer({}))  # too late, and not answered twice
     session.request(INTENT, answers.append)
     await session.wait_answered()
     assert [answer.refusal.error for answer in answers if answer.refusal] == ["Error", "Error"]
@@ -130,7 +130,7 @@ async def test_a_session_that_closes_answers_whoever_waits() -> None:
 async def test_a_query_does_not_outlive_the_place_that_it_was_sent_to() -> None:
     fleet = _Fleet()
     fleet.hangs = True
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet)
     session.query(make_call("TRANSPORT_DUMP", "p", None), answers.append)
     await until(lambda: "TRANSPORT_DUMP" in fleet.requests)
@@ -141,7 +141,7 @@ async def test_a_query_does_not_outlive_the_place_that_it_was_sent_to() -> None:
 
 async def test_what_is_reopened_requests_again_for_what_it_had_and_for_what_was_interrupted() -> None:
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet, is_reopened=True)
     session.held["had"] = CloseProducer(producer="had")
     session.request(CloseProducer(producer="open"), answers.append)
@@ -152,46 +152,46 @@ async def test_what_is_reopened_requests_again_for_what_it_had_and_for_what_was_
     await until(lambda: len(fleet.answers) == 4)
     assert fleet.requests == ["join", "open", "had", "open", "later"]
     assert (session.place.worker if session.place else None, session.generation, session.is_lost) == ("w2", 2, False)
-    fleet.answers[0](Answer({"from": "the grave"}))
+    fleet.answers[0](LibraryAnswer({"from": "the grave"}))
     there_already = Refusal("Error", "it is there", "already-exists")  # the first time it had reached the new place
     for answer, refusal in zip(fleet.answers[1:], (None, there_already, None), strict=True):
-        answer(Answer({}, refusal))
+        answer(LibraryAnswer({}, refusal))
     await session.wait_answered()
-    assert answers == [Answer({}), Answer({})]
+    assert answers == [LibraryAnswer({}), LibraryAnswer({})]
 
 
 async def test_a_dead_worker_s_answer_counts_as_none() -> None:
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet, is_reopened=True)
     session.request(CloseProducer(producer="open"), answers.append)
     await until(lambda: fleet.answers)
-    fleet.answers[0](Answer({}, Refusal("Error", "the worker died", "worker-died")))
+    fleet.answers[0](LibraryAnswer({}, Refusal("Error", "the worker died", "worker-died")))
     session.lose()
     session.move(_joined(2))
     await until(lambda: len(fleet.answers) == 2)
-    fleet.answers[1](Answer({}))
+    fleet.answers[1](LibraryAnswer({}))
     await session.wait_answered()
-    assert (answers, fleet.requests) == ([Answer({})], ["join", "open", "open"])
+    assert (answers, fleet.requests) == ([LibraryAnswer({})], ["join", "open", "open"])
 
 
 async def test_a_transport_that_exists_at_the_repeated_request_is_dumped() -> None:
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet, is_reopened=True)
     session.request(CreateTransport(transport="p"), answers.append)
     await until(lambda: fleet.answers)
     session.lose()
     session.move(_joined(2))
     await until(lambda: len(fleet.answers) == 2)
-    fleet.answers[1](Answer({}, Refusal("Error", "it is there", "already-exists")))
+    fleet.answers[1](LibraryAnswer({}, Refusal("Error", "it is there", "already-exists")))
     await until(lambda: answers)
-    assert (answers, fleet.requests[-1]) == ([Answer({"id": "p"})], "TRANSPORT_DUMP")
+    assert (answers, fleet.requests[-1]) == ([LibraryAnswer({"id": "p"})], "TRANSPORT_DUMP")
 
 
 async def test_a_place_that_is_lost_again_at_once_changes_nothing() -> None:
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet, is_reopened=True)
     session.request(CloseProducer(producer="open"), answers.append)
     await until(lambda: fleet.answers)
@@ -203,15 +203,15 @@ async def test_a_place_that_is_lost_again_at_once_changes_nothing() -> None:
     assert answers == []
     session.move(_joined(4))
     await until(lambda: len(fleet.answers) == 3)
-    fleet.answers[2](Answer({}))
+    fleet.answers[2](LibraryAnswer({}))
     await session.wait_answered()
-    assert (answers, fleet.requests) == ([Answer({})], ["join", "open", "open", "open"])
+    assert (answers, fleet.requests) == ([LibraryAnswer({})], ["join", "open", "open", "open"])
 
 
 async def test_without_another_place_whoever_waits_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_session, "REOPEN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(object_session, "REOPEN_TIMEOUT_S", 0.01)
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet, is_reopened=True)
     await session.wait_answered()
     session.lose()
@@ -222,9 +222,9 @@ async def test_without_another_place_whoever_waits_is_refused_in_time(monkeypatc
 
 
 async def test_an_interrupted_request_is_refused_when_there_is_no_next_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_session, "INTENT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(object_session, "INTENT_TIMEOUT_S", 0.01)
     fleet = _Fleet()
-    answers: list[Answer] = []
+    answers: list[LibraryAnswer] = []
     session = _session(fleet, is_reopened=True)
     session.request(INTENT, answers.append)
     await until(lambda: fleet.answers)
@@ -250,7 +250,7 @@ async def test_a_peer_that_leaves_while_its_worker_dies_leaves_its_next_place_to
     session.lose()
     session.move(_joined(3))
     await until(lambda: len(fleet.answers) == 3)
-    fleet.answers[2](Answer({}))
+    fleet.answers[2](LibraryAnswer({}))
     assert (reported, fleet.requests) == (["answered", "left"], ["join", "leave", "leave", "leave"])
 
 
@@ -261,7 +261,7 @@ async def test_a_peer_that_is_refused_to_leave_a_place_that_it_has_not_any_more_
     session.leave(lambda _: reported.append("answered"), lambda: reported.append("left"))
     await until(lambda: fleet.answers)
     session.move(_joined(2))
-    fleet.answers[0](Answer({}, Refusal("Error", "the peer has a new place", "worker-died")))
+    fleet.answers[0](LibraryAnswer({}, Refusal("Error", "the peer has a new place", "worker-died")))
     await until(lambda: len(fleet.answers) == 2)
-    fleet.answers[1](Answer({}))
+    fleet.answers[1](LibraryAnswer({}))
     assert reported == ["answered", "left"]

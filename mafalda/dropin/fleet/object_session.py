@@ -20,10 +20,10 @@ from mafalda.contract.messages.intents import CreateTransport, Intent, Leave
 from mafalda.contract.messages.notices import first_batch
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import JoinResult
-from mafalda.dropin.fleet.answers import Answer, OnAnswer, answer_of, body_of, failed, refusal_of
+from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, answer_of, body_of, failed, refusal_of
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.client import INTENT_TIMEOUT_S, FleetClient
-from mafalda.errors import AlreadyExists, MafaldaError, WorkerDied
+from mafalda.errors import AlreadyExists, MafaldaError, WorkerExited
 from mafalda.session.placement import SessionPlacement
 
 _GONE = "the worker that had this is gone"
@@ -39,7 +39,7 @@ class _Request:
     on_answer: OnAnswer
 
 
-class PeerSession:
+class ObjectSession:
     """One peer.
 
     Args:
@@ -105,9 +105,9 @@ class PeerSession:
             except MafaldaError as error:
                 self._placement.end()
                 self._lost.set()
-                on_answer(Answer({}, refusal_of(error)))
+                on_answer(LibraryAnswer({}, refusal_of(error)))
                 return
-            on_answer(Answer({}))
+            on_answer(LibraryAnswer({}))
 
         self.submit_job(join)
 
@@ -121,7 +121,7 @@ class PeerSession:
 
         async def request() -> None:
             if self.is_lost and not await self._is_back():
-                on_answer(Answer({}, failed(_GONE)))
+                on_answer(LibraryAnswer({}, failed(_GONE)))
                 return
             await self._send(_Request(intent, on_answer), is_repeated=self.is_reopened)
 
@@ -133,9 +133,9 @@ class PeerSession:
         async def query() -> None:
             await self._answered.wait()
             try:
-                on_answer(Answer(await self.query_now(call)))
+                on_answer(LibraryAnswer(await self.query_now(call)))
             except MafaldaError as error:
-                on_answer(Answer({}, refusal_of(error)))
+                on_answer(LibraryAnswer({}, refusal_of(error)))
 
         self.submit_job(query)
 
@@ -143,13 +143,13 @@ class PeerSession:
         """Send a request outside the log, whatever was requested before; the body of its answer.
 
         Raises:
-            WorkerDied: The place is gone, or goes meanwhile.
+            WorkerExited: The place is gone, or goes meanwhile.
             MafaldaError: The agent or the worker refuses it.
         """
         try:
             found = await run_unless_set(self._lost, self._fleet.query(self.room, self.peer, call), f"query {self}")
         except Interrupted:
-            raise WorkerDied(_GONE) from None
+            raise WorkerExited(_GONE) from None
         return body_of(found)
 
     def notify(self, notice: ChannelNotice) -> None:
@@ -185,7 +185,7 @@ class PeerSession:
 
         async def leave() -> None:
             if self.is_ending or self._placement.placement is None:
-                on_answer(Answer({}))
+                on_answer(LibraryAnswer({}))
                 on_left()
                 return
             self._placement.leave()
@@ -222,13 +222,13 @@ class PeerSession:
         except MafaldaError as error:
             self._take(request, answer_of(error))
 
-    def _take(self, request: _Request, answer: Answer) -> None:
+    def _take(self, request: _Request, answer: LibraryAnswer) -> None:
         sent = self._placement.answer(request)
         if sent is None:
             return
         if not self._placement.has_requests:
             self._answered.set()
-        if sent.is_repeated and answer.refusal is not None and answer.refusal.code == WorkerDied.code:
+        if sent.is_repeated and answer.refusal is not None and answer.refusal.code == WorkerExited.code:
             is_placed_again = self._placement.interrupt(request, sent)  # else the report of the lost place is to come
             self._note_interruption(request)
             if is_placed_again:
@@ -239,13 +239,13 @@ class PeerSession:
     def _note_interruption(self, request: _Request) -> None:
         """Limit how long a request waits for the next place; a leave waits for as long as it takes."""
         if isinstance(request.on_answer, _LeaveAnswer):
-            request.on_answer.report(Answer({}))
+            request.on_answer.report(LibraryAnswer({}))
         else:
             asyncio.get_running_loop().call_later(INTENT_TIMEOUT_S, self._withdraw, request)
 
     def _withdraw(self, request: _Request) -> None:
         if self._placement.withdraw(request):
-            request.on_answer(Answer({}, failed(_GONE)))
+            request.on_answer(LibraryAnswer({}, failed(_GONE)))
 
     # --- another place --------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class PeerSession:
         for request in interrupted.repeated:
             self._note_interruption(request)
         for request in interrupted.failed:
-            request.on_answer(Answer({}, failed(_GONE)))
+            request.on_answer(LibraryAnswer({}, failed(_GONE)))
 
     def move(self, placement: JoinResult) -> None:
         """It has another place: request there what it holds, if it is opened again, and what was interrupted."""
@@ -289,17 +289,17 @@ class PeerSession:
     def _answered_again(self, request: _Request) -> OnAnswer:
         """Takes the answer to a repeated request: the first one may have reached the new place before it was known."""
 
-        def take(answer: Answer) -> None:
+        def take(answer: LibraryAnswer) -> None:
             if answer.refusal is None or answer.refusal.code != AlreadyExists.code:
                 request.on_answer(answer)
             elif isinstance(request.intent, CreateTransport):  # its answer is the transport's dump
                 self.query(make_call("TRANSPORT_DUMP", request.intent.transport, None), request.on_answer)
             else:
-                request.on_answer(Answer({}))
+                request.on_answer(LibraryAnswer({}))
 
         return take
 
-    def _note_refusal(self, answer: Answer) -> None:
+    def _note_refusal(self, answer: LibraryAnswer) -> None:
         """Log that something held is not there again, such as a producer that died with the same worker."""
         if answer.refusal is not None:
             _log.info("not requested again", action="held_refused", peer_id=self.peer, reason=answer.refusal.reason)
@@ -323,12 +323,12 @@ class _LeaveAnswer:
         self._on_answer: OnAnswer | None = on_answer
         self._on_left = on_left
 
-    def report(self, answer: Answer) -> None:
+    def report(self, answer: LibraryAnswer) -> None:
         """Call ``on_answer``, once."""
         if self._on_answer is not None:
             on_answer, self._on_answer = self._on_answer, None
             on_answer(answer)
 
-    def __call__(self, answer: Answer) -> None:
+    def __call__(self, answer: LibraryAnswer) -> None:
         self.report(answer)
         self._on_left()
