@@ -17,7 +17,7 @@ test: setup ## all tests, on real NATS and real workers
 	@scripts/bootstrap --chromium
 	scripts/web test
 	.venv/bin/python -m pytest -n auto --dist loadfile tests/unit tests/component tests/conformance
-	.venv/bin/python -m pytest tests/e2e
+	.venv/bin/python -m pytest -n auto --dist loadfile tests/e2e
 
 test-versions: setup ## mediasoup's own tests of every minor version since 3.13, through the drop-in
 	MAFALDA_TEST_VERSIONS=all .venv/bin/python -m pytest -s tests/e2e/versions
