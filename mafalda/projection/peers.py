@@ -35,6 +35,7 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         "placing" if worker else UNPLACED,
         command.app_data,
         command.region,
+        command.one_transport,
     )
 
 

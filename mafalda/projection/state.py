@@ -85,7 +85,10 @@ class RelayState:
 
 @dataclass(slots=True)
 class PeerState:
-    """A peer, its place and its objects. ``UNPLACED``: its worker has ended, and it waits for a new place."""
+    """A peer, its place and its objects. ``UNPLACED``: its worker has ended, and it waits for a new place.
+
+    ``one_transport``: as in its join; the peers of a drop-in are such.
+    """
 
     peer: str
     join: str
@@ -94,6 +97,7 @@ class PeerState:
     status: PeerStatus
     app_data: AppData
     region: str | None
+    one_transport: bool = False
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)

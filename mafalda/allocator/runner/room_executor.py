@@ -155,7 +155,7 @@ class RoomExecutor:
 
     async def _append(self, append: Append, cause: Message | None) -> int:
         """Append one message; returns its sequence, for a command once the view has it."""
-        self._view.fleet.hold(append.id, list(append.holds))
+        self._view.fleet.hold(append.id, list(append.holds), is_peer=isinstance(append.payload, PlacePeer))
         is_command = append.room is not None
         try:
             appended = await self._store(append, cause)

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 
+from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.aio.tasks import TaskScope, background
 from mafalda.bus.protocol import Bus
 from mafalda.contract import subjects
@@ -59,6 +60,7 @@ class Agent:
         self._bus = bus
         self._tasks = tasks
         self._announced = asyncio.Event()
+        self._announcements: SerialExecutor[str] = SerialExecutor(tasks, "announcements of")
         self._is_announced_started = False
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.machine = Machine(config.server, self.incarnation, ())
@@ -236,7 +238,7 @@ class Agent:
     def _worker_up(self, live: LiveWorker) -> None:
         self._stimuli.report(WorkerUp(live.id))
         started = WorkerStarted(server=self.config.server, incarnation=self.incarnation, worker=live.info)
-        self._tasks.spawn(self._announce(started), f"announce {live.id}")
+        self._announce(started)
 
     def _worker_gone(self, live: LiveWorker, death: WorkerExited) -> None:
         died = WorkerDied(
@@ -246,12 +248,17 @@ class Agent:
             exit_code=death.details.get("exit_code"),
             signal=death.details.get("signal"),
         )
-        self._tasks.spawn(self._announce(died), f"announce the death of {live.id}")
+        self._announce(died)
         self._stimuli.report(WorkerGone(live.id))
 
-    async def _announce(self, event: WorkerStarted | WorkerDied) -> None:
-        await self._announced.wait()
-        await self._publisher.append(event, subjects.server_event(self.config.server, event.action))
+    def _announce(self, event: WorkerStarted | WorkerDied) -> None:
+        """Append what happened to a worker, after ``ServerStarted`` and in the order in which it happened."""
+
+        async def append() -> None:
+            await self._announced.wait()
+            await self._publisher.append(event, subjects.server_event(self.config.server, event.action))
+
+        self._announcements.submit(self.config.server, append)
 
     def _port_of(self, server: str, cause: Message | None) -> SourcePort:
         if server == self.config.server:

@@ -52,8 +52,8 @@ class Fleet:
 
     # --- agents -------------------------------------------------------------------------------------
 
-    async def start(self, server: str, **given: Any) -> Agent:
-        """An agent that follows the log until the fleet ends."""
+    async def start(self, server: str, *, bus: MemoryBus | None = None, **given: Any) -> Agent:
+        """An agent that follows the log until the fleet ends; on a bus of its own unless one is given."""
         given = {
             "workers": 1,
             "worker_bin": find_worker_bin(),
@@ -62,7 +62,7 @@ class Fleet:
             "relay_pause_after_s": 0.05,
         } | given
         config = AgentConfig(server=server, **given)
-        agent = await self.stack.enter_async_context(open_agent(MemoryBus(self.broker, name=server), config))
+        agent = await self.stack.enter_async_context(open_agent(bus or MemoryBus(self.broker, name=server), config))
         self.agents[server] = agent
         self.followers[server] = follower = asyncio.create_task(agent.follow(), name=f"follow {server}")
         self.stack.push_async_callback(_stop, follower)

@@ -14,9 +14,10 @@ import pytest
 import structlog
 
 from mafalda import errors
+from mafalda.bus.protocol import Appended
 from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
-from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.messages.load import ServerLoad
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import ConnectPipe, PipeEnd, QueryRoom, RoomSnapshot
@@ -65,6 +66,31 @@ async def test_a_killed_worker_is_reported_at_once_and_replaced(fleet: Fleet) ->
     assert started.worker.worker not in (first.worker, second.worker)
     assert (started.worker.slot, started.worker.pid != pid) == (0, True)
     await fleet.equals_the_log()
+
+
+async def test_a_worker_s_end_is_in_the_log_before_the_start_of_the_next(fleet: Fleet) -> None:
+    class SlowToAnnounceDeaths(MemoryBus):
+        """Stores the first ``WorkerDied`` only when it is released."""
+
+        released = asyncio.Event()
+
+        async def append(self, subject: str, message: Message, **options: Any) -> Appended:
+            if isinstance(message.data, events.WorkerDied):
+                await self.released.wait()
+            return await super().append(subject, message, **options)
+
+    bus = SlowToAnnounceDeaths(fleet.broker, name="s1")
+    agent = await fleet.start("s1", bus=bus, restart_backoff_s=0.01)
+    (first,) = fleet.places("s1")
+    kill_worker(fleet, "s1", first.worker)
+    await fleet.until(lambda: fleet.places("s1") not in ([], [first]), "another worker")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    bus.released.set()
+    await fleet.wait_appended(events.WorkerStarted)
+    lifecycle = [it for _, it in fleet.entries() if isinstance(it.data, events.WorkerDied | events.WorkerStarted)]
+    assert [type(it.data) for it in lifecycle] == [events.WorkerDied, events.WorkerStarted]
+    assert agent.supervisor.alive
 
 
 async def test_a_peer_of_a_dead_worker_comes_back_under_the_same_names(fleet: Fleet) -> None:
@@ -292,7 +318,7 @@ async def test_a_worker_that_keeps_dying_is_reported_and_not_hammered(fleet: Fle
     # The first life is a real worker; all others end at once.
     script.write_text(f'#!/bin/sh\necho >> "{lives}"\n[ $(wc -l < "{lives}") -eq 1 ] && exec "{worker}" "$@"\nexit 3\n')
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    config = {"restart_backoff_s": 0.05, "restart_backoff_max_s": 0.4}
+    config: dict[str, Any] = {"restart_backoff_s": 0.05, "restart_backoff_max_s": 0.4}
     with structlog.testing.capture_logs() as logs:
         agent = await fleet.start("s1", worker_bin=script, **config)
         kill_worker(fleet, "s1", next(iter(agent.supervisor.alive)))

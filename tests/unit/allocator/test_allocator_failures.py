@@ -361,3 +361,32 @@ def test_an_unanswered_consume_is_forgotten_in_the_end() -> None:
     assert world.view.open_intents.get(intent.seq) is intent
     work_queue.mark_decided(world.view, intent, world.now + 31)
     assert world.view.open_intents.get(intent.seq) is None
+
+
+# --- half-done and repeated ----------------------------------------------------------------------------
+
+
+def test_a_single_transport_is_placed_again_at_the_price_of_one() -> None:
+    world = World()
+    world.server("s1", 2)
+    world.commit(world.decide(world.intent("lobby", "t", intents.Join(one_transport=True))))
+    place = world.view.peer(("lobby", "t")).place  # type: ignore[union-attr]
+    world.kill_worker(place)
+    decision = world.commit(world.decide(world.unplaced("lobby", "t")))
+    assert place_command(decision).one_transport
+    assert world.load_of(placed(decision)) == pytest.approx(0.005 + 0.002)
+
+
+def test_a_leave_of_which_only_the_event_was_stored_is_answered_at_the_next_try() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    world.kill_worker(at("s1"))
+    leave = world.intent("lobby", "alice", intents.Leave(), id="leave-1")
+    first = world.decide(leave)
+    (left,) = first.events
+    world.append(left.subject, left.payload, id=left.id, cause=left.causation)
+    again = world.decide(leave)
+    assert (again.events, again.results) == ((), first.results)
+    world.commit(again)
+    assert world.view.open_intents.get(leave.seq) is None

@@ -127,7 +127,7 @@ def test_a_command_under_way_counts_already() -> None:
     world = World(AllocatorConfig(policy="spread"))
     world.server("s1", 2)
     first = world.decide(world.intent("a", "alice", intents.Join()))
-    world.view.fleet.hold(first.commands[0].id, list(first.commands[0].holds))
+    world.view.fleet.hold(first.commands[0].id, list(first.commands[0].holds), is_peer=True)
     second = world.decide(world.intent("b", "bob", intents.Join()))
     assert placed(first) != placed(second)
 

@@ -164,11 +164,13 @@ def test_a_hold_counts_once_and_ends_once() -> None:
     reservations = Reservations()
     reservations.hold("a", 10)
     reservations.hold("a", 15)
-    reservations.hold("b", 1)
-    assert (reservations.total, reservations.held) == (16, 2)
+    reservations.hold("b", 1, is_peer=True)
+    assert (reservations.total, reservations.held_peers) == (16, 1)
     assert reservations.release("a")
     assert not reservations.release("a")
-    assert (reservations.total, reservations.held) == (1, 1)
+    assert (reservations.total, reservations.held_peers) == (1, 1)
+    assert reservations.release("b")
+    assert (reservations.total, reservations.held_peers) == (0, 0)
 
 
 def test_forgetting_one_leaves_the_others() -> None:
@@ -181,3 +183,15 @@ def test_forgetting_one_leaves_the_others() -> None:
     assert reservations.total == 100
     reservations.reserve(4, ("r", "a"), 30)
     assert reservations.total == 130, "there is no advance any more to draw from"
+
+
+def test_a_relay_that_is_being_opened_is_no_peer() -> None:
+    world = World()
+    world.server("s1", 2)
+    world.joined("lobby", "alice")
+    first, second = (world.view.fleet.workers[key] for key in sorted(world.view.fleet.workers))
+    relay_cost, before = world.config.micro(world.config.costs.relay), first.load
+    world.view.fleet.hold("open-relay", [(first.place, relay_cost), (second.place, relay_cost)])
+    assert (first.headcount, second.headcount) == (1, 0)
+    assert (first.load, second.load) == (before + relay_cost, relay_cost)
+    assert not second.used

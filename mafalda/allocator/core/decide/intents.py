@@ -79,22 +79,28 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
 
 
 def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:
-    """An unplaced peer leaves: no agent has it, so the allocator appends the event and the result."""
+    """An unplaced peer leaves: no agent has it, so the allocator appends the event and the result.
+
+    If the event is in the log already and the result is not, only the result is appended.
+    """
     peer = view.peer(intent.peer)
-    if peer is None or peer.status != UNPLACED:
+    if peer and peer.status != UNPLACED:
         return _reject(intent, WorkerExited("the peer has a new place; ask again after its next join result"))
-    room = intent.peer[0]
-    left = Append(
-        derived_id("peer-left", room, peer.peer, peer.generation, peer.join),
-        subjects.room_event(room, events.PeerLeft.action),
-        events.PeerLeft(peer=peer.peer, generation=peer.generation),
+    room_id, peer_id = intent.peer
+    generation = peer.generation if peer else view.rooms.get(room_id).last_generation(peer_id)
+    done = Append(
+        derived_id("result", *intent.peer, intent.id or "", generation),
+        subjects.result(*intent.peer, intent.address.action),
+        results.Done(intent=intent.address.action, generation=generation),
         correlation=intent.correlation,
         causation=intent.id,
     )
-    done = Append(
-        derived_id("result", *intent.peer, intent.id or "", peer.generation),
-        subjects.result(*intent.peer, intent.address.action),
-        results.Done(intent=intent.address.action, generation=peer.generation),
+    if peer is None:
+        return Decision("has-left", results=(done,))
+    left = Append(
+        derived_id("peer-left", room_id, peer_id, generation, peer.join),
+        subjects.room_event(room_id, events.PeerLeft.action),
+        events.PeerLeft(peer=peer_id, generation=generation),
         correlation=intent.correlation,
         causation=intent.id,
     )

@@ -28,7 +28,14 @@ def replace_peer(view: View, unplaced: UnplacedPeer, now: float, rng: Rng) -> De
         return Decision("has-a-place", settled=True)
     event_id = unplaced.event.id if unplaced.event else None
     wanted = PeerToPlace(
-        who, unplaced.cause, peer.join, peer.app_data, peer.region, view.correlations.get(who), event_id
+        who,
+        unplaced.cause,
+        peer.join,
+        peer.app_data,
+        peer.region,
+        view.correlations.get(who),
+        event_id,
+        peer.one_transport,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker is None and view.config.ceiling > view.config.watermark:

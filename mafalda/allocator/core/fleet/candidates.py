@@ -68,7 +68,7 @@ class WorkerView:
     @property
     def headcount(self) -> int:
         """Its peers, with those whose placement is not in the log yet."""
-        return len(self.state.peers) + self.reservations.held
+        return len(self.state.peers) + self.reservations.held_peers
 
 
 Rule = Callable[[WorkerView], tuple[Hashable, int, int]]

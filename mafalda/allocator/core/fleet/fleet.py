@@ -128,12 +128,12 @@ class FleetView:
 
     # --- decisions that are not in the log yet ---------------------------------------------------
 
-    def hold(self, key: str, costs: list[tuple[Place, int]]) -> None:
-        """Reserve for a decision until it is in the log."""
+    def hold(self, key: str, costs: list[tuple[Place, int]], *, is_peer: bool = False) -> None:
+        """Reserve for a decision until it is in the log. ``is_peer``: it places a peer, and opens no relay."""
         workers = [(worker, cost) for place, cost in costs if (worker := self.at(place))]
         self._holds[key] = [worker for worker, _ in workers]
         for worker, cost in workers:
-            worker.reservations.hold(key, cost)
+            worker.reservations.hold(key, cost, is_peer=is_peer)
             self.touch(worker)
 
     def release(self, key: str | None) -> None:

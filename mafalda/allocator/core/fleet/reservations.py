@@ -37,25 +37,29 @@ class Reservations:
     _entries: list[Reservation] = field(default_factory=list)
     _advances: dict[Owner, Reservation] = field(default_factory=dict)
     _holds: dict[str, int] = field(default_factory=dict)
+    _held_peers: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Reservation]:
         """All reservations but those of decisions that are not in the log yet."""
         return iter(self._entries)
 
     @property
-    def held(self) -> int:
-        """How many decisions for this worker are not in the log yet."""
-        return len(self._holds)
+    def held_peers(self) -> int:
+        """How many decisions that place a peer on this worker are not in the log yet."""
+        return len(self._held_peers)
 
-    def hold(self, key: str, cost: int) -> None:
-        """Reserve for a decision that is not in the log yet."""
+    def hold(self, key: str, cost: int, *, is_peer: bool = False) -> None:
+        """Reserve for a decision that is not in the log yet. ``is_peer``: it places a peer, and opens no relay."""
         self.release(key)
+        if is_peer:
+            self._held_peers.add(key)
         self._holds[key] = cost
         self.total += cost
 
     def release(self, key: str) -> bool:
         """End the reservation of a decision: it is in the log now, or was not appended."""
         cost = self._holds.pop(key, None)
+        self._held_peers.discard(key)
         self.total -= cost or 0
         return cost is not None
 

@@ -43,6 +43,10 @@ class RoomPlacements:
         """A generation greater than any that this peer ever had here, also in an earlier membership."""
         return 1 + max(current or 0, self.left.get(peer, 0), self.floor)
 
+    def last_generation(self, peer: str) -> int:
+        """The last generation of a peer that left, or the greatest that it can have had if that is not kept."""
+        return self.left.get(peer, self.floor)
+
     def leave(self, peer: str, generation: int) -> None:
         """Keep the generation of a peer that leaves, in case it joins again."""
         self.left[peer] = max(generation, self.left.pop(peer, 0))
