@@ -44,6 +44,11 @@ def due(view: View, now: float) -> list[Stimulus]:
     return late
 
 
+def waiting(view: View, *, at_a_time: int) -> list[Stimulus]:
+    """The joins that have waited longest for capacity: if none of them finds a place, the others do not either."""
+    return list(view.open_intents.waiting(at_a_time))
+
+
 def _is_due(view: View, room_id: str, since_s: float, now: float) -> bool:
     """Late, and not in a room in which another allocator places peers at the moment, unless very late."""
     overdue_s = view.config.overdue_s

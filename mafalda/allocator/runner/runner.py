@@ -32,6 +32,7 @@ from mafalda.contract import subjects
 from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
 from mafalda.contract.messages import events
 from mafalda.errors import BadInput, BusUnavailable, MafaldaError
+from mafalda.telemetry.metrics import set_joins_waiting
 
 #: An allocator follows the whole log: then each gap shows at the next entry, and nothing has to be read twice.
 FOLLOWED = subjects.LOG_SUBJECTS
@@ -46,6 +47,10 @@ _BURST = 256
 _CATCH_UP_POLL_S = 0.01
 #: A tick that is later than this shows that the process was suspended.
 _SUSPENDED_S = 1.0
+
+#: Joins that wait for capacity and are decided again at each load report, and at each tick.
+_WAITING_AT_A_REPORT = 8
+_WAITING_AT_A_TICK = 64
 
 _log = structlog.get_logger(__name__)
 
@@ -206,6 +211,8 @@ class Allocator:
             return
         if not self._view.report(load, self._clock.now()):
             self._counters["stale-load"] += 1
+            return
+        self._submit(work_queue.waiting(self._view, at_a_time=_WAITING_AT_A_REPORT))
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -222,6 +229,8 @@ class Allocator:
             self._view.liveness.tick(now)
             self._given = {seq for seq in self._given if seq > self._view.seq}
             self._submit(work_queue.due(self._view, now))
+            self._submit(work_queue.waiting(self._view, at_a_time=_WAITING_AT_A_TICK))
+            set_joins_waiting(self._view.open_intents.waiting_count)
 
     async def _probe_bus(self) -> None:
         """Check at intervals that the bus answers: an allocator that cannot reach it must declare no server lost."""

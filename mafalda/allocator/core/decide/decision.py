@@ -30,7 +30,7 @@ class Decision:
     """The messages to append and one word why.
 
     ``settled``: the stimulus needs nothing more from allocators. ``wait_for``: decide again when a relay of this
-    producer opens or ends.
+    producer opens or ends. ``waits``: decide again when a load report may have made room.
     """
 
     reason: str
@@ -39,6 +39,7 @@ class Decision:
     results: tuple[Append, ...] = ()
     settled: bool = False
     wait_for: str | None = None
+    waits: bool = False
 
     @property
     def appends(self) -> tuple[Append, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mafalda.allocator.core.fleet.candidates import WorkerView
+from mafalda.allocator.core.fleet.newcomers import kind_of
 from mafalda.allocator.core.state.log_entry import LogEntry
 from mafalda.allocator.core.state.open_intents import OpenIntent, Peer, Standing
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
@@ -132,8 +133,8 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
         view.correlations[who] = entry.message.correlation
     if worker := view.worker_of(who):
         view.unplaced.remove(who)
-        cost = view.config.costs.advance(one_transport=command.one_transport)
-        worker.reservations.advance(entry.seq, who, view.config.micro(cost))
+        kind = kind_of(one_transport=command.one_transport)
+        worker.reservations.advance(entry.seq, who, view.fleet.newcomers.expected(command.room, kind), kind)
         view.fleet.touch(worker)
     else:
         cause: commands.PlacementCause = "worker-died" if command.cause == "join" else command.cause
@@ -154,6 +155,7 @@ def _peer_left(view: View, entry: LogEntry, event: events.PeerLeft, now: float) 
     view.rooms.ensure(who[0]).leave(event.peer, known.generation)
     if who[0] not in view.state.rooms:
         view.rooms.deactivate(who[0])
+        view.fleet.newcomers.forget_room(who[0])
 
 
 def _peer_unschedulable(view: View, entry: LogEntry, event: events.PeerStranded, _: float) -> None:
