@@ -36,8 +36,8 @@ async def test_a_drain_is_in_the_log_and_ends_when_the_peers_have_moved(fleet: F
     assert fleet.state().servers["s1"].status == "draining"
     await fleet.place("lobby", "alice", there, generation=2, cause="drain")
     await fleet.wait_appended(events.PeerMoved)
-    while (now := await status(fleet)).state != "drained":
-        await asyncio.sleep(0)
+    await fleet.until(lambda: fleet.agents["s1"].drain.status().state == "drained", "s1 is drained")
+    now = await status(fleet)
     assert (now.peers, describe(now)) == (0, "s1: drained")
     cancelled = await drain_request(fleet.bus, "s1", DrainServer(draining=False))
     assert cancelled.state == "up"
