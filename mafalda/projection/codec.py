@@ -36,6 +36,7 @@ def server_to_json(server: ServerState) -> Json:
         "status": server.status,
         "announcedAddress": server.announced_address,
         "region": server.region,
+        "forceDrain": server.force_drain,
         "workers": [[worker.place.worker, worker.pid, worker.slot] for worker in server.workers.values()],
     }
 
@@ -43,7 +44,14 @@ def server_to_json(server: ServerState) -> Json:
 def add_server(state: State, found: Json) -> ServerState:
     """Add a server that ``server_to_json`` wrote; rooms are added after it."""
     name = found["server"]
-    server = ServerState(name, found["incarnation"], found["status"], found["announcedAddress"], found["region"])
+    server = ServerState(
+        name,
+        found["incarnation"],
+        found["status"],
+        found["announcedAddress"],
+        found["region"],
+        found["forceDrain"],
+    )
     for worker, pid, slot in found["workers"]:
         server.workers[worker] = WorkerState(Place(server=name, worker=worker), pid, slot)
     state.servers[name] = server

@@ -50,7 +50,7 @@ def server_events() -> st.SearchStrategy[Payload]:
         ),
         st.builds(events.ServerStopped, **named),
         st.builds(events.ServerLost, **named),
-        st.builds(events.ServerDraining, **named, draining=flags),
+        st.builds(events.ServerDraining, **named, draining=flags, force=flags),
         st.builds(events.WorkerStarted, **named, worker=info),
         st.builds(events.WorkerDied, **named, worker=workers),
     )
