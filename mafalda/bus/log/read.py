@@ -135,6 +135,8 @@ async def log_usage(connection: Connection) -> LogUsage:
         bytes=int(state["bytes"]),
         limit_entries=_limit(config.get("max_msgs")),
         limit_bytes=_limit(config.get("max_bytes")),
+        first_seq=int(state["first_seq"]) or 1,
+        last_seq=int(state["last_seq"]),
     )
 
 

@@ -20,7 +20,7 @@ from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
 from mafalda.bus.connection.jetstream_api import call
 from mafalda.bus.errors import ServerFailed
-from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
+from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, SNAPSHOT_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from mafalda.bus.protocol import Expect
@@ -128,7 +128,7 @@ def _collected() -> Iterator[None]:
 async def bus(cluster: Cluster, h: Any) -> AsyncIterator[NatsBus]:
     """A bus with an empty log, connected to the log's leader or to any other server."""
     async with connect(cluster.config()) as opened:
-        for stream in (LOG_STREAM, LOAD_STREAM):
+        for stream in (LOG_STREAM, LOAD_STREAM, SNAPSHOT_STREAM):
             await call(opened.connection, f"STREAM.PURGE.{stream}")
         yield opened
 
