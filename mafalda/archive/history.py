@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
+from mafalda.archive.errors import ArchiveGap
 from mafalda.archive.store import Archive
 from mafalda.bus.log.patterns import matches
 from mafalda.bus.protocol import Bus, Delivery
@@ -50,6 +51,8 @@ async def read_history(
             ):
                 yield entry
         after_seq = max(after_seq, archived)
+        if bus is not None and (first_seq := (await bus.log_usage()).first_seq) > archived + 1:
+            raise ArchiveGap("the log begins after the archive's end", archived_to=archived, log_begins=first_seq)
     if bus is not None and (up_to_seq is None or after_seq < up_to_seq):
         async for entry in bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq):
             yield entry

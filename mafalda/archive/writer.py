@@ -15,6 +15,7 @@ from mafalda.archive.store import Archive
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.errors import BusUnavailable
+from mafalda.snapshot.retention import set_archived
 
 log = structlog.get_logger("mafalda.archive")
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -116,7 +117,7 @@ class ArchiveWriter:
 
 
 async def run_archive(bus: Bus, archive: Archive, config: ArchiveConfig, *, ready: asyncio.Event) -> None:
-    """Archive the log for ever. What is unavailable is tried again; the log keeps what is not archived.
+    """Archive the log for ever. What is unavailable is tried again; from now on the log keeps what is not archived.
 
     Args:
         bus: Reads the log.
@@ -131,10 +132,14 @@ async def run_archive(bus: Bus, archive: Archive, config: ArchiveConfig, *, read
     writer = ArchiveWriter(bus, archive, config)
     await writer.open()
     ready.set()
+    told: int | None = None
     while True:
         async for attempt in retrying(
             ArchiveUnavailable, BusUnavailable, action="archive_retried", first_s=1.0, longest_s=60.0
         ):
             with attempt:
                 await writer.write_complete()
+                if writer.archived != told:
+                    await set_archived(bus, writer.archived)
+                    told = writer.archived
         await asyncio.sleep(config.interval_s)

@@ -13,6 +13,7 @@ import click
 
 from mafalda.bus.protocol import Bus
 from mafalda.cli.connecting import open_bus
+from mafalda.errors import LogTruncated
 from mafalda.monitor.records import Record, record
 
 if TYPE_CHECKING:
@@ -27,10 +28,25 @@ class History:
     archive: Archive | None
 
     async def read(
-        self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None, since: datetime | None = None
+        self,
+        *patterns: str,
+        after_seq: int = 0,
+        up_to_seq: int | None = None,
+        since: datetime | None = None,
+        whole: bool = False,
     ) -> AsyncIterator[Record]:
-        """Records in log order. Arguments and errors as in ``mafalda.archive.history.read_history``."""
+        """Records in log order. Arguments and errors as in ``mafalda.archive.history.read_history``.
+
+        Args:
+            whole: Whether every entry is needed: it is an error then if the log begins later, and no archive has the
+                rest.
+
+        Raises:
+            LogTruncated: The log begins later, and there is no archive.
+        """
         if self.archive is None:
+            if whole and after_seq < (first_seq := (await self.bus.log_usage()).first_seq) - 1:
+                raise LogTruncated("the log begins later: what is older needs --archive", first_seq=first_seq)
             entries = self.bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
         else:
             from mafalda.archive.history import read_history

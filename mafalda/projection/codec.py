@@ -37,6 +37,7 @@ def server_to_json(server: ServerState) -> Json:
         "announcedAddress": server.announced_address,
         "region": server.region,
         "forceDrain": server.force_drain,
+        "endedSeq": server.ended_seq,
         "workers": [[worker.place.worker, worker.pid, worker.slot] for worker in server.workers.values()],
     }
 
@@ -51,6 +52,7 @@ def add_server(state: State, found: Json) -> ServerState:
         found["announcedAddress"],
         found["region"],
         found["forceDrain"],
+        found["endedSeq"],
     )
     for worker, pid, slot in found["workers"]:
         server.workers[worker] = WorkerState(Place(server=name, worker=worker), pid, slot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -148,10 +148,9 @@ async def _read_whole(bus: Bus, manifest: Manifest) -> Snapshot:
     return unpack(manifest, await asyncio.gather(*(read(number) for number in range(len(manifest.parts)))))
 
 
-async def _read_part(bus: Bus, manifest: Manifest, number: int) -> Json:
+async def _read_part(bus: Bus, manifest: Manifest, number: int) -> Any:
     found = await bus.snapshots.get(manifest.part_name(number))
-    part: Json = await asyncio.to_thread(decode_part, manifest, number, found.data if found else None)
-    return part
+    return await asyncio.to_thread(decode_part, manifest, number, found.data if found else None)
 
 
 def _manifest_or_none(raw: bytes) -> Manifest | None:

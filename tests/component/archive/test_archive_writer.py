@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mafalda.archive.store import Archive, open_archive
 from mafalda.archive.writer import ArchiveConfig, ArchiveWriter, run_archive
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.snapshot.retention import ARCHIVE
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 
 R1, R2 = "mafalda.room.r1.event.relay-opened", "mafalda.room.r2.event.relay-opened"
@@ -56,22 +57,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}/mafalda"
 
 
-class PurgedBus(MemoryBus):
-    """A bus whose log begins after ``purged``."""
-
-    purged = 0
-
-    async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
-        async for entry in super().read(*patterns, after_seq=max(after_seq, self.purged), up_to_seq=up_to_seq):
-            yield entry
-
-
 class Log:
     """A log in memory, filled by hand."""
 
     def __init__(self) -> None:
         self.broker = MemoryBroker()
-        self.bus = PurgedBus(self.broker)
+        self.bus = MemoryBus(self.broker)
         self.stored: list[Delivery] = []
 
     def fill(self, count: int) -> None:
@@ -178,13 +169,34 @@ async def test_an_archive_that_cannot_be_written_is_tried_again(tmp_path: Path) 
 async def test_a_log_that_begins_too_late_is_an_error_and_can_be_accepted(tmp_path: Path) -> None:
     log, archive = Log(), open_archive(str(tmp_path))
     log.fill(25)
-    log.bus.purged = 3
+    log.broker.purge(before_seq=4)
     with pytest.raises(ArchiveGap, match="begins after"):
         await (await writer(log, archive)).write_complete()
     accepting = ArchiveWriter(log.bus, archive, CONFIG.model_copy(update={"accept_gap": True}))
     await accepting.open()
     infos = await accepting.write_complete()
     assert [it.missing for it in infos] == [(1, 2, 3), ()]
+
+
+async def test_archive_and_log_with_a_gap_between_are_not_read_as_one(tmp_path: Path) -> None:
+    log, archive = Log(), open_archive(str(tmp_path))
+    log.fill(25)
+    await (await writer(log, archive)).write_complete()
+    log.broker.purge(before_seq=21)
+    assert await history(log, archive) == log.stored
+    log.broker.purge(before_seq=22)
+    with pytest.raises(ArchiveGap):
+        await history(log, archive)
+
+
+async def test_the_fleet_is_told_what_is_archived(tmp_path: Path) -> None:
+    log, archive, ready = Log(), open_archive(str(tmp_path)), asyncio.Event()
+    log.fill(25)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(run_archive(log.bus, archive, CONFIG, ready=ready))
+        while (found := await log.bus.snapshots.get(ARCHIVE)) is None or found.data != b'{"upToSeq":20}':
+            await asyncio.sleep(0.01)
+        task.cancel()
 
 
 async def test_a_missing_segment_is_an_error(tmp_path: Path) -> None:

@@ -81,6 +81,10 @@ class FleetView:
         self._touch_all(server)
         yield from sorted(ended, key=lambda worker: worker.key)
 
+    def forget(self, server: str) -> None:
+        """Forget a server that has ended; it has no workers."""
+        self.servers.pop(server, None)
+
     def _remove(self, worker: WorkerView) -> None:
         del self.workers[worker.key]
         del worker.server.workers[worker.place.worker]

@@ -53,6 +53,8 @@ def fold_entry(view: View, entry: LogEntry, now: float) -> None:
     """
     skip_entry(view, entry.seq)
     address = entry.address
+    if address.room:
+        view.changed_rooms.add(address.room)
     if entry.error:
         view.counters[f"unreadable-{address.kind}"] += 1
     if address.kind == "command" and address.room:
@@ -197,11 +199,17 @@ def _close_placed_intents(view: View, who: Peer) -> None:
 
 
 def _server_changed(view: View, entry: LogEntry, event: ServerEvent, now: float) -> None:
+    before = view.state.servers.get(event.server)
+    relays = [(worker.place.worker, set(worker.relays)) for worker in before.workers.values()] if before else []
     _apply(view, entry, event, now)
     state = view.state.servers.get(event.server)
     if state is None:
         return
+    for name, ended in relays:
+        if name not in state.workers or state is not before:
+            view.changed_rooms |= {room for room, _, _ in ended}
     for worker in view.fleet.sync(state, now, watched=view.liveness.begun):
+        view.changed_rooms |= {room for room, _ in worker.state.peers}
         for who in sorted(worker.state.peers):
             view.rooms.ensure(who[0]).detach(worker.key)
             _close_placed_intents(view, who)
