@@ -145,13 +145,13 @@ class AllocatorConfig(BaseModel):
     snapshot_min_entries: int = Field(
         1_000, ge=1, description="A snapshot is due when the log has so many more entries than the last one."
     )
-    log_max_age_s: float | None = Field(
+    log_keep_s: float | None = Field(
         7 * 86_400.0,
         ge=120,
         description="Entries that are older, and covered by a snapshot (and by the archive, if there is one), are "
         "discarded from the log. At least the time in which an id is stored once. None: whatever their age.",
     )
-    log_max_bytes: int | None = Field(
+    log_keep_bytes: int | None = Field(
         8 * 1024**3,
         gt=0,
         description="The same for the oldest entries of a log that is larger. None: whatever its size.",

@@ -37,9 +37,7 @@ class History:
     ) -> AsyncIterator[Record]:
         """Records in log order. Arguments and errors as in ``mafalda.archive.history.read_history``.
 
-        Args:
-            whole: Whether every entry is needed: it is an error then if the log begins later, and no archive has the
-                rest.
+        With ``whole`` every entry is needed: it is an error if the log begins later, and no archive has the rest.
 
         Raises:
             LogTruncated: The log begins later, and there is no archive.

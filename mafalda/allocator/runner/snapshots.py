@@ -54,7 +54,7 @@ class SnapshotWriter:
                 if await self._is_due():
                     await self.write()
                 first_seq = await discard_covered(
-                    self._bus, max_age_s=self._config.log_max_age_s, max_bytes=self._config.log_max_bytes
+                    self._bus, max_age_s=self._config.log_keep_s, max_bytes=self._config.log_keep_bytes
                 )
                 self._view.forget_before(first_seq)
             except MafaldaError as error:

@@ -80,8 +80,6 @@ def declared(config: BusConfig) -> tuple[dict[str, Any], ...]:
     if config.replicas is not None:
         for stream in (log, load, snapshot):
             stream["num_replicas"] = config.replicas
-    if config.log_max_age_s is not None:
-        log["max_age"] = _ns(config.log_max_age_s)
     if config.log_max_bytes is not None:
         log["max_bytes"] = config.log_max_bytes
     return log, load, snapshot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from mafalda.contract.messages import commands, results
 from mafalda.snapshot.store import SnapshotMissing, newest_manifest
 from tests.component.allocator.allocator_fleet import DEADLINE_S, Fleet, open_fleet
 
-OFTEN = {"snapshot_interval_s": 10, "snapshot_min_entries": 1, "log_max_age_s": None, "log_max_bytes": 1}
+OFTEN: dict[str, Any] = {"snapshot_interval_s": 10, "snapshot_min_entries": 1, "log_keep_s": None, "log_keep_bytes": 1}
 
 
 @pytest.fixture

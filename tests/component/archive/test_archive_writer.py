@@ -194,8 +194,10 @@ async def test_the_fleet_is_told_what_is_archived(tmp_path: Path) -> None:
     log.fill(25)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = group.create_task(run_archive(log.bus, archive, CONFIG, ready=ready))
-        while (found := await log.bus.snapshots.get(ARCHIVE)) is None or found.data != b'{"upToSeq":20}':
+        await archived(archive, [Span(1, 10), Span(11, 20)])
+        while (found := await log.bus.snapshots.get(ARCHIVE)) is None:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)
+        assert found.data == b'{"upToSeq":20}'
         task.cancel()
 
 

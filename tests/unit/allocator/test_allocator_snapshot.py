@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 from hypothesis import HealthCheck, given, settings
 
 from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.core.state.fold import fold_entry
+from mafalda.allocator.core.state.log_entry import read_entry
 from mafalda.allocator.core.state.snapshot import RoomBytes, capture_fleet, restore
 from mafalda.allocator.core.state.view import View
 from mafalda.contract.messages import events, intents
+from mafalda.monitor.records import read_lines
+from mafalda.monitor.replay import apply_record
+from mafalda.projection.state import State
 from tests.unit.allocator.allocator_world import World, placed
 from tests.unit.allocator.test_allocator_properties import POLICY, STEPS, Storm
 
@@ -88,3 +94,17 @@ def test_what_ended_before_the_logs_beginning_is_forgotten() -> None:
     world.view.forget_before(ended + 1)
     assert set(world.view.state.servers) == set(world.view.fleet.servers) == {"s1"}
     assert list(world.view.rooms) == ["new"]
+
+
+def test_its_state_is_that_of_a_reader_who_decodes_everything() -> None:
+    """Of results an allocator reads a few fields only."""
+    story = Path(__file__).parents[2] / "replays" / "v1-story.jsonl"
+    view, state = View(AllocatorConfig()), State()
+    with story.open("rb") as lines:
+        for found in read_lines(lines):
+            apply_record(state, found)
+            if entry := read_entry(found.seq, found.subject, found.raw):
+                fold_entry(view, entry, 0.0)
+            assert view.state == state, found.subject
+    consumers = [peer.consumers for room in state.rooms.values() for peer in room.peers.values()]
+    assert any(consumers)

@@ -1,7 +1,7 @@
 """Fold log entries into an allocator's view: the projected state, and what follows from it for pending work. Pure.
 
-Results are not folded into the projected state: which worker has whose transport changes no placement. What a
-result says was opened is reserved until the load reports show it.
+Results change no placement, but snapshots have what they opened. What a result says was opened is reserved until the
+load reports show it.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ def _intent_stored(view: View, entry: LogEntry, now: float) -> None:
 def _result_stored(view: View, entry: LogEntry) -> None:
     who = _peer_of(entry)
     view.open_intents.answered(who, entry.cause, entry.id)
+    apply(view.state, entry.seq, entry.address, entry.result)
     costs = view.config.costs
     match entry.address.action:
         case "create-transport":
