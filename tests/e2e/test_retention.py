@@ -13,7 +13,7 @@ from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.client import connect as connect_client
 from tests.e2e.conftest import Up, up
-from tests.e2e.test_failures import pid_of, publishing, verified, watching
+from tests.e2e.test_failures import publishing, verified, watching
 
 SETTINGS = {
     "MAFALDA_SNAPSHOT_INTERVAL_S": "0.5",
@@ -44,9 +44,9 @@ async def test_everybody_can_begin_anew_on_a_log_without_its_beginning(state: Pa
             await first.sees_more()
             await discarded(bus, running, await bus.last_seq())
             await verified(running)
-            # The allocator begins anew, then a worker dies: its peers are placed by what the snapshot says.
+            # The allocator begins anew, and so does an agent: its peers are placed by what the snapshot says.
             os.kill(running.pids["allocator-1"], signal.SIGKILL)
-            os.kill(await pid_of(running, first.room.worker), signal.SIGKILL)
+            os.kill(running.pids[f"agent {first.room.server}"], signal.SIGKILL)
             await first.sees_more()
             # A room whose beginning is not in the log any more, on whichever server.
             for name in ("second", "third"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic.alias_generators import to_camel
 
 from mafalda.contract.messages.envelope import Message, peek_id
 from mafalda.contract.messages.load import ServerLoad
@@ -29,18 +30,15 @@ from mafalda.errors import BadInput, MalformedMessage
 
 _REJECTED = Rejected.type_name()
 
-#: The fields of each kind of result that the projection uses, by their names on the wire, and their types.
-_USED: dict[str, tuple[type[Payload], dict[str, tuple[str, type]]]] = {
-    kind.type_name(): (kind, {field.alias or name: (name, of) for name, field, of in fields})
-    for kind, fields in (
-        (kind, [(name, kind.model_fields[name], of) for name, of in used.items()])
-        for kind, used in (
-            (TransportResult, {"transport": str, "generation": int}),
-            (ConsumeResult, {"consumer": str, "producer": str, "transport": str, "paused": bool, "generation": int}),
-            (ConsumeDataResult, {"data_consumer": str, "data_producer": str, "transport": str, "generation": int}),
-            (Done, {"intent": str, "generation": int}),
-            (ChannelAnswer, {"intent": str, "accepted": bool, "generation": int}),
-        )
+#: Of each kind of result the fields that the projection uses, with their types; on the wire in camel case.
+_USED: dict[str, tuple[type[Payload], dict[str, type]]] = {
+    kind.type_name(): (kind, used)
+    for kind, used in (
+        (TransportResult, {"transport": str, "generation": int}),
+        (ConsumeResult, {"consumer": str, "producer": str, "transport": str, "paused": bool, "generation": int}),
+        (ConsumeDataResult, {"data_consumer": str, "data_producer": str, "transport": str, "generation": int}),
+        (Done, {"intent": str, "generation": int}),
+        (ChannelAnswer, {"intent": str, "accepted": bool, "generation": int}),
     )
 }
 
@@ -123,8 +121,8 @@ def _used_fields(type_name: str, data: dict[str, Any]) -> Payload | None:
     if type_name not in _USED:
         return None
     kind, used = _USED[type_name]
-    values = {name: data.get(alias) for alias, (name, _) in used.items()}
-    if not all(isinstance(values[name], of) for name, of in used.values()):
+    values = {name: data.get(to_camel(name)) for name in used}
+    if not all(isinstance(values[name], of) for name, of in used.items()):
         return None
     target = data.get("target")
     if "target" in kind.model_fields:
