@@ -55,6 +55,8 @@ class RoomSnapshotView:
         match event:
             case events.PeerJoined():
                 self.peers[event.peer] = PeerInfo(peer=event.peer, app_data=event.app_data)
+            case events.PeerMoved() if event.handover:
+                return {}  # its producers go on at the former place until they are open at the new one
             case events.PeerMoved() | events.PeerStranded():
                 return self._drop_all_of(event.peer, "moved")
             case events.PeerLeft():
