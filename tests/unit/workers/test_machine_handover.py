@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from mafalda.contract.messages import intents
 from mafalda.testing.stories import Story, place
 from mafalda.workers.core.instructions import (
@@ -106,18 +110,21 @@ def test_without_a_handover_a_relay_ends_at_once() -> None:
     assert moved == [CloseRelayTarget(RelayKey(story.room_id, "mic", "b-0"), "peer-moved")]
 
 
-def test_a_kept_relay_ends_with_its_producer_its_peer_or_its_source() -> None:
-    endings = {
-        "producer": lambda story: story.closes_producer("alice", "mic"),
-        "peer": lambda story: story.leaves("alice", 2),
-        "worker": lambda story: story.worker_dies("a-0"),
-        "server": lambda story: story.server_stops("a"),
-    }
-    for ending in endings.values():
-        run, story = relayed()
-        read_more(run, story.moves("alice", "a-1", 2, "drain", handover=True))
-        closed = changes(read_more(run, ending(story)))
-        assert [it.key for it in only(CloseRelayTarget, closed)] == [RelayKey(story.room_id, "mic", "b-0")]
+@pytest.mark.parametrize(
+    "ending",
+    [
+        lambda story: story.closes_producer("alice", "mic"),
+        lambda story: story.leaves("alice", 2),
+        lambda story: story.worker_dies("a-0"),
+        lambda story: story.server_stops("a"),
+    ],
+    ids=["producer", "peer", "worker", "server"],
+)
+def test_a_kept_relay_ends_with_its_producer_its_peer_or_its_source(ending: Callable[[Story], Story]) -> None:
+    run, story = relayed()
+    read_more(run, story.moves("alice", "a-1", 2, "drain", handover=True))
+    closed = read_more(run, ending(story))
+    assert [it.key for it in only(CloseRelayTarget, closed)] == [RelayKey(story.room_id, "mic", "b-0")]
 
 
 def test_a_kept_relay_to_the_new_worker_ends_before_the_producer_is_opened_there() -> None:
