@@ -112,10 +112,10 @@ class Session:
         """Stop everything; the room is left."""
         self.fail(None)
         await self.tasks.close()
-        if self._endpoint is not None:
-            if self._endpoint.replaces is not None:
-                await self._endpoint.replaces.close()
-            await self._endpoint.close()
+        endpoint = self._endpoint
+        while endpoint is not None:
+            await endpoint.close()
+            endpoint = endpoint.replaces
 
     def task_failed(self, name: str, error: Exception) -> None:
         """A task that the membership depends on has failed: end the membership."""
@@ -306,6 +306,7 @@ class Session:
                 "handed over without media", action="client.handover", generation=endpoint.generation, reason=reason
             )
         await former.close()
+        endpoint.replaces = None
 
     async def _target(self, lost_at: float | None) -> JoinResult:
         """The placement where the peer should be, as soon as it is known.
