@@ -294,15 +294,16 @@ class ReconnectingConsumer(ReconnectingResource):
                 self.lose()
 
     async def _wait_for_producer(self) -> None:
-        """Before opening again: wait until the producer is there.
+        """Before opening again: wait until the producer is there. Before opening at all: until it is not being moved.
 
         Raises:
             NotFound: It did not come back in time.
         """
-        if self._opened_once:
+        view = self._session.view
+        if self._opened_once or (self.producer_id in view.producers and not view.can_consume(self.producer_id)):
             try:
                 async with asyncio.timeout(self._session.config.producer_wait_s):
-                    await self._session.until(lambda: self.producer_id in self._session.view.producers)
+                    await self._session.until(lambda: view.can_consume(self.producer_id))
             except TimeoutError:
                 raise NotFound("the producer did not come back in time", producer=self.producer_id) from None
             self._lost.clear()  # what was set before is about the producer that vanished
