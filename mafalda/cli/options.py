@@ -35,6 +35,16 @@ def store_option(command: F) -> F:
     )(command)
 
 
+def archive_option(command: F) -> F:
+    """``--archive`` or the environment variable ``MAFALDA_ARCHIVE``: where older entries than the log's are."""
+    return click.option(
+        "--archive",
+        envvar="MAFALDA_ARCHIVE",
+        metavar="URL",
+        help="Read what `mafalda archive` wrote there first, then the log. [env: MAFALDA_ARCHIVE]",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """``--json``: print JSON, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from mafalda.client import connect
 from tests.e2e.conftest import STOP_TIMEOUT_S, Up, up
 
 
@@ -99,3 +100,24 @@ def _status(address: str, path: str, **headers: str) -> int:
     with closing(HTTPConnection(address, timeout=STOP_TIMEOUT_S)) as connection:
         connection.request("GET", path, headers=headers)
         return connection.getresponse().status
+
+
+async def test_the_log_is_archived_and_read_as_one(fleet: Up, tmp_path: Path) -> None:
+    async with connect(fleet.nats_url) as client, client.join("archived", "alice"), client.join("archived", "bob"):
+        pass
+    folder = str(tmp_path / "archive")
+    assert "segments written" in fleet.mafalda("archive", "run", folder, "--once", "--segment-entries", "3").stdout
+    archived = fleet.json("archive", "verify", folder)
+    assert len(archived) > 1
+    end = archived[-1]["lastSeq"]
+    assert [it["firstSeq"] for it in archived[1:]] == [it["lastSeq"] + 1 for it in archived[:-1]]
+    stored = fleet.mafalda("log", "--json").stdout.splitlines()[:end]
+    assert len(stored) == end
+    assert fleet.mafalda("log", "--json", "--archive", folder).stdout.splitlines()[:end] == stored
+    at_end = ("replay", "--seq", str(end))
+    assert fleet.json(*at_end, "--archive", folder) == fleet.json(*at_end)
+    changed = next((tmp_path / "archive" / "log").iterdir())
+    changed.write_bytes(changed.read_bytes()[:-20])
+    refused = fleet.mafalda("archive", "verify", folder, check=False)
+    assert refused.returncode == 1
+    assert changed.name in refused.stderr

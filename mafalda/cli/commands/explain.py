@@ -7,32 +7,32 @@ from pathlib import Path
 import click
 
 from mafalda.cli.commands.log import line
-from mafalda.cli.connecting import open_bus
-from mafalda.cli.options import json_option, nats_option, print_json, store_option
+from mafalda.cli.history import open_history
+from mafalda.cli.options import archive_option, json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
 from mafalda.contract.messages.commands import OpenRelay, PlacePeer
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.explain import History, reasons
 from mafalda.monitor.explain import explain as find_history
-from mafalda.monitor.records import read_log
 
 
 @click.command()
 @click.argument("wanted", metavar="ID")
 @nats_option
 @store_option
+@archive_option
 @json_option
-def explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
+def explain(wanted: str, nats_url: str | None, store: Path | None, archive: str | None, as_json: bool) -> None:
     """Explain why something is where it is: the log entries that mention ID, and the reasons of each decision.
 
     ID is that of a message, a room, a peer, a server, a worker, a producer, a consumer or a transport.
     """
-    run(_explain(wanted, nats_url, store, as_json))
+    run(_explain(wanted, nats_url, store, archive, as_json))
 
 
-async def _explain(wanted: str, nats_url: str | None, store: Path | None, as_json: bool) -> None:
-    async with open_bus(nats_url, store=store) as bus:
-        history = await find_history(read_log(bus, *LOG_SUBJECTS), wanted)
+async def _explain(wanted: str, nats_url: str | None, store: Path | None, archive: str | None, as_json: bool) -> None:
+    async with open_history(nats_url, store, archive) as past:
+        history = await find_history(past.read(*LOG_SUBJECTS), wanted)
     if as_json:
         print_json(_json(history), indent=True)
         return

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import click
 
-from mafalda.bus.protocol import Bus
-from mafalda.cli.connecting import open_bus
-from mafalda.cli.options import Moment, json_option, nats_option, store_option
+from mafalda.cli.history import History, open_history
+from mafalda.cli.options import Moment, archive_option, json_option, nats_option, store_option
 from mafalda.cli.running import run
 from mafalda.contract.ids import check_id
 from mafalda.contract.subjects import LOG_SUBJECTS
-from mafalda.monitor.records import Record, read_log, record
+from mafalda.monitor.records import Record, record
 from mafalda.monitor.sentences import sentence
 
 
@@ -54,6 +53,7 @@ class Selection:
 @click.command()
 @nats_option
 @store_option
+@archive_option
 @click.option("--room", help="Only this room, with its commands.")
 @click.option("--peer", help="Only this peer's own intents, results and events.")
 @click.option("--since", type=Moment(), help="From this time on: RFC 3339, or a span such as 15m.")
@@ -65,6 +65,7 @@ class Selection:
 def log(
     nats_url: str | None,
     store: Path | None,
+    archive: str | None,
     room: str | None,
     peer: str | None,
     since: datetime | None,
@@ -75,12 +76,22 @@ def log(
     as_json: bool,
 ) -> None:
     """Print the log: page, filter or follow it. With --json the output is a file for `mafalda replay --file`."""
-    run(_log(nats_url, store, Selection(room, peer, since, until, after_seq, limit), follow, as_json))
+    run(_log(nats_url, store, archive, Selection(room, peer, since, until, after_seq, limit), follow, as_json))
 
 
-async def _log(nats_url: str | None, store: Path | None, selection: Selection, follow: bool, as_json: bool) -> None:
+async def _log(
+    nats_url: str | None,
+    store: Path | None,
+    archive: str | None,
+    selection: Selection,
+    follow: bool,
+    as_json: bool,
+) -> None:
     shown = 0
-    async with open_bus(nats_url, store=store) as bus, aclosing(_entries(bus, selection, follow)) as entries:
+    async with (
+        open_history(nats_url, store, archive) as history,
+        aclosing(_entries(history, selection, follow)) as entries,
+    ):
         async for entry in entries:
             if not selection.holds(entry):
                 continue
@@ -92,12 +103,12 @@ async def _log(nats_url: str | None, store: Path | None, selection: Selection, f
                 return
 
 
-async def _entries(bus: Bus, selection: Selection, follow: bool) -> AsyncGenerator[Record]:
+async def _entries(history: History, selection: Selection, follow: bool) -> AsyncGenerator[Record]:
     if not follow:
-        async for entry in read_log(bus, *selection.patterns(), after_seq=selection.after_seq):
+        async for entry in history.read(*selection.patterns(), after_seq=selection.after_seq, since=selection.since):
             yield entry
         return
-    async with bus.follow(*selection.patterns(), after_seq=selection.after_seq) as follower:
+    async with history.bus.follow(*selection.patterns(), after_seq=selection.after_seq) as follower:
         async for delivery in follower:
             yield record(delivery)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 
 from mafalda.cli.connecting import open_bus
-from mafalda.cli.options import Moment, json_option, nats_option, print_json, store_option
+from mafalda.cli.history import open_history
+from mafalda.cli.options import Moment, archive_option, json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
 from mafalda.contract.subjects import LOG_SUBJECTS
-from mafalda.monitor.records import Record, read_lines, read_log
+from mafalda.monitor.records import Record, read_lines
 from mafalda.monitor.replay import current_state
 from mafalda.monitor.replay import replay as rebuild
 from mafalda.monitor.verify import differences
@@ -26,6 +27,7 @@ VERIFY_PAUSE_S = 0.5
 @click.command()
 @nats_option
 @store_option
+@archive_option
 @click.option("--at", type=Moment(), help="The state at this time: RFC 3339, or a span such as 15m.")
 @click.option("--seq", type=click.IntRange(0), help="The state at this sequence of the log.")
 @click.option(
@@ -38,6 +40,7 @@ VERIFY_PAUSE_S = 0.5
 def replay(
     nats_url: str | None,
     store: Path | None,
+    archive: str | None,
     at: datetime | None,
     seq: int | None,
     file: Path | None,
@@ -52,14 +55,19 @@ def replay(
     elif file:
         run(_replay_file(file, at, seq, as_json))
     else:
-        run(_replay(nats_url, store, at, seq, as_json))
+        run(_replay(nats_url, store, archive, at, seq, as_json))
 
 
 async def _replay(
-    nats_url: str | None, store: Path | None, at: datetime | None, seq: int | None, as_json: bool
+    nats_url: str | None,
+    store: Path | None,
+    archive: str | None,
+    at: datetime | None,
+    seq: int | None,
+    as_json: bool,
 ) -> None:
-    async with open_bus(nats_url, store=store) as bus:
-        _print(await rebuild(read_log(bus, *LOG_SUBJECTS, up_to_seq=seq), seq=seq, at=at), as_json)
+    async with open_history(nats_url, store, archive) as history:
+        _print(await rebuild(history.read(*LOG_SUBJECTS, up_to_seq=seq), seq=seq, at=at), as_json)
 
 
 async def _replay_file(file: Path, at: datetime | None, seq: int | None, as_json: bool) -> None:

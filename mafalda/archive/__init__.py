@@ -1,0 +1,1 @@
+"""The archive: closed segments of the log as Parquet files, in a folder or an object store."""
