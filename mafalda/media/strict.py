@@ -29,7 +29,7 @@ def with_strict_scalars(schema: CoreSchema) -> CoreSchema:
     Args:
         schema: pydantic's core schema of a model; it is not changed.
     """
-    return cast(CoreSchema, _tightened(schema))
+    return cast("CoreSchema", _tightened(schema))
 
 
 def _tightened(part: Any) -> Any:
@@ -44,5 +44,5 @@ def _tightened(part: Any) -> Any:
         return copy
     copy["strict"] = True
     if copy["type"] == "int":
-        return core_schema.no_info_before_validator_function(whole_number, cast(CoreSchema, copy))
+        return core_schema.no_info_before_validator_function(whole_number, cast("CoreSchema", copy))
     return copy

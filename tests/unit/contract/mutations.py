@@ -77,8 +77,10 @@ class Mutation:
             parent = parent[part]
         if self.value is not ABSENT:
             parent[self.path[-1]] = self.value
-        elif isinstance(parent, list) or self.path[-1] in parent:
-            del parent[self.path[-1]]
+        elif isinstance(parent, list):
+            parent.pop(int(self.path[-1]))
+        else:
+            parent.pop(self.path[-1], None)
         return fields
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -48,7 +48,7 @@ def _matches(_: Validator, pattern: str, value: Any, __: Any) -> Any:
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
-_Strict = extend(Draft202012Validator, {"pattern": _matches})
+_Strict: Any = extend(Draft202012Validator, {"pattern": _matches})  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -71,7 +71,8 @@ def by_json_schema(payload: type[Payload], fields: dict[str, Any]) -> set[str]:
 def _named(error: ValidationError, prefix: tuple[Any, ...]) -> set[str]:
     path = (*prefix, *error.absolute_path)
     if error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
+        instance = cast("dict[str, Any]", error.instance)
+        missing = [name for name in cast("list[str]", error.validator_value) if name not in instance]
         return {_text((*path, name)) for name in missing}
     return {_text(path)}
 
