@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mafalda.contract.messages.payload import Payload, Place
+from mafalda.contract.messages.results import Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Decision:
     """The messages to append and one word why.
 
     ``settled``: the stimulus needs nothing more from allocators. ``wait_for``: decide again when a relay of this
-    producer opens or ends. ``waits``: decide again when a load report may have made room.
+    producer opens or ends. ``waits``: decide again when a load report may have made room. ``private``: sent to the
+    inbox that the intent names, if no result can be published for it.
     """
 
     reason: str
@@ -40,6 +42,7 @@ class Decision:
     settled: bool = False
     wait_for: str | None = None
     waits: bool = False
+    private: Rejected | None = None
 
     @property
     def appends(self) -> tuple[Append, ...]:
