@@ -18,7 +18,7 @@ from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, Sub
 from mafalda.bus.connection.subscriptions import Subscription
 from mafalda.bus.log.coverage import Coverage, Verdict
 from mafalda.bus.log.patterns import check_pattern
-from mafalda.bus.log.read import last_seq, log_usage, read_log
+from mafalda.bus.log.read import bounds, last_seq, read_log
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.subjects import LIVE, live
 from mafalda.errors import BusUnavailable, LogTruncated, PermissionDenied
@@ -235,9 +235,8 @@ class NatsFollower:
         self.catch_ups += 1
         while True:
             try:
-                patterns, usage = self._coverage.patterns, await log_usage(self._connection)
-                end = usage.last_seq
-                self._check_kept(usage.first_seq)
+                patterns, (first, end) = self._coverage.patterns, await bounds(self._connection)
+                self._check_kept(first)
                 if end > self._coverage.verified and patterns:
                     async with aclosing(self._read(patterns, end)) as entries:
                         async for entry in entries:

@@ -123,6 +123,15 @@ async def last_seq(connection: Connection) -> int:
     return int(info["state"]["last_seq"])
 
 
+async def bounds(connection: Connection) -> tuple[int, int]:
+    """The log's first and last sequence, from its leader; of an empty log the first is that of the next entry."""
+    try:
+        state = (await call(connection, f"STREAM.INFO.{LOG_STREAM}"))["state"]
+    except ApiRefused as refused:
+        raise BusUnavailable("the log cannot be read", reason=str(refused)) from None
+    return int(state["first_seq"]) or 1, int(state["last_seq"])
+
+
 async def log_usage(connection: Connection) -> LogUsage:
     """What the log holds, and the limits of its stream."""
     try:
