@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mafalda.bus.protocol import Bus
 from mafalda.cli.connecting import open_bus
 from mafalda.errors import LogTruncated
 from mafalda.monitor.records import Record, record
+from mafalda.monitor.replay import snapshot_before
+from mafalda.projection.state import State
 
 if TYPE_CHECKING:
     from mafalda.archive.store import Archive
@@ -26,6 +29,16 @@ class History:
 
     bus: Bus
     archive: Archive | None
+
+    async def state_before(self, *, seq: int | None, at: datetime | None) -> State:
+        """The latest known state that is not later than a sequence or a time: a snapshot's, or the archive's."""
+        if state := await snapshot_before(self.bus, seq=seq, at=at):
+            return state
+        if self.archive is None:
+            return State()
+        from mafalda.archive.history import state_before
+
+        return await asyncio.to_thread(state_before, self.archive, seq=seq, at=at)
 
     async def read(
         self,

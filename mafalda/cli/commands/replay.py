@@ -15,7 +15,7 @@ from mafalda.cli.options import Moment, archive_option, json_option, nats_option
 from mafalda.cli.running import run
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.records import Record, read_lines
-from mafalda.monitor.replay import current_state, snapshot_before
+from mafalda.monitor.replay import current_state
 from mafalda.monitor.replay import replay as rebuild
 from mafalda.monitor.verify import differences
 from mafalda.projection.state import State
@@ -67,7 +67,7 @@ async def _replay(
     as_json: bool,
 ) -> None:
     async with open_history(nats_url, store, archive) as history:
-        state = await snapshot_before(history.bus, seq=seq, at=at) or State()
+        state = await history.state_before(seq=seq, at=at)
         entries = history.read(*LOG_SUBJECTS, after_seq=state.seq, up_to_seq=seq, whole=True)
         _print(await rebuild(entries, state=state, seq=seq, at=at), as_json)
 
