@@ -97,6 +97,15 @@ class AllocatorConfig(BaseModel):
     consume_forget_s: float = Field(
         30.0, gt=0, description="A consume without a result is closed after so long; agents answer in 10 s."
     )
+    max_parallel_moves: int = Field(
+        4,
+        ge=1,
+        description="So many peers of a draining server are moved at a time, and so many more each tick (16 a second): "
+        "each opens its transports, producers and consumers elsewhere at once.",
+    )
+    move_timeout_s: float = Field(
+        5.0, gt=0, description="A move that no agent has reported for so long counts no more among those under way."
+    )
     tick_s: float = Field(0.25, gt=0, description="How often everything that is due is decided.")
     max_fan_out: int = Field(
         16,

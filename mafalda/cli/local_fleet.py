@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -238,7 +239,7 @@ async def _stop(component: Component) -> None:
     process = component.process
     if process is None or process.returncode is not None:
         return
-    process.terminate()
+    process.send_signal(signal.SIGINT)  # at once: an agent drains at SIGTERM, and there is nowhere to drain to
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()

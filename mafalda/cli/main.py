@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": ("mafalda.cli.demo.demo", "Publish a clip, watch it on other workers, show it live."),
     "agent": ("mafalda.cli.commands.agent", "Run the agent of this server and its mediasoup-workers."),
     "allocator": ("mafalda.cli.commands.allocator", "Run an allocator; any number may run."),
+    "drain": ("mafalda.cli.commands.drain", "Move the peers of a server elsewhere, before it is stopped."),
     "ls": ("mafalda.cli.commands.ls", "List servers, workers, rooms, peers and relays."),
     "log": ("mafalda.cli.commands.log", "Print the log: page, filter, follow, export."),
     "replay": ("mafalda.cli.commands.replay", "Compute the state at any time from the log."),

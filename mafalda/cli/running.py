@@ -15,19 +15,27 @@ from mafalda.errors import MafaldaError
 from mafalda.telemetry.logs import configure_logging
 
 
-def run(main: Coroutine[Any, Any, int | None], *, log_level: str | None = "warning") -> None:
+def run(
+    main: Coroutine[Any, Any, int | None],
+    *,
+    log_level: str | None = "warning",
+    on_sigterm: Callable[[], object] | None = None,
+) -> None:
     """Run a command to its end and exit with what it returns (``None``: 0).
 
     Args:
         main: The command.
         log_level: Log level of this process; ``None``: by the environment, for components that run for long.
+        on_sigterm: Called at the first SIGTERM, if given: the command ends by itself. Without it, at the second SIGTERM
+            and at SIGINT the command is cancelled.
 
-    SIGINT or SIGTERM cancels the command once, so that it cleans up; the exit code is then 0.
+    The first SIGINT or SIGTERM that is not for ``on_sigterm`` cancels the command once, so that it cleans up; the exit
+    code is then 0.
     """
     configure_logging(log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_cancelled_by_signals(main))
+            code = runner.run(_cancelled_by_signals(main, on_sigterm))
     except* MafaldaError as group:
         for error in _leaves(group):
             click.echo(f"{error.code}: {error}", err=True)
@@ -43,14 +51,20 @@ def _leaves(group: BaseExceptionGroup[MafaldaError]) -> Iterator[MafaldaError]:
             yield error
 
 
-async def _cancelled_by_signals(main: Coroutine[Any, Any, int | None]) -> int | None:
+async def _cancelled_by_signals(
+    main: Coroutine[Any, Any, int | None], on_sigterm: Callable[[], object] | None
+) -> int | None:
     task = asyncio.create_task(main, name="command")
-    asked: list[int] = []
+    received: list[int] = []
+    is_cancelled = False
 
     def stop(number: int) -> None:
-        if not asked:
-            task.cancel()
-        asked.append(number)
+        nonlocal is_cancelled
+        received.append(number)
+        if on_sigterm is not None and received == [signal.SIGTERM]:
+            on_sigterm()
+        elif not is_cancelled:
+            is_cancelled = task.cancel()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,7 +72,7 @@ async def _cancelled_by_signals(main: Coroutine[Any, Any, int | None]) -> int | 
     try:
         return await task
     except asyncio.CancelledError:
-        if asked:
+        if is_cancelled:
             return 0
         raise
     finally:

@@ -34,6 +34,7 @@ def server_draining(state: State, _: Address, event: events.ServerDraining) -> N
     """Set or clear the server's draining status."""
     if server := current_server(state, event.server, event.incarnation):
         server.status = "draining" if event.draining else "up"
+        server.force_drain = event.draining and event.force
 
 
 def worker_started(state: State, _: Address, event: events.WorkerStarted) -> None:

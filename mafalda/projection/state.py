@@ -40,6 +40,7 @@ class ServerState:
     status: ServerStatus
     announced_address: str
     region: str | None
+    force_drain: bool = False  # whether the deadline of its drain has passed
     workers: dict[str, WorkerState] = field(default_factory=dict)
 
 

@@ -246,6 +246,8 @@ _REQUESTS: tuple[Payload, ...] = (
     queries.SetCarried(room=ROOM, producer="alice-cam", source=HERE, target=THERE, wanted="paused"),
     queries.ClosePipe(room=ROOM, source=HERE, target=THERE),
     queries.QueryServer(),
+    queries.DrainServer(deadline_s=3600),
+    queries.QueryDrain(),
 )
 _ANSWERS: tuple[Payload, ...] = (
     queries.RoomSnapshot(
@@ -278,6 +280,7 @@ _ANSWERS: tuple[Payload, ...] = (
         ],
         relays=[queries.RelayInventory(room=ROOM, producer="bob-mic", data=False, source=THERE, target=HERE)],
     ),
+    queries.DrainStatus(server="fra-1", state="draining", peers=3, leaving=1, unmovable=1, deadline_in_s=3599.5),
 )
 _SENT = ChannelNotice(
     event="DATAPRODUCER_SEND", handler="alice-chat", body={"ppid": 51, "data": {"$bytes": "aGVsbG8="}}

@@ -134,6 +134,13 @@ class AgentConfig(BaseModel):
     restart_backoff_max_s: float = Field(30.0, gt=0, description="Greatest such wait, in seconds.")
     crash_loop_s: float = Field(10.0, gt=0, description="A worker that lived less than this counts as crash-looping.")
     stop_timeout_s: float = Field(3.0, gt=0, description="For appending the server's stop at the end, in seconds.")
+    drain_grace_s: float = Field(
+        20.0,
+        ge=0,
+        description="Seconds to drain after SIGTERM before the agent stops; 0: it stops at once. Kubernetes kills a "
+        "pod 30 s after its SIGTERM by default, systemd after 90 s, Docker after 10 s (then set it lower); about 16 "
+        "peers are moved in a second.",
+    )
     worker_log_level: Literal["debug", "warn", "error", "none"] = "warn"
 
     @model_validator(mode="after")

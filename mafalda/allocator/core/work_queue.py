@@ -7,6 +7,7 @@ finds by its timer (``due``).
 from __future__ import annotations
 
 from mafalda.allocator.core.fleet.candidates import ServerView
+from mafalda.allocator.core.state.draining import DrainingPeer, may_be_moved
 from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
@@ -32,7 +33,7 @@ def woken(view: View) -> list[Stimulus]:
 
 
 def due(view: View, now: float) -> list[Stimulus]:
-    """Everything that no allocator has done for too long, oldest first, and the servers to be declared lost."""
+    """What no allocator has done for too long, oldest first; servers to be declared lost; peers to be moved."""
     late: list[Stimulus] = [
         intent for intent in view.open_intents if _is_due(view, intent.peer[0], intent.since_s, now)
     ]
@@ -41,7 +42,21 @@ def due(view: View, now: float) -> list[Stimulus]:
     unschedulable = [peer for peer in unplaced if peer.unschedulable]
     late += sorted(unschedulable, key=lambda peer: peer.since_s)[:_UNSCHEDULABLE_AT_A_TIME]
     late += view.liveness.lost_servers(now)
+    late += [peer for server in view.drains for peer in _to_move(view, server, now)]
     return late
+
+
+def _to_move(view: View, server_id: str, now: float) -> list[DrainingPeer]:
+    """The next peers of a draining server to be moved: as many as may be under way at a time."""
+    server = view.state.servers[server_id]
+    free = view.config.max_parallel_moves - view.drains.under_way(server_id, now, view.config.move_timeout_s)
+    found = []
+    for who in (who for worker in server.workers.values() for who in worker.peers):
+        peer = view.peer(who)
+        if peer and may_be_moved(server, peer):
+            found.append(view.drains.peer(who, peer.generation, server_id))
+    found = [peer for peer in found if peer.since_s <= now - view.config.overdue_s]
+    return sorted(found, key=lambda peer: (peer.since_s, peer.who))[: max(free, 0)]
 
 
 def _is_due(view: View, room_id: str, since_s: float, now: float) -> bool:
@@ -60,6 +75,9 @@ def is_open(view: View, stimulus: Stimulus, now: float) -> bool:
             return view.open_intents.get(stimulus.seq) is stimulus
         case UnplacedPeer():
             return view.unplaced.get((stimulus.room, stimulus.peer)) is stimulus
+        case DrainingPeer():
+            peer = view.peer(stimulus.who)
+            return peer is not None and (peer.generation, peer.place.server) == (stimulus.generation, stimulus.server)
         case ServerView():
             return view.liveness.is_lost(stimulus, now)
 
@@ -69,7 +87,7 @@ def mark_decided(view: View, stimulus: Stimulus, now: float) -> None:
 
     A consume stays open until its agent answers it; after ``consume_forget_s`` it is closed without an answer.
     """
-    if isinstance(stimulus, OpenIntent | UnplacedPeer):
+    if isinstance(stimulus, OpenIntent | UnplacedPeer | DrainingPeer):
         stimulus.since_s = now
     if not isinstance(stimulus, OpenIntent) or stimulus.address.action not in ("consume", "consume-data"):
         return
@@ -85,3 +103,5 @@ def discard(view: View, stimulus: Stimulus) -> None:
             view.open_intents.close(stimulus.seq)
         case UnplacedPeer():
             view.unplaced.remove((stimulus.room, stimulus.peer))
+        case DrainingPeer():
+            stimulus.since_s = float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ from mafalda.workers.config import AgentConfig
     type=click.IntRange(1, 65535),
     help="Port of the first worker; the others use the next ones.",
 )
+@click.option(
+    "--drain-grace",
+    "drain_grace_s",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Seconds to drain after SIGTERM; 0: stop at once. [default: 20]",
+)
 @click.option("--region", help="Region of this server, for placements.")
 @click.option(
     "--worker-bin",
@@ -44,16 +52,23 @@ from mafalda.workers.config import AgentConfig
     help="Path of the mediasoup-worker.",
 )
 def agent(nats_url: str | None, stop_with_stdin: bool, **given: Any) -> None:
-    """Run the agent of this server and its mediasoup-workers."""
+    """Run the agent of this server and its mediasoup-workers.
+
+    At SIGTERM it drains, as by ``mafalda drain``, for at most --drain-grace seconds, then stops. A second SIGTERM, or
+    SIGINT, stops it at once.
+    """
     try:
         config = AgentConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise click.UsageError("; ".join(problem["msg"] for problem in error.errors())) from None
     service = "mafalda-agent"
     with tracing(service, instance=config.server), metering(service, instance=config.server):
-        run(_agent(nats_url, config, stop_with_stdin), log_level=None)
+        leave = asyncio.Event()
+        run(_agent(nats_url, config, stop_with_stdin, leave), log_level=None, on_sigterm=leave.set)
 
 
-async def _agent(nats_url: str | None, config: AgentConfig, stop_with_stdin: bool) -> None:
+async def _agent(nats_url: str | None, config: AgentConfig, stop_with_stdin: bool, leave: asyncio.Event) -> None:
     async with connect(bus_config(nats_url, name=f"agent {config.server}")) as bus:
-        await serve_until_stopped(lambda ready: run_agent(bus, config, ready=ready), stop_with_stdin=stop_with_stdin)
+        await serve_until_stopped(
+            lambda ready: run_agent(bus, config, ready=ready, leave=leave), stop_with_stdin=stop_with_stdin
+        )

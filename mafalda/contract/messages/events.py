@@ -44,7 +44,7 @@ class PeerJoined(Event):
 
 
 class PeerMoved(Event):
-    """The peer has a new place; everything that it had on the old one is gone. Its client reconnects."""
+    """The peer has a new place; everything that it had on the old one is gone or about to go. Its client reconnects."""
 
     action = "peer-moved"
     peer: Id
@@ -52,6 +52,7 @@ class PeerMoved(Event):
     worker: Id
     generation: int
     cause: PlacementCause
+    handover: bool = Field(False, description="As in the command: the former place goes on forwarding for a while.")
 
 
 class PeerStranded(Event):
@@ -236,12 +237,16 @@ class ServerStopped(Event):
 
 
 class ServerDraining(Event):
-    """No new placements here (``draining``), or again welcome (not ``draining``)."""
+    """The server is ineligible for placements and its peers are moved (``draining``), or it is eligible again."""
 
     action = "server-draining"
     server: Id
     incarnation: Id
     draining: bool
+    deadline_s: float | None = Field(
+        None, ge=0, description="Seconds from this event until what is left is moved by force; None: never."
+    )
+    force: bool = Field(False, description="The deadline has passed: peers are moved that had to stay until then.")
 
 
 class ServerLost(Event):

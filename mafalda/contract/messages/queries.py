@@ -18,6 +18,9 @@ from mafalda.media.model import Model
 from mafalda.media.rtp import MediaKind, ProducerType, RtpMapping, RtpParameters
 from mafalda.media.transport import SctpStreamParameters, SrtpParameters
 
+#: ``up``: not draining; ``forcing``: draining, and the deadline has passed.
+DrainPhase = Literal["up", "draining", "forcing", "drained"]
+
 
 class Query(Payload):
     """What a peer asks its agent."""
@@ -213,6 +216,36 @@ class QueryServer(Request):
     action = "inventory"
 
 
+class DrainServer(Request):
+    """Make this server ineligible for placements and have its peers moved, or take that back."""
+
+    action = "drain"
+    draining: bool = True
+    deadline_s: float | None = Field(
+        None, ge=0, description="Seconds until what is left is moved by force; None: what cannot be moved stays."
+    )
+
+
+class QueryDrain(Request):
+    """How far is the drain?"""
+
+    action = "drain-status"
+
+
+class DrainStatus(Answer):
+    """How far a server's drain is. ``drained``: no peer is placed there, and none of those moved is still served."""
+
+    action = "drain-status"
+    server: Id
+    state: DrainPhase
+    peers: int = Field(ge=0, description="Peers that are placed here.")
+    leaving: int = Field(
+        ge=0, description="Peers that have another place, and are served here until their client moved."
+    )
+    unmovable: int = Field(ge=0, description="Of those placed here, how many stay until the deadline (a drop-in's).")
+    deadline_in_s: float | None = Field(None, description="Seconds until what is left is moved by force.")
+
+
 class PeerInventory(Model):
     """What a worker holds of one peer."""
 
@@ -250,7 +283,15 @@ class ServerInventory(Answer):
 
 
 QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QueryStats, QueryChannel)
-REQUESTS: tuple[type[Payload], ...] = (ConnectPipe, CarryProducer, SetCarried, ClosePipe, QueryServer)
+REQUESTS: tuple[type[Payload], ...] = (
+    ConnectPipe,
+    CarryProducer,
+    SetCarried,
+    ClosePipe,
+    QueryServer,
+    DrainServer,
+    QueryDrain,
+)
 ANSWERS: tuple[type[Payload], ...] = (
     RoomSnapshot,
     Stats,
@@ -258,4 +299,5 @@ ANSWERS: tuple[type[Payload], ...] = (
     ProducerCarried,
     Ok,
     ServerInventory,
+    DrainStatus,
 )

@@ -15,12 +15,13 @@ from mafalda.bus.protocol import Bus
 from mafalda.contract import subjects
 from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
 from mafalda.contract.messages.envelope import Message
-from mafalda.contract.messages.events import ServerStarted, ServerStopped, WorkerDied, WorkerStarted
+from mafalda.contract.messages.events import ServerDraining, ServerStarted, ServerStopped, WorkerDied, WorkerStarted
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import ServerInventory
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup.errors import WorkerExited
 from mafalda.workers.agent.dispatcher import Dispatcher, IncarnationLost
+from mafalda.workers.agent.draining import ServerDrain
 from mafalda.workers.agent.inventory import take_inventory
 from mafalda.workers.agent.liveness_sweep import sweep_sessions
 from mafalda.workers.agent.requests import AgentRequests
@@ -29,6 +30,7 @@ from mafalda.workers.agent.sessions import PeerSessions
 from mafalda.workers.agent.stimulus_loop import StimulusLoop
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
+from mafalda.workers.core.drain import AnnounceDrain
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
@@ -68,6 +70,7 @@ class Agent:
         self._publisher = Publisher(bus, config.server)
         self.supervisor = WorkerSupervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks, self.supervisor.require)
+        self.drain = ServerDrain(self.machine, lambda: 0, self._announce_drain)
         self._wire_relays()
         self._passthrough = PassthroughPeers(bus, config, tasks, self.supervisor, self._sideband)
         self.requests = AgentRequests(
@@ -75,6 +78,7 @@ class Agent:
             self._publisher,
             self.relay_sources,
             inventory=self.inventory,
+            drain=self.drain,
             receive_notices=self._sideband.receive,
         )
 
@@ -115,17 +119,20 @@ class Agent:
             stream_seq=seq,
         )
 
-    async def follow(self) -> None:
-        """Execute what the log orders, until cancelled.
+    async def follow(self, *, until: asyncio.Future[None] | None = None) -> None:
+        """Execute what the log orders, until cancelled or until something else is done.
 
         Raises:
             IncarnationLost: This incarnation was declared lost.
             AlreadyExists: Another agent was started under the same server id.
         """
         async with background(self._follow(), "agent follows the log") as following:
-            await asyncio.wait((following, self._end), return_when=asyncio.FIRST_COMPLETED)
+            ends = (following, self._end) if until is None else (following, self._end, until)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._end.done():
                 self._end.result()
+            if following.done():
+                following.result()
 
     async def _follow(self) -> None:
         async for entry in self.log_reader.entries():
@@ -227,6 +234,7 @@ class Agent:
             self.config, self.sessions, has_application=lambda session: self._passthrough.get(session) is not None
         )
         self._tasks.spawn(sweep, "liveness sweep")
+        self._tasks.spawn(self.drain.run(), "drain")
         self._tasks.spawn(self._passthrough.check_applications(), "health checks of applications")
 
     def _end_with(self, error: Exception) -> None:
@@ -251,14 +259,27 @@ class Agent:
         self._announce(died)
         self._stimuli.report(WorkerGone(live.id))
 
-    def _announce(self, event: WorkerStarted | WorkerDied) -> None:
-        """Append what happened to a worker, after ``ServerStarted`` and in the order in which it happened."""
+    def _announce(self, event: WorkerStarted | WorkerDied | ServerDraining) -> None:
+        """Append what happened here, after ``ServerStarted`` and in the order in which it happened."""
 
         async def append() -> None:
             await self._announced.wait()
             await self._publisher.append(event, subjects.server_event(self.config.server, event.action))
 
         self._announcements.submit(self.config.server, append)
+
+    async def _announce_drain(self, order: AnnounceDrain) -> None:
+        """Append that the server drains, or does not; returns when it is in the log."""
+        self._announce(
+            ServerDraining(
+                server=self.config.server,
+                incarnation=self.incarnation,
+                draining=order.draining,
+                deadline_s=order.deadline_s,
+                force=order.force,
+            )
+        )
+        await self._announcements.wait_idle(self.config.server)
 
     def _port_of(self, server: str, cause: Message | None) -> SourcePort:
         if server == self.config.server:

@@ -14,6 +14,8 @@ from mafalda.contract.messages.queries import (
     CarryProducer,
     ClosePipe,
     ConnectPipe,
+    DrainServer,
+    QueryDrain,
     QueryServer,
     ServerInventory,
     SetCarried,
@@ -21,6 +23,7 @@ from mafalda.contract.messages.queries import (
 from mafalda.contract.reading import read_message
 from mafalda.errors import BadInput, MalformedMessage
 from mafalda.telemetry.tracing import handling
+from mafalda.workers.agent.draining import ServerDrain
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.relays.source_port import SourcePort
 
@@ -35,6 +38,7 @@ class AgentRequests:
         publisher: Composes replies.
         relay_sources: Serves the targets of relays.
         inventory: Takes the server's inventory.
+        drain: The server's drain.
         receive_notices: Takes the notices about relayed producers.
     """
 
@@ -45,12 +49,14 @@ class AgentRequests:
         relay_sources: SourcePort,
         *,
         inventory: Callable[[], Awaitable[ServerInventory]],
+        drain: ServerDrain,
         receive_notices: Callable[[RelayNotices], None],
     ) -> None:
         self._server = server
         self._publisher = publisher
         self._relay_sources = relay_sources
         self._inventory = inventory
+        self._drain = drain
         self._receive_notices = receive_notices
 
     async def reply(self, delivery: Delivery) -> Message:
@@ -76,6 +82,10 @@ class AgentRequests:
                 return await self._relay_sources.close_pipe(request)
             case QueryServer():
                 return await self._inventory()
+            case DrainServer():
+                return await self._drain.request(request)
+            case QueryDrain():
+                return self._drain.status()
         raise MalformedMessage("unknown request", action=request.action)
 
     async def read_notices(self, deliveries: AsyncIterator[Delivery]) -> None:

@@ -101,6 +101,10 @@ class Machine:
         """Whether a peer is placed here."""
         return self._placement(room, peer) is not None
 
+    def placed_peers(self) -> list[commands.PlacePeer]:
+        """The placement of each peer that is placed here."""
+        return [placed.command for local in self._rooms.values() for placed in local.peers.values()]
+
     def is_loading(self) -> bool:
         """Whether the past of some room is being read."""
         return any(local.backlog is not None for local in self._rooms.values())

@@ -31,6 +31,7 @@ class PeerToPlace:
     correlation: str | None
     causation: str | None
     one_transport: bool = False
+    handover: bool = False
 
 
 def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Choice:
@@ -68,6 +69,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         app_data=wanted.app_data,
         region=wanted.region,
         one_transport=wanted.one_transport,
+        handover=wanted.handover,
         explanation=choice.explanation,
     )
     advance = view.config.costs.advance(one_transport=wanted.one_transport)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mafalda.allocator.core.fleet.candidates import WorkerView
+from mafalda.allocator.core.state.draining import Move
 from mafalda.allocator.core.state.log_entry import LogEntry
 from mafalda.allocator.core.state.open_intents import OpenIntent, Peer, Standing
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
@@ -121,6 +122,9 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
     before = view.worker_of(who)
     _apply(view, entry, command, now)
     _peer_moved(view, who, before)
+    view.drains.ended(who)
+    if before and before.server.draining and command.cause == "drain":
+        view.drains.commanded(who, Move(before.place.server, command.generation, now))
     view.open_intents.answered(who, command.join)
     if view.liveness.begun:
         view.rooms.ensure(command.room).placed_s = now
@@ -150,10 +154,16 @@ def _peer_left(view: View, entry: LogEntry, event: events.PeerLeft, now: float) 
     _peer_moved(view, who, before)
     _close_placed_intents(view, who)
     view.unplaced.remove(who)
+    view.drains.ended(who)
     view.correlations.pop(who, None)
     view.rooms.ensure(who[0]).leave(event.peer, known.generation)
     if who[0] not in view.state.rooms:
         view.rooms.deactivate(who[0])
+
+
+def _peer_arrived(view: View, entry: LogEntry, event: events.PeerMoved, now: float) -> None:
+    _apply(view, entry, event, now)
+    view.drains.ended((entry.address.room or "", event.peer))
 
 
 def _peer_unschedulable(view: View, entry: LogEntry, event: events.PeerStranded, _: float) -> None:
@@ -193,7 +203,9 @@ def _server_changed(view: View, entry: LogEntry, event: ServerEvent, now: float)
         for who in sorted(worker.state.peers):
             view.rooms.ensure(who[0]).detach(worker.key)
             _close_placed_intents(view, who)
+            view.drains.ended(who)
             view.unplaced.add(UnplacedPeer(*who, entry.seq, now, _CAUSES[type(event)], entry.message))
+    view.drains.set_draining(event.server, state.status == "draining", entry.message)
 
 
 def _load_sampled(view: View, _: LogEntry, event: events.LoadSampled, now: float) -> None:
@@ -247,6 +259,7 @@ _RULES: dict[type[Payload], Callable[[View, LogEntry, Any, float], None]] = {
     commands.PlacePeer: _peer_placed,
     commands.OpenRelay: _relay_commanded,
     events.PeerLeft: _peer_left,
+    events.PeerMoved: _peer_arrived,
     events.PeerStranded: _peer_unschedulable,
     events.ServerStarted: _server_changed,
     events.ServerStopped: _server_changed,

@@ -1,13 +1,14 @@
-"""What a decision is made for: an open intent, an unplaced peer, or a server to be declared lost. Pure."""
+"""What a decision is made for: an intent, an unplaced peer, a peer to be moved, a server to be declared lost. Pure."""
 
 from __future__ import annotations
 
 from mafalda.allocator.core.fleet.candidates import ServerView
+from mafalda.allocator.core.state.draining import DrainingPeer
 from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.contract.messages.envelope import Message
 
-Stimulus = OpenIntent | UnplacedPeer | ServerView
+Stimulus = OpenIntent | UnplacedPeer | DrainingPeer | ServerView
 
 
 def room_of(stimulus: Stimulus) -> str:
@@ -15,7 +16,7 @@ def room_of(stimulus: Stimulus) -> str:
     match stimulus:
         case OpenIntent():
             return stimulus.peer[0]
-        case UnplacedPeer():
+        case UnplacedPeer() | DrainingPeer():
             return stimulus.room
         case ServerView():
             return ""
@@ -28,7 +29,7 @@ def cause_of(stimulus: Stimulus) -> Message | None:
             return stimulus.message
         case UnplacedPeer():
             return stimulus.event
-        case ServerView():
+        case DrainingPeer() | ServerView():
             return None
 
 
@@ -39,6 +40,8 @@ def seed_of(stimulus: Stimulus) -> str:
             return stimulus.rejection_id
         case UnplacedPeer():
             return f"{stimulus.room}/{stimulus.peer}/{stimulus.seq}"
+        case DrainingPeer():
+            return f"{stimulus.room}/{stimulus.peer}/drain/{stimulus.generation}"
         case ServerView():
             return stimulus.incarnation
 
@@ -48,7 +51,7 @@ def log_fields(stimulus: Stimulus) -> dict[str, str | None]:
     match stimulus:
         case OpenIntent():
             return {"room_id": stimulus.peer[0], "peer_id": stimulus.peer[1]}
-        case UnplacedPeer():
+        case UnplacedPeer() | DrainingPeer():
             return {"room_id": stimulus.room, "peer_id": stimulus.peer}
         case ServerView():
             return {"server_id": stimulus.server, "incarnation": stimulus.incarnation}

@@ -13,6 +13,7 @@ from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core.fleet.candidates import WorkerView
 from mafalda.allocator.core.fleet.fleet import FleetView
 from mafalda.allocator.core.fleet.liveness import ServerLiveness
+from mafalda.allocator.core.state.draining import Drains
 from mafalda.allocator.core.state.open_intents import OpenIntents, ParkedIntents, Peer
 from mafalda.allocator.core.state.rooms import Rooms
 from mafalda.allocator.core.state.unplaced import UnplacedPeers
@@ -37,6 +38,7 @@ class View:
     open_intents: OpenIntents = field(default_factory=OpenIntents)
     parked: ParkedIntents = field(default_factory=ParkedIntents)
     unplaced: UnplacedPeers = field(default_factory=UnplacedPeers)
+    drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "ur
  * The data of each message, by the message's CloudEvents type.
  */
 export interface MessageData {
+"mafalda.answer.drain-status.v1": DrainStatusAnswer
 "mafalda.answer.room.v1": RoomSnapshotAnswer
 "mafalda.answer.stats.v1": StatsAnswer
 "mafalda.event.consumer-closed.v1": ConsumerClosed
@@ -67,6 +68,29 @@ export interface MessageData {
 "mafalda.result.produce.v1": ProduceResult
 "mafalda.result.rejected.v1": RejectedResult
 "mafalda.result.transport.v1": TransportResult
+}
+/**
+ * How far a server's drain is. drained: no peer is placed there, and none of those moved is still served.
+ */
+export interface DrainStatusAnswer {
+server: string
+state: ("up" | "draining" | "forcing" | "drained")
+/**
+ * Peers that are placed here.
+ */
+peers: number
+/**
+ * Peers that have another place, and are served here until their client moved.
+ */
+leaving: number
+/**
+ * Of those placed here, how many stay until the deadline (a drop-in's).
+ */
+unmovable: number
+/**
+ * Seconds until what is left is moved by force.
+ */
+deadlineInS?: number
 }
 /**
  * A room, or a page of it, as of a log sequence. Room events with a greater sequence than the *first* page's come on top of all pages.
@@ -220,7 +244,7 @@ generation: number
 reason?: ("left" | "timed-out" | "evicted")
 }
 /**
- * The peer has a new place; everything that it had on the old one is gone. Its client reconnects.
+ * The peer has a new place; everything that it had on the old one is gone or about to go. Its client reconnects.
  */
 export interface PeerMoved {
 peer: string
@@ -228,6 +252,10 @@ server: string
 worker: string
 generation: number
 cause: ("join" | "worker-died" | "server-lost" | "server-restarted" | "drain")
+/**
+ * As in the command: the former place goes on forwarding for a while.
+ */
+handover?: boolean
 }
 /**
  * The peer's place is gone and there is no other now; it is placed as soon as there is one.
