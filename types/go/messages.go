@@ -43,6 +43,7 @@ type Messages struct {
 	DataProducerInfo             *DataProducerInfo             `json:"dataProducerInfo,omitempty"`
 	DataProducerOpened           *DataProducerOpened           `json:"dataProducerOpened,omitempty"`
 	DoneResult                   *DoneResult                   `json:"doneResult,omitempty"`
+	DrainStatusAnswer            *DrainStatusAnswer            `json:"drainStatusAnswer,omitempty"`
 	DtlsFingerprint              *DtlsFingerprint              `json:"dtlsFingerprint,omitempty"`
 	DtlsParameters               *DtlsParameters               `json:"dtlsParameters,omitempty"`
 	Envelope                     *Envelope                     `json:"envelope,omitempty"`
@@ -412,6 +413,21 @@ type DoneResult struct {
 	Target     *string `json:"target,omitempty"`
 }
 
+// How far a server's drain is. drained: no peer is placed there, and none of those moved is
+// still served.
+type DrainStatusAnswer struct {
+	// Seconds until what is left is moved by force.                                        
+	DeadlineInS                                                                    *float64 `json:"deadlineInS,omitempty"`
+	// Peers that have another place, and are served here until their client moved.         
+	Leaving                                                                        int64    `json:"leaving"`
+	// Peers that are placed here.                                                          
+	Peers                                                                          int64    `json:"peers"`
+	Server                                                                         string   `json:"server"`
+	State                                                                          State    `json:"state"`
+	// Of those placed here, how many stay until the deadline (a drop-in's).                
+	Unmovable                                                                      int64    `json:"unmovable"`
+}
+
 // A CloudEvents 1.0 JSON event (structured mode) with the extensions correlationid,
 // causationid and traceparent. At most 524288 bytes. Unknown attributes are ignored.
 type Envelope struct {
@@ -524,14 +540,16 @@ type PeerLeftClass struct {
 	Reason     *PeerLeftReason `json:"reason,omitempty"`
 }
 
-// The peer has a new place; everything that it had on the old one is gone. Its client
-// reconnects.
+// The peer has a new place; everything that it had on the old one is gone or about to go.
+// Its client reconnects.
 type PeerMovedClass struct {
-	Cause      Cause  `json:"cause"`
-	Generation int64  `json:"generation"`
-	Peer       string `json:"peer"`
-	Server     string `json:"server"`
-	Worker     string `json:"worker"`
+	Cause                                                                 Cause  `json:"cause"`
+	Generation                                                            int64  `json:"generation"`
+	// As in the command: the former place goes on forwarding for a while.       
+	Handover                                                              *bool  `json:"handover,omitempty"`
+	Peer                                                                  string `json:"peer"`
+	Server                                                                string `json:"server"`
+	Worker                                                                string `json:"worker"`
 }
 
 // The peer's place is gone and there is no other now; it is placed as soon as there is one.
@@ -854,6 +872,15 @@ const (
 	Both    CreateTransportIntentDirection = "both"
 	Receive CreateTransportIntentDirection = "receive"
 	Send    CreateTransportIntentDirection = "send"
+)
+
+type State string
+
+const (
+	Drained  State = "drained"
+	Draining State = "draining"
+	Forcing  State = "forcing"
+	Up       State = "up"
 )
 
 type Datacontenttype string

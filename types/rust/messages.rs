@@ -63,6 +63,9 @@ pub struct Messages {
     pub done_result: Option<DoneResult>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_status_answer: Option<DrainStatusAnswer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dtls_fingerprint: Option<DtlsFingerprint>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -901,6 +904,41 @@ pub struct DoneResult {
     pub target: Option<String>,
 }
 
+/// How far a server's drain is. drained: no peer is placed there, and none of those moved is
+/// still served.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainStatusAnswer {
+    /// Seconds until what is left is moved by force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_in_s: Option<f64>,
+
+    /// Peers that have another place, and are served here until their client moved.
+    pub leaving: i64,
+
+    /// Peers that are placed here.
+    pub peers: i64,
+
+    pub server: String,
+
+    pub state: State,
+
+    /// Of those placed here, how many stay until the deadline (a drop-in's).
+    pub unmovable: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Drained,
+
+    Draining,
+
+    Forcing,
+
+    Up,
+}
+
 /// A CloudEvents 1.0 JSON event (structured mode) with the extensions correlationid,
 /// causationid and traceparent. At most 524288 bytes. Unknown attributes are ignored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -1135,13 +1173,17 @@ pub enum PeerLeftReason {
     TimedOut,
 }
 
-/// The peer has a new place; everything that it had on the old one is gone. Its client
-/// reconnects.
+/// The peer has a new place; everything that it had on the old one is gone or about to go.
+/// Its client reconnects.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerMoved {
     pub cause: Cause,
 
     pub generation: i64,
+
+    /// As in the command: the former place goes on forwarding for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handover: Option<bool>,
 
     pub peer: String,
 

@@ -24,6 +24,7 @@ public class Messages {
     private DataProducerInfo dataProducerInfo;
     private DataProducerOpened dataProducerOpened;
     private DoneResult doneResult;
+    private DrainStatusAnswer drainStatusAnswer;
     private DtlsFingerprint dtlsFingerprint;
     private DtlsParameters dtlsParameters;
     private Envelope envelope;
@@ -176,6 +177,11 @@ public class Messages {
     public DoneResult getDoneResult() { return doneResult; }
     @JsonProperty("doneResult")
     public void setDoneResult(DoneResult value) { this.doneResult = value; }
+
+    @JsonProperty("drainStatusAnswer")
+    public DrainStatusAnswer getDrainStatusAnswer() { return drainStatusAnswer; }
+    @JsonProperty("drainStatusAnswer")
+    public void setDrainStatusAnswer(DrainStatusAnswer value) { this.drainStatusAnswer = value; }
 
     @JsonProperty("dtlsFingerprint")
     public DtlsFingerprint getDtlsFingerprint() { return dtlsFingerprint; }

@@ -4,12 +4,13 @@ package mafalda.messages;
 import com.fasterxml.jackson.annotation.*;
 
 /**
- * The peer has a new place; everything that it had on the old one is gone. Its client
- * reconnects.
+ * The peer has a new place; everything that it had on the old one is gone or about to go.
+ * Its client reconnects.
  */
 public class PeerMoved {
     private Cause cause;
     private long generation;
+    private Boolean handover;
     private String peer;
     private String server;
     private String worker;
@@ -23,6 +24,14 @@ public class PeerMoved {
     public long getGeneration() { return generation; }
     @JsonProperty("generation")
     public void setGeneration(long value) { this.generation = value; }
+
+    /**
+     * As in the command: the former place goes on forwarding for a while.
+     */
+    @JsonProperty("handover")
+    public Boolean getHandover() { return handover; }
+    @JsonProperty("handover")
+    public void setHandover(Boolean value) { this.handover = value; }
 
     @JsonProperty("peer")
     public String getPeer() { return peer; }
