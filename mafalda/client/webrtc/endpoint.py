@@ -33,10 +33,28 @@ def new_id(kind: str) -> str:
 
 
 class Endpoint:
-    """A peer at one place. ``gone`` is set, with a ``cause``, when the endpoint is of no more use."""
+    """A peer at one place. ``gone`` is set, with a ``cause``, when the endpoint is of no more use.
 
-    def __init__(self, placement: JoinResult, requests: PeerRequests, config: ClientConfig, tasks: TaskScope) -> None:
+    Args:
+        placement: The place.
+        requests: The peer's.
+        config: Limits.
+        tasks: Owns what runs in the background.
+        replaces: The endpoint that goes on until this one carries media (make-before-break); ``None``: there is none.
+    """
+
+    def __init__(
+        self,
+        placement: JoinResult,
+        requests: PeerRequests,
+        config: ClientConfig,
+        tasks: TaskScope,
+        replaces: Endpoint | None = None,
+    ) -> None:
         self.placement = placement
+        self.replaces = replaces
+        #: Whether the place goes on forwarding although the endpoint is gone, because the peer is handed over.
+        self.is_handed_over = False
         self.gone = asyncio.Event()
         self.cause = ""
         self._requests = requests
@@ -50,10 +68,11 @@ class Endpoint:
     def generation(self) -> int:
         return self.placement.generation
 
-    def lose(self, cause: str) -> None:
-        """Mark this endpoint as gone; the first cause counts."""
+    def lose(self, cause: str, *, handover: bool = False) -> None:
+        """Mark this endpoint as gone; the first cause counts. ``handover``: it works until the next one has media."""
         if not self.gone.is_set():
             self.cause = cause
+            self.is_handed_over = handover
             self.gone.set()
 
     def has_transport(self, transport: str) -> bool:
@@ -133,7 +152,13 @@ class Endpoint:
             transport = self._transports.get(direction)
             if transport is None:
                 transport = ClientTransport(
-                    direction, new_id(direction), self._requests, self._config, self._tasks, self.lose
+                    direction,
+                    new_id(direction),
+                    self._requests,
+                    self._config,
+                    self._tasks,
+                    self.lose,
+                    connects_first=self.replaces is not None,
                 )
                 await transport.open(self._device)
                 self._transports[direction] = transport

@@ -77,6 +77,10 @@ class Dispatcher:
                 self._sessions.adopt(instruction)
             case do.DropPeer(room, peer):
                 self._sessions.drop(room, peer)
+            case do.HandOverPeer(room, peer):
+                self._sessions.hand_over(room, peer)
+            case do.CloseHandedOver(room, peer, producer):
+                self._sessions.close_handed_over(room, peer, producer)
             case do.EvictPeer():
                 self._sessions.evict(instruction)
             case do.CloseDuplicateProducer(room, peer, producer):

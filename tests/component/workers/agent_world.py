@@ -142,6 +142,7 @@ class Fleet:
         generation: int = 1,
         cause: commands.PlacementCause = "join",
         join: str = "",
+        handover: bool = False,
     ) -> None:
         order = commands.PlacePeer(
             room=room,
@@ -152,6 +153,7 @@ class Fleet:
             cause=cause,
             join=join or uuid4().hex,
             app_data={"name": peer},
+            handover=handover,
             explanation=WHY,
         )
         await self.append(order, subjects.command(room, place.server, order.action))

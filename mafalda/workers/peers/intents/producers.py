@@ -19,7 +19,7 @@ from mafalda.contract.messages.events import (
 from mafalda.contract.messages.results import ProduceDataResult, ProduceResult, Result
 from mafalda.errors import AlreadyExists, NotFound
 from mafalda.mediasoup import DataProducer, Producer, Transport
-from mafalda.workers.core.instructions import Entry
+from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -44,6 +44,7 @@ async def open_producer(session: PeerSession, intent: intents.Produce, make: Mak
         MafaldaError: Whatever ``make`` raises.
     """
     with _claimed(session, intent.producer):
+        await session.services.relay_targets.wait_closed(_relay_key(session, intent.producer))
         producer, private = await make()
     _add(session, intent.producer, producer)
     opened = ProducerOpened(
@@ -67,6 +68,7 @@ async def open_producer(session: PeerSession, intent: intents.Produce, make: Mak
 async def open_data_producer(session: PeerSession, intent: intents.ProduceData, make: MakeDataProducer) -> Outcome:
     """Open a data producer for a peer, however it is made on the worker. As ``open_producer``."""
     with _claimed(session, intent.data_producer):
+        await session.services.relay_targets.wait_closed(_relay_key(session, intent.data_producer))
         producer, private = await make()
     _add(session, intent.data_producer, producer)
     events: list[Event] = [
@@ -89,6 +91,11 @@ async def open_data_producer(session: PeerSession, intent: intents.ProduceData, 
         data_producer=intent.data_producer, transport=intent.transport, generation=session.generation
     )
     return Outcome(result, events, private, private_last=True)
+
+
+def _relay_key(session: PeerSession, producer: str) -> RelayKey:
+    """The key of a relay that brought a producer to the peer's worker before the peer came to it."""
+    return RelayKey(session.room, producer, session.place.worker)
 
 
 @contextmanager

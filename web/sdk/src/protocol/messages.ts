@@ -860,6 +860,10 @@ server: string
 worker: string
 generation: number
 routerRtpCapabilities: RtpCapabilities
+/**
+ * The former place goes on forwarding for a while; see peer-moved.
+ */
+handover?: boolean
 }
 /**
  * A data producer is open.
