@@ -498,10 +498,12 @@ type JoinIntent struct {
 
 // The peer has a place. generation grows with each re-placement.
 type JoinResult struct {
-	Generation            int64           `json:"generation"`
-	RouterRTPCapabilities RTPCapabilities `json:"routerRtpCapabilities"`
-	Server                string          `json:"server"`
-	Worker                string          `json:"worker"`
+	Generation                                                         int64           `json:"generation"`
+	// The former place goes on forwarding for a while; see peer-moved.                
+	Handover                                                           *bool           `json:"handover,omitempty"`
+	RouterRTPCapabilities                                              RTPCapabilities `json:"routerRtpCapabilities"`
+	Server                                                             string          `json:"server"`
+	Worker                                                             string          `json:"worker"`
 }
 
 // Receive nothing of a producer for a while. Answered by Done.

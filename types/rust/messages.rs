@@ -1102,6 +1102,10 @@ pub struct JoinIntent {
 pub struct JoinResult {
     pub generation: i64,
 
+    /// The former place goes on forwarding for a while; see peer-moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handover: Option<bool>,
+
     pub router_rtp_capabilities: RtpCapabilities,
 
     pub server: String,

@@ -8,6 +8,7 @@ import com.fasterxml.jackson.annotation.*;
  */
 public class JoinResult {
     private long generation;
+    private Boolean handover;
     private RTPCapabilities routerRTPCapabilities;
     private String server;
     private String worker;
@@ -16,6 +17,14 @@ public class JoinResult {
     public long getGeneration() { return generation; }
     @JsonProperty("generation")
     public void setGeneration(long value) { this.generation = value; }
+
+    /**
+     * The former place goes on forwarding for a while; see peer-moved.
+     */
+    @JsonProperty("handover")
+    public Boolean getHandover() { return handover; }
+    @JsonProperty("handover")
+    public void setHandover(Boolean value) { this.handover = value; }
 
     @JsonProperty("routerRtpCapabilities")
     public RTPCapabilities getRouterRTPCapabilities() { return routerRTPCapabilities; }
