@@ -27,15 +27,20 @@ async def set_archived(bus: Bus, seq: int) -> None:
     await bus.snapshots.put(ARCHIVE, orjson.dumps({"upToSeq": seq}))
 
 
+async def archived_seq(bus: Bus) -> int | None:
+    """The last log entry that is archived; ``None`` if there is no archive."""
+    archive = await bus.snapshots.get(ARCHIVE)
+    return int(orjson.loads(archive.data)["upToSeq"]) if archive else None
+
+
 async def covered_before(bus: Bus) -> int:
     """The first sequence that must be kept whatever its age."""
     newest = await newest_manifest(bus)
     if newest is None or newest.previous is None:
         return 1
-    covered = newest.previous.seq + 1
-    if archive := await bus.snapshots.get(ARCHIVE):
-        covered = min(covered, int(orjson.loads(archive.data)["upToSeq"]) + 1)
-    return covered
+    archived = await archived_seq(bus)
+    covered = newest.previous.seq if archived is None else min(newest.previous.seq, archived)
+    return covered + 1
 
 
 async def discard_covered(bus: Bus, *, max_age_s: float | None, max_bytes: int | None) -> int:

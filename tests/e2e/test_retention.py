@@ -1,8 +1,9 @@
-"""A fleet whose log keeps next to nothing: everybody who begins anew begins with a snapshot."""
+"""A fleet whose log keeps next to nothing: who begins anew begins with a snapshot, and the archive has the past."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -19,6 +20,7 @@ SETTINGS = {
     "MAFALDA_SNAPSHOT_INTERVAL_S": "0.5",
     "MAFALDA_SNAPSHOT_MIN_ENTRIES": "1",
     "MAFALDA_LOG_KEEP_BYTES": "1",
+    "MAFALDA_SEGMENT_ENTRIES": "10",
 }
 WITHIN_S = 60
 
@@ -35,7 +37,8 @@ async def discarded(bus: NatsBus, running: Up, up_to_seq: int) -> None:
 
 @pytest.mark.timeout(180)
 async def test_everybody_can_begin_anew_on_a_log_without_its_beginning(state: Path) -> None:
-    with up(state, "--servers", "2", "--workers", "1", "--policy", "spread", **SETTINGS) as running:
+    archive = ("--archive", str(state / "archive"))
+    with up(state, "--servers", "2", "--workers", "1", "--policy", "spread", *archive, **SETTINGS) as running:
         async with (
             connect(BusConfig(servers=(running.nats_url,))) as bus,
             publishing(running.nats_url, "lobby", state),
@@ -53,3 +56,9 @@ async def test_everybody_can_begin_anew_on_a_log_without_its_beginning(state: Pa
                 async with watching(running.nats_url, "lobby", name) as viewer:
                     await viewer.sees_more()
             await verified(running)
+        past = json.loads(running.mafalda("replay", "--seq", "25", "--json", *archive).stdout)
+        assert past["seq"] == 25
+        assert past["rooms"]["lobby"]["peers"]["publisher"]["status"] == "joined"
+        refused = running.mafalda("replay", "--seq", "25", check=False)
+        assert refused.returncode == 1
+        assert "log-truncated" in refused.stderr
