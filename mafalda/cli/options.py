@@ -45,6 +45,32 @@ def archive_option(command: F) -> F:
     )(command)
 
 
+class ListenAddress(click.ParamType[tuple[str, int]]):
+    """``HOST:PORT`` or ``PORT``, on which a component listens; without a host on loopback."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not port.isdecimal() or int(port) > 65_535:
+            self.fail(f"{value!r} is not HOST:PORT", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def metrics_option(command: F) -> F:
+    """``--metrics`` or the environment variable ``MAFALDA_METRICS``: where Prometheus finds a component's metrics."""
+    return click.option(
+        "--metrics",
+        "metrics_listen",
+        envvar="MAFALDA_METRICS",
+        type=ListenAddress(),
+        metavar="[HOST:]PORT",
+        help="Serve metrics for Prometheus at /metrics there, such as 0.0.0.0:9464. [env: MAFALDA_METRICS]",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """``--json``: print JSON, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -35,7 +35,7 @@ from mafalda.contract.messages.events import PeerStranded, ServerLost
 from mafalda.contract.messages.intents import Join
 from mafalda.contract.messages.results import Rejected
 from mafalda.errors import BusUnavailable, Conflict, LogFull, MafaldaError
-from mafalda.telemetry.metrics import count_rejection
+from mafalda.telemetry.metrics import count_rejection, record_decision
 from mafalda.telemetry.tracing import handling
 
 #: How long to wait until an appended command, or the command that won, is folded; after that the timer decides again.
@@ -157,6 +157,7 @@ class RoomExecutor:
                 message = {"message": append.payload.action, "message_id": append.id, "subject": append.subject}
                 log = _log.info if isinstance(append.payload, _LOGGED_AT_INFO) else _log.debug
                 log("decided", action="decided", **fields, **message, **_place(append), **took)
+                record_decision(decision.reason, self._clock.now() - started)
                 if append.room is not None:
                     for further in work_queue.of_entry(self._view, seq):
                         self.submit(further)

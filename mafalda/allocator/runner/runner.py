@@ -35,7 +35,7 @@ from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
 from mafalda.contract.messages import events
 from mafalda.errors import BadInput, BusUnavailable, MafaldaError
 from mafalda.snapshot.store import read_snapshot
-from mafalda.telemetry.metrics import set_joins_waiting
+from mafalda.telemetry.metrics import Observation, Read, gauges
 
 #: An allocator follows the whole log: then each gap shows at the next entry, and nothing has to be read twice.
 FOLLOWED = subjects.LOG_SUBJECTS
@@ -111,6 +111,10 @@ class Allocator:
 
     async def run(self, ready: asyncio.Event) -> None:
         """Catch up, then work until cancelled."""
+        with gauges(self._gauges()):
+            await self._run(ready)
+
+    async def _run(self, ready: asyncio.Event) -> None:
         started = self._clock.now()
         after_seq = await self._restore()
         end = await self._bus.last_seq()
@@ -163,6 +167,26 @@ class Allocator:
             return 0
         restore(self._view, snapshot.seq, snapshot.fleet, snapshot.rooms, self._clock.now())
         return snapshot.seq
+
+    def _gauges(self) -> dict[str, Read]:
+        """The fleet as this allocator sees it, for metrics."""
+        view = self._view
+
+        def one(value: Callable[[], int]) -> Read:
+            return lambda: [Observation(value(), {"mafalda.allocator": self._config.name})]
+
+        return {
+            "mafalda.log.seq": one(lambda: view.seq),
+            "mafalda.rooms": one(lambda: len(view.state.rooms)),
+            "mafalda.peers": one(lambda: sum(len(room.peers) for room in list(view.state.rooms.values()))),
+            "mafalda.peers.unplaced": one(lambda: len(view.unplaced)),
+            "mafalda.joins.waiting": one(lambda: view.open_intents.waiting_count),
+            "mafalda.workers": one(lambda: len(view.fleet.workers)),
+            "mafalda.workers.ineligible": lambda: [
+                Observation(count, {"mafalda.allocator": self._config.name, "mafalda.reason": reason})
+                for reason, count in list(view.fleet.obstacles.items())
+            ],
+        }
 
     def _spawn(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
         tasks.create_task(work, name=f"{self._config.name}-{name}")
@@ -245,7 +269,6 @@ class Allocator:
             self._given = {seq for seq in self._given if seq > self._view.seq}
             self._submit(work_queue.due(self._view, now))
             self._submit(work_queue.waiting(self._view, at_a_time=_WAITING_AT_A_TICK))
-            set_joins_waiting(self._view.open_intents.waiting_count)
 
     async def _probe_bus(self) -> None:
         """Check at intervals that the bus answers: an allocator that cannot reach it must declare no server lost."""

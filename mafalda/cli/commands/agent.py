@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
-from mafalda.cli.options import nats_option, stop_with_stdin_option
+from mafalda.cli.options import metrics_option, nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_stopped
 from mafalda.telemetry.metrics import metering
 from mafalda.telemetry.tracing import tracing
@@ -22,6 +22,7 @@ from mafalda.workers.config import AgentConfig
 @click.command()
 @nats_option
 @stop_with_stdin_option
+@metrics_option
 @click.option("--server", help="This server's id, unique in the fleet. [default: from the host name]")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Number of workers. [default: one per core]")
 @click.option("--listen-ip", help="IP address on which media is received. [default: 127.0.0.1]")
@@ -51,7 +52,7 @@ from mafalda.workers.config import AgentConfig
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Path of the mediasoup-worker.",
 )
-def agent(nats_url: str | None, stop_with_stdin: bool, **given: Any) -> None:
+def agent(nats_url: str | None, stop_with_stdin: bool, metrics_listen: tuple[str, int] | None, **given: Any) -> None:
     """Run the agent of this server and its mediasoup-workers.
 
     At SIGTERM it drains, as by ``mafalda drain``, for at most --drain-grace seconds, then stops. A second SIGTERM, or
@@ -62,7 +63,7 @@ def agent(nats_url: str | None, stop_with_stdin: bool, **given: Any) -> None:
     except ValidationError as error:
         raise click.UsageError("; ".join(problem["msg"] for problem in error.errors())) from None
     service = "mafalda-agent"
-    with tracing(service, instance=config.server), metering(service, instance=config.server):
+    with tracing(service, instance=config.server), metering(service, instance=config.server, listen=metrics_listen):
         leave = asyncio.Event()
         run(_agent(nats_url, config, stop_with_stdin, leave), log_level=None, on_sigterm=leave.set)
 

@@ -12,7 +12,7 @@ from mafalda.allocator.core.placement.policy import POLICIES
 from mafalda.allocator.runner.runner import run_allocator
 from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
-from mafalda.cli.options import nats_option, stop_with_stdin_option
+from mafalda.cli.options import metrics_option, nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_stopped
 from mafalda.telemetry.metrics import metering
 from mafalda.telemetry.tracing import tracing
@@ -23,6 +23,7 @@ _DEFAULTS = AllocatorConfig()
 @click.command()
 @nats_option
 @stop_with_stdin_option
+@metrics_option
 @click.option(
     "--policy", default="pack", show_default=True, type=click.Choice(sorted(POLICIES)), help="How workers are chosen."
 )
@@ -63,7 +64,13 @@ _DEFAULTS = AllocatorConfig()
     show_default=True,
     help="[env: MAFALDA_SNAPSHOT_MIN_ENTRIES]",
 )
-def allocator(nats_url: str | None, name: str, stop_with_stdin: bool, **options: Any) -> None:
+def allocator(
+    nats_url: str | None,
+    name: str,
+    stop_with_stdin: bool,
+    metrics_listen: tuple[str, int] | None,
+    **options: Any,
+) -> None:
     """Run an allocator. It is stateless: any number may run, and each may be stopped at any time."""
     service = "mafalda-allocator"
     limits = {key: options.pop(key) or None for key in ("log_keep_s", "log_keep_bytes")}
@@ -71,7 +78,7 @@ def allocator(nats_url: str | None, name: str, stop_with_stdin: bool, **options:
         config = AllocatorConfig(name=name, **limits, **options)
     except ValidationError as error:
         raise click.UsageError(str(error)) from None
-    with tracing(service, instance=name), metering(service, instance=name):
+    with tracing(service, instance=name), metering(service, instance=name, listen=metrics_listen):
         run(_allocator(nats_url, config, stop_with_stdin), log_level=None)
 
 

@@ -21,6 +21,7 @@ from mafalda.contract import subjects
 from mafalda.contract.messages.events import LoadSampled
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.errors import MafaldaError
+from mafalda.telemetry.metrics import gauges, load_gauges
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.log.publisher import Publisher
@@ -75,6 +76,10 @@ class LoadReporter:
 
     async def run(self) -> None:
         """Publish reports until cancelled."""
+        with gauges(load_gauges(lambda: self._last)):
+            await self._run()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         psutil.cpu_percent()  # the first call only begins the first interval
         due = reported_at = loop.time()

@@ -1,0 +1,88 @@
+"""What Prometheus finds at /metrics of an allocator and an agent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from mafalda.client import connect
+from tests.e2e.conftest import STOP_TIMEOUT_S, Up
+from tests.e2e.dropin.conftest import eventually
+
+Samples = dict[str, dict[str, float]]  # by name, then by what tells them apart
+
+
+@contextmanager
+def component(fleet: Up, *arguments: str) -> Iterator[str]:
+    """A further component of the fleet; yields the address of its metrics."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mafalda", *arguments, "--metrics", f"127.0.0.1:{port}"],
+        env={**fleet.environment, "MAFALDA_NATS_URL": fleet.nats_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        yield f"http://127.0.0.1:{port}/metrics"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(STOP_TIMEOUT_S)
+        assert process.stdout
+        process.stdout.close()
+
+
+def scrape(address: str) -> Samples:
+    with urlopen(address, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        found: Samples = {}
+        for family in families:
+            for sample in family.samples:
+                labels = sample.labels
+                key = labels.get("mafalda_worker") or labels.get("mafalda_reason") or ""
+                found.setdefault(sample.name, {})[key] = sample.value
+        return found
+
+
+async def test_an_allocator_shows_the_fleet(fleet: Up) -> None:
+    with component(fleet, "allocator", "--name", "measured") as address:
+        async with connect(fleet.nats_url) as client, client.join("counted", "alice"), client.join("counted", "bob"):
+            await eventually(lambda: scrape(address)["mafalda_peers"][""] >= 2)
+            found = scrape(address)
+        assert found["mafalda_rooms"][""] >= 1
+        assert found["mafalda_workers"][""] >= 2
+        assert found["mafalda_joins_waiting"][""] == 0
+        assert found["mafalda_log_seq"][""] > 0
+
+
+async def test_an_agent_shows_its_workers_while_they_live(fleet: Up) -> None:
+    with component(fleet, "agent", "--server", "measured", "--workers", "1", "--drain-grace", "0") as address:
+        await eventually(lambda: "mafalda_worker_ready_ratio" in scrape(address))
+        (worker,) = scrape(address)["mafalda_worker_ready_ratio"]
+        assert scrape(address)["mafalda_worker_memory_usage_bytes"][worker] > 1_000_000
+        (pid,) = (
+            known["pid"]
+            for server in fleet.json("ls")["servers"]
+            for known in server["workers"]
+            if known["worker"] == worker
+        )
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: {worker} != set(scrape(address)["mafalda_worker_ready_ratio"]))
+        assert worker not in scrape(address)["mafalda_worker_ready_ratio"]
+
+
+def test_an_address_that_is_none_is_said_so(fleet: Up) -> None:
+    refused = fleet.mafalda("allocator", "--metrics", "nonsense", check=False)
+    assert refused.returncode == 2
+    assert "HOST:PORT" in refused.stderr
