@@ -1,8 +1,8 @@
 """The metrics of a process: by OTLP where the environment names an endpoint, for Prometheus where a port is given.
 
-Names follow OpenTelemetry's conventions; Prometheus sees ``mafalda.worker.cpu.utilization`` as
-``mafalda_worker_cpu_utilization_ratio``. Gauges of workers are read when they are exported, so that a worker that ended
-is exported no more.
+Names follow OpenTelemetry's conventions; Prometheus has ``mafalda.worker.memory.usage`` as
+``mafalda_worker_memory_usage_bytes``. Gauges are read when they are exported, so a worker that ended is not exported
+any more.
 
 Sources: https://opentelemetry.io/docs/specs/semconv/general/naming/,
 https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/

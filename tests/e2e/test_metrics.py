@@ -68,8 +68,8 @@ async def test_an_allocator_shows_the_fleet(fleet: Up) -> None:
 
 async def test_an_agent_shows_its_workers_while_they_live(fleet: Up) -> None:
     with component(fleet, "agent", "--server", "measured", "--workers", "1", "--drain-grace", "0") as address:
-        await eventually(lambda: "mafalda_worker_ready_ratio" in scrape(address))
-        (worker,) = scrape(address)["mafalda_worker_ready_ratio"]
+        await eventually(lambda: "mafalda_worker_ready" in scrape(address))
+        (worker,) = scrape(address)["mafalda_worker_ready"]
         assert scrape(address)["mafalda_worker_memory_usage_bytes"][worker] > 1_000_000
         (pid,) = (
             known["pid"]
@@ -78,8 +78,8 @@ async def test_an_agent_shows_its_workers_while_they_live(fleet: Up) -> None:
             if known["worker"] == worker
         )
         os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: {worker} != set(scrape(address)["mafalda_worker_ready_ratio"]))
-        assert worker not in scrape(address)["mafalda_worker_ready_ratio"]
+        await eventually(lambda: {worker} != set(scrape(address)["mafalda_worker_ready"]))
+        assert worker not in scrape(address)["mafalda_worker_ready"]
 
 
 def test_an_address_that_is_none_is_said_so(fleet: Up) -> None:
