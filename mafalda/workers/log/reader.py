@@ -6,7 +6,7 @@ While the bus is out of reach everything here waits; the follower then continues
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -42,6 +42,11 @@ class LogReader:
         self._follower: Follower | None = None
         self.unreadable = 0
 
+    @property
+    def seq(self) -> int:
+        """The log sequence up to which everything has been read that these patterns take."""
+        return max(self._seq, self._follower.seq) if self._follower else self._seq
+
     async def add(self, *patterns: str) -> None:
         """Follow further patterns; of what is stored after this returns, nothing is missed."""
         self._patterns.update(dict.fromkeys(patterns))
@@ -60,16 +65,19 @@ class LogReader:
             except BusUnavailable as error:  # the machine ignores what still comes of them
                 log.warning("cannot unfollow", action="unfollow_failed", reason=str(error))
 
-    async def entries(self) -> AsyncIterator[Entry]:
+    async def entries(self) -> AsyncGenerator[Entry, None]:
         """All readable entries, in order, without end. A follower that breaks is replaced by a new one."""
         while True:
             try:
                 async with self._bus.follow(*self._patterns, after_seq=self._seq) as follower:
                     self._follower = follower
-                    async for delivery in follower:
-                        self._seq = max(self._seq, delivery.seq)
-                        if entry := self.read_entry(delivery):
-                            yield entry
+                    try:
+                        async for delivery in follower:
+                            self._seq = max(self._seq, delivery.seq)
+                            if entry := self.read_entry(delivery):
+                                yield entry
+                    finally:  # what concerned others has been passed too, and may be discarded from the log
+                        self._seq = max(self._seq, follower.seq)
             except BusUnavailable as error:
                 log.warning("log unavailable", action="follow_retried", reason=str(error))
             finally:
