@@ -88,7 +88,8 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "The worker refused a request that looked right; the reason is its own.", "As `invalid-parameters`."
     ),
     "bus-unavailable": ErrorHelp(
-        "NATS, or its stream, cannot be reached or has no leader now.", "Try again with back-off, with the same `id`."
+        "NATS, or its stream, cannot be reached or has no leader now.",
+        "Try again with back-off. A publish that NATS did not confirm: with the same `id`.",
     ),
     "log-full": ErrorHelp(
         "The stream, the account or the disk is full. A `join` is told so in its inbox.",
@@ -100,7 +101,7 @@ ERROR_HELP: dict[str, ErrorHelp] = {
     ),
     "deadline-exceeded": ErrorHelp(
         "No answer came in time: from a worker under overload, from a relay that did not open, or from nobody.",
-        "Try again with back-off, with the same `id`; it is done once.",
+        "Try again with back-off, with a new `id`.",
     ),
     "relay-failed": ErrorHelp(
         "The producer is on another worker, and could not be brought to this peer's.",
