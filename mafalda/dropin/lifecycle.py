@@ -15,7 +15,7 @@ import uvloop
 
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import connect
-from mafalda.dropin.fleet.client import FleetCallbacks, open_fleet
+from mafalda.dropin.fleet.client import FLEET_TIMEOUT_S, FleetCallbacks, open_fleet
 from mafalda.dropin.process.pipes import Pipes
 from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.process.startup import READ_FD, WRITE_FD
@@ -72,6 +72,9 @@ async def _serve(settings: WorkerSettings, read_fd: int, write_fd: int, pid: int
         worker.log_to_library("E", reason)
         end(EXIT_NO_FLEET)
 
+    def silent(sentence: str) -> None:
+        worker.log_to_library("W", sentence)
+
     def end_by_control(control: socket.socket) -> None:
         loop.remove_reader(control)  # a socket at its end would be readable for ever
         end(0)
@@ -87,18 +90,19 @@ async def _serve(settings: WorkerSettings, read_fd: int, write_fd: int, pid: int
     pipes = Pipes(read_fd, write_fd, lambda payload: receive(payload), hung_up)
     receive, send = translated(settings.library_version, worker.receive, pipes.send)
     pipes.open()
-    callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lost)
+    callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lost, silent)
+    timeout_s = settings.fleet_timeout_s or FLEET_TIMEOUT_S
     # The streams are the fleet's business; an application may have no right to make any.
     config = BusConfig.from_environment(os.environ, name="mafalda-worker").model_copy(
-        update={"ensure_streams": False, "append_timeout_s": 8.0}
+        update={"ensure_streams": False, "append_timeout_s": 8.0, "connect_timeout_s": timeout_s}
     )
     try:
-        async with connect(config) as bus, open_fleet(bus, callbacks) as fleet:
+        async with connect(config) as bus, open_fleet(bus, callbacks, timeout_s) as fleet:
             worker.begin(fleet)
             code = await ended
             await worker.close()
     except MafaldaError as error:
-        worker.log_to_library("E", f"the fleet is out of reach: {error.reason}")
+        worker.log_to_library("E", f"the fleet is out of reach: {error.reason or type(error).__name__}")
         code = EXIT_NO_FLEET
     pipes.close()
     if control is not None:

@@ -18,10 +18,12 @@ from mafalda.dropin.process.settings import (
     EXIT_VERSION,
     LOG_LEVELS,
     WrongSettings,
+    read_fleet_timeout,
     read_on_worker_death,
     read_settings,
 )
 from mafalda.dropin.process.startup import (
+    REACH_TIMEOUT_S,
     READ_FD,
     WRITE_FD,
     fleet_urls,
@@ -58,6 +60,7 @@ def run() -> int:
         os.environ.update(read_config(sys.argv[0], os.environ))
         settings = read_settings(sys.argv[1:])
         settings.on_worker_death = read_on_worker_death(os.environ)
+        settings.fleet_timeout_s = read_fleet_timeout(os.environ)
         choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], Path.cwd())
     except (WrongSettings, WrongConfig) as error:
         print(f"settings error: {error}", file=sys.stderr)
@@ -74,7 +77,7 @@ def run() -> int:
     except OSError as error:
         print(f"the channel is broken: {error}", file=sys.stderr)
         return EXIT_NO_FLEET
-    if not is_reachable(urls):
+    if not is_reachable(urls, settings.fleet_timeout_s or REACH_TIMEOUT_S):
         return _end(f"no fleet at {_without_secrets(urls)} (MAFALDA_NATS_URL)", EXIT_NO_FLEET)
     if os.environ.get("MAFALDA_WORKER_FORKSERVER", "1") != "0":
         from mafalda.dropin import forkserver

@@ -30,7 +30,8 @@ from mafalda.contract.messages.results import ChannelAnswer, JoinResult, Result
 from mafalda.contract.reading import read_message
 from mafalda.dropin.fleet.answers import OnAnswer, answer_of
 from mafalda.dropin.fleet.channel_answers import ChannelAnswers
-from mafalda.errors import BadInput, BusUnavailable, DeadlineExceeded, MafaldaError, NoCapacity
+from mafalda.dropin.fleet.log_silence import watch_log
+from mafalda.errors import BadInput, DeadlineExceeded, MafaldaError, NoCapacity
 from mafalda.mediasoup.codec.channel_json import from_json
 from mafalda.session.requests import RequestClient, RequestTimes
 
@@ -43,8 +44,8 @@ NO_CAPACITY_PAUSE_S = 0.5
 INTENT_TIMEOUT_S = 15.0
 #: From a stored result until the answer that the inbox has lost is recovered, in seconds.
 INBOX_WAIT_S = 1.0
-#: Between two checks that NATS answers, and how long it may not, in seconds.
-BUS_CHECK_INTERVAL_S, BUS_TIMEOUT_S = 2.0, 12.0
+#: How long the log may not answer, in seconds, unless the settings say something else.
+FLEET_TIMEOUT_S = 12.0
 
 _log = structlog.get_logger("mafalda.dropin")
 OnNotice = Callable[[str, str, dict[str, Any] | None], None]
@@ -59,12 +60,14 @@ class FleetCallbacks:
         on_place_lost: Workers are gone; the argument says whether a place was on one of them.
         on_moved: A peer (room, peer) has another place.
         on_fleet_lost: The fleet is out of reach for good, for this reason.
+        on_fleet_silent: The log has not answered for a while, or answers again: a sentence that says so.
     """
 
     on_notice: OnNotice
     on_place_lost: Callable[[Callable[[Place], bool]], None]
     on_moved: Callable[[str, str, JoinResult], None]
     on_fleet_lost: Callable[[str], None]
+    on_fleet_silent: Callable[[str], None] = lambda _: None
 
 
 class FleetClient:
@@ -212,26 +215,12 @@ class FleetClient:
                 alive = {info.worker for info in workers}
                 lost(lambda place: place.server == server and place.worker not in alive)
 
-    async def watch_bus(self) -> None:
-        """Check that NATS answers; report the fleet as lost when it has not for ``BUS_TIMEOUT_S``."""
-        loop = asyncio.get_running_loop()
-        answered_at = loop.time()
-        while True:
-            await asyncio.sleep(BUS_CHECK_INTERVAL_S)
-            try:
-                async with asyncio.timeout(BUS_CHECK_INTERVAL_S):
-                    await self._bus.last_seq()
-                answered_at = loop.time()
-            except (BusUnavailable, TimeoutError) as error:
-                away_s = loop.time() - answered_at
-                if away_s >= BUS_TIMEOUT_S:
-                    self._callbacks.on_fleet_lost(f"the fleet is out of reach for {away_s:.0f} s: {error}")
-                    return
-
 
 @asynccontextmanager
-async def open_fleet(bus: Bus, callbacks: FleetCallbacks) -> AsyncIterator[FleetClient]:
-    """The fleet behind a bus, while the block runs."""
+async def open_fleet(
+    bus: Bus, callbacks: FleetCallbacks, timeout_s: float = FLEET_TIMEOUT_S
+) -> AsyncIterator[FleetClient]:
+    """The fleet behind a bus, while the block runs; lost when the log has not answered for ``timeout_s`` seconds."""
 
     def reader_failed(name: str, error: Exception) -> None:
         _log.error("cannot read from the fleet", action="fleet_unreadable", task=name, exc_info=error)
@@ -246,7 +235,7 @@ async def open_fleet(bus: Bus, callbacks: FleetCallbacks) -> AsyncIterator[Fleet
         fleet = FleetClient(bus, follower, inbox, callbacks, tasks)
         readers.spawn(fleet.read_inbox(), "dropin inbox")
         readers.spawn(fleet.read_log(), "dropin log")
-        readers.spawn(fleet.watch_bus(), "dropin bus")
+        readers.spawn(watch_log(bus, timeout_s, callbacks.on_fleet_silent, callbacks.on_fleet_lost), "dropin bus")
         yield fleet
 
 

@@ -34,7 +34,7 @@ class WrongSettings(Exception):
 
 @dataclass(slots=True)
 class WorkerSettings:
-    """What a worker is started with. Ports are ``None`` where the library named none."""
+    """What a worker is started with, by arguments and environment. Ports are ``None`` where the library named none."""
 
     library_version: str = ""
     log_level: str = "error"
@@ -42,6 +42,7 @@ class WorkerSettings:
     rtc_min_port: int | None = None
     rtc_max_port: int | None = None
     on_worker_death: str = ON_WORKER_DEATH[0]
+    fleet_timeout_s: float | None = None  # how long the log may not answer; ``None``: as each use has it
 
     @property
     def port_range(self) -> dict[str, int] | None:
@@ -96,6 +97,24 @@ def read_on_worker_death(environment: Mapping[str, str]) -> str:
     value = environment.get("MAFALDA_ON_WORKER_DEATH") or ON_WORKER_DEATH[0]
     if value not in ON_WORKER_DEATH:
         raise WrongSettings(f"MAFALDA_ON_WORKER_DEATH is '{value[:40]}', not one of {', '.join(ON_WORKER_DEATH)}")
+    return value
+
+
+def read_fleet_timeout(environment: Mapping[str, str]) -> float | None:
+    """How long the fleet's log may not answer, in seconds; ``None`` if the environment does not say.
+
+    Raises:
+        WrongSettings: ``MAFALDA_FLEET_TIMEOUT_S`` is not a number from 1 to 86400.
+    """
+    text = environment.get("MAFALDA_FLEET_TIMEOUT_S")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 86400:
+        raise WrongSettings(f"MAFALDA_FLEET_TIMEOUT_S is '{text[:40]}', not a number of seconds from 1 to 86400")
     return value
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mafalda.aio.tasks import open_tasks
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Delivery
 from mafalda.contract import subjects
@@ -20,7 +21,7 @@ from mafalda.contract.messages.intents import CreateTransport, Join
 from mafalda.contract.messages.notices import ChannelNotices
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.messages.results import ChannelAnswer, JoinResult, Rejected, Result
-from mafalda.dropin.fleet import client
+from mafalda.dropin.fleet import client, log_silence
 from mafalda.dropin.fleet.answers import LibraryAnswer
 from mafalda.dropin.fleet.client import FleetCallbacks, FleetClient, open_fleet
 from mafalda.errors import DeadlineExceeded, NoCapacity
@@ -173,3 +174,38 @@ async def test_the_places_of_dead_workers_are_reported(fleet: Fleet, event: even
     assert await fleet.report() == "place lost"
     places = [Place(server="s1", worker="w1"), Place(server="s1", worker="w2"), Place(server="s2", worker="w3")]
     assert {place.worker for place in places if fleet.is_lost(place)} == lost
+
+
+class SilentBus(MemoryBus):
+    """A bus whose log does not answer, until it does again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = 0
+        self.answers = asyncio.Event()
+
+    async def last_seq(self) -> int:
+        self.requests += 1
+        await self.answers.wait()
+        return await super().last_seq()
+
+
+async def test_a_log_that_is_silent_is_reported_and_a_late_answer_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_silence, "CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(log_silence, "REPORT_AFTER_S", 0.05)
+    bus, said, lost = SilentBus(), asyncio.Queue[str](), asyncio.Queue[str]()
+    async with asyncio.timeout(10), open_tasks() as tasks:
+        tasks.spawn(log_silence.watch_log(bus, 60, said.put_nowait, lost.put_nowait), "watch")
+        assert "no answer to any request" in await said.get()
+        bus.answers.set()
+        assert await said.get() == "the log answers again"
+        assert lost.empty()
+
+
+async def test_a_log_that_never_answers_is_lost_with_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_silence, "CHECK_INTERVAL_S", 0.01)
+    lost: list[str] = []
+    async with asyncio.timeout(10):
+        await log_silence.watch_log(SilentBus(), 0.1, lambda _: None, lost.append)
+    assert len(lost) == 1
+    assert lost[0].startswith("the fleet is out of reach for 0 s: no answer ")

@@ -13,6 +13,7 @@ from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Delivery, Follower
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.intents import Produce
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import ChannelAnswer, Done, JoinResult
 from mafalda.dropin.fleet import client
@@ -194,3 +195,31 @@ async def test_a_join_that_succeeds_too_late_is_left(monkeypatch: pytest.MonkeyP
         assert address is not None
         assert (action, address.peer) == ("leave", "late")
         await library.answer(leave, Done(intent="leave", generation=1))
+
+
+async def test_a_codec_s_channels_may_be_0_as_node_s_library_writes_them_for_video() -> None:
+    async with with_transport() as library:
+        parameters = {
+            "codecs": [{"mimeType": "video/VP8", "payloadType": 101, "clockRate": 90000, "channels": 0}],
+            "headerExtensions": [],
+            "encodings": [{"ssrc": 1, "dtx": False}],
+            "rtcp": {"cname": "c", "reducedSize": True},
+        }
+        mapping = {
+            "codecs": [{"payloadType": 101, "mappedPayloadType": 101}],
+            "encodings": [{"ssrc": 1, "mappedSsrc": 2}],
+        }
+        body = {
+            "producerId": "p",
+            "kind": "video",
+            "rtpParameters": parameters,
+            "rtpMapping": mapping,
+            "keyFrameRequestDelay": 0,
+            "paused": False,
+        }
+        library.send(3, "TRANSPORT_PRODUCE", "t", body)
+        produce, action = await library.intent()
+        assert action == "produce"
+        sent = decode(produce.data).data
+        assert isinstance(sent, Produce)
+        assert sent.rtp_parameters.codecs[0].channels is None

@@ -10,7 +10,7 @@ import pytest
 
 from mafalda.bus.config import DEFAULT_URL
 from mafalda.dropin.process import startup
-from mafalda.dropin.process.settings import WrongSettings, read_on_worker_death, read_settings
+from mafalda.dropin.process.settings import WrongSettings, read_fleet_timeout, read_on_worker_death, read_settings
 
 
 def test_what_a_library_passes() -> None:
@@ -81,3 +81,11 @@ def test_what_ends_when_a_worker_dies() -> None:
     assert read_on_worker_death({"MAFALDA_ON_WORKER_DEATH": "die"}) == "die"
     with pytest.raises(WrongSettings, match="'restart', not one of transports, router, die"):
         read_on_worker_death({"MAFALDA_ON_WORKER_DEATH": "restart"})
+
+
+def test_how_long_the_log_may_not_answer() -> None:
+    assert read_fleet_timeout({}) is None
+    assert read_fleet_timeout({"MAFALDA_FLEET_TIMEOUT_S": "60"}) == 60
+    for text in ("0", "soon", "nan", "inf", "-1"):
+        with pytest.raises(WrongSettings, match="MAFALDA_FLEET_TIMEOUT_S"):
+            read_fleet_timeout({"MAFALDA_FLEET_TIMEOUT_S": text})
