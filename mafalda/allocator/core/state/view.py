@@ -25,7 +25,8 @@ from mafalda.projection.state import UNPLACED, PeerState, State
 class View:
     """What an allocator knows, as of log sequence ``seq``.
 
-    ``correlations`` has the correlation id of each peer's last placement.
+    ``correlations`` has the correlation id of each peer's last placement, ``changed_rooms`` the rooms that changed
+    since their JSON was last written for a snapshot.
     """
 
     config: AllocatorConfig
@@ -40,6 +41,7 @@ class View:
     unplaced: UnplacedPeers = field(default_factory=UnplacedPeers)
     drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)
+    changed_rooms: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.fleet = FleetView(self.config)
@@ -54,6 +56,14 @@ class View:
         """The living worker of a peer."""
         found = self.peer(peer)
         return self.fleet.at(found.place) if found and found.status != UNPLACED else None
+
+    def forget_before(self, first_seq: int) -> None:
+        """Forget what ended before the log's first entry: idle rooms and servers."""
+        self.rooms.forget_idle(first_seq)
+        for server in [it for it in self.state.servers.values() if 0 < it.ended_seq < first_seq]:
+            if not server.workers:
+                del self.state.servers[server.server]
+                self.fleet.forget(server.server)
 
     def begin(self, now: float) -> None:
         """The log's past has been read; from now on all entries are new."""
