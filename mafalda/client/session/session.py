@@ -21,6 +21,7 @@ from mafalda.client.session.resource import SessionResource
 from mafalda.client.session.view import RoomSnapshotView
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.contract.messages.results import JoinResult, Result
@@ -212,6 +213,18 @@ class Session:
                 self._lose_resource(payload.consumer)
             case events.DataConsumerClosed():
                 self._lose_resource(payload.data_consumer)
+            case events.ProducerClosed():
+                self._finish_resource(payload.producer, payload.error)
+            case events.DataProducerClosed():
+                self._finish_resource(payload.data_producer, payload.error)
+
+    def _finish_resource(self, resource_id: str, error: ErrorInfo | None) -> None:
+        for resource in list(self._placement.held.values()):
+            if resource.id == resource_id:
+                reason = error.to_error() if error else None
+                resource.finish(reason)
+                if reason:
+                    self.gave_up(resource_id, reason)
 
     def _lose_resource(self, resource_id: str) -> None:
         for resource in list(self._placement.held.values()):

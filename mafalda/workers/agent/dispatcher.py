@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mafalda.errors import AlreadyExists
+from mafalda.errors import AlreadyExists, WorkerExited
 from mafalda.projection.state import RoomState
 from mafalda.workers.agent.rooms import RoomLoader
 from mafalda.workers.agent.sessions import PeerSessions
@@ -75,8 +75,9 @@ class Dispatcher:
                 self._sessions.handle_intent(room, peer, entry)
             case do.AdoptPeer():
                 self._sessions.adopt(instruction)
-            case do.DropPeer(room, peer):
-                self._sessions.drop(room, peer)
+            case do.DropPeer(room, peer, reason=reason):
+                error = WorkerExited("the peer's place is gone; ask again after its next join result", reason=reason)
+                self._sessions.drop(room, peer, error)
             case do.EvictPeer():
                 self._sessions.evict(instruction)
             case do.CloseDuplicateProducer(room, peer, producer):

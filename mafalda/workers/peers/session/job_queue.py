@@ -80,8 +80,17 @@ class JobQueue:
         if self._jobs.qsize() >= MAX_QUEUED:
             raise NoCapacity("too much asked for at once", limit=MAX_QUEUED)
 
-    def add(self, work: Work) -> None:
-        """Add a job. Its failure is logged; it is not done if the queue is closed first."""
+    def add(self, work: Work, skipped: Callable[[], None] | None = None) -> None:
+        """Add a job. Its failure is logged.
+
+        Args:
+            work: The job.
+            skipped: Called instead of it if the queue is closed first, or is closed already.
+        """
+        skip = skipped or _ignore
+        if self._is_closed:
+            skip()
+            return
 
         async def logged() -> None:
             try:
@@ -89,7 +98,7 @@ class JobQueue:
             except Exception:
                 log.exception("internal error", action="internal_error", peer_id=self._name)
 
-        self._jobs.put_nowait(_Job(logged, _ignore))
+        self._jobs.put_nowait(_Job(logged, skip))
 
     async def run_in_order(self, work: Callable[[], Awaitable[T]]) -> T:
         """Add a job and return its result.

@@ -73,6 +73,7 @@ class PeerSession:
         self._handle = handle
         self._answer_query = answer_query
         self._router: Router | None = None
+        self._over_reason: MafaldaError | None = None
 
     @property
     def router(self) -> Router:
@@ -103,8 +104,13 @@ class PeerSession:
             await self.objects.close()
             self.services.routers.release(self.room, self.place.worker, self)
 
-    def stop(self) -> None:
-        """End the session after the job that runs now; jobs behind it are not done."""
+    def stop(self, reason: MafaldaError | None = None) -> None:
+        """End the session after the job that runs now; jobs behind it are not done, and intents among them rejected.
+
+        Args:
+            reason: The error of those intents; ``None``: the peer has no place here any more.
+        """
+        self._over_reason = self._over_reason or reason
         self.jobs.close()
 
     def remove_peer(self) -> None:
@@ -126,14 +132,18 @@ class PeerSession:
     # --- jobs ---------------------------------------------------------------------------------------
 
     def enqueue_intent(self, entry: Entry) -> None:
-        """Do an intent after the jobs before it; reject it if too many wait."""
+        """Do an intent after the jobs before it; reject it if too many wait, or if the session ends before."""
         self.liveness.note_activity(_now())
         try:
             self.jobs.check_room()
         except NoCapacity as error:
-            self.services.tasks.spawn(self.responder.reject(entry, error), f"reject {self.peer}")
+            self.reject(entry, error)
             return
-        self.jobs.add(lambda: self._handle_intent(entry))
+        self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry))
+
+    def reject(self, entry: Entry, error: MafaldaError | None = None) -> None:
+        """Reject an intent outside the queue; ``None`` as error: because the session is over."""
+        self.services.tasks.spawn(self.responder.reject(entry, error or self._over_error()), f"reject {self.peer}")
 
     async def _handle_intent(self, entry: Entry) -> None:
         started_s = _now()
@@ -158,8 +168,8 @@ class PeerSession:
             raise self._over_error()
         return await self._answer_query(self, delivery)
 
-    def _over_error(self) -> NotJoined:
-        return NotJoined("the peer has no place here any more", peer=self.peer)
+    def _over_error(self) -> MafaldaError:
+        return self._over_reason or NotJoined("the peer has no place here any more", peer=self.peer)
 
     def update_connectedness(self) -> None:
         """Count the transports that are connected; called when the ICE state of one may have changed."""
@@ -199,7 +209,7 @@ class PeerSession:
         """The worker did not make what the session needs: the agent's machine decides what becomes of the peer."""
         refusal = as_contract_error(error)
         log.error("peer not placed", action="peer_not_placed", **self.placement.log_fields, reason=str(refusal))
-        self.jobs.close()
+        self.stop(refusal)
         self.services.report(PeerRefused(self.room, self.peer, self.generation, refusal))
 
     async def _report_placed(self) -> None:
