@@ -142,6 +142,7 @@ class Fleet:
         generation: int = 1,
         cause: commands.PlacementCause = "join",
         join: str = "",
+        join_seq: int | None = None,
     ) -> None:
         order = commands.PlacePeer(
             room=room,
@@ -151,6 +152,7 @@ class Fleet:
             generation=generation,
             cause=cause,
             join=join or uuid4().hex,
+            join_seq=join_seq,
             app_data={"name": peer},
             explanation=WHY,
         )

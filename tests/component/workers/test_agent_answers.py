@@ -1,4 +1,4 @@
-"""Every intent has a result: behind a leave, an eviction or the death of a worker, and when two take one id."""
+"""Every intent has a result: in one flight with a join, behind a leave or a dead worker, and when two take one id."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from mafalda import errors
+from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Appended
 from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.payload import Place
 from mafalda.errors import MafaldaError
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 from mafalda.workers.core.stimuli import PeerTaskFailed
@@ -30,6 +33,47 @@ async def outcomes(client: Client, *wanted: intents.Intent) -> list[str]:
         except MafaldaError as error:
             found.append(error.code)
     return found
+
+
+async def test_what_is_requested_before_the_peer_has_a_place_is_done_in_order_after_its_join(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice = Client(fleet, "lobby", "alice")
+    join = await alice.send(intents.Join())
+    join_seq = await fleet.bus.last_seq()
+    sent = [
+        await alice.send(intents.CreateTransport(transport="send")),
+        await alice.send(alice.produce_intent("mic", "send")),
+        await alice.send(intents.PauseProducer(producer="mic")),
+    ]
+    await fleet.place("lobby", "alice", place, join=join.id, join_seq=join_seq)
+    sent.append(await alice.send(intents.ResumeProducer(producer="mic")))
+
+    for message in sent:
+        await alice.answer(message, results.Result)
+    answered = [message.data for _, message in fleet.entries() if isinstance(message.data, results.Result)]
+    kinds = [results.JoinResult, results.TransportResult, results.ProduceResult, results.Done, results.Done]
+    assert [type(result) for result in answered] == kinds
+    await fleet.equals_the_log()
+
+
+async def test_a_second_place_does_what_the_first_one_has_not_answered(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice = Client(fleet, "lobby", "alice")
+    join = await alice.send(intents.Join())
+    join_seq = await fleet.bus.last_seq()
+    dead = Place(server="gone", worker="gone-0")
+    await fleet.place("lobby", "alice", dead, join=join.id, join_seq=join_seq)
+    answered = await alice.send(intents.CreateTransport(transport="old"))
+    refused = results.Rejected(intent="create-transport", error=ErrorInfo.of(errors.WorkerExited("dead")))
+    subject = subjects.result("lobby", "alice", "create-transport")
+    await fleet.bus.append(subject, compose(refused, subject=subject, source="/test", cause=answered))
+    sent = await alice.send(intents.CreateTransport(transport="send"))
+    await fleet.place("lobby", "alice", place, generation=2, cause="worker-died", join=join.id, join_seq=join_seq)
+
+    await alice.answer(sent, results.TransportResult)
+    assert [it.transport for it in fleet.appended(results.TransportResult)] == ["send"]
 
 
 async def test_intents_behind_a_leave_are_rejected(fleet: Fleet) -> None:

@@ -25,7 +25,8 @@ from mafalda.projection.state import UNPLACED, PeerState, State
 class View:
     """What an allocator knows, as of log sequence ``seq``.
 
-    ``correlations`` has the correlation id of each peer's last placement.
+    ``correlations`` has the correlation id of each peer's last placement; ``joining`` the log sequence of the join of
+    each peer that was placed and has not joined at a place yet.
     """
 
     config: AllocatorConfig
@@ -40,6 +41,7 @@ class View:
     unplaced: UnplacedPeers = field(default_factory=UnplacedPeers)
     drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)
+    joining: dict[Peer, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fleet = FleetView(self.config)

@@ -200,10 +200,28 @@ class PeerSession:
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
-            await self._report_placed()
-            missed = await services.log_reader.past_intents(intents, after_seq=self._entry.seq)
+            missed, _ = await asyncio.gather(self._read_missed(), self._report_placed())
             log.info("peer placed", action="peer_placed", **self.placement.log_fields, cause=self.command.cause)
         services.report(PeerReady(self.room, self.peer, self.generation, missed))
+
+    async def _read_missed(self) -> list[Entry]:
+        """The peer's intents from before its session followed them: since its placement, or since its join.
+
+        What an earlier place of a peer that had not joined yet has answered is left out.
+        """
+        reader, command = self.services.log_reader, self.command
+        missed = await reader.past_intents(
+            subjects.intent(self.room, self.peer, "*"), after_seq=command.join_seq or self._entry.seq
+        )
+        if not missed or command.join_seq is None or command.cause == "join":
+            return missed
+        results = await reader.past(
+            subjects.result(self.room, self.peer, "*"),
+            after_seq=command.join_seq,
+            up_to_seq=await reader.last_seq(),
+        )
+        answered = {entry.message.causationid for entry in results}
+        return [entry for entry in missed if entry.message.id not in answered]
 
     def _report_refused(self, error: MafaldaError) -> None:
         """The worker did not make what the session needs: the agent's machine decides what becomes of the peer."""
