@@ -19,6 +19,7 @@ from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
 from mafalda.client.requests import PeerRequests
 from mafalda.client.session.resource import SessionResource
 from mafalda.client.session.view import RoomSnapshotView
+from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events
 from mafalda.contract.messages.error_info import ErrorInfo
@@ -49,6 +50,7 @@ class Session:
         self.config = config
         self.tasks = TaskScope(self.task_failed)
         self.requests = PeerRequests(bus, self.tasks, reply_subject, room, peer, config)
+        self.ahead = TransportsAhead(self.requests, self.tasks)
         self.view = RoomSnapshotView()
         self.fanout = Fanout(config.max_queued_events)
         #: Whether a join without an answer may be in the log: the peer may get a place that nobody knows of.
@@ -273,7 +275,7 @@ class Session:
         while True:
             placement = await self._target(lost_at)
             self._placement.reopen()
-            endpoint = self._endpoint = Endpoint(placement, self.requests, self.config, self.tasks)
+            endpoint = self._endpoint = Endpoint(placement, self.requests, self.config, self.tasks, self.ahead)
             await endpoint.load()
             self._ready.set()
             if lost_at is not None and await self._reopened(endpoint):

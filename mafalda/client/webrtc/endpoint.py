@@ -18,6 +18,7 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.client.config import ClientConfig
 from mafalda.client.requests import PeerRequests
 from mafalda.client.webrtc import compat
+from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.transport import ClientTransport, Direction, ProducerOptions
 from mafalda.contract.messages.intents import CloseTransport, Consume, ConsumeData, ResumeConsumer
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done, JoinResult
@@ -35,13 +36,21 @@ def new_id(kind: str) -> str:
 class Endpoint:
     """A peer at one place. ``gone`` is set, with a ``cause``, when the endpoint is of no more use."""
 
-    def __init__(self, placement: JoinResult, requests: PeerRequests, config: ClientConfig, tasks: TaskScope) -> None:
+    def __init__(
+        self,
+        placement: JoinResult,
+        requests: PeerRequests,
+        config: ClientConfig,
+        tasks: TaskScope,
+        ahead: TransportsAhead,
+    ) -> None:
         self.placement = placement
         self.gone = asyncio.Event()
         self.cause = ""
         self._requests = requests
         self._config = config
         self._tasks = tasks
+        self._ahead = ahead
         self._device = Device(handlerFactory=AiortcHandler.createFactory())
         self._transports: dict[Direction, ClientTransport] = {}
         self._opening = asyncio.Lock()
@@ -132,10 +141,12 @@ class Endpoint:
         async with self._opening:
             transport = self._transports.get(direction)
             if transport is None:
+                ahead = await self._ahead.take(direction, self.generation)
+                transport_id = ahead.id if ahead else new_id(direction)
                 transport = ClientTransport(
-                    direction, new_id(direction), self._requests, self._config, self._tasks, self.lose
+                    direction, transport_id, self._requests, self._config, self._tasks, self.lose
                 )
-                await transport.open(self._device)
+                await transport.open(self._device, ahead.result if ahead else None)
                 self._transports[direction] = transport
             return transport
 

@@ -14,6 +14,7 @@ import structlog
 
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
+from mafalda.contract.messages import intents
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
@@ -32,6 +33,9 @@ from mafalda.workers.peers.session.responses import Outcome, PeerResponder
 from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.supervision.supervisor import LiveWorker
 
+#: Intents that open an object of their own: nothing but what is requested of that object depends on their place in the
+#: log, so the next of them does not wait until the log has confirmed the one before.
+_OPENING = (intents.CreateTransport, intents.Produce, intents.ProduceData, intents.Consume, intents.ConsumeData)
 log = structlog.get_logger("mafalda.workers")
 IntentHandler = Callable[["PeerSession", Entry], Awaitable[Outcome | None]]
 QueryHandler = Callable[["PeerSession", Delivery], Awaitable[Message]]
@@ -139,7 +143,8 @@ class PeerSession:
         except NoCapacity as error:
             self.reject(entry, error)
             return
-        self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry))
+        overlaps = isinstance(entry.message.data, _OPENING)
+        self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry), overlaps=overlaps)
 
     def reject(self, entry: Entry, error: MafaldaError | None = None) -> None:
         """Reject an intent outside the queue; ``None`` as error: because the session is over."""
@@ -149,7 +154,8 @@ class PeerSession:
         started_s = _now()
         action = entry.message.data.action
         with handling(entry.message, f"agent.{action}", self.placement.trace_attributes):
-            error = await self.responder.attempt(entry, lambda: self._handle(self, entry))
+            later = self.jobs.finish_later if isinstance(entry.message.data, _OPENING) else None
+            error = await self.responder.attempt(entry, lambda: self._handle(self, entry), later)
             log.info(
                 "intent handled",
                 action="intent_handled",
@@ -185,11 +191,11 @@ class PeerSession:
         """Get a router, subscribe to intents and queries, append the result, and report the session as ready."""
         services = self.services
         with handling(self._entry.message, "agent.place-peer", self.placement.trace_attributes):
-            intents = subjects.intent(self.room, self.peer, "*")
-            stack.push_async_callback(services.log_reader.remove, intents)
+            followed = subjects.intent(self.room, self.peer, "*")
+            stack.push_async_callback(services.log_reader.remove, followed)
             router, *others = await asyncio.gather(
                 services.routers.acquire(self.room, self.live, self),
-                services.log_reader.add(intents),
+                services.log_reader.add(followed),
                 services.log_reader.serve(stack, subjects.query(self.room, self.peer, "*"), handler=self._serve_query),
                 return_exceptions=True,
             )
