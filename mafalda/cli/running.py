@@ -35,7 +35,7 @@ def run(
     configure_logging(log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_cancelled_by_signals(main, on_sigterm))
+            code = runner.run(cancelled_by_signals(main, on_sigterm))
     except* MafaldaError as group:
         for error in _leaves(group):
             click.echo(f"{error.code}: {error}", err=True)
@@ -51,9 +51,10 @@ def _leaves(group: BaseExceptionGroup[MafaldaError]) -> Iterator[MafaldaError]:
             yield error
 
 
-async def _cancelled_by_signals(
+async def cancelled_by_signals(
     main: Coroutine[Any, Any, int | None], on_sigterm: Callable[[], object] | None
 ) -> int | None:
+    """Run a command as ``run`` does, in the running loop; ``0`` if a signal cancelled it."""
     task = asyncio.create_task(main, name="command")
     received: list[int] = []
     is_cancelled = False

@@ -35,6 +35,12 @@ class ClientConfig(BaseModel):
     reconnect_timeout_s: float | None = Field(
         60, gt=0, description="A room without a place for so long is given up. None: wait for ever."
     )
+    handover_timeout_s: float = Field(
+        4,
+        gt=0,
+        description="After a handover the transports at the former place are closed when media comes in at the new "
+        "one, or after so long: less than the 5 s for which agents go on.",
+    )
     producer_wait_s: float = Field(
         30, gt=0, description="A consumer whose producer vanished with its worker waits so long for it to come back."
     )

@@ -125,7 +125,7 @@ def check_reply(subject: str) -> str:
             client names it.
     """
     if not _INBOX.fullmatch(subject) or len(subject) > 256:
-        raise IllegalReplySubject("a reply subject must be an inbox (_INBOX…)", subject=subject[:80])
+        raise IllegalReplySubject("a reply subject must be an inbox (_INBOX.…)", subject=subject[:80])
     return subject
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from mafalda.media.model import Model
+from mafalda.media.strict import whole_number
 
 
 class Value(Model):
@@ -20,13 +21,7 @@ class Value(Model):
         return data
 
 
-def _whole_number(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)  # JSON has one kind of number, and some languages write 1.0
-    return value
-
-
-_WHOLE = BeforeValidator(_whole_number)
+_WHOLE = BeforeValidator(whole_number)
 
 Flag = StrictBool
 Uint8 = Annotated[int, Field(strict=True, ge=0, le=2**8 - 1), _WHOLE]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from mafalda.media.bounds import (
     Bitrate,
@@ -129,6 +129,10 @@ def _kind_of(mime_type: object) -> str | None:
     return match[1].lower() if match else None
 
 
+def _is_channel_count(value: object) -> bool:
+    return value is None or (not isinstance(value, bool) and value in range(1, 256))
+
+
 class RtpHeaderExtensionUri(StrEnum):
     """The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other."""
 
@@ -162,6 +166,11 @@ class _Codec(Value):
     )
     rtcp_feedback: tuple[RtcpFeedback, ...] = Field(default=(), max_length=64)
 
+    @property
+    def media_kind(self) -> MediaKind:
+        """The media type of ``mime_type``."""
+        return "audio" if _kind_of(self.mime_type) == "audio" else "video"
+
     @model_validator(mode="before")
     @classmethod
     def _settle_channels(cls, data: Any) -> Any:
@@ -169,17 +178,25 @@ class _Codec(Value):
         if not isinstance(data, dict):
             return data
         kind = _kind_of(data.get("mimeType", data.get("mime_type")))
-        if kind == "video":
+        if kind == "video" and _is_channel_count(data.get("channels")):
             return {key: value for key, value in data.items() if key != "channels"}
         if kind == "audio" and data.get("channels") is None:
             return data | {"channels": 1}
         return data
 
 
+def _kind_may_be_absent(schema: dict[str, Any]) -> None:
+    schema["required"].remove("kind")
+
+
 class RtpCodecCapability(_Codec):
     """A codec that an endpoint or a router can receive, or that a router is asked to have."""
 
-    kind: MediaKind = Field(description="Always the media type of mimeType, which wins where they differ.")
+    model_config = ConfigDict(json_schema_extra=_kind_may_be_absent)
+
+    kind: MediaKind = Field(
+        description="Always the media type of mimeType, which wins where they differ and counts where this is absent."
+    )
     preferred_payload_type: PayloadType | None = Field(
         default=None, description="Wanted RTP payload type; None lets the router choose a dynamic one."
     )
@@ -190,7 +207,7 @@ class RtpCodecCapability(_Codec):
         if not isinstance(data, dict):
             return data
         kind = _kind_of(data.get("mimeType", data.get("mime_type")))
-        return data | {"kind": kind} if kind else data
+        return data | {"kind": kind} if kind and data.get("kind", "audio") in ("audio", "video") else data
 
 
 class RtpHeaderExtension(Value):

@@ -9,9 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mafalda.media.bounds import Flag, Port, StreamId, Uint16, Uint32, Value
 
@@ -39,13 +47,48 @@ def _is_ip_address(value: str) -> str:
 IpAddress = Annotated[str, StringConstraints(min_length=2, max_length=64), AfterValidator(_is_ip_address)]
 
 
+FINGERPRINT_BYTES: dict[FingerprintAlgorithm, int] = {
+    "sha-1": 20,
+    "sha-224": 28,
+    "sha-256": 32,
+    "sha-384": 48,
+    "sha-512": 64,
+}
+"""Length of a certificate's digest by algorithm, in bytes."""
+
+
+def _fingerprint_lengths(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema how long a value is, by algorithm."""
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"algorithm": {"const": algorithm}}},
+            "then": {"properties": {"value": {"minLength": 3 * length - 1, "maxLength": 3 * length - 1}}},
+        }
+        for algorithm, length in FINGERPRINT_BYTES.items()
+    ]
+
+
 class DtlsFingerprint(Value):
     """The digest of a DTLS certificate (RFC 8122)."""
 
+    model_config = ConfigDict(json_schema_extra=_fingerprint_lengths)
+
     algorithm: FingerprintAlgorithm
     value: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){19,63}$", max_length=191)] = (
-        Field(description="Hexadecimal bytes joined by colons.")
+        Field(
+            description="Hexadecimal bytes joined by colons, as many as the algorithm gives. Accepted in any case, and "
+            "given on in upper case."
+        )
     )
+
+    @field_validator("value")
+    @classmethod
+    def _fits_algorithm(cls, value: str, info: ValidationInfo) -> str:
+        """Check the length, and convert to upper case: mediasoup-worker compares digests as text, in upper case."""
+        expected, length = FINGERPRINT_BYTES.get(info.data.get("algorithm", "")), (len(value) + 1) // 3
+        if expected and length != expected:
+            raise ValueError(f"a {info.data['algorithm']} fingerprint has {expected} bytes, this one has {length}")
+        return value.upper()
 
 
 class DtlsParameters(Value):

@@ -84,7 +84,9 @@ class Story:
 
     # --- peers -----------------------------------------------------------------------------------
 
-    def places(self, peer: str, worker: str, generation: int = 1, cause: PlacementCause = "join") -> Story:
+    def places(
+        self, peer: str, worker: str, generation: int = 1, cause: PlacementCause = "join", *, handover: bool = False
+    ) -> Story:
         """An allocator's command; the peer is ``placing`` until it joins or moves."""
         at = place(worker)
         return self.append(
@@ -96,6 +98,7 @@ class Story:
                 generation=generation,
                 cause=cause,
                 join=f"join-{peer}",
+                handover=handover,
                 explanation=_WHY,
             )
         )
@@ -106,13 +109,19 @@ class Story:
         at = place(worker)
         return self.append(events.PeerJoined(peer=peer, server=at.server, worker=worker, generation=generation))
 
-    def moves(self, peer: str, worker: str, generation: int, cause: PlacementCause = "worker-died") -> Story:
+    def moves(
+        self,
+        peer: str,
+        worker: str,
+        generation: int,
+        cause: PlacementCause = "worker-died",
+        *,
+        handover: bool = False,
+    ) -> Story:
         """Place a peer again, and its agent appends that it moved."""
-        self.places(peer, worker, generation, cause)
-        at = place(worker)
-        return self.append(
-            events.PeerMoved(peer=peer, server=at.server, worker=worker, generation=generation, cause=cause)
-        )
+        self.places(peer, worker, generation, cause, handover=handover)
+        at = {"server": place(worker).server, "worker": worker}
+        return self.append(events.PeerMoved(peer=peer, generation=generation, cause=cause, handover=handover, **at))
 
     def leaves(self, peer: str, generation: int = 1) -> Story:
         return self.append(events.PeerLeft(peer=peer, generation=generation))

@@ -113,6 +113,13 @@ class AgentConfig(BaseModel):
         description="A peer that never connected a transport and asks for nothing is gone after this; seconds.",
     )
 
+    handover_s: float = Field(
+        5.0,
+        ge=0,
+        description="A peer that was moved while its server drains is served at its former place until its client has "
+        "moved, at most so long, in seconds: ICE and DTLS take 0.1 to 2 s.",
+    )
+
     request_timeout_s: float = Field(10.0, gt=0, description="For each request to a worker, in seconds.")
     agent_request_timeout_s: float = Field(5.0, gt=0, description="For each request to another agent, in seconds.")
     worker_probe_timeout_s: float = Field(

@@ -130,6 +130,25 @@ async def test_an_illegal_id_is_refused_where_its_sender_listens(fleet: Up) -> N
         assert error_of(await someone.ask("x" * 65, "join", event("join", {}))) == "illegal-id"
 
 
+@pytest.mark.parametrize(
+    ("peer", "action", "code"), [("*", "join", "illegal-id"), ("mallory", ">", "malformed-message")]
+)
+async def test_what_no_result_subject_can_carry_is_refused_in_the_inbox(
+    fleet: Up, peer: str, action: str, code: str
+) -> None:
+    async with stranger(fleet) as someone:
+        inbox = someone.connection.new_inbox()
+        answers = await someone.connection.subscribe(inbox)
+        await someone.connection.flush()
+        subject = f"mafalda.room.{someone.room}.peer.{peer}.intent.{action}"
+        raw = event("join", {}, id=f"bad-{uuid.uuid4().hex}")
+        await someone.connection.jetstream().publish(subject, raw, headers={"Mafalda-Reply-To": inbox})
+        await someone.joined("alice")  # NATS republishes no such subject: the next entry shows that one was missed
+        answer = json.loads((await answers.next_msg(DEADLINE_S)).data)
+        assert error_of(answer) == code
+        assert answer["causationid"] == json.loads(raw)["id"]
+
+
 async def test_a_placed_peer_gets_specific_errors_too(fleet: Up) -> None:
     async with stranger(fleet) as someone:
         await someone.joined("bob")

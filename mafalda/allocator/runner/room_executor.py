@@ -113,6 +113,8 @@ class RoomExecutor:
             if not work_queue.is_open(self._view, stimulus, self._clock.now()):
                 return
             decision = self._decide(stimulus)
+            if decision and decision.private and isinstance(stimulus, OpenIntent):
+                await self._reject_privately(stimulus, decision.private)
             if decision is None or not decision.appends:
                 return
             try:
@@ -219,16 +221,26 @@ class RoomExecutor:
         cause = intent.message
         if intent.refused or intent.reply_to is None or cause is None or not isinstance(cause.data, Join):
             return
-        rejected = Rejected(intent=Join.action, error=ErrorInfo.of(error))
+        # If it cannot be published, it is tried again with the next decision.
+        if await self._reject_privately(intent, Rejected(intent=Join.action, error=ErrorInfo.of(error))):
+            intent.refused = error
+
+    async def _reject_privately(self, intent: OpenIntent, rejected: Rejected) -> bool:
+        """Publish a rejection to the intent's private inbox, if it names one; whether that was done."""
+        if intent.reply_to is None:
+            return False
         try:
             inbox = subjects.check_reply(intent.reply_to)
-            await self._bus.publish(inbox, compose(rejected, subject=inbox, source=self._source, cause=cause))
-        except MafaldaError as failure:  # it is tried again with the next decision
+            message = compose(rejected, subject=inbox, source=self._source, cause=intent.message)
+            # The id is all that is known of an intent that cannot be read.
+            answer = {"causationid": intent.id, "correlationid": intent.correlation or intent.id}
+            await self._bus.publish(inbox, message.model_copy(update=answer))
+        except MafaldaError as failure:
             _log.warning("rejection-lost", action="rejection-lost", room_id=intent.peer[0], reason=str(failure))
-            return
-        intent.refused = error
+            return False
         self._counters["refused-privately"] += 1
-        count_rejection("allocator", rejected.intent, error.code)
+        count_rejection("allocator", rejected.intent, rejected.error.code)
+        return True
 
     async def _fold_winner(self, decision: Decision, conflict: Conflict) -> None:
         """Another command came first: wait until the view has it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from mafalda.aio.events import wait_first
 from mafalda.client.resources.reconnecting import ReconnectingConsumer
 from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
@@ -26,6 +27,15 @@ from mafalda.errors import Closed
 from mafalda.media.rtp import ConsumerLayers
 
 
+class _Former(NamedTuple):
+    """A receiver whose frames are taken until those of the next one come."""
+
+    pump: asyncio.Task[None]
+    transport: ClientTransport
+    local: Any
+    endpoint: Endpoint
+
+
 class Consumer(ReconnectingConsumer):
     """Made by ``room.consume``. ``track`` goes on when the peer or the producer gets another place.
 
@@ -43,6 +53,8 @@ class Consumer(ReconnectingConsumer):
         self._transport: ClientTransport | None = None
         self._local: Any = None
         self._pump: asyncio.Task[None] | None = None
+        self._former: list[_Former] = []
+        self._has_media = asyncio.Event()
 
     @property
     def id(self) -> str:
@@ -129,25 +141,45 @@ class Consumer(ReconnectingConsumer):
         self._settings.opened(opened_with)
         if self._track is None:
             self._track = IncomingTrack(self._result.media_kind, self._session.config.max_queued_frames)
-        await self._stop_pump()
-        self._pump = self._session.tasks.spawn(self._track.pump(self._local.track), f"pump-{self._id}")
+        self._has_media.clear()
+        self._pump = self._session.tasks.spawn(self._track.pump(self._local.track, self._switch), f"pump-{self._id}")
+
+    async def _leave(self, endpoint: Endpoint) -> None:
+        """Keep the former receiver's frames until the first one of the next receiver comes."""
+        if self._pump is not None and self._transport is not None:
+            self._former.append(_Former(self._pump, self._transport, self._local, endpoint))
+        self._pump = self._transport = self._local = None
+
+    def _switch(self) -> None:
+        """The first frame of the present receiver is here."""
+        self._has_media.set()
+        self._end_former()
+
+    def _end_former(self) -> None:
+        former, self._former = self._former, []
+        for receiver in former:
+            receiver.pump.cancel()
+            if not receiver.endpoint.gone.is_set():
+                self._session.tasks.spawn(receiver.transport.stop_consumer(receiver.local), f"stop-{self._name}")
+
+    async def wait_media(self) -> None:
+        """Wait until the present receiver has given a frame, or the consumer is closed for good."""
+        await wait_first(self._has_media, self._over)
 
     async def _close_here(self) -> None:
-        await self._stop_pump()
+        self._cancel_pumps()
         if self._transport is not None:
             await self._transport.stop_consumer(self._local)
 
-    async def _stop_pump(self) -> None:
+    def _cancel_pumps(self) -> None:
         if self._pump is not None:
             self._pump.cancel()
-            await asyncio.wait([self._pump])
-            self._pump = None
+        self._end_former()
 
     def _closing(self) -> CloseConsumer:
         return CloseConsumer(consumer=self._id)
 
     def _ended(self) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
+        self._cancel_pumps()
         if self._track is not None:
             self._track.stop()

@@ -106,6 +106,7 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
         self._result: ConsumeDataResult | None = None
         self._transport: ClientTransport | None = None
         self._local: Any = None
+        self._taken: Any = None  # the channel whose messages are taken
 
     @property
     def id(self) -> str:
@@ -138,13 +139,23 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
         self._transport, self._local, self._result = await endpoint.consume_data(self._id, self.producer_id)
         opened = asyncio.Event()
         self._local.on("open", opened.set)
-        self._local.on("message", self._messages.put)
-        if self._local.readyState != "open":
+        self._local.on("open", self._switch)
+        if self._local.readyState == "open":
+            self._switch()
+        else:
             try:
                 async with asyncio.timeout(self._session.config.ice_timeout_s):
                     await opened.wait()
             except TimeoutError:
                 raise DeadlineExceeded("the data channel did not open", producer=self.producer_id) from None
+
+    def _switch(self) -> None:
+        """The present channel is open: take its messages, and no more of a former one that still works."""
+        if self._taken is not None and self._taken is not self._local:
+            self._taken.remove_listener("message", self._messages.put)
+        if self._taken is not self._local:
+            self._taken = self._local
+            self._local.on("message", self._messages.put)
 
     async def _close_here(self) -> None:
         if self._transport is not None:

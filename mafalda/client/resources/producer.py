@@ -69,7 +69,11 @@ class Producer(ReconnectingProducer):
 
     async def _open_at(self, endpoint: Endpoint) -> None:
         options = dataclasses.replace(self._options, paused=self.paused)
+        former = self._local
         self._transport, self._local = await endpoint.produce(self._track, options, self._codec)
+        if former is not None:
+            former.track.stop()
+        self._local.track.start()
         self._settings.opened({"paused": options.paused})
         self._pause_here()
 

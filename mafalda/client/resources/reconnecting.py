@@ -66,6 +66,10 @@ class ReconnectingResource(ABC):
         """Wait until it is open, or closed for good."""
         await wait_first(self._open, self._over)
 
+    async def wait_media(self) -> None:
+        """Wait until media comes in at its present place; what is sent, and data, waits for nothing."""
+        return
+
     async def wait_lost(self) -> None:
         """Wait until it is not open for the moment, or closed for good."""
         await wait_first(self._not_open, self._over)
@@ -150,6 +154,11 @@ class ReconnectingResource(ABC):
     async def _close_here(self) -> None:
         """Close pymediasoup's part of it, on a transport that stays open."""
 
+    async def _leave(self, endpoint: Endpoint) -> None:
+        """It has to be opened again: this endpoint is gone, or what was opened at it."""
+        if not endpoint.gone.is_set():
+            await self._close_here()
+
     @abstractmethod
     def _closing(self) -> Intent:
         """The intent that closes it on the server."""
@@ -189,8 +198,7 @@ class ReconnectingResource(ABC):
                     await run_unless_set(endpoint.gone, self._reconcile(), f"{self._name}-settings")
                 await wait_first(endpoint.gone, self._lost)
                 self._set_open(False)
-                if not endpoint.gone.is_set():
-                    await self._close_here()
+                await self._leave(endpoint)
         except MafaldaError as error:
             opened_once = self._opened_once
             self.finish(error)
@@ -286,15 +294,16 @@ class ReconnectingConsumer(ReconnectingResource):
                 self.lose()
 
     async def _wait_for_producer(self) -> None:
-        """Before opening again: wait until the producer is there.
+        """Before opening again: wait until the producer is there. Before opening at all: until it is not being moved.
 
         Raises:
             NotFound: It did not come back in time.
         """
-        if self._opened_once:
+        view = self._session.view
+        if self._opened_once or (self.producer_id in view.producers and not view.can_consume(self.producer_id)):
             try:
                 async with asyncio.timeout(self._session.config.producer_wait_s):
-                    await self._session.until(lambda: self.producer_id in self._session.view.producers)
+                    await self._session.until(lambda: view.can_consume(self.producer_id))
             except TimeoutError:
                 raise NotFound("the producer did not come back in time", producer=self.producer_id) from None
             self._lost.clear()  # what was set before is about the producer that vanished

@@ -34,5 +34,8 @@ class SessionResource(Protocol):
     def finish(self, error: MafaldaError | None = None) -> None:
         """It is closed for good; the first call counts."""
 
+    async def wait_media(self) -> None:
+        """Wait until media comes in at its present place, or it is closed; what is sent waits for nothing."""
+
     async def wait_open(self) -> None:
         """Wait until it is open, or closed for good."""

@@ -115,8 +115,10 @@ class Session:
         """Stop everything; the room is left."""
         self.fail(None)
         await self.tasks.close()
-        if self._endpoint is not None:
-            await self._endpoint.close()
+        endpoint = self._endpoint
+        while endpoint is not None:
+            await endpoint.close()
+            endpoint = endpoint.replaces
 
     def task_failed(self, name: str, error: Exception) -> None:
         """A task that the membership depends on has failed: end the membership."""
@@ -194,17 +196,17 @@ class Session:
     def placed(self, placement: JoinResult) -> None:
         """The peer has a place; an older one than known is passed over."""
         if self._placement.place(placement):
-            self._lose_endpoint("moved")
+            self._lose_endpoint("moved", handover=placement.handover)
 
-    def _superseded(self, next_generation: int, cause: str) -> None:
-        """The present place is gone; the next one has at least this generation."""
+    def _superseded(self, next_generation: int, cause: str, *, handover: bool = False) -> None:
+        """The present place is gone, or about to go; the next one has at least this generation."""
         if next_generation > self._placement.generation:
             self._placement.lose(next_generation)
-            self._lose_endpoint(cause)
+            self._lose_endpoint(cause, handover=handover)
 
-    def _lose_endpoint(self, cause: str) -> None:
+    def _lose_endpoint(self, cause: str, *, handover: bool = False) -> None:
         if self._endpoint is not None and self._endpoint.generation < self._placement.required_generation:
-            self._endpoint.lose(cause)
+            self._endpoint.lose(cause, handover=handover)
 
     def _take_peer_event(self, payload: Payload) -> None:
         match payload:
@@ -215,18 +217,16 @@ class Session:
                 self._lose_resource(payload.consumer)
             case events.DataConsumerClosed():
                 self._lose_resource(payload.data_consumer)
-            case events.ProducerClosed():
-                self._finish_resource(payload.producer, payload.error)
-            case events.DataProducerClosed():
-                self._finish_resource(payload.data_producer, payload.error)
+            case events.ProducerClosed(error=ErrorInfo() as error):
+                self._give_up_resource(payload.producer, error.to_error())
+            case events.DataProducerClosed(error=ErrorInfo() as error):
+                self._give_up_resource(payload.data_producer, error.to_error())
 
-    def _finish_resource(self, resource_id: str, error: ErrorInfo | None) -> None:
+    def _give_up_resource(self, resource_id: str, error: MafaldaError) -> None:
         for resource in list(self._placement.held.values()):
             if resource.id == resource_id:
-                reason = error.to_error() if error else None
-                resource.finish(reason)
-                if reason:
-                    self.gave_up(resource_id, reason)
+                resource.finish(error)
+                self.gave_up(resource_id, error)
 
     def _lose_resource(self, resource_id: str) -> None:
         for resource in list(self._placement.held.values()):
@@ -248,7 +248,7 @@ class Session:
         """Take an event about the session's own peer."""
         match event:
             case events.PeerMoved():
-                self._superseded(event.generation, f"moved: {event.cause}")
+                self._superseded(event.generation, f"moved: {event.cause}", handover=event.handover)
             case events.PeerStranded() if event.generation >= generation:
                 self._superseded(event.generation + 1, f"unschedulable: {event.error.code}")
             case events.PeerLeft() if event.generation >= generation and not self._placement.is_ending:
@@ -275,7 +275,10 @@ class Session:
         while True:
             placement = await self._target(lost_at)
             self._placement.reopen()
-            endpoint = self._endpoint = Endpoint(placement, self.requests, self.config, self.tasks, self.ahead)
+            former = self._endpoint if self._endpoint and self._endpoint.is_handed_over else None
+            endpoint = self._endpoint = Endpoint(
+                placement, self.requests, self.config, self.tasks, self.ahead, replaces=former
+            )
             await endpoint.load()
             self._ready.set()
             if lost_at is not None and await self._reopened(endpoint):
@@ -284,18 +287,41 @@ class Session:
                     Reconnected(placement.generation, placement.server, placement.worker, loop.time() - lost_at)
                 )
                 lost_at, pause_s = None, 0.0
+            if former is not None:
+                self.tasks.spawn(self._close_former(former, endpoint), f"close-former-{former.generation}")
             await endpoint.gone.wait()
             self._ready.clear()
             _log.info("reconnecting", action="client.reconnect", generation=endpoint.generation, reason=endpoint.cause)
             if lost_at is None:
                 lost_at = loop.time()
                 self.fanout.emit(Reconnecting(endpoint.generation, endpoint.cause))
+            if endpoint.is_handed_over:
+                continue
             await endpoint.close()
             if self._placement.required_generation <= endpoint.generation:  # the place is still the peer's
                 self._placement.lose(endpoint.generation)
                 self.tasks.spawn(endpoint.close_there(), "close-there")
                 await self._pause(pause_s, endpoint.generation)
                 pause_s = min(2 * pause_s + _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+
+    async def _close_former(self, former: Endpoint, endpoint: Endpoint) -> None:
+        """Close the endpoint at the former place as soon as media comes in at the new one, or some time later."""
+
+        async def all_receive() -> None:
+            for resource in list(self._placement.held.values()):
+                await resource.wait_open()
+                await resource.wait_media()
+
+        try:
+            async with asyncio.timeout(self.config.handover_timeout_s):
+                await run_unless_set(endpoint.gone, all_receive(), "handover")
+        except (TimeoutError, Interrupted) as error:
+            reason = type(error).__name__
+            _log.info(
+                "handed over without media", action="client.handover", generation=endpoint.generation, reason=reason
+            )
+        await former.close()
+        endpoint.replaces = None
 
     async def _target(self, lost_at: float | None) -> JoinResult:
         """The placement where the peer should be, as soon as it is known.

@@ -28,6 +28,7 @@ class RoomSnapshotView:
         self.peers: dict[str, PeerInfo] = {}
         self.producers: dict[str, AnyProducer] = {}
         self._generations: dict[str, int] = {}
+        self._moving: set[str] = set()
 
     def start(self, snapshot: RoomSnapshot) -> None:
         """Begin with the first page of a snapshot."""
@@ -35,7 +36,12 @@ class RoomSnapshotView:
         self.peers.clear()
         self.producers.clear()
         self._generations.clear()
+        self._moving.clear()
         self.add(snapshot)
+
+    def can_consume(self, producer: str) -> bool:
+        """Whether a producer is there and is not being handed over, in which case it is about to be opened again."""
+        return producer in self.producers and producer not in self._moving
 
     def add(self, page: RoomSnapshot) -> None:
         """Add one more page of the snapshot; events after its first page are still to be applied."""
@@ -55,6 +61,10 @@ class RoomSnapshotView:
         match event:
             case events.PeerJoined():
                 self.peers[event.peer] = PeerInfo(peer=event.peer, app_data=event.app_data)
+            case events.PeerMoved() if event.handover:
+                # Its producers go on at the former place until they are open at the new one.
+                self._moving |= {key for key, info in self.producers.items() if info.peer == event.peer}
+                return {}
             case events.PeerMoved() | events.PeerStranded():
                 return self._drop_all_of(event.peer, "moved")
             case events.PeerLeft():
@@ -94,6 +104,7 @@ class RoomSnapshotView:
             return {}  # of two peers who take the same id at once, the first has it
         self.producers[key] = info
         self._generations[key] = event.generation
+        self._moving.discard(key)
         return {key: "opened"}
 
     def _paused(self, event: events.ProducerPaused | events.ProducerResumed) -> None:
@@ -107,10 +118,12 @@ class RoomSnapshotView:
         if owner is None or owner.peer != event.peer or self._generations.get(key, generation) > generation:
             return {}
         del self.producers[key]
+        self._moving.discard(key)
         return {key: "moved" if event.reason in _REOPENED else "closed"}
 
     def _drop_all_of(self, peer: str, change: ProducerChange) -> dict[str, ProducerChange]:
         gone = [key for key, info in self.producers.items() if info.peer == peer]
         for key in gone:
             del self.producers[key]
+        self._moving.difference_update(gone)
         return dict.fromkeys(gone, change)

@@ -34,7 +34,16 @@ def new_id(kind: str) -> str:
 
 
 class Endpoint:
-    """A peer at one place. ``gone`` is set, with a ``cause``, when the endpoint is of no more use."""
+    """A peer at one place. ``gone`` is set, with a ``cause``, when the endpoint is of no more use.
+
+    Args:
+        placement: The place.
+        requests: The peer's.
+        config: Limits.
+        tasks: Owns what runs in the background.
+        ahead: Transports that were requested together with the join.
+        replaces: The endpoint that goes on until this one carries media (make-before-break); ``None``: there is none.
+    """
 
     def __init__(
         self,
@@ -43,8 +52,12 @@ class Endpoint:
         config: ClientConfig,
         tasks: TaskScope,
         ahead: TransportsAhead,
+        replaces: Endpoint | None = None,
     ) -> None:
         self.placement = placement
+        self.replaces = replaces
+        #: Whether the place goes on forwarding although the endpoint is gone, because the peer is handed over.
+        self.is_handed_over = False
         self.gone = asyncio.Event()
         self.cause = ""
         self._requests = requests
@@ -59,10 +72,11 @@ class Endpoint:
     def generation(self) -> int:
         return self.placement.generation
 
-    def lose(self, cause: str) -> None:
-        """Mark this endpoint as gone; the first cause counts."""
+    def lose(self, cause: str, *, handover: bool = False) -> None:
+        """Mark this endpoint as gone; the first cause counts. ``handover``: it works until the next one has media."""
         if not self.gone.is_set():
             self.cause = cause
+            self.is_handed_over = handover
             self.gone.set()
 
     def has_transport(self, transport: str) -> bool:
@@ -144,7 +158,13 @@ class Endpoint:
                 ahead = await self._ahead.take(direction, self.generation)
                 transport_id = ahead.id if ahead else new_id(direction)
                 transport = ClientTransport(
-                    direction, transport_id, self._requests, self._config, self._tasks, self.lose
+                    direction,
+                    transport_id,
+                    self._requests,
+                    self._config,
+                    self._tasks,
+                    self.lose,
+                    connects_first=self.replaces is not None,
                 )
                 await transport.open(self._device, ahead.result if ahead else None)
                 self._transports[direction] = transport

@@ -7,6 +7,7 @@ sender gets a proxy of the application's track, and the application gets a proxy
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -23,16 +24,30 @@ MediaFrame = av.VideoFrame | av.AudioFrame
 
 
 class OutgoingTrack(MediaStreamTrack):
-    """The application's track, for one sender. Stopping this one leaves the application's alone."""
+    """The application's track, for one sender. Stopping this one leaves the application's alone.
+
+    It takes no frame before ``start``: until then another sender may have the source.
+    """
 
     def __init__(self, source: MediaStreamTrack, *, paused: bool) -> None:
         super().__init__()
         self.kind = source.kind
         self.paused = paused
         self._source = source
+        self._started = asyncio.Event()
+
+    def start(self) -> None:
+        """Take frames from now on."""
+        self._started.set()
+
+    def stop(self) -> None:
+        """End this track."""
+        super().stop()
+        self._started.set()
 
     async def recv(self) -> Frame | Packet[Any]:
         """The next frame to send. While paused, frames are taken and dropped: the source stays in time."""
+        await self._started.wait()
         while self.readyState == "live":
             frame = await self._source.recv()
             if not self.paused:
@@ -69,8 +84,13 @@ class IncomingTrack(MediaStreamTrack):
         except MafaldaError as error:
             raise MediaStreamError(str(error)) from None
 
-    async def pump(self, receiver: MediaStreamTrack) -> None:
-        """Take everything from a receiver's track until that ends; one receiver at a time."""
+    async def pump(self, receiver: MediaStreamTrack, on_first: Callable[[], object] = lambda: None) -> None:
+        """Take everything from a receiver's track until that ends.
+
+        Args:
+            receiver: One at a time, but for a former receiver that ends at ``on_first``.
+            on_first: Called when the first frame comes.
+        """
         shift: int | None = None
         while True:
             try:
@@ -81,6 +101,7 @@ class IncomingTrack(MediaStreamTrack):
                 continue
             if shift is None:
                 shift = self._shift(frame)
+                on_first()
             if frame.pts is not None:
                 frame.pts += shift
                 self._last_pts = frame.pts

@@ -76,6 +76,8 @@ class ClientTransport:
         config: Limits.
         tasks: Owns what runs in the background.
         lose: Called with the cause when the transport is of no more use.
+        connects_first: Whether producers are requested only when ICE and DTLS are connected, because another transport
+            sends the same until then.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class ClientTransport:
         config: ClientConfig,
         tasks: TaskScope,
         lose: Callable[[str], None],
+        *,
+        connects_first: bool = False,
     ) -> None:
         self.id = transport_id
         self._direction = direction
@@ -93,6 +97,7 @@ class ClientTransport:
         self._config = config
         self._tasks = tasks
         self._lose = lose
+        self._connects_first = connects_first
         self._lock = asyncio.Lock()
         self._transport: Any = None
         self._candidates: list[IceCandidate] = []
@@ -129,7 +134,7 @@ class ClientTransport:
         self._transport.handler.pc.on("connectionstatechange", self._on_state)
 
     async def produce(self, track: MediaStreamTrack, options: ProducerOptions, codec: Any) -> Any:
-        """Send a track as a producer of this id; pymediasoup's producer."""
+        """Open a producer of this id for a track; pymediasoup's producer. ``start`` of its track begins to send."""
         sent = OutgoingTrack(track, paused=options.paused)
         async with self._lock:
             with compat.reachable_from_here(self._candidates):
@@ -217,7 +222,14 @@ class ClientTransport:
         if self._connecting is not None and (error := await asyncio.shield(self._connecting)):
             raise error
 
+    async def _wait_may_produce(self) -> None:
+        await self._wait_connected_there()
+        if self._connects_first:
+            await self._connected.wait()
+
     async def _on_produce(self, kind: Literal["audio", "video"], rtp: Any, app_data: dict[str, Any]) -> str:
+        if self._connects_first:
+            await self._wait_may_produce()
         options: ProducerOptions = app_data["options"]
         intent = Produce(
             producer=options.id,
@@ -234,7 +246,7 @@ class ClientTransport:
     async def _on_produce_data(
         self, *, sctpStreamParameters: Any, label: str, protocol: str, appData: dict[str, Any]
     ) -> str:
-        await self._wait_connected_there()
+        await self._wait_may_produce()
         options: ProducerOptions = appData["options"]
         stream = sctpStreamParameters.model_dump(exclude_none=True)
         intent = ProduceData(

@@ -6,12 +6,15 @@ Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json
 from __future__ import annotations
 
 import re
+from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from mafalda.contract.ids import ID_PATTERN
+from mafalda.contract.messages.nulls import Location, null_fields
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.registry import PAYLOADS
 from mafalda.errors import MalformedMessage, MessageTooLarge, UnknownType, UnknownVersion
@@ -24,12 +27,24 @@ MAX_MESSAGE_BYTES = 512 * 1024
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TYPE = re.compile(r"mafalda\.(?P<stem>[a-z]+\.[a-z-]+)\.v(?P<version>[0-9]{1,4})")
+_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+_RFC_3339 = re.compile(_TIME)
 _FIELD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _STEMS = {type_name.rsplit(".v", 1)[0] for type_name in PAYLOADS}
 
 
 MessageId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 TraceParent = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+
+
+def _is_rfc_3339(value: Any) -> Any:
+    """Refuse other ways to write a time, such as a number: the JSON Schema does not have them."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        raise ValueError("a time as in RFC 3339, with its offset, such as 2026-01-01T12:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339), Field(json_schema_extra={"pattern": f"^{_TIME}$"})]
 
 
 class Message(BaseModel):
@@ -42,7 +57,7 @@ class Message(BaseModel):
     source: str = Field(min_length=1, max_length=512, description="The sender: a URI reference.")
     type: str = Field(description="mafalda.{kind}.{action}.v{version}: which message this is.")
     subject: str | None = Field(None, max_length=512, description="The NATS subject it was published on.")
-    time: AwareDatetime = Field(description="RFC 3339, with its offset.")
+    time: Time = Field(description="RFC 3339, with its offset.")
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: str | None = Field(None, description="The $id of the data's JSON Schema.")
     correlationid: MessageId | None = Field(None, description="Shared by all that followed from one first message.")
@@ -93,8 +108,13 @@ def decode(raw: bytes) -> Message:
     if not isinstance(fields, dict):
         raise MalformedMessage("not a JSON object")
     payload_type = _payload_type(fields.get("type"))
+    if "specversion" not in fields:
+        raise MalformedMessage("specversion: Field required", type=fields["type"])
+    if b"null" in raw:
+        _refuse_nulls(payload_type, fields)
     try:
-        fields["data"] = payload_type.model_validate(fields.get("data"))
+        # By their names in JSON alone: the schemas do not have Python's.
+        fields["data"] = payload_type.model_validate(fields.get("data"), by_alias=True, by_name=False)
         return Message.model_validate(fields)  # takes the payload as it is, without validating it again
     except ValidationError as error:
         raise MalformedMessage(_explain(error), type=fields["type"]) from None
@@ -119,6 +139,14 @@ def _payload_type(name: Any) -> type[Payload]:
     if match and f"mafalda.{match['stem']}" in _STEMS:
         raise UnknownVersion("unknown version of a known type", type=name[:120])
     raise UnknownType("unknown type", type=name[:120])
+
+
+def _refuse_nulls(payload_type: type[Payload], fields: dict[str, Any]) -> None:
+    found: list[Location] = [(name,) for name in _ATTRIBUTES if name in fields and fields[name] is None]
+    found += islice(null_fields(payload_type, fields.get("data")), 5)
+    if found:
+        problem = "null; leave out a field that has no value"
+        raise MalformedMessage("; ".join(f"{_where(place)}: {problem}" for place in found[:5]), type=fields["type"])
 
 
 def _explain(error: ValidationError) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mafalda.contract.ids import Id
 from mafalda.contract.messages.channel_calls import ChannelCall
@@ -90,8 +91,27 @@ class CloseTransport(Intent):
     transport: Id
 
 
+def _codecs_of_kind(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema that the codecs are of the producer's kind."""
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"mediaKind": {"const": kind}}},
+            "then": {
+                "properties": {
+                    "rtpParameters": {
+                        "properties": {"codecs": {"items": {"properties": {"mimeType": {"pattern": pattern}}}}}
+                    }
+                }
+            },
+        }
+        for kind, pattern in (("audio", "^[aA][uU][dD][iI][oO]/"), ("video", "^[vV][iI][dD][eE][oO]/"))
+    ]
+
+
 class Produce(Intent):
     """Send a track into the room."""
+
+    model_config = ConfigDict(json_schema_extra=_codecs_of_kind)
 
     action = "produce"
     producer: Id
@@ -102,6 +122,19 @@ class Produce(Intent):
     key_frame_request_delay_ms: int | None = Field(None, ge=0, le=60_000, description="Milliseconds; None: at once.")
     app_data: AppData = app_data()
     channel: ChannelCall | None = channel()
+
+    @field_validator("rtp_parameters")
+    @classmethod
+    def _codecs_fit(cls, value: RtpParameters, info: ValidationInfo) -> RtpParameters:
+        kind = info.data.get("media_kind")
+        wrong = [number for number, codec in enumerate(value.codecs) if kind and codec.media_kind != kind]
+        if wrong:
+            problem = PydanticCustomError("media_kind", f"not a codec of mediaKind {kind}")
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [InitErrorDetails(type=problem, loc=("codecs", number, "mimeType"), input=None) for number in wrong],
+            )
+        return value
 
 
 class ProduceData(Intent):

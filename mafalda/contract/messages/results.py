@@ -62,6 +62,7 @@ class JoinResult(Result):
     worker: Id
     generation: int
     router_rtp_capabilities: RtpCapabilities
+    handover: bool = Field(False, description="The former place goes on forwarding for a while; see peer-moved.")
 
 
 class TransportResult(Result):

@@ -47,7 +47,7 @@ _HEADERS: Document = {
         "traceparent": {"type": "string", "description": "W3C Trace Context, of this hop."},
         "Mafalda-Reply-To": {
             "type": "string",
-            "description": "In intents: the inbox (_INBOX…) to which the agent sends what must not be stored.",
+            "description": "In intents: the inbox (_INBOX.…) to which the agent sends what must not be stored.",
         },
     },
 }

@@ -37,7 +37,7 @@ def envelope_schema() -> Schema:
     properties = schema["properties"]
     properties["data"] = {"type": "object", "description": "The payload; 'dataschema' names its schema."}
     properties["type"]["pattern"] = r"^mafalda\.[a-z]+\.[a-z-]+\.v[0-9]+$"
-    # A reader fills in these two when they are absent; whoever writes a CloudEvent must write them.
+    # In Python it has a default; on the wire it must be there.
     required = ["specversion", *schema["required"]]
     schema["required"] = [name for name in properties if name in required]
     schema["title"] = "CloudEvents envelope"

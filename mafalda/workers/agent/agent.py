@@ -70,7 +70,7 @@ class Agent:
         self._publisher = Publisher(bus, config.server)
         self.supervisor = WorkerSupervisor(config, tasks, on_up=self._worker_up, on_gone=self._worker_gone)
         self.routers = Routers(config, tasks, self.supervisor.require)
-        self.drain = ServerDrain(self.machine, lambda: 0, self._announce_drain)
+        self.drain = ServerDrain(self.machine, self._announce_drain)
         self._wire_relays()
         self._passthrough = PassthroughPeers(bus, config, tasks, self.supervisor, self._sideband)
         self.requests = AgentRequests(
@@ -159,7 +159,13 @@ class Agent:
         )
         pipe_ids = {pipe.id for pipe in pipes}
         return await take_inventory(
-            self.machine, self.supervisor, self.routers, self.relay_targets, self.sessions.by_key, pipe_ids
+            self.machine,
+            self.supervisor,
+            self.routers,
+            self.relay_targets,
+            self.sessions.by_key,
+            self.sessions.handed_over.values(),
+            pipe_ids,
         )
 
     # --- wiring -------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mafalda.errors import AlreadyExists, WorkerExited
+from mafalda.errors import AlreadyExists
 from mafalda.projection.state import RoomState
 from mafalda.workers.agent.rooms import RoomLoader
 from mafalda.workers.agent.sessions import PeerSessions
 from mafalda.workers.core import instructions as do
+from mafalda.workers.errors import place_gone
 from mafalda.workers.relays.sources import RelaySources
 from mafalda.workers.relays.targets import RelayTargets
 
@@ -76,8 +77,11 @@ class Dispatcher:
             case do.AdoptPeer():
                 self._sessions.adopt(instruction)
             case do.DropPeer(room, peer, reason=reason):
-                error = WorkerExited("the peer's place is gone; ask again after its next join result", reason=reason)
-                self._sessions.drop(room, peer, error)
+                self._sessions.drop(room, peer, place_gone(reason))
+            case do.HandOverPeer(room, peer):
+                self._sessions.hand_over(room, peer)
+            case do.CloseHandedOver(room, peer, producer):
+                self._sessions.close_handed_over(room, peer, producer)
             case do.EvictPeer():
                 self._sessions.evict(instruction)
             case do.CloseDuplicateProducer(room, peer, producer):

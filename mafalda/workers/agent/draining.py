@@ -22,15 +22,11 @@ class ServerDrain:
 
     Args:
         machine: Knows the peers placed here, and the other servers.
-        leaving: How many peers are still served here although they were moved.
         announce: Appends ``ServerDraining``.
     """
 
-    def __init__(
-        self, machine: Machine, leaving: Callable[[], int], announce: Callable[[AnnounceDrain], Awaitable[None]]
-    ) -> None:
+    def __init__(self, machine: Machine, announce: Callable[[AnnounceDrain], Awaitable[None]]) -> None:
         self._machine = machine
-        self._leaving = leaving
         self._announce = announce
         self._drain = Drain()
         self._drained = asyncio.Event()
@@ -56,7 +52,7 @@ class ServerDrain:
             server=self._machine.server,
             state=self._drain.state,
             peers=len(placed),
-            leaving=self._leaving(),
+            leaving=self._machine.count_handed_over(),
             unmovable=sum(command.one_transport for command in placed),
             deadline_in_s=self._drain.deadline_in_s(_now()),
         )
@@ -94,7 +90,7 @@ class ServerDrain:
 
     async def _advance(self) -> None:
         before = self._drain.state
-        order = self._drain.advance(len(self._machine.placed_peers()) + self._leaving(), _now())
+        order = self._drain.advance(len(self._machine.placed_peers()) + self._machine.count_handed_over(), _now())
         if self._drain.state == "drained":
             self._drained.set()
             if before != "drained":

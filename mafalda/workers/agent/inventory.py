@@ -43,6 +43,7 @@ async def take_inventory(
     routers: Routers,
     relay_targets: RelayTargets,
     sessions: Mapping[tuple[str, str], PeerSession],
+    handed_over: Iterable[PeerSession],
     pipes: Iterable[str],
 ) -> ServerInventory:
     """Ask every router of every worker.
@@ -53,6 +54,7 @@ async def take_inventory(
         routers: Their routers.
         relay_targets: The relays into them.
         sessions: The peers' sessions.
+        handed_over: The sessions of peers that have another place; what they have is nobody's, and no orphan.
         pipes: Ids of the transports that are ends of pipes.
 
     Raises:
@@ -63,6 +65,8 @@ async def take_inventory(
     dumps = await asyncio.gather(*(_see(router) for router in found.values()))
     seen = dict(zip(found, dumps, strict=True))
     peers = [_peer(session, seen) for session in sessions.values() if not session.is_over]
+    for session in handed_over:
+        _peer(session, seen)
     relays = _relays(relay_targets.by_key.values(), seen)
     pipe_ids = frozenset(pipes)  # they have no owner, and are no orphans
     orphans = [

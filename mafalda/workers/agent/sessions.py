@@ -14,7 +14,7 @@ from mafalda.errors import MafaldaError, WorkerExited
 from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer
 from mafalda.workers.core.stimuli import PeerRefused, PeerTaskFailed
 from mafalda.workers.errors import as_mafalda_error
-from mafalda.workers.peers.intents.producers import yield_producer
+from mafalda.workers.peers.intents.producers import close_silently, yield_producer
 from mafalda.workers.peers.session.eviction import evict
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.services import PeerServices
@@ -49,6 +49,7 @@ class PeerSessions:
         self._reply_query = reply_query
         self._runs: SerialExecutor[Key] = SerialExecutor(services.tasks, "peer")
         self.by_key: dict[Key, PeerSession] = {}
+        self.handed_over: dict[Key, PeerSession] = {}
 
     def adopt(self, order: AdoptPeer) -> None:
         """Start a peer's session, after an earlier one of the same peer has ended."""
@@ -62,6 +63,8 @@ class PeerSessions:
             self.services, live, order.entry, command, handle=self._handle_intent, answer_query=self._reply_query
         )
         key = (command.room, command.peer)
+        if former := self.handed_over.get(key):
+            former.end_handover()
         self.by_key[key] = session
         self._runs.submit(key, lambda: self._run(key, session, command))
 
@@ -69,6 +72,24 @@ class PeerSessions:
         """End a peer's session; what it is doing is finished first, and what waits is rejected with ``reason``."""
         if session := self.by_key.pop((room, peer), None):
             session.stop(reason)
+
+    def hand_over(self, room: str, peer: str) -> None:
+        """End a session, but for what it forwards: its client is about to move to another place."""
+        key = (room, peer)
+        if session := self.by_key.pop(key, None):
+            self.handed_over[key] = session
+            session.hand_over()
+
+    def close_handed_over(self, room: str, peer: str, producer: str | None) -> None:
+        """Close a producer of a session that was handed over, or end the session."""
+        session = self.handed_over.get((room, peer))
+        if session is None:
+            return
+        if producer is None:
+            session.end_handover()
+        else:
+            name = f"close {producer} of {room} {peer}"
+            self.services.tasks.spawn(close_silently(session, producer), name)
 
     def evict(self, order: EvictPeer) -> None:
         """Append that a peer whose placement failed has left."""
@@ -96,8 +117,9 @@ class PeerSessions:
             log.exception("session failed", action="session_failed", room_id=command.room, peer_id=command.peer)
             failure = error
         finally:
-            if self.by_key.get(key) is session:
-                del self.by_key[key]
+            for known in (self.by_key, self.handed_over):
+                if known.get(key) is session:
+                    del known[key]
         if failure is not None:
             failed = PeerTaskFailed(command.room, command.peer, command.generation, as_mafalda_error(failure))
             self.services.report(failed)

@@ -75,6 +75,27 @@ class DropPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOverPeer:
+    """Take no more intents of a peer that has another place, and go on forwarding until its client has moved.
+
+    Ends in HandoverEnded.
+    """
+
+    room: str
+    peer: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseHandedOver:
+    """Close what a peer that was handed over still has here: a producer that is open at its new place, or all of it."""
+
+    room: str
+    peer: str
+    producer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EvictPeer:
     """Append that a peer has left, since its placement failed here. ``reject_join``: its join is still unanswered."""
 
@@ -171,7 +192,9 @@ class Superseded:
     incarnation: str
 
 
-PeerInstruction = AdoptPeer | DropPeer | EvictPeer | HandleIntent | CloseDuplicateProducer
+PeerInstruction = (
+    AdoptPeer | DropPeer | HandOverPeer | CloseHandedOver | EvictPeer | HandleIntent | CloseDuplicateProducer
+)
 RelayInstruction = (
     OpenRelayTarget
     | RefuseRelay

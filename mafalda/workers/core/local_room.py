@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 from mafalda.contract.messages.payload import Place
 from mafalda.workers.core.instructions import Entry, RelayKey
@@ -13,10 +14,15 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 10.0
 
 @dataclass(frozen=True, slots=True)
 class OrderedRelay:
-    """A relay target of this server: where it comes from, and the log sequence of the command that ordered it."""
+    """A relay target of this server: where it comes from, and the log sequence of the command that ordered it.
+
+    ``moving`` is the peer that owns the producer if it is being handed over: the log has removed the relay, which goes
+    on until the producer is open at the new place.
+    """
 
     source: Place
     seq: int
+    moving: str | None = None
 
 
 @dataclass(slots=True)
@@ -32,12 +38,34 @@ class LocalRoom:
     backlog: list[Entry] | None = field(default_factory=list)
     load_failures: int = 0
     peers: dict[str, PlacedPeer] = field(default_factory=dict)
+    handed_over: dict[str, int] = field(default_factory=dict)  # peer: generation here
     relays: dict[RelayKey, OrderedRelay] = field(default_factory=dict)
+
+    def keep_relays(self, peer: str, producers: Collection[str]) -> None:
+        """A peer is being handed over: its producers' relays go on until the producers are open at the new place."""
+        for key, relay in self.relays.items():
+            if key.producer in producers:
+                self.relays[key] = replace(relay, moving=peer)
+
+    def end_kept_relays(
+        self, *, producer: str | None = None, peer: str | None = None, worker: str | None = None
+    ) -> list[RelayKey]:
+        """Remove and return the kept relays of a producer or of a peer, on all workers or on one."""
+        found = [
+            key
+            for key, relay in self.relays.items()
+            if relay.moving is not None
+            and (key.producer == producer or relay.moving == peer)
+            and worker in (None, key.worker)
+        ]
+        for key in found:
+            del self.relays[key]
+        return found
 
     @property
     def is_empty(self) -> bool:
         """Whether it has no peer and no relay target here."""
-        return not self.peers and not self.relays
+        return not self.peers and not self.handed_over and not self.relays
 
     def next_load_delay_s(self) -> float:
         """Count a failed load; returns how long to wait before the next one, in seconds."""

@@ -7,13 +7,13 @@ loaded when it first gets something here, so each room, and the servers together
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from mafalda.contract.channels import fits
 from mafalda.contract.messages import commands, events
 from mafalda.contract.messages.events import ClosedReason
-from mafalda.contract.messages.intents import Intent, Join
-from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.intents import Intent, Join, Produce, ProduceData
+from mafalda.contract.messages.payload import Payload, Place
 from mafalda.errors import MafaldaError, NotFound, StaleGeneration, WorkerExited
 from mafalda.projection.fold import apply
 from mafalda.projection.state import RoomState, State
@@ -22,12 +22,14 @@ from mafalda.workers.core.instructions import (
     AdoptPeer,
     CheckRelayWaiters,
     CloseDuplicateProducer,
+    CloseHandedOver,
     ClosePipeSources,
     CloseRelaySource,
     CloseRelayTarget,
     DropPeer,
     Entry,
     ForgetRoom,
+    HandOverPeer,
     IdleRoom,
     Instruction,
     LoadRoom,
@@ -105,6 +107,10 @@ class Machine:
         """The placement of each peer that is placed here."""
         return [placed.command for local in self._rooms.values() for placed in local.peers.values()]
 
+    def count_handed_over(self) -> int:
+        """How many peers have another place and are still served here."""
+        return sum(len(local.handed_over) for local in self._rooms.values())
+
     def is_loading(self) -> bool:
         """Whether the past of some room is being read."""
         return any(local.backlog is not None for local in self._rooms.values())
@@ -129,6 +135,8 @@ class Machine:
                 return self._peer_failed(room, peer, generation, error, refused=False)
             case stimuli.PeerEnded(room, peer, generation):
                 return self._peer_ended(room, peer, generation)
+            case stimuli.HandoverEnded(room, peer, generation):
+                return self._handover_ended(room, peer, generation)
             case stimuli.RelayTargetEnded(key, seq):
                 return self._relay_ended(key, seq)
             case stimuli.WorkerUp(worker):
@@ -180,7 +188,11 @@ class Machine:
         data = entry.message.data
         if placement is None or not isinstance(data, Intent) or isinstance(data, Join):
             return []  # allocators place peers, and reject the intents of those that are not placed
-        return placement.intent(entry)
+        ended: list[Instruction] = []
+        if isinstance(data, Produce | ProduceData):  # what is relayed to this worker still has the same id
+            producer = data.producer if isinstance(data, Produce) else data.data_producer
+            ended = self._end_kept(placement.room, producer=producer, worker=placement.worker)
+        return [*ended, *placement.intent(entry)]
 
     def _placement(self, room: str, peer: str, generation: int | None = None) -> PlacedPeer | None:
         local = self._rooms.get(room)
@@ -209,7 +221,12 @@ class Machine:
             return []
         if placed:
             del local.peers[place.peer]
+            if place.handover and place.server != self.server:
+                local.handed_over[placed.peer] = placed.generation
+                return [HandOverPeer(placed.room, placed.peer, placed.generation)]
             found.append(DropPeer(placed.room, placed.peer, placed.generation, "peer-moved"))
+        elif place.peer in local.handed_over:
+            found.append(CloseHandedOver(place.room, place.peer))
         room = self.room(place.room)
         now = room.peers.get(place.peer) if room else None
         if now is None or now.generation != place.generation or not self._is_for_us(entry):
@@ -217,6 +234,47 @@ class Machine:
         self._idle.pop(place.room, None)
         local.peers[place.peer] = PlacedPeer(place, entry)
         return [*found, AdoptPeer(place, entry)]
+
+    # --- handovers ----------------------------------------------------------------------------------
+
+    def _handover_ended(self, room: str, peer: str, generation: int) -> list[Instruction]:
+        local = self._rooms.get(room)
+        if local is None or local.handed_over.get(peer) != generation:
+            return []
+        del local.handed_over[peer]
+        return self._idle_if_empty(room)
+
+    def _handed_over_producers(self, data: Payload) -> set[str]:
+        """The producers that a handover is about to remove from the fold."""
+        if not isinstance(data, commands.PlacePeer) or not data.handover:
+            return set()
+        room = self.room(data.room)
+        peer = room.peers.get(data.peer) if room else None
+        return set(peer.producers) if peer and data.generation > peer.generation else set()
+
+    def _end_kept(
+        self, room: str, *, producer: str | None = None, peer: str | None = None, worker: str | None = None
+    ) -> list[Instruction]:
+        """Close relay targets that were kept for a handover."""
+        local = self._rooms[room]
+        keys = local.end_kept_relays(producer=producer, peer=peer, worker=worker)
+        return [CloseRelayTarget(key, "peer-moved") for key in keys]
+
+    def _end_handover(self, local: LocalRoom, room: str, event: Payload) -> list[Instruction]:
+        """A producer of a peer that is handed over is open at the new place or is closed, or the peer has left."""
+        match event:
+            case events.PeerLeft(peer=peer):
+                ended: list[Instruction] = [CloseHandedOver(room, peer)] if peer in local.handed_over else []
+                return [*ended, *self._end_kept(room, peer=peer)]
+            case events.ProducerOpened(peer=peer, producer=producer):
+                ended = [CloseHandedOver(room, peer, producer)] if peer in local.handed_over else []
+                return [*ended, *self._end_kept(room, producer=producer)]
+            case events.DataProducerOpened(peer=peer, data_producer=producer):
+                ended = [CloseHandedOver(room, peer, producer)] if peer in local.handed_over else []
+                return [*ended, *self._end_kept(room, producer=producer)]
+            case events.ProducerClosed(producer=producer) | events.DataProducerClosed(data_producer=producer):
+                return self._end_kept(room, producer=producer)
+        return []
 
     # --- workers ------------------------------------------------------------------------------------
 
@@ -273,14 +331,18 @@ class Machine:
 
     def _room_entry(self, local: LocalRoom, entry: Entry) -> list[Instruction]:
         room = entry.address.room or ""
+        data = entry.message.data
         if entry.seq > local.loaded_seq:
-            apply(self.state, entry.seq, entry.address, entry.message.data)
+            moving = self._handed_over_producers(data)
+            apply(self.state, entry.seq, entry.address, data)
+            if isinstance(data, commands.PlacePeer):
+                local.keep_relays(data.peer, moving)
         elif entry.seq in local.acted or entry.address.kind != "command":
             return []
         else:
             local.acted.add(entry.seq)
-        found: list[Instruction] = []
-        match entry.message.data:
+        found = self._end_handover(local, room, data)
+        match data:
             case commands.PlacePeer() as place:
                 found = self._place(local, entry, place)
             case commands.OpenRelay() as order if order.target.server == self.server:
@@ -288,12 +350,12 @@ class Machine:
             case events.ProducerPaused(producer=producer) | events.ProducerResumed(producer=producer):
                 return [ReconcileRelayTarget(key) for key in local.relays if key.producer == producer]
             case events.ProducerOpened(producer=producer, peer=peer):
-                return self._close_duplicate(local, room, peer, producer)
+                return [*found, *self._close_duplicate(local, room, peer, producer)]
             case events.DataProducerOpened(data_producer=producer, peer=peer):
-                return self._close_duplicate(local, room, peer, producer)
+                return [*found, *self._close_duplicate(local, room, peer, producer)]
             case events.RelayClosed() | events.RelayFailed() as ended if ended.source.server == self.server:
                 found = [CloseRelaySource(room, ended.producer, ended.source.worker, ended.target)]
-        reason = _REASONS.get(type(entry.message.data))  # type: ignore[arg-type]
+        reason = _REASONS.get(type(data))  # type: ignore[arg-type]
         if reason is None:
             return found
         # Closing comes first: a peer that comes back brings the same producer ids with it.
@@ -328,13 +390,14 @@ class Machine:
 
     def _open_relay(self, local: LocalRoom, entry: Entry, order: commands.OpenRelay) -> list[Instruction]:
         key = RelayKey(order.room, order.producer, order.target.worker)
+        found = self._end_kept(order.room, producer=order.producer, worker=order.target.worker)
         if key in local.relays:
-            return []
+            return found
         if error := self._why_no_relay(order):
-            return [RefuseRelay(order, entry, error)]
+            return [*found, RefuseRelay(order, entry, error)]
         self._idle.pop(order.room, None)
         local.relays[key] = OrderedRelay(order.source, entry.seq)
-        return [OpenRelayTarget(key, order, entry)]
+        return [*found, OpenRelayTarget(key, order, entry)]
 
     def _why_no_relay(self, order: commands.OpenRelay) -> MafaldaError | None:
         room = self.room(order.room)
@@ -358,11 +421,15 @@ class Machine:
         del local.relays[key]
         return self._idle_if_empty(key.room)
 
-    def _close_ended_relay_targets(self, local: LocalRoom, room: str, reason: ClosedReason) -> list[Instruction]:
-        """Close the relay targets that the fold no longer has."""
+    def _close_ended_relay_targets(
+        self, local: LocalRoom, room: str, reason: ClosedReason, gone: Collection[Place] = ()
+    ) -> list[Instruction]:
+        """Close the relay targets that the fold no longer has. One that is kept ends if its source is in ``gone``."""
         state = self.room(room)
         found: list[Instruction] = []
         for key, ordered in list(local.relays.items()):
+            if ordered.moving is not None and ordered.source not in gone:
+                continue
             target = Place(server=self.server, worker=key.worker)
             relay = state.relays.get((key.producer, target)) if state else None
             if relay is None or relay.source != ordered.source:
@@ -390,7 +457,7 @@ class Machine:
         ]
         for room, local in list(self._rooms.items()):
             if local.backlog is None:
-                found += self._close_ended_relay_targets(local, room, "worker-died")
+                found += self._close_ended_relay_targets(local, room, "worker-died", gone)
         return found
 
     def _places(self) -> set[Place]:

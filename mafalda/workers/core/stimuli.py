@@ -72,6 +72,15 @@ class PeerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class HandoverEnded:
+    """Nothing is forwarded any more for a peer that was handed over."""
+
+    room: str
+    peer: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class RelayTargetEnded:
     """The relay target that the command ``seq`` ordered was closed because nobody used it, or could not be opened."""
 
@@ -109,6 +118,7 @@ Stimulus = (
     | PeerRefused
     | PeerTaskFailed
     | PeerEnded
+    | HandoverEnded
     | RelayTargetEnded
     | WorkerUp
     | WorkerGone

@@ -100,6 +100,11 @@ class RelayTargets:
         target = self.by_key.get(key)
         return target.scores.scores if target else None
 
+    async def wait_closed(self, key: RelayKey) -> None:
+        """Return when a relay target that is being closed has left its worker."""
+        if key not in self.by_key:
+            await self._runs.wait_idle(key)
+
     # --- instructions -------------------------------------------------------------------------------
 
     def open(self, instruction: OpenRelayTarget) -> None:

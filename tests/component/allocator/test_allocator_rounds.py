@@ -395,6 +395,29 @@ async def test_illegal_ids_are_rejected_where_nats_allows_the_result(fleet: Flee
     assert counters["decided-unanswerable"] == 1
 
 
+@pytest.mark.parametrize(
+    ("subject", "code"),
+    [
+        ("mafalda.room.lobby.peer.*.intent.join", "illegal-id"),
+        ("mafalda.room.lobby.peer.alice.intent.*", "malformed-message"),
+    ],
+)
+async def test_what_cannot_be_answered_on_a_subject_is_answered_in_the_inbox(
+    fleet: Fleet, subject: str, code: str
+) -> None:
+    join = compose(intents.Join(), subject=subject, source="/client", id="i")
+    async with fleet.allocator() as counters, fleet.bus.inbox() as inbox:
+        await fleet.poison(subject, encode(join), {REPLY_HEADER: inbox.subject})
+        answer = decode((await inbox.next(DEADLINE_S)).data)
+        await fleet.poison(subject, encode(join), {REPLY_HEADER: "mafalda.command.lobby.s1.place-peer"})
+        await fleet.poison(subject, encode(join))
+        await fleet.pass_time(2)
+    assert isinstance(answer.data, results.Rejected)
+    assert (answer.data.error.code, answer.causationid, answer.correlationid) == (code, "i", "i")
+    assert counters["refused-privately"] == 1
+    assert fleet.payloads(results.Rejected) == []
+
+
 async def test_poisoned_loads_and_loads_of_the_past_are_only_counted(fleet: Fleet) -> None:
     agent = await fleet.agent("s1", 1)
     async with fleet.allocator() as counters:

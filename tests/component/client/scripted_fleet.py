@@ -15,6 +15,7 @@ from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery
 from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import events, intents, queries, results
+from mafalda.contract.messages.commands import PlacementCause
 from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload
@@ -69,15 +70,19 @@ class ScriptedFleet:
     async def publish_peer_event(self, room: str, peer: str, event: events.Event) -> None:
         await self._append(subjects.peer_event(room, peer, event.action), event)
 
-    async def move(self, room: str, peer: str) -> int:
-        """Place a peer anew, as after its worker's death."""
+    async def move(self, room: str, peer: str, *, handover: bool = False) -> int:
+        """Place a peer anew, as after its worker's death, or while its server drains."""
         generation = self.generations[room, peer] = self.generations[room, peer] + 1
-        gone = [key for key, opened in self.producers.items() if opened.peer == peer]
+        gone = [] if handover else [key for key, opened in self.producers.items() if opened.peer == peer]
         for key in gone:
             del self.producers[key]
         place = {"server": "s1", "worker": f"s1-0-w{generation}"}
-        await self.publish(room, events.PeerMoved(peer=peer, generation=generation, cause="worker-died", **place))
-        await self._append(subjects.result(room, peer, "join"), self._placement(generation))
+        cause: PlacementCause = "drain" if handover else "worker-died"
+        await self.publish(
+            room, events.PeerMoved(peer=peer, generation=generation, cause=cause, handover=handover, **place)
+        )
+        placed = self._placement(generation).model_copy(update={"handover": handover})
+        await self._append(subjects.result(room, peer, "join"), placed)
         return generation
 
     async def open_elsewhere(self, room: str, opened: events.ProducerOpened | events.DataProducerOpened) -> None:

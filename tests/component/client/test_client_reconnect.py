@@ -293,3 +293,31 @@ async def test_closing_is_told_once(client: Client, fleet: ScriptedFleet) -> Non
         assert len(fleet.received(intents.CloseConsumer)) == len(fleet.received(intents.CloseProducer)) == 1
         with pytest.raises(MediaStreamError):
             await consumer.track.recv()
+
+
+async def test_a_consumer_goes_on_while_its_producer_is_handed_over(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        consumer = await room.consume("voice")
+        moved = events.PeerMoved(peer="bob", server="s2", worker="w", generation=2, cause="drain", handover=True)
+        await fleet.publish("lobby", moved)
+        await next_of(stream, events.PeerMoved)
+        assert consumer.is_open
+        assert "voice" in room.producers
+        await fleet.open_elsewhere("lobby", opened_by("bob", "voice").model_copy(update={"generation": 2}))
+        await fleet.seen(lambda: len(fleet.received(intents.Consume)) == 2)
+        await consumer.wait_open()
+
+
+async def test_a_handed_over_peer_leaves_its_former_transports_open(client: Client, fleet: ScriptedFleet) -> None:
+    """Until the new ones carry media; those of this fleet never do, so the room is left in the middle."""
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        microphone = await room.produce(AudioStreamTrack())
+        await fleet.move("lobby", "alice", handover=True)
+        assert (await next_of(stream, Reconnecting)).cause == "moved: drain"
+        await fleet.seen(lambda: len(fleet.received(intents.ConnectTransport)) == 2)
+        assert len(fleet.received(intents.Produce)) == 1, "the new transport is not connected"
+        assert fleet.received(intents.CloseTransport) == []
+        assert microphone.track.readyState == "live"

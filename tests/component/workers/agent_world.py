@@ -143,6 +143,7 @@ class Fleet:
         cause: commands.PlacementCause = "join",
         join: str = "",
         join_seq: int | None = None,
+        handover: bool = False,
     ) -> None:
         order = commands.PlacePeer(
             room=room,
@@ -154,6 +155,7 @@ class Fleet:
             join=join or uuid4().hex,
             join_seq=join_seq,
             app_data={"name": peer},
+            handover=handover,
             explanation=WHY,
         )
         await self.append(order, subjects.command(room, place.server, order.action))

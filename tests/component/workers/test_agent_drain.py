@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mafalda.cli.commands.drain import describe
-from mafalda.contract.messages import events
+from mafalda.contract.messages import events, results
 from mafalda.contract.messages.queries import DrainServer, DrainStatus, QueryDrain
 from mafalda.errors import NotFound
 from mafalda.monitor.drain import drain_request
@@ -43,6 +43,27 @@ async def test_a_drain_is_in_the_log_and_ends_when_the_peers_have_moved(fleet: F
     assert cancelled.state == "up"
     assert fleet.state().servers["s1"].status == "up"
     await fleet.equals_the_log()
+
+
+async def test_a_handed_over_peer_is_closed_where_it_was_and_served_where_it_is(fleet: Fleet) -> None:
+    """Its transports were never connected, so that its client has nothing to move."""
+    await fleet.start("s1")
+    await fleet.start("s2")
+    (here,), (there,) = fleet.places("s1"), fleet.places("s2")
+    alice = await fleet.join("lobby", "alice", here)
+    await alice.transport("send")
+    await alice.produce("mic", "send")
+
+    await fleet.place("lobby", "alice", there, generation=2, cause="drain", handover=True)
+
+    assert (await fleet.wait_appended(events.PeerMoved)).handover
+    assert (await fleet.wait_appended(results.JoinResult, lambda it: it.generation == 2)).handover
+    closed = await fleet.wait_appended(events.ProducerClosed)
+    assert (closed.producer, closed.generation, closed.reason) == ("mic", 1, "peer-moved")
+    await alice.transport("send")
+    await alice.produce("mic", "send")
+    await fleet.equals_the_log()
+    assert (await status(fleet)).leaving == 0
 
 
 async def test_at_the_deadline_what_is_left_is_to_be_moved_by_force(fleet: Fleet) -> None:

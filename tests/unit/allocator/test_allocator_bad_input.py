@@ -90,10 +90,12 @@ def test_an_illegal_id_is_rejected_on_its_own_result_subject(subject: str) -> No
 
 
 @pytest.mark.parametrize("token", ["*", ">", "a*b", "x" * 300, "a\x00b", "a b"])
-def test_a_subject_that_could_not_carry_an_answer_is_only_counted(token: str) -> None:
+def test_a_subject_that_could_not_carry_an_answer_is_answered_in_the_inbox_alone(token: str) -> None:
     world = World()
     decision = world.decide(ask(world, but(), f"mafalda.room.lobby.peer.{token}.intent.join"))
     assert (decision.reason, decision.appends, decision.settled) == ("unanswerable", (), True)
+    assert decision.private is not None
+    assert (decision.private.intent, decision.private.error.code) == ("join", "illegal-id")
 
 
 def test_an_unknown_action_is_answered_on_its_own_subject() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from fractions import Fraction
 
 import av
@@ -38,6 +39,8 @@ class Numbers(MediaStreamTrack):
 async def test_stopping_a_stand_in_leaves_the_source_alone() -> None:
     source = Numbers(3)
     first, second = OutgoingTrack(source, paused=False), OutgoingTrack(source, paused=False)
+    first.start()
+    second.start()
     assert isinstance(await first.recv(), av.VideoFrame)
     first.stop()
     with pytest.raises(MediaStreamError):
@@ -49,6 +52,7 @@ async def test_stopping_a_stand_in_leaves_the_source_alone() -> None:
 async def test_a_paused_stand_in_keeps_the_source_in_time() -> None:
     source = Numbers(5)
     sent = OutgoingTrack(source, paused=True)
+    sent.start()
     with pytest.raises(MediaStreamError):
         await sent.recv()
     assert source.left == []
@@ -106,3 +110,40 @@ async def test_a_taker_wakes_up_for_an_item_and_for_the_end() -> None:
     box.end()
     with pytest.raises(Closed):
         await taking
+
+
+async def test_a_sender_takes_nothing_before_it_is_started() -> None:
+    """Another sender has the source until then."""
+    source = Numbers(3)
+    former, following = OutgoingTrack(source, paused=False), OutgoingTrack(source, paused=False)
+    former.start()
+    waiting = asyncio.create_task(following.recv())
+    assert [(await former.recv()).pts, (await former.recv()).pts] == [0, 3000]
+    assert not waiting.done()
+    former.stop()
+    following.start()
+    assert (await waiting).pts == 6000
+
+
+async def test_a_sender_that_is_never_started_ends() -> None:
+    sent = OutgoingTrack(Numbers(3), paused=False)
+    waiting = asyncio.create_task(sent.recv())
+    await asyncio.sleep(0)
+    sent.stop()
+    with pytest.raises(MediaStreamError):
+        await waiting
+
+
+async def test_a_receiver_hands_over_at_its_first_frame() -> None:
+    track = IncomingTrack("video", max_queued=100)
+    former = asyncio.create_task(track.pump(Numbers(10_000)))
+    await track.recv()
+    await track.pump(Numbers(5, start=700), former.cancel)
+    await asyncio.wait([former])
+    assert former.cancelled()
+    track.stop()
+    taken: list[int] = []
+    with contextlib.suppress(MediaStreamError):
+        while True:
+            taken.append((await track.recv()).pts or 0)
+    assert taken == sorted(taken), "time never goes back"

@@ -104,3 +104,15 @@ def test_pause_and_resume_show(view: RoomSnapshotView) -> None:
         assert isinstance(info, ProducerInfo)
         assert info.paused is paused
     assert view.apply(20, events.ProducerPaused(peer="bob", producer="nothing")) == {}
+
+
+def test_what_is_handed_over_goes_on_until_it_is_open_at_the_new_place(view: RoomSnapshotView) -> None:
+    assert view.apply(11, moved("bob").model_copy(update={"handover": True})) == {}
+    assert "voice" in view.producers
+    assert not view.can_consume("voice")
+    assert view.apply(12, opened("voice", generation=2)) == {"voice": "opened"}
+    assert view.can_consume("voice")
+    assert view.apply(13, closed("voice", "peer-moved")) == {}
+    assert view.apply(
+        14, events.DataProducerClosed(peer="bob", data_producer="chat", generation=1, reason="peer-moved")
+    ) == {"chat": "moved"}

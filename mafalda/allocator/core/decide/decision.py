@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mafalda.contract.messages.payload import Payload, Place
+from mafalda.contract.messages.results import Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Decision:
     """The messages to append and one word why.
 
     ``settled``: the stimulus needs nothing more from allocators. ``wait_for``: decide again when a relay of this
-    producer opens or ends.
+    producer opens or ends. ``private``: sent to the inbox that the intent names, if no result can be published for it.
     """
 
     reason: str
@@ -39,6 +40,7 @@ class Decision:
     results: tuple[Append, ...] = ()
     settled: bool = False
     wait_for: str | None = None
+    private: Rejected | None = None
 
     @property
     def appends(self) -> tuple[Append, ...]:

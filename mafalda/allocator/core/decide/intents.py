@@ -121,14 +121,15 @@ def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:
 
 
 def _reject(intent: OpenIntent, error: MafaldaError) -> Decision:
-    """Reject an intent, unless no result can be published on its subject."""
+    """Reject an intent: on its result subject, or in its private inbox if NATS allows no publish on that subject."""
     room, peer = intent.peer
+    rejected = results.Rejected(intent=intent.address.action, error=ErrorInfo.of(error))
     if not all(_can_be_a_token(token) for token in (room, peer, intent.address.action)):
-        return Decision("unanswerable", settled=True)
+        return Decision("unanswerable", settled=True, private=rejected)
     append = Append(
         intent.rejection_id,
         subjects.result(room, peer, intent.address.action),
-        results.Rejected(intent=intent.address.action, error=ErrorInfo.of(error)),
+        rejected,
         correlation=intent.correlation,
         causation=intent.id,
     )

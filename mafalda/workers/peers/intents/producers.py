@@ -20,7 +20,7 @@ from mafalda.contract.messages.events import (
 from mafalda.contract.messages.results import ProduceDataResult, ProduceResult, Result
 from mafalda.errors import AlreadyExists, NotFound
 from mafalda.mediasoup import DataProducer, Producer, Transport
-from mafalda.workers.core.instructions import Entry
+from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -45,6 +45,7 @@ async def open_producer(session: PeerSession, intent: intents.Produce, make: Mak
         MafaldaError: Whatever ``make`` raises.
     """
     with _claimed(session, intent.producer):
+        await session.services.relay_targets.wait_closed(_relay_key(session, intent.producer))
         producer, private = await make()
     _add(session, intent.producer, producer)
     opened = ProducerOpened(
@@ -68,6 +69,7 @@ async def open_producer(session: PeerSession, intent: intents.Produce, make: Mak
 async def open_data_producer(session: PeerSession, intent: intents.ProduceData, make: MakeDataProducer) -> Outcome:
     """Open a data producer for a peer, however it is made on the worker. As ``open_producer``."""
     with _claimed(session, intent.data_producer):
+        await session.services.relay_targets.wait_closed(_relay_key(session, intent.data_producer))
         producer, private = await make()
     _add(session, intent.data_producer, producer)
     events: list[Event] = [
@@ -90,6 +92,11 @@ async def open_data_producer(session: PeerSession, intent: intents.ProduceData, 
         data_producer=intent.data_producer, transport=intent.transport, generation=session.generation
     )
     return Outcome(result, events, private, private_last=True)
+
+
+def _relay_key(session: PeerSession, producer: str) -> RelayKey:
+    """The key of a relay that brought a producer to the peer's worker before the peer came to it."""
+    return RelayKey(session.room, producer, session.place.worker)
 
 
 @contextmanager
@@ -206,14 +213,20 @@ async def yield_producer(session: PeerSession, id: str) -> None:
 
     Only this peer is told: for the room, the producer with this id is the other's, and stays open.
     """
-    producer = session.objects.producers.get(id) or session.objects.data_producers.get(id)
-    if producer is None:
-        return
     is_data = id in session.objects.data_producers
-    await producer.close()
+    if not await close_silently(session, id):
+        return
     closed = (_data_producer_closed if is_data else _producer_closed)(session, id, "closed")
     error = AlreadyExists("another peer of the room opened a producer with this id first", producer=id)
     await session.responder.append_peer_event(closed.model_copy(update={"error": ErrorInfo.of(error)}))
+
+
+async def close_silently(session: PeerSession, id: str) -> bool:
+    """Close a producer or data producer without an event; whether there was one."""
+    producer = session.objects.producers.get(id) or session.objects.data_producers.get(id)
+    if producer is not None:
+        await producer.close()
+    return producer is not None
 
 
 def _producer_closed(session: PeerSession, id: str, reason: ClosedReason) -> ProducerClosed:

@@ -24,8 +24,9 @@ from mafalda.mediasoup import Router, WebRtcTransport
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.core.stimuli import PeerEnded, PeerReady, PeerRefused
-from mafalda.workers.errors import as_contract_error
+from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
+from mafalda.workers.errors import as_contract_error, place_gone
+from mafalda.workers.peers.session.handover import producers_left, wait_until_moved
 from mafalda.workers.peers.session.job_queue import JobQueue
 from mafalda.workers.peers.session.objects import PeerObjects
 from mafalda.workers.peers.session.placement import PeerPlacement
@@ -78,6 +79,7 @@ class PeerSession:
         self._answer_query = answer_query
         self._router: Router | None = None
         self._over_reason: MafaldaError | None = None
+        self._handover: asyncio.Event | None = None  # set when it is over
 
     @property
     def router(self) -> Router:
@@ -103,10 +105,14 @@ class PeerSession:
             async with AsyncExitStack() as stack:
                 await self._take_place(stack)
                 await self.jobs.run()
+            self.jobs.skip_all()  # a handover takes longer than what waits may
+            await self._finish_handover()
         finally:
             self.jobs.skip_all()
             await self.objects.close()
             self.services.routers.release(self.room, self.place.worker, self)
+            if self._handover is not None:
+                self.services.report(HandoverEnded(self.room, self.peer, self.generation))
 
     def stop(self, reason: MafaldaError | None = None) -> None:
         """End the session after the job that runs now; jobs behind it are not done, and intents among them rejected.
@@ -116,6 +122,25 @@ class PeerSession:
         """
         self._over_reason = self._over_reason or reason
         self.jobs.close()
+
+    def hand_over(self) -> None:
+        """End the session after the job that runs now, but go on forwarding until the client has moved."""
+        self._handover = asyncio.Event()
+        self.stop(place_gone("peer-moved"))
+
+    def end_handover(self) -> None:
+        """Forward nothing any more."""
+        if self._handover is not None:
+            self._handover.set()
+
+    async def _finish_handover(self) -> None:
+        """Wait until the client of a peer that was handed over has moved; report the producers that it left here."""
+        if self._handover is None:
+            return
+        log.info("peer handed over", action="peer_handed_over", **self.placement.log_fields)
+        await wait_until_moved(self.objects, self._handover, self.services.config.handover_s)
+        for event in producers_left(self.placement, self.objects):
+            await self.responder.append_room_event(event)
 
     def remove_peer(self) -> None:
         """End the session because the peer has left the room, and report that to the agent's machine."""
@@ -246,12 +271,20 @@ class PeerSession:
                 peer=self.peer, server=server, worker=worker, generation=generation, app_data=command.app_data
             )
         else:
-            event = PeerMoved(peer=self.peer, server=server, worker=worker, generation=generation, cause=command.cause)
+            event = PeerMoved(
+                peer=self.peer,
+                server=server,
+                worker=worker,
+                generation=generation,
+                cause=command.cause,
+                handover=command.handover,
+            )
         result = JoinResult(
             server=server,
             worker=worker,
             generation=generation,
             router_rtp_capabilities=self.router.rtp_capabilities,
+            handover=command.handover,
         )
         await asyncio.gather(
             self.responder.append_room_event(event, cause),

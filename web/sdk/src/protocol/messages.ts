@@ -1,6 +1,14 @@
 // Generated from schemas/ by scripts/generate-types.mjs; do not edit.
 
 /**
+ * The digest of a DTLS certificate (RFC 8122).
+ */
+export type DtlsFingerprint = (DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1)
+/**
+ * Send a track into the room.
+ */
+export type ProduceIntent = ProduceIntent1
+/**
  * The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other.
  */
 export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" | "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time" | "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01" | "urn:ietf:params:rtp-hdrext:ssrc-audio-level" | "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension" | "urn:3gpp:video-orientation" | "urn:ietf:params:rtp-hdrext:toffset" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time" | "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay" | "urn:mediasoup:params:rtp-hdrext:packet-id")
@@ -402,13 +410,10 @@ role?: ("auto" | "client" | "server")
  */
 fingerprints: [DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]
 }
-/**
- * The digest of a DTLS certificate (RFC 8122).
- */
-export interface DtlsFingerprint {
+export interface DtlsFingerprint1 {
 algorithm: ("sha-1" | "sha-224" | "sha-256" | "sha-384" | "sha-512")
 /**
- * Hexadecimal bytes joined by colons.
+ * Hexadecimal bytes joined by colons, as many as the algorithm gives. Accepted in any case, and given on in upper case.
  */
 value: string
 }
@@ -486,9 +491,9 @@ parameters?: {
  */
 rtcpFeedback?: RtcpFeedback[]
 /**
- * Always the media type of mimeType, which wins where they differ.
+ * Always the media type of mimeType, which wins where they differ and counts where this is absent.
  */
-kind: ("audio" | "video")
+kind?: ("audio" | "video")
 /**
  * Wanted RTP payload type; absent lets the router choose a dynamic one.
  */
@@ -615,10 +620,7 @@ appData?: {
 [k: string]: unknown
 }
 }
-/**
- * Send a track into the room.
- */
-export interface ProduceIntent {
+export interface ProduceIntent1 {
 producer: string
 transport: string
 mediaKind: ("audio" | "video")
@@ -858,6 +860,10 @@ server: string
 worker: string
 generation: number
 routerRtpCapabilities: RtpCapabilities
+/**
+ * The former place goes on forwarding for a while; see peer-moved.
+ */
+handover?: boolean
 }
 /**
  * A data producer is open.
