@@ -1,4 +1,4 @@
-"""Build the AsyncAPI 3.0 document: every channel with its senders and receivers, and every message.
+"""Build the AsyncAPI 3.1 document: every channel with its senders and receivers, and every message.
 
 Messages refer to the schema files in the same folder. ``tools/generate_schemas.py`` writes it. Pure.
 """
@@ -60,7 +60,7 @@ def asyncapi(examples: Mapping[type[Payload], Mapping[str, Any]]) -> Document:
         examples: A whole message (envelope and data, as JSON) for each type.
     """
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "id": "urn:mafalda",
         "info": {
             "title": "Mafalda SFU",

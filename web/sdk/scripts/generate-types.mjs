@@ -1,27 +1,20 @@
 // Writes src/protocol/messages.ts from the JSON Schemas of all messages that a client sends or receives.
 // With --check it only compares, and fails on a difference.
-import { readFile, readdir, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { compile } from "json-schema-to-typescript";
+import { clientSchemas } from "./client-schemas.mjs";
 
-const schemas = new URL("../../../schemas/", import.meta.url);
 const output = new URL("../src/protocol/messages.ts", import.meta.url);
-const wanted = /^(intent|result|query|answer|event)\.[a-z-]+\.v1\.json$/;
-const internal = /^(intent\.channel|result\.channel|query\.channel|answer\.(inventory|ok|pipe-connected|producer-carried)|event\.(server|worker|load)-)/;
-
-const files = (await readdir(schemas)).filter((name) => wanted.test(name) && !internal.test(name)).sort();
 const definitions = {};
 const members = [];
-for (const file of files) {
-  const schema = JSON.parse(await readFile(new URL(file, schemas), "utf8"));
-  for (const [name, definition] of Object.entries(schema.$defs ?? {})) definitions[name] ??= definition;
+for (const { type, name, schema } of await clientSchemas()) {
+  for (const [inner, definition] of Object.entries(schema.$defs ?? {})) definitions[inner] ??= definition;
   delete schema.$defs;
   delete schema.$schema;
   delete schema.$id;
-  const [kind, action] = file.split(".");
-  const title = schema.title.replace(/(Result|Answer)$/, "") + { intent: "Intent", result: "Result", query: "", answer: "Answer", event: "" }[kind];
-  definitions[title] = { ...schema, title };
-  members.push([`mafalda.${kind}.${action}.v1`, title]);
+  definitions[name] = { ...schema, title: name };
+  members.push([type, name]);
 }
 delete definitions.ChannelCall;
 const root = {

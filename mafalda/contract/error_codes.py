@@ -1,0 +1,113 @@
+"""Each error code that a message may hold: what causes it, and what its receiver does about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorHelp:
+    """Why an error happens and what to do, for whoever writes a client."""
+
+    cause: str
+    cure: str
+
+
+#: In the order of ``mafalda.errors``: what the sender must change, what the room does not allow, what failed outside.
+ERROR_HELP: dict[str, ErrorHelp] = {
+    "error": ErrorHelp(
+        "Something failed that Mafalda does not expect; the server's log has it under the correlation id.",
+        "Do not repeat it at once. Report it with the `correlation_id` among its details.",
+    ),
+    "bad-input": ErrorHelp("The message cannot be accepted as it is.", "Change it; a repetition changes nothing."),
+    "illegal-id": ErrorHelp(
+        "A room, peer or object id is not 1 to 64 of `A-Z a-z 0-9 _ -`. If NATS allows no result on the subject (an id "
+        "`*`), the answer comes to the inbox that `Mafalda-Reply-To` names.",
+        "Derive a legal id from your own, by hex or base64url.",
+    ),
+    "malformed-message": ErrorHelp(
+        "Not JSON, not a CloudEvent, data that its schema refuses (the message names the places), or a message of "
+        "another subject.",
+        "Validate what you send against `schemas/` while you develop.",
+    ),
+    "message-too-large": ErrorHelp(
+        "The message is longer than the limit; `limit_bytes` and `size_bytes` are among the details.",
+        "Keep large application data elsewhere, and send its address.",
+    ),
+    "unknown-type": ErrorHelp("No message has this `type`.", "Compare `type` with messages.md."),
+    "unknown-version": ErrorHelp(
+        "The message exists, but not in this version: the client is newer than the servers.",
+        "Send the version before; see *Versions* below.",
+    ),
+    "illegal-reply-subject": ErrorHelp(
+        "`Mafalda-Reply-To`, or the reply subject of a query, is no inbox.", "Use an inbox of your client library."
+    ),
+    "invalid-parameters": ErrorHelp(
+        "mediasoup refuses the parameters: RTP parameters that contradict each other, a payload type twice.",
+        "Correct the RTP, DTLS or SCTP parameters; the message says which.",
+    ),
+    "unsupported": ErrorHelp(
+        "No router can take it: a codec, or capabilities without any codec in common.",
+        "Choose from `routerRtpCapabilities` of the `join` result.",
+    ),
+    "refused": ErrorHelp(
+        "The present state of the room does not allow it.", "Ask the room (`query.room`), then decide."
+    ),
+    "not-found": ErrorHelp(
+        "The peer or the room has no object with this id, or it has closed meanwhile.",
+        "Drop the id. A producer of another peer may have ended: its `producer-closed` comes or came.",
+    ),
+    "already-exists": ErrorHelp(
+        "The id is taken: the peer has joined already, or has a transport or consumer with this id, or the room has a "
+        "producer with it.",
+        "Choose another id. For `join`: use another peer id, or send `leave` first.",
+    ),
+    "not-joined": ErrorHelp(
+        "The peer is not in the room: it never joined, has left, or was removed.",
+        "Send `join` and wait for its result.",
+    ),
+    "stale-generation": ErrorHelp(
+        "It was meant for a place that the peer does not have any more.",
+        "Begin again at the generation of the last `join` result.",
+    ),
+    "cannot-consume": ErrorHelp(
+        "The consumer's `rtpCapabilities` have no codec of this producer.",
+        "Show the producer as not playable; other producers may be.",
+    ),
+    "no-capacity": ErrorHelp(
+        "No worker is below its watermark within the join's time, or the peer has too many intents waiting. For a join "
+        "the details count the workers passed over by reason.",
+        "Wait some seconds, with back-off. Operators: add workers or servers.",
+    ),
+    "broken": ErrorHelp("Something outside failed.", "Try again with back-off."),
+    "worker-died": ErrorHelp(
+        "The worker of the peer ended, or hangs and was ended.",
+        "Wait for the next `join` result (it comes by itself), then open transports, producers and consumers again.",
+    ),
+    "worker-request-failed": ErrorHelp(
+        "The worker refused a request that looked right; the reason is its own.", "As `invalid-parameters`."
+    ),
+    "bus-unavailable": ErrorHelp(
+        "NATS, or its stream, cannot be reached or has no leader now.", "Try again with back-off, with the same `id`."
+    ),
+    "log-full": ErrorHelp(
+        "The stream, the account or the disk is full. A `join` is told so in its inbox.",
+        "Try again after minutes. Operators: raise `max_bytes`, or let older entries expire.",
+    ),
+    "deadline-exceeded": ErrorHelp(
+        "No answer came in time: from a worker under overload, from a relay that did not open, or from nobody.",
+        "Try again with back-off, with the same `id`; it is done once.",
+    ),
+    "relay-failed": ErrorHelp(
+        "The producer is on another worker, and could not be brought to this peer's.",
+        "Send the `consume` again (a new `id`) after a second; another way may be chosen.",
+    ),
+    "permission-denied": ErrorHelp(
+        "The NATS credential does not allow the subject. NATS itself says so to the connection, not in a result.",
+        "Use a credential for this room and peer.",
+    ),
+    "conflict": ErrorHelp(
+        "Two allocators decided for one room at once. Never seen by clients.", "None: the loser decides again."
+    ),
+    "closed": ErrorHelp("The SDK's own object was closed by its application.", "Nothing was sent; open a new one."),
+}

@@ -1,0 +1,120 @@
+"""What each intent and query leads to: its answer, the events that follow, the errors that it may be refused with.
+
+``docs/protocol.md`` is generated from this table. It is a promise to clients in any language: a test with a real fleet
+checks that each message which follows an intent is listed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mafalda.contract.messages import events, intents, queries, results
+from mafalda.contract.messages.payload import Payload
+from mafalda.errors import (
+    AlreadyExists,
+    BusUnavailable,
+    CannotConsume,
+    DeadlineExceeded,
+    IllegalId,
+    InvalidParameters,
+    LogFull,
+    MafaldaError,
+    MalformedMessage,
+    MessageTooLarge,
+    NoCapacity,
+    NotFound,
+    NotJoined,
+    RelayUnavailable,
+    UnknownType,
+    UnknownVersion,
+    UnsupportedError,
+    WorkerExited,
+    WorkerRequestFailed,
+)
+
+Errors = tuple[type[MafaldaError], ...]
+
+#: Any message may be refused with these, before it is known what it asks for.
+READING_ERRORS: Errors = (IllegalId, MalformedMessage, MessageTooLarge, UnknownType, UnknownVersion)
+#: Any intent of a peer but ``join`` may be refused with these.
+PLACE_ERRORS: Errors = (NotJoined, WorkerExited, NoCapacity)
+#: What the worker is asked may fail with these.
+WORKER_ERRORS: Errors = (WorkerExited, WorkerRequestFailed, DeadlineExceeded)
+
+_OBJECT_ERRORS: Errors = (NotFound, *WORKER_ERRORS)
+_OPENING_ERRORS: Errors = (AlreadyExists, InvalidParameters, UnsupportedError, *_OBJECT_ERRORS)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an intent or a query leads to.
+
+    Args:
+        answer: The message that answers it when it is done.
+        private: Whether the whole answer, with its secrets, goes to the sender's inbox alone.
+        room_events: Events for everyone in the room that may follow.
+        peer_events: Events for other peers, or for this one, each on its own subject, that may follow.
+        errors: What it may be refused with, beside ``READING_ERRORS`` and ``PLACE_ERRORS``.
+    """
+
+    answer: type[Payload]
+    private: bool = False
+    room_events: tuple[type[events.Event], ...] = ()
+    peer_events: tuple[type[events.Event], ...] = ()
+    errors: Errors = _OBJECT_ERRORS
+
+
+_CLOSED = (events.ProducerClosed, events.DataProducerClosed)
+_CONSUMERS_CLOSED = (events.ConsumerClosed, events.DataConsumerClosed)
+_DONE = Outcome(results.Done)
+
+OUTCOMES: dict[type[Payload], Outcome] = {
+    intents.Join: Outcome(
+        results.JoinResult, room_events=(events.PeerJoined,), errors=(AlreadyExists, NoCapacity, LogFull)
+    ),
+    intents.Leave: Outcome(
+        results.Done, room_events=(*_CLOSED, events.PeerLeft), peer_events=_CONSUMERS_CLOSED, errors=WORKER_ERRORS
+    ),
+    intents.CreateTransport: Outcome(results.TransportResult, private=True, errors=(AlreadyExists, *WORKER_ERRORS)),
+    intents.ConnectTransport: Outcome(
+        results.Done, peer_events=(events.TransportClosed,), errors=(InvalidParameters, *_OBJECT_ERRORS)
+    ),
+    intents.RestartIce: Outcome(results.TransportResult, private=True),
+    intents.CloseTransport: Outcome(results.Done, room_events=_CLOSED, peer_events=_CONSUMERS_CLOSED),
+    intents.Produce: Outcome(results.ProduceResult, room_events=(events.ProducerOpened,), errors=_OPENING_ERRORS),
+    intents.ProduceData: Outcome(
+        results.ProduceDataResult, room_events=(events.DataProducerOpened,), errors=_OPENING_ERRORS
+    ),
+    intents.Consume: Outcome(
+        results.ConsumeResult,
+        room_events=(events.RelayOpened, events.RelayFailed),
+        errors=(CannotConsume, RelayUnavailable, *_OPENING_ERRORS),
+    ),
+    intents.ConsumeData: Outcome(
+        results.ConsumeDataResult,
+        room_events=(events.RelayOpened, events.RelayFailed),
+        errors=(RelayUnavailable, *_OPENING_ERRORS),
+    ),
+    intents.PauseProducer: Outcome(results.Done, room_events=(events.ProducerPaused,)),
+    intents.ResumeProducer: Outcome(results.Done, room_events=(events.ProducerResumed,)),
+    intents.CloseProducer: Outcome(
+        results.Done, room_events=(events.ProducerClosed, events.RelayClosed), peer_events=(events.ConsumerClosed,)
+    ),
+    intents.CloseDataProducer: Outcome(
+        results.Done,
+        room_events=(events.DataProducerClosed, events.RelayClosed),
+        peer_events=(events.DataConsumerClosed,),
+    ),
+    intents.PauseConsumer: _DONE,
+    intents.ResumeConsumer: _DONE,
+    intents.CloseConsumer: _DONE,
+    intents.CloseDataConsumer: _DONE,
+    intents.SetPreferredLayers: Outcome(results.Done, errors=(InvalidParameters, *_OBJECT_ERRORS)),
+    intents.SetPriority: _DONE,
+    intents.RequestKeyFrame: _DONE,
+    intents.RequestChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
+    queries.QueryRoom: Outcome(queries.RoomSnapshot, private=True, errors=(BusUnavailable,)),
+    queries.QueryTransport: Outcome(results.TransportResult, private=True),
+    queries.QueryStats: Outcome(queries.Stats, private=True),
+    queries.QueryChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
+}

@@ -1,0 +1,3 @@
+module mafalda/messages
+
+go 1.24
