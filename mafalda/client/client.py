@@ -76,7 +76,7 @@ class Client:
         *,
         app_data: dict[str, Any] | None = None,
         region: str | None = None,
-        transports: TransportsToOpen = "both",
+        transports: TransportsToOpen = "none",
     ) -> AsyncIterator[Room]:
         """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
 

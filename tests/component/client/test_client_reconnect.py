@@ -116,7 +116,7 @@ async def test_moved_twice_in_a_row_ends_at_the_last_place(client: Client, fleet
 
 
 async def test_a_produce_in_the_middle_of_a_move_is_done_at_the_new_place(client: Client, fleet: ScriptedFleet) -> None:
-    async with client.join("lobby", "alice", transports="none") as room:
+    async with client.join("lobby", "alice") as room:
         fleet.ignoring.add("create-transport")
         producing = asyncio.create_task(room.produce(AudioStreamTrack(), id="mic"))
         await fleet.seen(lambda: bool(fleet.received(intents.CreateTransport)))

@@ -145,7 +145,7 @@ async def test_transports_are_requested_in_one_flight_with_the_join(client: Clie
     fleet.ignoring |= {"join", "create-transport"}
 
     async def join_and_produce() -> str:
-        async with client.join("lobby", "alice") as room:
+        async with client.join("lobby", "alice", transports="both") as room:
             return (await room.produce(AudioStreamTrack(), id="mic")).id
 
     joining = asyncio.create_task(join_and_produce())
