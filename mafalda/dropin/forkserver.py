@@ -30,7 +30,7 @@ IDLE_S = 10.0
 HAND_OVER_S, LEAVE_TIMEOUT_S = 2.0, 6.0
 _FDS, _SIZE = struct.Struct("3i"), struct.Struct("<I")
 _LIMIT_BYTES = 256 * 1024
-_END, _TAKEN = b"E", b"T"
+_END, _READY, _BEGIN = b"E", b"R", b"B"
 
 
 def socket_path() -> Path:
@@ -56,7 +56,9 @@ def _code_version(folder: str) -> int:
 
 
 def hand_over(settings: WorkerSettings, fds: tuple[int, int, int]) -> socket.socket | None:
-    """Hand the pipes to a child of the forkserver; ``None`` if there is no forkserver (yet).
+    """Hand the pipes to a child of the forkserver; ``None`` if there is no forkserver yet, or no answer in time.
+
+    Whether the child or this process reads the pipes is decided here alone: the child waits for ``_BEGIN``.
 
     Args:
         settings: What the library started the worker with.
@@ -74,8 +76,9 @@ def hand_over(settings: WorkerSettings, fds: tuple[int, int, int]) -> socket.soc
         ).encode()
         control.sendmsg([_SIZE.pack(len(what))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))])
         control.sendall(what)
-        if control.recv(1) != _TAKEN:
+        if control.recv(1) != _READY:
             raise ConnectionError("not taken")
+        control.sendall(_BEGIN)
     except (OSError, ValueError):
         control.close()
         return None
@@ -206,8 +209,10 @@ def _child(control: socket.socket, serve_pipes: Callable[..., int]) -> int:
         os.environ.update(what["environment"])
         os.chdir(what["cwd"])  # credentials may be named from there
         settings = WorkerSettings(**what["settings"])
-        control.sendall(_TAKEN)
+        control.sendall(_READY)
         control.settimeout(None)
+        if control.recv(1) != _BEGIN:
+            raise ConnectionError("the spawned process has not waited")
         code = serve_pipes(settings, read_fd, write_fd, what["pid"], control)
     except Exception as error:
         print(f"mafalda-worker: {error!r}", file=sys.stderr)

@@ -23,7 +23,7 @@ from mafalda.dropin.translation import translated
 from mafalda.dropin.virtual.virtual_worker import VirtualWorker
 from mafalda.errors import MafaldaError
 
-EXIT_NO_FLEET = 1
+EXIT_NO_FLEET = EXIT_WORKER_DIED = 1
 
 
 def serve(settings: WorkerSettings) -> int:
@@ -81,7 +81,9 @@ async def _serve(settings: WorkerSettings, read_fd: int, write_fd: int, pid: int
     if control is not None:
         control.setblocking(False)
         loop.add_reader(control, end_by_control, control)
-    worker = VirtualWorker(settings, pid, lambda payload: send(payload), lambda: end(0))
+    worker = VirtualWorker(
+        settings, pid, lambda payload: send(payload), on_close=lambda: end(0), on_die=lambda: end(EXIT_WORKER_DIED)
+    )
     pipes = Pipes(read_fd, write_fd, lambda payload: receive(payload), hung_up)
     receive, send = translated(settings.library_version, worker.receive, pipes.send)
     pipes.open()

@@ -13,7 +13,14 @@ import sys
 from pathlib import Path
 
 from mafalda.dropin.process.config_file import WrongConfig, read_config
-from mafalda.dropin.process.settings import EXIT_SETTINGS, EXIT_VERSION, LOG_LEVELS, WrongSettings, read_settings
+from mafalda.dropin.process.settings import (
+    EXIT_SETTINGS,
+    EXIT_VERSION,
+    LOG_LEVELS,
+    WrongSettings,
+    read_on_worker_death,
+    read_settings,
+)
 from mafalda.dropin.process.startup import (
     READ_FD,
     WRITE_FD,
@@ -50,6 +57,7 @@ def run() -> int:
     try:
         os.environ.update(read_config(sys.argv[0], os.environ))
         settings = read_settings(sys.argv[1:])
+        settings.on_worker_death = read_on_worker_death(os.environ)
         choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], Path.cwd())
     except (WrongSettings, WrongConfig) as error:
         print(f"settings error: {error}", file=sys.stderr)

@@ -66,9 +66,11 @@ class QueryStats(Query):
 
 
 class QueryChannel(Query):
-    """A request to the worker that changes nothing, as an application that speaks its channel put it.
+    """A request to the worker outside the log, as an application that speaks its channel put it.
 
-    Answered by ``ChannelAnswer``.
+    It reads, with three exceptions that must not be stored: ``PLAINTRANSPORT_CONNECT`` and ``PIPETRANSPORT_CONNECT``,
+    whose bodies may hold SRTP keys, and ``DATACONSUMER_SEND``, whose body is an application's message. These are done
+    in the order of the peer's intents. Answered by ``ChannelAnswer``.
     """
 
     action = "channel"

@@ -23,12 +23,14 @@ from mafalda.contract.messages.results import JoinResult
 from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, answer_of, body_of, failed, refusal_of
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.client import INTENT_TIMEOUT_S, FleetClient
-from mafalda.errors import AlreadyExists, MafaldaError, WorkerExited
+from mafalda.errors import AlreadyExists, BusUnavailable, DeadlineExceeded, MafaldaError, WorkerExited
 from mafalda.session.placement import SessionPlacement
 
 _GONE = "the worker that had this is gone"
 #: How long a request to a session without a place waits for its next place, in seconds.
 REOPEN_TIMEOUT_S = 8.0
+#: How long a place is waited for, to leave it, after its join was given up, in seconds.
+LATE_JOIN_S = 80.0
 _log = structlog.get_logger("mafalda.dropin")
 Job = Callable[[], Awaitable[None]]
 
@@ -63,6 +65,7 @@ class ObjectSession:
         self._answered.set()
         self._reopening: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._is_join_given_up = False  # nobody has answered it: the fleet may place the peer after all
         self._batch: list[ChannelNotice] | None = None  # published together if nothing else is requested in between
 
     def __str__(self) -> str:
@@ -103,7 +106,9 @@ class ObjectSession:
             try:
                 self._placement.place(await self._fleet.join(self.room, self.peer, self.kind))
             except MafaldaError as error:
-                self._placement.end()
+                self._is_join_given_up = isinstance(error, DeadlineExceeded | BusUnavailable)
+                if not self._is_join_given_up:
+                    self._placement.end()
                 self._lost.set()
                 on_answer(LibraryAnswer({}, refusal_of(error)))
                 return
@@ -120,7 +125,7 @@ class ObjectSession:
         """Publish an intent after those before it; answers may come in any order."""
 
         async def request() -> None:
-            if self.is_lost and not await self._is_back():
+            if self._is_join_given_up or (self.is_lost and not await self._is_back()):
                 on_answer(LibraryAnswer({}, failed(_GONE)))
                 return
             await self._send(_Request(intent, on_answer), is_repeated=self.is_reopened)
@@ -184,6 +189,9 @@ class ObjectSession:
         """
 
         async def leave() -> None:
+            if self._is_join_given_up and not self.is_ending:
+                self._leave_when_placed(_Request(Leave(), _LeaveAnswer(on_answer, on_left)), on_left)
+                return
             if self.is_ending or self._placement.placement is None:
                 on_answer(LibraryAnswer({}))
                 on_left()
@@ -192,6 +200,20 @@ class ObjectSession:
             await self._send(_Request(Leave(), _LeaveAnswer(on_answer, on_left)), is_repeated=True)
 
         self.submit_job(leave)
+
+    def _leave_when_placed(self, request: _Request, on_left: Callable[[], None]) -> None:
+        """Leave the place that the fleet may still give to a join that was given up; forget after ``LATE_JOIN_S``."""
+        self._placement.leave()
+        self._placement.send(request, is_repeated=True)
+        self._placement.lose(1)
+        self._note_interruption(request)
+
+        def forget() -> None:
+            if self._placement.withdraw(request):
+                self._placement.end()
+                on_left()
+
+        asyncio.get_running_loop().call_later(LATE_JOIN_S, forget)
 
     async def wait_answered(self) -> None:
         """Return when everything that was requested before is answered."""

@@ -5,7 +5,7 @@ Loaded before anything else, so that wrong settings end the process at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ _OPTIONS = (
     "disableLiburing",
     "useBuiltInSctpStack",
 )
+#: What ends when a real worker dies: its transports; all transports of routers that had one there; the drop-in.
+ON_WORKER_DEATH = ("transports", "router", "die")
 _DEFAULT_PORTS = (10000, 59999)
 
 
@@ -39,6 +41,7 @@ class WorkerSettings:
     log_tags: tuple[str, ...] = ()
     rtc_min_port: int | None = None
     rtc_max_port: int | None = None
+    on_worker_death: str = ON_WORKER_DEATH[0]
 
     @property
     def port_range(self) -> dict[str, int] | None:
@@ -82,6 +85,18 @@ def read_settings(arguments: Sequence[str]) -> WorkerSettings:
         raise WrongSettings("rtcMaxPort cannot be less than rtcMinPort")
     _check_files(files)
     return settings
+
+
+def read_on_worker_death(environment: Mapping[str, str]) -> str:
+    """What ends when a real worker dies; one of ``ON_WORKER_DEATH``.
+
+    Raises:
+        WrongSettings: ``MAFALDA_ON_WORKER_DEATH`` is something else.
+    """
+    value = environment.get("MAFALDA_ON_WORKER_DEATH") or ON_WORKER_DEATH[0]
+    if value not in ON_WORKER_DEATH:
+        raise WrongSettings(f"MAFALDA_ON_WORKER_DEATH is '{value[:40]}', not one of {', '.join(ON_WORKER_DEATH)}")
+    return value
 
 
 def check_log_level(level: str) -> str:

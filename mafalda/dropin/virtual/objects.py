@@ -30,6 +30,7 @@ class Node:
     webrtc_server: str | None = None  # of a transport
     listen_infos: list[dict[str, Any]] = field(default_factory=list)  # of a WebRtcServer
     is_open: bool = False
+    is_gone: bool = False  # of a transport: the library knows that it has ended with its worker
     held: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
     children: dict[str, Node] = field(default_factory=dict)
 

@@ -20,6 +20,8 @@ from mafalda.errors import MafaldaError
 
 #: What ends an object that it is about.
 _ENDINGS = frozenset({"CONSUMER_PRODUCER_CLOSE", "DATACONSUMER_DATAPRODUCER_CLOSE"})
+#: What is opened again when its worker dies.
+REOPENED = frozenset({"observer", "webrtcserver"})
 #: For the intents to leave, before the process ends, in seconds.
 LEAVE_TIMEOUT_S = 3.0
 #: By then the agents have noticed by themselves that a peer is gone, in seconds.
@@ -98,11 +100,12 @@ class Sessions:
 
         def made(answer: LibraryAnswer) -> None:
             if answer.refusal is not None:
-                self._objects.remove(node)
-                self.leave(session, ignore)
+                if self._objects.get(node.id) is node:
+                    self._objects.remove(node)
+                    self.leave(session, ignore)
                 request.refuse(answer.refusal)
                 return
-            if node.kind == "observer":
+            if node.kind in REOPENED:
                 session.held[node.id] = intent
             else:
                 session.is_reopened = False

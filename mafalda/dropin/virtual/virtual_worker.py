@@ -43,12 +43,20 @@ class VirtualWorker:
         pid: Of the process that the library spawned.
         send: Writes a payload to the library.
         on_close: Called when the library closes it.
+        on_die: Called when a real worker with transports of the library has died, if the settings say so.
     """
 
     def __init__(
-        self, settings: WorkerSettings, pid: int, send: Callable[[bytes], None], on_close: Callable[[], None]
+        self,
+        settings: WorkerSettings,
+        pid: int,
+        send: Callable[[bytes], None],
+        on_close: Callable[[], None],
+        on_die: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_close = on_close
+        self._on_die = on_die
+        self._on_worker_death = settings.on_worker_death
         self._channel = LibraryChannel(settings, send)
         self._objects = Objects()
         self._logs = WorkerLogRequests(settings)
@@ -167,11 +175,30 @@ class VirtualWorker:
             self.log_to_library("W", line)
             return
         self.log_to_library("E", f"the worker of {session.kind} {session.peer} is gone")
+        if self._on_worker_death == "die":
+            self.log_to_library("E", "ending with it (MAFALDA_ON_WORKER_DEATH=die)")
+            self._on_die()
+            return
         node = self._objects.get(session.peer)
         if node is not None and node.session is session:
             self._disconnect(node)
+            if self._on_worker_death == "router":
+                self._end_router(node.parent)
+
+    def _end_router(self, id: str | None) -> None:
+        """End the other transports of a router, wherever they are, as if their workers had died as well."""
+        router = self._objects.get(id or "")
+        for node in list(router.children.values()) if router is not None else []:
+            session = node.session
+            if node.kind == "transport" and node.is_open and not node.is_gone and session is not None:
+                self.log_to_library("E", f"{session.kind} {session.peer} ends too (MAFALDA_ON_WORKER_DEATH=router)")
+                self._disconnect(node)
+                session.leave(ignore)
 
     def _disconnect(self, node: Node) -> None:
+        if node.is_gone:
+            return
+        node.is_gone = True
         for child in list(node.children.values()):
             if child.kind == "consumer":
                 self.notify_library(child.id, "CONSUMER_PRODUCER_CLOSE", None)

@@ -82,7 +82,7 @@ async def create_webrtc_server(peer: PassthroughPeer, call: ChannelCall) -> None
         raise InvalidParameters("a WebRtcServer needs an id and listen infos")
     own, config = own_addresses(), peer.session.services.config
     mapped = [map_listen_info(info, call.home, own, config) for info in infos]
-    await peer.webrtc_servers.open(id, mapped, peer.session.live)
+    await peer.webrtc_servers.open(id, mapped, peer.session.live, owner=peer)
     peer.webrtc_server = id
 
 

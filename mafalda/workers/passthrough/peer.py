@@ -153,6 +153,6 @@ class PassthroughPeer:
             await self.webrtc_servers.release(server, worker, transport)
         if self.webrtc_server is not None:
             server, self.webrtc_server = self.webrtc_server, None
-            await self.webrtc_servers.close(server)
+            await self.webrtc_servers.close(server, owner=self)
         if self._reading is not None:
             await cancel_and_wait(self._reading)

@@ -10,6 +10,8 @@ needs them, so opening an instance may close another one, under one lock for all
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +21,21 @@ from mafalda.workers.passthrough.addresses import Info, any_port
 from mafalda.workers.supervision.supervisor import LiveWorker, WorkerSupervisor
 
 
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Who has opened a WebRtcServer, and the worker on which."""
+
+    owner: object
+    worker: str
+
+
 @dataclass(slots=True, eq=False)
 class _Instance:
     """A WebRtcServer on one worker."""
 
     live: LiveWorker
     exact: bool  # whether it has the ports that the application chose
-    is_permanent: bool = False  # stays open without transports, until the application closes the WebRtcServer
+    owner: _Owner | None = None  # while there is one, it stays open without transports
     transports: set[str] = field(default_factory=set)
 
 
@@ -48,29 +58,31 @@ class SharedWebRtcServers:
         self._supervisor = supervisor
         self._shared: dict[str, _Shared] = {}
 
-    async def open(self, id: str, infos: list[Info], live: LiveWorker) -> None:
-        """Open a new WebRtcServer on one worker, on the ports that the application chose.
+    async def open(self, id: str, infos: list[Info], live: LiveWorker, owner: object) -> None:
+        """Open a WebRtcServer on one worker, and keep it open there until its owner closes it.
+
+        It may be open on other workers for their transports, after the death of the worker where it was opened before.
 
         Args:
             id: The application's id of it.
             infos: Where it listens, in the shape of the worker's schema.
             live: The worker.
+            owner: Who closes it.
 
         Raises:
-            AlreadyExists: There is one with this id.
+            AlreadyExists: The worker has one with this id, of another owner.
             InvalidParameters: The worker refuses the listen infos.
             WorkerRequestFailed: A port is in use, or the server has no such address.
         """
-        shared = self._shared.setdefault(id, _Shared())
-        async with shared.lock:
-            if shared.instances:
+        async with self._locked(id) as shared:
+            found = shared.instances.get(live.id)
+            if found is not None and found.owner is not None and found.owner.worker in self._supervisor.alive:
                 raise AlreadyExists("a WebRtcServer with same webRtcServerId already exists", id=id)
-            try:
+            if not shared.instances:
                 await self._open(shared, id, infos, live, exact=True)
-            except MafaldaError:
-                self._shared.pop(id, None)
-                raise
-            shared.instances[live.id].is_permanent = True
+            elif found is None:
+                await self._open_another(shared, id, infos, live)
+            shared.instances[live.id].owner = _Owner(owner, live.id)
 
     async def lease(self, id: str, infos: list[Info], live: LiveWorker, transport: str) -> None:
         """Open a WebRtcServer on a worker, if it is not, for one transport.
@@ -84,35 +96,31 @@ class SharedWebRtcServers:
         Raises:
             WorkerRequestFailed: No port is free, or the server has no such address.
         """
-        shared = self._shared.setdefault(id, _Shared())
-        async with shared.lock:
-            self._forget_dead(shared)
+        async with self._locked(id) as shared:
             if live.id not in shared.instances:
                 await self._open_another(shared, id, infos, live)
             shared.instances[live.id].transports.add(transport)
 
     async def release(self, id: str, worker: str, transport: str) -> None:
         """Close a WebRtcServer on a worker when its last transport there has closed."""
-        shared = self._shared.get(id)
-        if shared is None:
-            return
-        async with shared.lock:
+        async with self._locked(id) as shared:
             found = shared.instances.get(worker)
             if found is None:
                 return
             found.transports.discard(transport)
-            if not found.transports and not found.is_permanent:
-                await self._close(shared, id, worker)
+            await self._close_unused(shared, id)
 
-    async def close(self, id: str) -> None:
-        """Close a WebRtcServer on all workers, because the application has closed it."""
-        shared = self._shared.get(id)
-        if shared is None:
-            return
-        async with shared.lock:
-            for worker in list(shared.instances):
-                await self._close(shared, id, worker)
-        self._shared.pop(id, None)
+    async def close(self, id: str, owner: object) -> None:
+        """End ``open``: close a WebRtcServer on each worker as soon as it has no transports there.
+
+        The owner ends when the application has closed the WebRtcServer, whose transports close with it, and when the
+        owner's worker has died, which concerns no transport on another worker.
+        """
+        async with self._locked(id) as shared:
+            for found in shared.instances.values():
+                if found.owner is not None and found.owner.owner is owner:
+                    found.owner = None
+            await self._close_unused(shared, id)
 
     async def dump(self, id: str) -> dict[str, Any]:
         """The dumps of a WebRtcServer on all workers, with their lists joined.
@@ -121,9 +129,10 @@ class SharedWebRtcServers:
             NotFound: It is open on no worker of this server.
         """
         shared = self._shared.get(id)
+        if shared is not None:
+            self._forget_dead(shared)
         if shared is None or not shared.instances:
             raise NotFound("no such WebRtcServer", id=id)
-        self._forget_dead(shared)
         merged: dict[str, Any] = {"id": id}
         for found in list(shared.instances.values()):
             dump = await found.live.worker.request("WEBRTCSERVER_DUMP", id, None)
@@ -133,6 +142,22 @@ class SharedWebRtcServers:
         return merged
 
     # --- instances -------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _locked(self, id: str) -> AsyncIterator[_Shared]:
+        """The instances on living workers of one WebRtcServer, for one user at a time; removed when empty."""
+        while True:
+            shared = self._shared.setdefault(id, _Shared())
+            async with shared.lock:
+                if self._shared.get(id) is not shared:
+                    continue  # forgotten while this waited
+                self._forget_dead(shared)
+                try:
+                    yield shared
+                finally:
+                    if not shared.instances:
+                        del self._shared[id]
+            return
 
     async def _open_another(self, shared: _Shared, id: str, infos: list[Info], live: LiveWorker) -> None:
         holder = next((found for found in shared.instances.values() if found.exact), None)
@@ -148,12 +173,17 @@ class SharedWebRtcServers:
         # The chosen ports are held by a worker without transports: move them to this one.
         await self._close(shared, id, holder.live.id)
         await self._open(shared, id, infos, live, exact=True)
-        shared.instances[live.id].is_permanent = holder.is_permanent
+        shared.instances[live.id].owner = holder.owner
 
     async def _open(self, shared: _Shared, id: str, infos: list[Info], live: LiveWorker, *, exact: bool) -> None:
         body = {"webRtcServerId": id, "listenInfos": infos}
         await live.worker.request("WORKER_CREATE_WEBRTCSERVER", "", body)
         shared.instances[live.id] = _Instance(live, exact)
+
+    async def _close_unused(self, shared: _Shared, id: str) -> None:
+        for worker, found in list(shared.instances.items()):
+            if not found.transports and found.owner is None:
+                await self._close(shared, id, worker)
 
     async def _close(self, shared: _Shared, id: str, worker: str) -> None:
         found = shared.instances.pop(worker)

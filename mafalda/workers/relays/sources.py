@@ -198,8 +198,15 @@ class RelaySources:
             self._routers.release(key.room, key.source.worker, key)
 
     def _close_all(self, is_meant: Callable[[PipeKey], bool]) -> None:
-        for key in [key for key in self._pipes if is_meant(key)]:
-            self._tasks.spawn(self._close(key), f"pipe from {key.source.worker} close")
+        for key, pipe in [(key, pipe) for key, pipe in self._pipes.items() if is_meant(key)]:
+            self._tasks.spawn(self._close_if_same(key, pipe), f"pipe from {key.source.worker} close")
+
+    async def _close_if_same(self, key: PipeKey, pipe: _SourcePipe) -> None:
+        """Close a pipe, unless another one between the same workers has replaced it."""
+        lock = self._lock(key)
+        async with lock:
+            if self._pipes.get(key) is pipe:
+                await self._close(key)
 
     def _lock(self, key: PipeKey) -> asyncio.Lock:
         """Opening and closing of one pipe do not overlap. Keep hold of the lock while it is used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import struct
@@ -10,11 +11,13 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from mafalda.dropin import forkserver
+from mafalda.dropin.process.settings import WorkerSettings
 from tests.conformance.mediasoup.driver_samples import until
 
 
@@ -60,6 +63,29 @@ def _request(address: Path, size: int, sent: bytes) -> bytes:
 )
 async def test_a_request_that_is_not_whole_ends_the_child(address: Path, size: int, sent: bytes) -> None:
     assert _request(address, size, sent) == b"\x01"
+
+
+async def test_a_child_reads_nothing_when_the_spawned_process_has_not_waited_for_it(address: Path) -> None:
+    """That process serves the library by itself then: two readers of one pipe would take parts of its messages."""
+    read_fd, write_fd = os.pipe()
+    what = {"settings": asdict(WorkerSettings()), "environment": {}, "cwd": "/", "pid": os.getpid()}
+    sent = json.dumps(what).encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        null = os.open(os.devnull, os.O_RDWR)
+        control.settimeout(30)
+        control.connect(str(address))
+        os.write(write_fd, b"\xff")
+        fds = struct.pack("3i", read_fd, null, null)
+        control.sendmsg([struct.pack("<I", len(sent))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        control.sendall(sent)
+        assert control.recv(1)  # it is ready
+        control.shutdown(socket.SHUT_WR)  # given up
+        code = control.recv(1)
+    os.close(null)
+    os.close(write_fd)
+    left = os.read(read_fd, 10)
+    os.close(read_fd)
+    assert (code, left) == (b"\x01", b"\xff")
 
 
 def test_the_socket_is_another_one_when_any_module_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,10 @@ class Library:
         self.worker: VirtualWorker
         self.bus = MemoryBus()
         self.intents: Follower
+        self.has_died = False
+
+    def die(self) -> None:
+        self.has_died = True
 
     def take(self, payload: bytes) -> None:
         message = messages.decode(payload)
@@ -72,27 +76,36 @@ class Library:
             await self.bus.append(subject, compose(result, subject=subject, source="/agent", cause=cause))
 
 
+def placed(worker: str) -> JoinResult:
+    return JoinResult(server="s", worker=worker, generation=1, router_rtp_capabilities=RtpCapabilities())
+
+
+async def add_transport(library: Library, id: int, transport: str, place: str) -> None:
+    """Make a direct transport on a worker of the fleet."""
+    options = {"direct": True, "maxMessageSize": 1000}
+    body = {"transportId": transport, "options": {"base": options}}
+    library.send(id, "ROUTER_CREATE_DIRECTTRANSPORT", "r", body)
+    join, action = await library.intent()
+    assert action == "join"
+    await library.answer(join, placed(place))
+    create, action = await library.intent()
+    assert action == "create-transport"
+    made = ChannelAnswer(intent="create-transport", target=transport, generation=1, accepted=True, body={})
+    await library.answer(create, made, privately=True)
+    assert (await library.response(id)).accepted
+
+
 @asynccontextmanager
-async def with_transport() -> AsyncIterator[Library]:
+async def with_transport(settings: WorkerSettings | None = None) -> AsyncIterator[Library]:
     """A library that has a router and a direct transport in it."""
     library = Library()
-    worker = library.worker = VirtualWorker(WorkerSettings(), 1, library.take, lambda: None)
+    worker = library.worker = VirtualWorker(settings or WorkerSettings(), 1, library.take, lambda: None, library.die)
     callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lambda _: None)
     async with open_fleet(library.bus, callbacks) as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
         library.send(1, "WORKER_CREATE_ROUTER", "", {"routerId": "r"})  # before the fleet is known
         worker.begin(fleet)
         assert (await library.response(1)).accepted
-        options = {"direct": True, "maxMessageSize": 1000}
-        library.send(2, "ROUTER_CREATE_DIRECTTRANSPORT", "r", {"transportId": "t", "options": {"base": options}})
-        join, action = await library.intent()
-        assert action == "join"
-        placed = JoinResult(server="s", worker="w", generation=1, router_rtp_capabilities=RtpCapabilities())
-        await library.answer(join, placed)
-        create, action = await library.intent()
-        assert action == "create-transport"
-        made = ChannelAnswer(intent="create-transport", target="t", generation=1, accepted=True, body={})
-        await library.answer(create, made, privately=True)
-        assert (await library.response(2)).accepted
+        await add_transport(library, 2, "t", "w")
         yield library
         await worker.close()
 
@@ -143,3 +156,41 @@ async def test_what_cannot_be_done_is_refused_at_once(
         response = await library.response(9)
         assert (response.accepted, response.error) == (False, error)
         assert f"[method:{method}]" in (response.reason or "")
+
+
+@pytest.mark.parametrize("setting", ["transports", "router", "die"])
+async def test_what_ends_with_a_worker(setting: str) -> None:
+    async with with_transport(WorkerSettings(on_worker_death=setting)) as library:
+        await add_transport(library, 3, "other", "w2")
+        library.worker.place_lost(lambda place: place.worker == "w")
+        assert library.has_died == (setting == "die")
+        if setting == "router":
+            left, action = await library.intent()
+            address = subjects.parse(left.subject)
+            assert address is not None
+            assert (action, address.peer) == ("leave", "other")
+        else:
+            library.send(4, "TRANSPORT_PRODUCE_DATA", "other", DATA)
+            assert (await library.intent())[1] == "produce-data"
+
+
+async def test_nothing_dies_with_a_worker_that_has_no_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with with_transport(WorkerSettings(on_worker_death="die")) as library:
+        library.worker.place_lost(lambda place: place.worker == "elsewhere")
+        assert not library.has_died
+
+
+async def test_a_join_that_succeeds_too_late_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with with_transport() as library:
+        monkeypatch.setattr(client, "JOIN_TIMEOUT_S", 0.6)
+        body = {"transportId": "late", "options": {"base": {"direct": True, "maxMessageSize": 1000}}}
+        library.send(3, "ROUTER_CREATE_DIRECTTRANSPORT", "r", body)
+        join, action = await library.intent()
+        assert action == "join"
+        assert not (await library.response(3)).accepted
+        await library.answer(join, placed("w"))
+        leave, action = await library.intent()
+        address = subjects.parse(leave.subject)
+        assert address is not None
+        assert (action, address.peer) == ("leave", "late")
+        await library.answer(leave, Done(intent="leave", generation=1))

@@ -460,3 +460,36 @@ async def test_the_end_of_a_pipe_that_cannot_be_connected_is_closed(fleet: Fleet
     assert router is not None
     assert (await router.dump())["transportIds"] == []
     assert not agent.relay_sources.transports()
+
+
+async def test_a_pipe_is_closed_before_the_next_one_between_the_same_workers_is_made(fleet: Fleet) -> None:
+    """Both hold the room's router under one key: the end of the first must not release the second one's hold."""
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    await fleet.join("lobby", "alice", place)
+    target = Place(server="s2", worker="w")
+    request = ConnectPipe(room="lobby", source=place, target=target, end=PipeEnd(ip="127.0.0.1", port=7))
+    await agent.relay_sources.connect_pipe(request)
+    (old,) = agent.relay_sources.transports()
+    router = agent.routers.existing("lobby", place.worker)
+    assert router is not None
+    order: list[str] = []
+    closing, close = asyncio.Event(), old.close
+
+    async def close_slowly() -> None:
+        closing.set()
+        for _ in range(50):  # far more requests to the worker than a new pipe takes
+            await router.dump()
+        await close()
+        order.append("closed")
+
+    old.close = close_slowly  # type: ignore[method-assign]
+    agent.relay_sources.place_gone(target)
+    await closing.wait()
+    await agent.relay_sources.connect_pipe(request)
+    order.append("connected")
+
+    await fleet.until(lambda: len(order) == 2, "both are done")
+    assert order == ["closed", "connected"]
+    (new,) = agent.relay_sources.transports()
+    assert not new.closed

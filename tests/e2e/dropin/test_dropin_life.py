@@ -190,6 +190,48 @@ async def _survive_a_death(fleet: Up, worker: Worker) -> None:
     await eventually(is_settled)
 
 
+async def test_what_ends_with_a_worker_is_as_the_application_has_set(tmp_path: Path) -> None:
+    """All transports of the router, or the drop-in; and a WebRtcServer survives its worker."""
+    with up(tmp_path, "--workers", "2", "--policy", "spread") as fleet:
+        environment = dropin_environment(fleet, MAFALDA_ON_WORKER_DEATH="router")
+        async with dropin(fleet, environment=environment) as worker:
+            await _end_a_router(fleet, worker)
+        environment = dropin_environment(fleet, MAFALDA_ON_WORKER_DEATH="die")
+        async with dropin(fleet, environment=environment) as worker:
+            router = await worker.create_router(media_codecs=MEDIA_CODECS)
+            doomed = await router.create_webrtc_transport(listen_infos=[LOOPBACK])
+            await _kill_worker_of(fleet, router.id, doomed.id)
+            await until(lambda: worker.died is not None, TIMEOUT_S)
+            assert worker.died is not None
+            assert worker.died.details["exit_code"] == 1
+
+
+async def _end_a_router(fleet: Up, worker: Worker) -> None:
+    server = await worker.create_webrtc_server(listen_infos=[LOOPBACK])
+    router, other = [await worker.create_router(media_codecs=MEDIA_CODECS) for _ in range(2)]
+    transports = [await router.create_webrtc_transport(webrtc_server=server) for _ in range(4)]
+    quiet = _record(await other.create_webrtc_transport(listen_infos=[LOOPBACK]), "dtlsstatechange")
+    seen = [_record(it, "icestatechange", "dtlsstatechange") for it in transports]
+    where = await asyncio.to_thread(places, fleet, router.id)
+    assert len(set(where.values())) == 2
+    spared = await asyncio.to_thread(_place_of, fleet, other.id)
+    doomed = next(it.id for it in transports if where[it.id] != spared)
+    await _kill_worker_of(fleet, router.id, doomed)
+    await until(lambda: all(len(states) == 2 for states in seen), TIMEOUT_S)
+    ended = [("icestatechange", "disconnected"), ("dtlsstatechange", "closed")]
+    assert (seen, quiet, worker.closed) == ([ended] * 4, [], False)
+    await eventually(lambda: router.id not in _rooms(fleet) or not overview(fleet, router.id)["peers"])
+    for transport in transports:
+        await transport.close()
+    again = await router.create_webrtc_transport(webrtc_server=server)
+    assert again.id in {entry["webRtcTransportId"] for entry in (await server.dump())["localIceUsernameFragments"]}
+
+
+def _place_of(fleet: Up, room: str) -> str:
+    (place,) = places(fleet, room).values()
+    return place
+
+
 async def test_an_observer_survives_its_worker(tmp_path: Path) -> None:
     """It is made again on another worker, as it was, and what was asked meanwhile is done there."""
     with up(tmp_path, "--workers", "3", "--policy", "spread") as fleet:

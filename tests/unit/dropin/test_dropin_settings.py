@@ -10,7 +10,7 @@ import pytest
 
 from mafalda.bus.config import DEFAULT_URL
 from mafalda.dropin.process import startup
-from mafalda.dropin.process.settings import WrongSettings, read_settings
+from mafalda.dropin.process.settings import WrongSettings, read_on_worker_death, read_settings
 
 
 def test_what_a_library_passes() -> None:
@@ -74,3 +74,10 @@ def test_nats_is_looked_for_where_every_component_connects() -> None:
     assert startup.DEFAULT_URL == DEFAULT_URL
     assert startup.fleet_urls({}) == [DEFAULT_URL]
     assert startup.fleet_urls({"MAFALDA_NATS_URL": "nats://a:1, nats://b:2"}) == ["nats://a:1", "nats://b:2"]
+
+
+def test_what_ends_when_a_worker_dies() -> None:
+    assert read_on_worker_death({}) == "transports"
+    assert read_on_worker_death({"MAFALDA_ON_WORKER_DEATH": "die"}) == "die"
+    with pytest.raises(WrongSettings, match="'restart', not one of transports, router, die"):
+        read_on_worker_death({"MAFALDA_ON_WORKER_DEATH": "restart"})
