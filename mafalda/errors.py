@@ -127,6 +127,12 @@ class LogFull(Broken):
     code = "log-full"
 
 
+class LogTruncated(Broken):
+    """Entries that were to be read are no longer in the log: its retention has discarded them."""
+
+    code = "log-truncated"
+
+
 class DeadlineExceeded(Broken):
     code = "deadline-exceeded"
 

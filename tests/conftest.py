@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call
-from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
+from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, SNAPSHOT_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 
@@ -43,7 +43,7 @@ async def nats_url(nats_server: NatsServer) -> str:
     streams = nats_server.log_file.parent / "store" / "jetstream" / "$G" / "streams"
     config = BusConfig(servers=(nats_server.url,), name="fresh")
     async with open_connection(config) as connection:
-        for stream in (LOG_STREAM, LOAD_STREAM):
+        for stream in (LOG_STREAM, LOAD_STREAM, SNAPSHOT_STREAM):
             with suppress(ApiRefused):  # there is none
                 await call(connection, f"STREAM.DELETE.{stream}")
     async with asyncio.timeout(30):

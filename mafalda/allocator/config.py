@@ -17,8 +17,8 @@ class Costs(BaseModel):
     peer: float = Field(
         0.02,
         ge=0,
-        description="A peer that was just placed: two transports, audio and video sent, half a dozen consumers. "
-        "The cost of what the peer then opens is taken out of this advance.",
+        description="First guess for a new peer: two transports, audio and video sent, half a dozen consumers. What "
+        "newcomers of a room and of the fleet open replaces it, and what the peer opens is taken out of it.",
     )
     one_transport_peer: float = Field(
         0.005, ge=0, description="The same for a peer with a single transport, of which a drop-in makes many at once."
@@ -38,10 +38,6 @@ class Costs(BaseModel):
         description="The minimum load for each peer of a worker, whatever is measured: a silent peer may begin to send "
         "at any moment.",
     )
-
-    def advance(self, *, one_transport: bool) -> float:
-        """The expected cost of everything that a new peer opens."""
-        return self.one_transport_peer if one_transport else self.peer
 
 
 class AllocatorConfig(BaseModel):
@@ -89,10 +85,16 @@ class AllocatorConfig(BaseModel):
         "long; a decision takes 2 ms.",
     )
     join_timeout_s: float = Field(
-        5.0,
+        10.0,
         ge=0,
-        description="A join that finds every worker above the watermark waits so long for reports, which end "
-        "reservations, or for a new worker, before it is rejected. Clients wait 15 s.",
+        description="A join that finds every worker full of reservations waits so long for reports, which end them, "
+        "before it is rejected. Reservations end after settle_s; clients wait 15 s.",
+    )
+    full_timeout_s: float = Field(
+        0.75,
+        ge=0,
+        description="The same for a join that no report can help, because the workers are full by what they measure: "
+        "long enough for a worker that died to be replaced (0.2 s).",
     )
     consume_forget_s: float = Field(
         30.0,
@@ -136,6 +138,26 @@ class AllocatorConfig(BaseModel):
         "lower priority, would refuse every peer.",
     )
     min_ports_left: int = Field(16, ge=0, description="RTC ports that must be left: two transports and their relays.")
+    snapshot_interval_s: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds between two looks whether a snapshot is due, plus up to half as much at random. A reader "
+        "of the fleet's state folds what came since, 15,000 entries a second.",
+    )
+    snapshot_min_entries: int = Field(
+        1_000, ge=1, description="A snapshot is due when the log has so many more entries than the last one."
+    )
+    log_keep_s: float | None = Field(
+        7 * 86_400.0,
+        ge=120,
+        description="Entries that are older, and covered by a snapshot (and by the archive, if there is one), are "
+        "discarded from the log. At least the time in which an id is stored once. None: whatever their age.",
+    )
+    log_keep_bytes: int | None = Field(
+        8 * 1024**3,
+        gt=0,
+        description="The same for the oldest entries of a log that is larger. None: whatever its size.",
+    )
     max_in_flight: int = Field(256, ge=1, description="Concurrent appends, over all rooms.")
     max_attempts: int = Field(
         16, ge=1, description="Conflicts in a row after which a stimulus waits for the next tick."

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
+from mafalda.archive.errors import ArchiveGap
 from mafalda.archive.store import Archive
 from mafalda.bus.log.patterns import matches
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.projection.state import State
 
 
 async def read_history(
@@ -50,9 +52,31 @@ async def read_history(
             ):
                 yield entry
         after_seq = max(after_seq, archived)
+        if bus is not None and (first_seq := (await bus.log_usage()).first_seq) > archived + 1:
+            raise ArchiveGap("the log begins after the archive's end", archived_to=archived, log_begins=first_seq)
     if bus is not None and (up_to_seq is None or after_seq < up_to_seq):
         async for entry in bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq):
             yield entry
+
+
+def state_before(archive: Archive, *, seq: int | None, at: datetime | None) -> State:
+    """The state from which to replay up to a sequence or a time: the last checkpoint that is not later. Blocks.
+
+    Args:
+        archive: Has the checkpoints.
+        seq: The sequence; ``None``: any.
+        at: The time; ``None``: any.
+
+    Raises:
+        ArchiveDamaged: A file is missing or not what was written.
+    """
+    spans = archive.spans()
+    if at is not None:
+        spans = spans[: archive.first_with(spans, at)]
+    for span in reversed([span for span in spans if seq is None or span.last <= seq]):
+        if state := archive.checkpoint(span):
+            return state
+    return State()
 
 
 def _takes(patterns: Sequence[str]) -> Callable[[str], bool] | None:

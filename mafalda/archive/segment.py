@@ -59,18 +59,19 @@ class Span:
 
     @property
     def name(self) -> str:
-        """The file's name; names sort as sequences do."""
-        return f"{self.first:016d}-{self.last:016d}.parquet"
+        """The file's name: its first sequence, so that of two segments that begin alike only one can be written."""
+        return name_of(self.first)
 
-    @classmethod
-    def of_name(cls, name: str) -> Span | None:
-        """The span that a file's name says; ``None`` if it is no segment's name."""
-        stem, _, suffix = name.partition(".")
-        first, _, last = stem.partition("-")
-        if suffix != "parquet" or not (first.isdecimal() and last.isdecimal()):
-            return None
-        span = cls(int(first), int(last))
-        return span if 0 < span.first <= span.last and span.name == name else None
+
+def name_of(first: int) -> str:
+    """The name of the segment that begins with a sequence; names sort as sequences do."""
+    return f"{first:016d}.parquet"
+
+
+def first_of(name: str) -> int | None:
+    """The first sequence of the segment of this name; ``None`` if it is no segment's name."""
+    stem, _, _ = name.partition(".")
+    return int(stem) if stem.isdecimal() and int(stem) > 0 and name == name_of(int(stem)) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +117,14 @@ def encode_segment(span: Span, entries: Sequence[Delivery], *, latest: datetime)
     return info, sink.getvalue()
 
 
-def read_info(file: IO[bytes], span: Span) -> SegmentInfo:
+def read_info(file: IO[bytes], first: int) -> SegmentInfo:
     """Read a segment's metadata, from the end of the file.
 
     Raises:
         ArchiveDamaged: It is not a segment, or not the one that its name says.
     """
-    with _damage_reported(span):
-        return _info(pq.ParquetFile(file), span)
+    with _damage_reported(first):
+        return _info(pq.ParquetFile(file), first)
 
 
 def read_entries(
@@ -138,7 +139,7 @@ def read_entries(
 
     Args:
         file: The Parquet file.
-        span: What its name says.
+        span: What it covers, by its name and that of the next one.
         takes: Whether to read the entries of a subject; ``None``: all.
         after_seq: Only later ones.
         up_to_seq: None later than this; ``None``: to the end.
@@ -147,9 +148,9 @@ def read_entries(
         ArchiveDamaged: It is not what was written.
     """
     end = span.last if up_to_seq is None else up_to_seq
-    with _damage_reported(span):
+    with _damage_reported(span.first):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        _info(parquet, span)
+        _check_span(_info(parquet, span.first), span)
         seq_column = parquet.schema_arrow.get_field_index("seq")
         for group in range(parquet.num_row_groups):
             bounds = parquet.metadata.row_group(group).column(seq_column).statistics
@@ -164,7 +165,8 @@ def verify_segment(file: IO[bytes], span: Span) -> SegmentInfo:
     Raises:
         ArchiveDamaged: It is not what was written.
     """
-    info = read_info(file, span)
+    info = read_info(file, span.first)
+    _check_span(info, span)
     file.seek(0)
     entries = list(read_entries(file, span))
     if len(entries) != info.entries or _digest(entries) != info.sha256:
@@ -175,14 +177,14 @@ def verify_segment(file: IO[bytes], span: Span) -> SegmentInfo:
 class _damage_reported:
     """Turns whatever pyarrow raises about a file into ``ArchiveDamaged``."""
 
-    def __init__(self, span: Span) -> None:
-        self._span = span
+    def __init__(self, first: int) -> None:
+        self._name = name_of(first)
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, pa.ArrowException | ValueError | KeyError | OSError):
-            raise ArchiveDamaged("not a segment of the log", file=self._span.name, reason=str(error)) from error
+            raise ArchiveDamaged("not a segment of the log", file=self._name, reason=str(error)) from error
 
 
 def _row(entry: Delivery) -> dict[str, Any]:
@@ -256,10 +258,17 @@ def _metadata(info: SegmentInfo) -> dict[str, str]:
     }
 
 
-def _info(parquet: pq.ParquetFile, span: Span) -> SegmentInfo:
+def _check_span(info: SegmentInfo, span: Span) -> None:
+    if info.span != span:
+        raise ArchiveDamaged(
+            "a segment is missing, or two overlap", file=span.name, last_seq=info.span.last, expected=span.last
+        )
+
+
+def _info(parquet: pq.ParquetFile, first: int) -> SegmentInfo:
     known = {key.decode(): value.decode() for key, value in (parquet.schema_arrow.metadata or {}).items()}
     if known.get("mafalda.format") != FORMAT:
-        raise ArchiveDamaged("not a segment of this format", file=span.name, format=known.get("mafalda.format"))
+        raise ArchiveDamaged("not a segment of this format", file=name_of(first), format=known.get("mafalda.format"))
     info = SegmentInfo(
         Span(int(known["mafalda.first_seq"]), int(known["mafalda.last_seq"])),
         int(known["mafalda.entries"]),
@@ -267,6 +276,6 @@ def _info(parquet: pq.ParquetFile, span: Span) -> SegmentInfo:
         datetime.fromisoformat(known["mafalda.latest"]),
         known["mafalda.sha256"],
     )
-    if info.span != span or parquet.metadata.num_rows != info.entries:
-        raise ArchiveDamaged("the file is not the segment that its name says", file=span.name, has=info.span.name)
+    if info.span.first != first or parquet.metadata.num_rows != info.entries:
+        raise ArchiveDamaged("the file is not the segment that its name says", file=name_of(first), has=info.span.name)
     return info

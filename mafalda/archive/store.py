@@ -1,7 +1,8 @@
 """The files of an archive, in a folder or an object store (S3, Google Cloud Storage, Azure).
 
-``log/`` has the segments, whose names are the sequences that they cover. A file is written once, as a whole, and only
-if there is none of its name: obstore does that on each kind of store, so two writers cannot mix their segments.
+``log/`` has the segments, each under its first sequence, and ``state/`` the fleet's state as of the end
+of each. A file is written once, as a whole, and only if there is none of its name: obstore does that on each kind of
+store, so two writers cannot mix their segments.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from mafalda.archive.checkpoint import decode_checkpoint, encode_checkpoint, name_of
 from mafalda.archive.errors import ArchiveDamaged, ArchiveUnavailable
-from mafalda.archive.segment import SegmentInfo, Span, read_entries, read_info, verify_segment
+from mafalda.archive.segment import SegmentInfo, Span, first_of, read_entries, read_info, verify_segment
+from mafalda.archive.segment import name_of as segment_name
 from mafalda.bus.protocol import Delivery
 from mafalda.errors import BadInput
+from mafalda.projection.state import State
 
 FOLDER = "log"
+STATES = "state"
 
 
 class _RangeReader(io.RawIOBase):
@@ -73,18 +78,17 @@ class Archive:
     def spans(self) -> list[Span]:
         """The sequences that each segment covers, in order.
 
+        Whether a segment ends where the next one begins is checked when it is read.
+
         Raises:
-            ArchiveDamaged: A segment is missing, or two overlap.
+            ArchiveDamaged: The last segment cannot be read.
             ArchiveUnavailable: The store cannot be read.
         """
         with self._reported():
             paths = [str(meta["path"]) for page in obstore.list(self._store, FOLDER) for meta in page]
-        spans = sorted(span for path in paths if (span := Span.of_name(path.rpartition("/")[2])))
-        for before, after in pairwise(spans):
-            if after.first != before.last + 1:
-                problem = "a segment is missing" if after.first > before.last else "two segments overlap"
-                raise ArchiveDamaged(problem, archive=self.url, before=before.name, after=after.name)
-        return spans
+        firsts = sorted(first for path in paths if (first := first_of(path.rpartition("/")[2])))
+        spans = [Span(first, following - 1) for first, following in pairwise(firsts)]
+        return [*spans, self._info(firsts[-1]).span] if firsts else []
 
     def add(self, span: Span, data: bytes) -> bool:
         """Write a segment.
@@ -94,14 +98,32 @@ class Archive:
         """
         with self._reported():
             try:
-                obstore.put(self._store, _path(span), data, mode="create")
+                obstore.put(self._store, _path(span.first), data, mode="create")
             except AlreadyExistsError:
                 return False
         return True
 
+    def add_checkpoint(self, span: Span, state: State) -> None:
+        """Write the state as of the end of a segment, before the segment itself."""
+        with self._reported(), contextlib.suppress(AlreadyExistsError):
+            obstore.put(self._store, f"{STATES}/{name_of(span)}", encode_checkpoint(state), mode="create")
+
+    def checkpoint(self, span: Span) -> State | None:
+        """The state as of the end of a segment, if it was written.
+
+        Raises:
+            ArchiveDamaged: It is not what was written.
+        """
+        with self._reported():
+            try:
+                raw = bytes(obstore.get(self._store, f"{STATES}/{name_of(span)}").bytes())
+            except NotFoundError:
+                return None
+        return decode_checkpoint(raw, span)
+
     def info(self, span: Span) -> SegmentInfo:
         """The metadata of a segment."""
-        return self._info(span)
+        return self._info(span.first)
 
     def read(
         self,
@@ -133,20 +155,20 @@ class Archive:
                 low = middle + 1
         return low
 
-    def _read_info(self, span: Span) -> SegmentInfo:
-        with self._reported(), self._found(span):
-            return read_info(io.BufferedReader(_RangeReader(self._store, _path(span))), span)
+    def _read_info(self, first: int) -> SegmentInfo:
+        with self._reported(), self._found(first):
+            return read_info(io.BufferedReader(_RangeReader(self._store, _path(first))), first)
 
     def _load(self, span: Span) -> io.BytesIO:
-        with self._reported(), self._found(span):
-            return io.BytesIO(obstore.get(self._store, _path(span)).bytes())
+        with self._reported(), self._found(span.first):
+            return io.BytesIO(obstore.get(self._store, _path(span.first)).bytes())
 
     @contextlib.contextmanager
-    def _found(self, span: Span) -> Iterator[None]:
+    def _found(self, first: int) -> Iterator[None]:
         try:
             yield
         except NotFoundError:
-            raise ArchiveDamaged("a segment is missing", archive=self.url, file=span.name) from None
+            raise ArchiveDamaged("a segment is missing", archive=self.url, file=segment_name(first)) from None
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
@@ -157,8 +179,8 @@ class Archive:
             raise ArchiveUnavailable("the archive cannot be reached", archive=self.url, reason=reason) from error
 
 
-def _path(span: Span) -> str:
-    return f"{FOLDER}/{span.name}"
+def _path(first: int) -> str:
+    return f"{FOLDER}/{segment_name(first)}"
 
 
 def open_archive(url: str) -> Archive:

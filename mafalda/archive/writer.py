@@ -9,12 +9,15 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from mafalda.aio.retry import retrying
+from mafalda.archive.checkpoint import fold_entries
 from mafalda.archive.errors import ArchiveGap, ArchiveUnavailable
 from mafalda.archive.segment import SegmentInfo, Span, encode_segment
 from mafalda.archive.store import Archive
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.errors import BusUnavailable
+from mafalda.projection.state import State
+from mafalda.snapshot.retention import set_archived
 
 log = structlog.get_logger("mafalda.archive")
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -48,6 +51,7 @@ class ArchiveWriter:
         self._archive = archive
         self._config = config
         self._latest = _NEVER
+        self._state: State | None = State()  # as of ``archived``; None: not known, so no checkpoints are written
         #: The last sequence that is in the archive.
         self.archived = 0
 
@@ -61,6 +65,7 @@ class ArchiveWriter:
         spans = await asyncio.to_thread(self._archive.spans)
         if spans:
             self._latest = (await asyncio.to_thread(self._archive.info, spans[-1])).latest
+            self._state = await asyncio.to_thread(self._archive.checkpoint, spans[-1])
             self.archived = spans[-1].last
 
     async def write_complete(self) -> list[SegmentInfo]:
@@ -92,6 +97,11 @@ class ArchiveWriter:
         ]
         self._check_begin(span, entries)
         info, data = await asyncio.to_thread(encode_segment, span, entries, latest=self._latest)
+        if info.missing:
+            self._state = None
+        if self._state:
+            await asyncio.to_thread(fold_entries, self._state, entries, span)
+            await asyncio.to_thread(self._archive.add_checkpoint, span, self._state)
         if not await asyncio.to_thread(self._archive.add, span, data):
             await self.open()  # another writer has this segment, perhaps with others after it
             return []
@@ -116,7 +126,7 @@ class ArchiveWriter:
 
 
 async def run_archive(bus: Bus, archive: Archive, config: ArchiveConfig, *, ready: asyncio.Event) -> None:
-    """Archive the log for ever. What is unavailable is tried again; the log keeps what is not archived.
+    """Archive the log for ever. What is unavailable is tried again; from now on the log keeps what is not archived.
 
     Args:
         bus: Reads the log.
@@ -131,10 +141,14 @@ async def run_archive(bus: Bus, archive: Archive, config: ArchiveConfig, *, read
     writer = ArchiveWriter(bus, archive, config)
     await writer.open()
     ready.set()
+    told: int | None = None
     while True:
         async for attempt in retrying(
             ArchiveUnavailable, BusUnavailable, action="archive_retried", first_s=1.0, longest_s=60.0
         ):
             with attempt:
                 await writer.write_complete()
+                if writer.archived != told:
+                    await set_archived(bus, writer.archived)
+                    told = writer.archived
         await asyncio.sleep(config.interval_s)

@@ -63,12 +63,6 @@ class BusConfig(BaseModel):
     replicas: int | None = Field(
         None, ge=1, le=5, description="Copies of each stream. None: as it is; 1 where it is created (a lone server)."
     )
-    log_max_age_s: float | None = Field(
-        None,
-        ge=120,
-        description="Seconds that the log keeps an entry, at least the time in which an id is stored once. "
-        "None: as it is; for ever where it is created.",
-    )
     log_max_bytes: int | None = Field(
         None, gt=0, description="Size at which the log refuses more. None: as it is; no limit where it is created."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from mafalda.contract.messages.envelope import Message
@@ -61,12 +62,17 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class LogUsage:
-    """What the log holds, and the limits of its stream; ``None``: no limit."""
+    """What the log holds, and the limits of its stream; ``None``: no limit.
+
+    ``first_seq`` is that of its first entry, or of the next one if it holds none.
+    """
 
     entries: int
     bytes: int
     limit_entries: int | None = None
     limit_bytes: int | None = None
+    first_seq: int = 1
+    last_seq: int = 0
 
     @property
     def is_full(self) -> bool:
@@ -78,8 +84,9 @@ class LogUsage:
 class Follower(Protocol):
     """All log entries of a set of patterns, each once, in log order. Iterate it from one task.
 
-    A cancelled ``anext`` loses nothing. One exception to the order, in a cluster only: an entry that a route
-    between servers lost comes late, so with a smaller ``seq`` than the one before; a follower of *all* log
+    A cancelled ``anext`` loses nothing. It raises ``LogTruncated`` if the log's retention has discarded entries that it
+    did not yield, because it was out of reach for so long. One exception to the order, in a cluster only: an entry that
+    a route between servers lost comes late, so with a smaller ``seq`` than the one before; a follower of *all* log
     subjects never sees that (``docs/decisions/0002-following-the-log.md``).
     """
 
@@ -112,6 +119,41 @@ class Inbox(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotObject:
+    """A named object in the snapshot stream; each write gives it a greater version."""
+
+    name: str
+    data: bytes
+    version: int
+
+
+class Snapshots(Protocol):
+    """Named objects beside the log, the last version of each. A name is one or more NATS tokens with dots between."""
+
+    async def put(self, name: str, data: bytes, *, last_version: int | None = None) -> int:
+        """Write an object and return its version.
+
+        Args:
+            name: The object's.
+            data: At most what one NATS message holds.
+            last_version: Write only if this is the last version (0: there is none).
+
+        Raises:
+            Conflict: ``last_version`` does not hold.
+            BusUnavailable: Not stored, as far as is known.
+        """
+
+    async def get(self, name: str) -> SnapshotObject | None:
+        """The last version of an object, from the stream's leader."""
+
+    async def names(self) -> list[str]:
+        """The names of all objects."""
+
+    async def delete(self, name: str) -> None:
+        """Remove an object."""
+
+
 Handler = Callable[[Delivery], Awaitable[Message]]
 
 
@@ -131,13 +173,15 @@ class Bus(Protocol):
         """
 
     def follow(self, *patterns: str, after_seq: int | None = None) -> AbstractAsyncContextManager[Follower]:
-        """Follow log subjects, from just after ``after_seq`` if given, else from now on."""
+        """Follow log subjects, from just after ``after_seq`` if given (0: the log's beginning), else from now on."""
 
     def share(self, *patterns: str, group: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
         """Receive new log entries, each in one member of the group, at most once."""
 
     def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
         """Log entries in order, from just after ``after_seq`` to ``up_to_seq`` (``None``: the end as of now).
+
+        What the log's retention has discarded is not among them: ``log_usage`` tells where the log begins.
 
         Raises:
             BusUnavailable: The log could not be read to that end; what was yielded is complete as far as it goes.
@@ -151,6 +195,20 @@ class Bus(Protocol):
 
     async def log_usage(self) -> LogUsage:
         """How much the log holds and may hold."""
+
+    async def stored_at(self, seq: int) -> datetime:
+        """When the first entry at or after a sequence was stored, by NATS' clock.
+
+        Raises:
+            NotFound: There is none.
+        """
+
+    async def purge_log(self, *, before_seq: int) -> None:
+        """Discard all log entries before a sequence. Only for who knows that snapshots cover them."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Objects that are kept beside the log."""
 
     async def publish(self, subject: str, message: Message) -> None:
         """Publish outside the log (load reports, replies to inboxes). At most once."""

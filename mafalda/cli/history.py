@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import click
 
 from mafalda.bus.protocol import Bus
 from mafalda.cli.connecting import open_bus
+from mafalda.errors import LogTruncated
 from mafalda.monitor.records import Record, record
+from mafalda.monitor.replay import snapshot_before
+from mafalda.projection.state import State
 
 if TYPE_CHECKING:
     from mafalda.archive.store import Archive
@@ -26,11 +30,34 @@ class History:
     bus: Bus
     archive: Archive | None
 
-    async def read(
-        self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None, since: datetime | None = None
-    ) -> AsyncIterator[Record]:
-        """Records in log order. Arguments and errors as in ``mafalda.archive.history.read_history``."""
+    async def state_before(self, *, seq: int | None, at: datetime | None) -> State:
+        """The latest known state that is not later than a sequence or a time: a snapshot's, or the archive's."""
+        if state := await snapshot_before(self.bus, seq=seq, at=at):
+            return state
         if self.archive is None:
+            return State()
+        from mafalda.archive.history import state_before
+
+        return await asyncio.to_thread(state_before, self.archive, seq=seq, at=at)
+
+    async def read(
+        self,
+        *patterns: str,
+        after_seq: int = 0,
+        up_to_seq: int | None = None,
+        since: datetime | None = None,
+        whole: bool = False,
+    ) -> AsyncIterator[Record]:
+        """Records in log order. Arguments and errors as in ``mafalda.archive.history.read_history``.
+
+        With ``whole`` every entry is needed: it is an error if the log begins later, and no archive has the rest.
+
+        Raises:
+            LogTruncated: The log begins later, and there is no archive.
+        """
+        if self.archive is None:
+            if whole and after_seq < (first_seq := (await self.bus.log_usage()).first_seq) - 1:
+                raise LogTruncated("the log begins later: what is older needs --archive", first_seq=first_seq)
             entries = self.bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
         else:
             from mafalda.archive.history import read_history

@@ -55,6 +55,7 @@ class LocalFleetConfig:
     page: bool = True  # serve the room page, if it has been built
     web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
     store_dir: Path | None = None  # of the embedded nats-server; None: the default one
+    archive: str | None = None  # folder or URL to archive the log to; None: it is not archived
     log_file: Path | None = None  # of all components; None: standard error
 
 
@@ -166,7 +167,10 @@ def _components(config: LocalFleetConfig) -> list[Component]:
         )
         for number in range(1, config.servers + 1)
     ]
-    return allocators + agents
+    archives = []
+    if config.archive:
+        archives.append(Component("archive", [*mafalda, "archive", "run", config.archive, "--stop-with-stdin"]))
+    return allocators + agents + archives
 
 
 class ComponentSupervisor:

@@ -101,6 +101,12 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             help="Port of the room page; 0: any free port. [default: 8080, or a free port if that is taken]",
         ),
         click.option(
+            "--archive",
+            envvar="MAFALDA_ARCHIVE",
+            metavar="URL",
+            help="Archive the log to this folder or object store too. [env: MAFALDA_ARCHIVE]",
+        ),
+        click.option(
             "--store", "store_dir", type=click.Path(path_type=Path), help="Store folder of the embedded nats-server."
         ),
     )

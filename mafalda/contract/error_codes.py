@@ -92,7 +92,11 @@ ERROR_HELP: dict[str, ErrorHelp] = {
     ),
     "log-full": ErrorHelp(
         "The stream, the account or the disk is full. A `join` is told so in its inbox.",
-        "Try again after minutes. Operators: raise `max_bytes`, or let older entries expire.",
+        "Try again after minutes. Operators: raise `max_bytes`, or keep fewer entries (`--log-keep`).",
+    ),
+    "log-truncated": ErrorHelp(
+        "Entries that a reader had not read are not in the log any more: it was cut off for too long.",
+        "Begin anew: join again. Operators: `mafalda replay --archive` reads older entries.",
     ),
     "deadline-exceeded": ErrorHelp(
         "No answer came in time: from a worker under overload, from a relay that did not open, or from nobody.",

@@ -25,6 +25,9 @@ LOG_SUBJECTS = (
 )
 LOAD_SUBJECTS = ("mafalda.server.*.load",)
 
+#: Subjects of the objects in the snapshot stream begin with this.
+SNAPSHOT_PREFIX = "mafalda.snapshot."
+
 ALL_INTENTS = "mafalda.room.*.peer.*.intent.*"
 ALL_RESULTS = "mafalda.room.*.peer.*.result.*"
 ALL_PEER_EVENTS = "mafalda.room.*.peer.*.event.*"

@@ -25,6 +25,8 @@ MIN_OPEN_FILES = 4096
 MIN_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024  # what each UDP socket of a worker asks for
 #: Of the log's limit in bytes, from which on ``doctor`` warns.
 NEARLY_FULL_RATIO = 0.9
+#: A snapshot or an archive that is so many entries behind does not keep up: 7 s of folding.
+MANY_BEHIND = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,30 @@ def check_log_usage(usage: LogUsage, refused: Sequence[str] = ()) -> Finding:
     if usage.limit_bytes is not None and usage.bytes > usage.limit_bytes * NEARLY_FULL_RATIO:
         return Finding("log space", "warning", f"the log is nearly full: {describe_usage(usage)}", MAKE_ROOM)
     return Finding("log space", "ok", describe_usage(usage))
+
+
+def check_snapshots(usage: LogUsage, snapshot_seq: int, archived_seq: int | None) -> Finding:
+    """Check whether snapshots, and the archive if there is one, keep up with the log.
+
+    Args:
+        usage: What the log holds.
+        snapshot_seq: The entry as of which the newest snapshot is; 0: there is none.
+        archived_seq: The last entry that is archived; ``None``: there is no archive.
+    """
+    behind = usage.last_seq - snapshot_seq
+    found = f"snapshot as of {snapshot_seq}, {behind:,} entries behind" if snapshot_seq else "no snapshot yet"
+    if archived_seq is not None:
+        found += f"; archived up to {archived_seq}"
+    if behind > MANY_BEHIND:
+        return Finding(
+            "snapshots", "warning", found, "see snapshot_failed or snapshot_postponed in the allocators' logs"
+        )
+    if archived_seq is not None and usage.last_seq - archived_seq > MANY_BEHIND:
+        mend = (
+            "run `mafalda archive run`, or give the archive up (docs/operating.md): the log keeps what is not archived"
+        )
+        return Finding("snapshots", "warning", found, mend)
+    return Finding("snapshots", "ok", found)
 
 
 def describe_usage(usage: LogUsage) -> str:

@@ -1,4 +1,4 @@
-"""A state that follows the log: folded from the beginning, then entry by entry."""
+"""A state that follows the log: from the newest snapshot on, entry by entry."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from mafalda.errors import DeadlineExceeded
 from mafalda.monitor.records import record
 from mafalda.monitor.replay import apply_record
 from mafalda.projection.state import State
+from mafalda.snapshot.state import state_of
+from mafalda.snapshot.store import read_snapshot
 
 
 class LiveState:
     """A state that follows the log. ``state`` is for reading only."""
 
-    def __init__(self) -> None:
-        self.state = State()
+    def __init__(self, state: State) -> None:
+        self.state = state
         self._folded = SequenceWaiter()
 
     async def reached(self, seq: int, *, timeout_s: float = 10.0) -> None:
@@ -45,6 +47,10 @@ async def live_state(bus: Bus) -> AsyncIterator[LiveState]:
     Raises:
         BusUnavailable: At the end of the block, if the log could not be followed to the end.
     """
-    live = LiveState()
-    async with bus.follow(*LOG_SUBJECTS, after_seq=0) as follower, background(live.follow(follower), "live state"):
+    live = LiveState(state_of(await read_snapshot(bus)))
+    after_seq = live.state.seq
+    async with (
+        bus.follow(*LOG_SUBJECTS, after_seq=after_seq) as follower,
+        background(live.follow(follower), "live state"),
+    ):
         yield live

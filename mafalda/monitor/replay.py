@@ -1,4 +1,4 @@
-"""Compute the state as of any sequence or time from the log alone."""
+"""Compute the state as of any sequence or time, from the newest snapshot that is not later, and the log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.records import Record, read_log
 from mafalda.projection.fold import fold
 from mafalda.projection.state import State
+from mafalda.snapshot.state import state_of
+from mafalda.snapshot.store import read_snapshot
 
 
 def apply_record(state: State, entry: Record) -> None:
@@ -21,15 +23,18 @@ def apply_record(state: State, entry: Record) -> None:
         state.seq = max(state.seq, entry.seq)
 
 
-async def replay(entries: AsyncIterator[Record], *, seq: int | None = None, at: datetime | None = None) -> State:
+async def replay(
+    entries: AsyncIterator[Record], *, seq: int | None = None, at: datetime | None = None, state: State | None = None
+) -> State:
     """The state as of a sequence, a time, or the end of the entries.
 
     Args:
         entries: Records in log order.
+        state: That before the first of them; ``None``: that before the log's first entry.
         seq: Stop after this sequence.
         at: Stop before the first message with a later time.
     """
-    state = State()
+    state = state or State()
     async for entry in entries:
         if seq is not None and entry.seq > seq:
             break
@@ -40,5 +45,21 @@ async def replay(entries: AsyncIterator[Record], *, seq: int | None = None, at: 
 
 
 async def current_state(bus: Bus) -> State:
-    """The state as of now."""
-    return await replay(read_log(bus, *LOG_SUBJECTS))
+    """The state as of now.
+
+    Raises:
+        SnapshotMissing: The log's beginning has been discarded, and no snapshot is whole.
+        BusUnavailable: The log or the snapshots cannot be read.
+    """
+    state = state_of(await read_snapshot(bus))
+    return await replay(read_log(bus, *LOG_SUBJECTS, after_seq=state.seq), state=state)
+
+
+async def snapshot_before(bus: Bus, *, seq: int | None, at: datetime | None) -> State | None:
+    """The state by the newest snapshot, if it is not later than a sequence or a time."""
+    snapshot = await read_snapshot(bus)
+    if snapshot is None or (seq is not None and snapshot.seq > seq):
+        return None
+    if at is not None and snapshot.seq and await bus.stored_at(snapshot.seq) > at:
+        return None
+    return state_of(snapshot)

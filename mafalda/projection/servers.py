@@ -28,6 +28,7 @@ def server_ended(state: State, _: Address, event: events.ServerStopped | events.
     if server := current_server(state, event.server, event.incarnation):
         _end_workers(state, event.server)
         server.status = "stopped" if isinstance(event, events.ServerStopped) else "lost"
+        server.ended_seq = state.seq
 
 
 def server_draining(state: State, _: Address, event: events.ServerDraining) -> None:

@@ -41,6 +41,7 @@ class ServerState:
     announced_address: str
     region: str | None
     force_drain: bool = False  # whether the deadline of its drain has passed
+    ended_seq: int = 0  # the log entry that says that it stopped or is lost
     workers: dict[str, WorkerState] = field(default_factory=dict)
 
 

@@ -21,6 +21,14 @@ _rejections = _meter.create_counter(
 _unreadable = _meter.create_counter(
     "mafalda.unreadable_messages", unit="{message}", description="Log entries that could not be read or were misplaced."
 )
+_joins_waiting = _meter.create_gauge(
+    "mafalda.joins.waiting", unit="{join}", description="Joins that wait for capacity, as one allocator sees them."
+)
+
+
+def set_joins_waiting(count: int) -> None:
+    """Set how many joins wait for capacity."""
+    _joins_waiting.set(count)
 
 
 def count_rejection(component: str, action: str, code: str) -> None:

@@ -10,16 +10,27 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from itertools import count
 
 from mafalda.aio.tasks import background, open_tasks
 from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
 from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
-from mafalda.bus.protocol import LOG_FULL, Appended, Delivery, Expect, Follower, Handler, Inbox, LogUsage
+from mafalda.bus.protocol import (
+    LOG_FULL,
+    Appended,
+    Delivery,
+    Expect,
+    Follower,
+    Handler,
+    Inbox,
+    LogUsage,
+    SnapshotObject,
+)
 from mafalda.bus.replies import read_reply, refuse_unserved, reply_to
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LOAD_SUBJECTS
-from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded, LogFull
+from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded, LogFull, LogTruncated, NotFound
 
 _LOADS = PatternSet(LOAD_SUBJECTS)
 
@@ -59,10 +70,14 @@ class MemoryBroker:
 
     def __init__(self) -> None:
         self.entries: list[Delivery] = []
+        self.stored_at: list[datetime] = []
         self.loads: dict[str, Delivery] = {}
         self.is_up = True
         self.is_full = False
         self.released: asyncio.Event | None = None  # set at the end of ``silent``
+        self.first_seq = 1
+        self.snapshots: dict[str, SnapshotObject] = {}
+        self._versions = count(1)
         self._ids: dict[str, int] = {}
         self._subscriptions: list[MemorySubscription] = []
         self._turns: defaultdict[str, count[int]] = defaultdict(count)
@@ -75,6 +90,7 @@ class MemoryBroker:
             return Appended(known, duplicate=True)
         entry = Delivery(subject, data, len(self.entries) + 1, None, dict(headers))
         self.entries.append(entry)
+        self.stored_at.append(datetime.now(UTC))
         if MESSAGE_ID in headers:
             self._ids[headers[MESSAGE_ID]] = entry.seq
         grown, self._grown = self._grown, asyncio.Event()
@@ -84,7 +100,21 @@ class MemoryBroker:
 
     def last_seq_of(self, pattern: str) -> int:
         """The last sequence on a subject or pattern, 0 if there is none."""
-        return next((entry.seq for entry in reversed(self.entries) if matches(pattern, entry.subject)), 0)
+        kept = reversed(self.entries[self.first_seq - 1 :])
+        return next((entry.seq for entry in kept if matches(pattern, entry.subject)), 0)
+
+    def purge(self, *, before_seq: int) -> None:
+        """Discard the entries before a sequence, as a stream's purge does."""
+        self.first_seq = max(self.first_seq, min(before_seq, len(self.entries) + 1))
+
+    def put_snapshot(self, name: str, data: bytes, last_version: int | None) -> int:
+        """Store the next version of an object."""
+        known = self.snapshots.get(name)
+        actual = known.version if known else 0
+        if last_version is not None and last_version != actual:
+            raise Conflict("another writer was first", name=name, expected=last_version, actual=actual)
+        self.snapshots[name] = SnapshotObject(name, data, next(self._versions))
+        return self.snapshots[name].version
 
     def send(self, delivery: Delivery) -> int:
         """Deliver a message outside the log to all present subscribers, and return how many those are."""
@@ -179,10 +209,43 @@ class MemoryFollower:
     async def __anext__(self) -> Delivery:
         while True:
             await self._broker.wait_beyond(self._seq)
+            if 0 < self._seq < self._broker.first_seq - 1:
+                reason = "entries were discarded before they were read"
+                raise LogTruncated(reason, after_seq=self._seq, first_seq=self._broker.first_seq)
+            self._seq = max(self._seq, self._broker.first_seq - 1)
+            await self._broker.wait_beyond(self._seq)
             entry = self._broker.entries[self._seq]
             self._seq = entry.seq
             if any(base < entry.seq and matches(pattern, entry.subject) for pattern, base in self._bases.items()):
                 return entry
+
+
+class MemorySnapshots:
+    """See ``protocol.Snapshots``."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    async def put(self, name: str, data: bytes, *, last_version: int | None = None) -> int:
+        await self._reach()
+        return self._broker.put_snapshot(name, data, last_version)
+
+    async def get(self, name: str) -> SnapshotObject | None:
+        await self._reach()
+        return self._broker.snapshots.get(name)
+
+    async def names(self) -> list[str]:
+        await self._reach()
+        return sorted(self._broker.snapshots)
+
+    async def delete(self, name: str) -> None:
+        await self._reach()
+        self._broker.snapshots.pop(name, None)
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(0)
+        if not self._broker.is_up:
+            raise BusUnavailable("snapshots cannot be reached")
 
 
 class MemoryInbox:
@@ -209,6 +272,7 @@ class MemoryBus:
 
     def __init__(self, broker: MemoryBroker | None = None, *, name: str = "memory") -> None:
         self.broker = broker or MemoryBroker()
+        self.snapshots = MemorySnapshots(self.broker)
         self._name = name
         self._inboxes = count(1)
 
@@ -255,7 +319,8 @@ class MemoryBus:
 
     async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
         wanted = PatternSet(patterns)
-        for entry in self.broker.entries[after_seq : len(self.broker.entries) if up_to_seq is None else up_to_seq]:
+        start = max(after_seq, self.broker.first_seq - 1)
+        for entry in self.broker.entries[start : len(self.broker.entries) if up_to_seq is None else up_to_seq]:
             if wanted.takes(entry.subject):
                 await asyncio.sleep(0)
                 yield entry
@@ -271,8 +336,26 @@ class MemoryBus:
 
     async def log_usage(self) -> LogUsage:
         await asyncio.sleep(0)
-        used = sum(len(entry.data) for entry in self.broker.entries)
-        return LogUsage(len(self.broker.entries), used, limit_bytes=used if self.broker.is_full else None)
+        kept = self.broker.entries[self.broker.first_seq - 1 :]
+        used = sum(len(entry.data) for entry in kept)
+        return LogUsage(
+            len(kept),
+            used,
+            limit_bytes=used if self.broker.is_full else None,
+            first_seq=self.broker.first_seq,
+            last_seq=len(self.broker.entries),
+        )
+
+    async def stored_at(self, seq: int) -> datetime:
+        await asyncio.sleep(0)
+        found = next((it for it in self.broker.entries[max(seq, self.broker.first_seq) - 1 :]), None)
+        if found is None:
+            raise NotFound("the log has no entry there", seq=seq)
+        return self.broker.stored_at[found.seq - 1]
+
+    async def purge_log(self, *, before_seq: int) -> None:
+        await asyncio.sleep(0)
+        self.broker.purge(before_seq=before_seq)
 
     async def publish(self, subject: str, message: Message) -> None:
         if is_captured(subject):

@@ -46,6 +46,11 @@ def due(view: View, now: float) -> list[Stimulus]:
     return late
 
 
+def waiting(view: View, *, at_a_time: int) -> list[Stimulus]:
+    """The joins that have waited longest for capacity: if none of them finds a place, the others do not either."""
+    return list(view.open_intents.waiting(at_a_time))
+
+
 def _to_move(view: View, server_id: str, now: float) -> list[DrainingPeer]:
     """The next peers of a draining server to be moved: as many as may be under way at a time."""
     server = view.state.servers[server_id]

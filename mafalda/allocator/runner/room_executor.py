@@ -41,6 +41,9 @@ from mafalda.telemetry.tracing import handling
 #: How long to wait until an appended command, or the command that won, is folded; after that the timer decides again.
 _FOLD_DEADLINE_S = 5.0
 
+#: Joins that are decided again when one that waited too has a place.
+_WAITING_AT_A_TIME = 8
+
 #: Placements and failures are logged at info, the rest at debug: a busy fleet decides hundreds of times a second.
 _LOGGED_AT_INFO = (PlacePeer, PeerStranded, ServerLost, Rejected)
 
@@ -145,6 +148,9 @@ class RoomExecutor:
                 view.open_intents.close(stimulus.seq)
             if decision.wait_for:
                 view.parked.park(stimulus, decision.wait_for, view.open_intents)
+            if view.open_intents.wait(stimulus, waits=decision.waits) and not decision.waits:
+                for next_one in work_queue.waiting(view, at_a_time=_WAITING_AT_A_TIME):
+                    self.submit(next_one)
         return decision
 
     # --- appending -------------------------------------------------------------------------------

@@ -23,15 +23,19 @@ from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.placement.policy import POLICIES, Rng
 from mafalda.allocator.core.state.fold import fold_entry, skip_entry
 from mafalda.allocator.core.state.log_entry import read_entry, read_load
+from mafalda.allocator.core.state.snapshot import restore
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock, LoopClock
 from mafalda.allocator.runner.room_executor import RoomExecutor
+from mafalda.allocator.runner.snapshots import SnapshotWriter
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower
 from mafalda.contract import subjects
 from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
 from mafalda.contract.messages import events
 from mafalda.errors import BadInput, BusUnavailable, MafaldaError
+from mafalda.snapshot.store import read_snapshot
+from mafalda.telemetry.metrics import set_joins_waiting
 
 #: An allocator follows the whole log: then each gap shows at the next entry, and nothing has to be read twice.
 FOLLOWED = subjects.LOG_SUBJECTS
@@ -46,6 +50,10 @@ _BURST = 256
 _CATCH_UP_POLL_S = 0.01
 #: A tick that is later than this shows that the process was suspended.
 _SUSPENDED_S = 1.0
+
+#: Joins that wait for capacity and are decided again at each load report, and at each tick.
+_WAITING_AT_A_REPORT = 8
+_WAITING_AT_A_TICK = 64
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +80,7 @@ async def run_allocator(
     Raises:
         ValueError: There is no such policy.
         BusUnavailable: The log cannot be followed.
+        SnapshotMissing: The log's beginning has been discarded, and no snapshot is whole.
     """
     if config.policy not in POLICIES:
         raise ValueError(f"no such policy: {config.policy!r}; there are {', '.join(sorted(POLICIES))}")
@@ -103,10 +112,11 @@ class Allocator:
     async def run(self, ready: asyncio.Event) -> None:
         """Catch up, then work until cancelled."""
         started = self._clock.now()
+        after_seq = await self._restore()
         end = await self._bus.last_seq()
         async with (
             self._bus.listen(subjects.ALL_LOADS) as loads,
-            self._bus.follow(*FOLLOWED, after_seq=0) as follower,
+            self._bus.follow(*FOLLOWED, after_seq=after_seq) as follower,
             asyncio.TaskGroup() as following,
         ):
             self._spawn(following, self._follow(follower), "follow")
@@ -134,6 +144,8 @@ class Allocator:
                 self._spawn(working, self._take_shared(shared), "share")
                 self._spawn(working, self._tick(), "timer")
                 self._spawn(working, self._probe_bus(), "probe")
+                writer = SnapshotWriter(self._bus, self._config, self._clock, self._view, random.random)
+                self._spawn(working, writer.run(), "snapshots")
                 _log.info(
                     "allocator-ready",
                     action="allocator-ready",
@@ -143,6 +155,14 @@ class Allocator:
                     duration_s=round(self._clock.now() - started, 6),
                 )
                 ready.set()
+
+    async def _restore(self) -> int:
+        """Begin with the newest snapshot; returns the log entry as of which it is, 0 without one."""
+        snapshot = await read_snapshot(self._bus)
+        if snapshot is None:
+            return 0
+        restore(self._view, snapshot.seq, snapshot.fleet, snapshot.rooms, self._clock.now())
+        return snapshot.seq
 
     def _spawn(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
         tasks.create_task(work, name=f"{self._config.name}-{name}")
@@ -206,6 +226,8 @@ class Allocator:
             return
         if not self._view.report(load, self._clock.now()):
             self._counters["stale-load"] += 1
+            return
+        self._submit(work_queue.waiting(self._view, at_a_time=_WAITING_AT_A_REPORT))
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -222,6 +244,8 @@ class Allocator:
             self._view.liveness.tick(now)
             self._given = {seq for seq in self._given if seq > self._view.seq}
             self._submit(work_queue.due(self._view, now))
+            self._submit(work_queue.waiting(self._view, at_a_time=_WAITING_AT_A_TICK))
+            set_joins_waiting(self._view.open_intents.waiting_count)
 
     async def _probe_bus(self) -> None:
         """Check at intervals that the bus answers: an allocator that cannot reach it must declare no server lost."""

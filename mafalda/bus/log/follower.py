@@ -18,10 +18,10 @@ from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, Sub
 from mafalda.bus.connection.subscriptions import Subscription
 from mafalda.bus.log.coverage import Coverage, Verdict
 from mafalda.bus.log.patterns import check_pattern
-from mafalda.bus.log.read import last_seq, read_log
+from mafalda.bus.log.read import bounds, last_seq, read_log
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.subjects import LIVE, live
-from mafalda.errors import BusUnavailable, PermissionDenied
+from mafalda.errors import BusUnavailable, LogTruncated, PermissionDenied
 
 _log = structlog.get_logger(__name__)
 
@@ -235,7 +235,8 @@ class NatsFollower:
         self.catch_ups += 1
         while True:
             try:
-                patterns, end = self._coverage.patterns, await last_seq(self._connection)
+                patterns, (first, end) = self._coverage.patterns, await bounds(self._connection)
+                self._check_kept(first)
                 if end > self._coverage.verified and patterns:
                     async with aclosing(self._read(patterns, end)) as entries:
                         async for entry in entries:
@@ -249,6 +250,12 @@ class NatsFollower:
         self._coverage.audited(patterns, end)  # not what was added meanwhile and begins before that end
         self._gap = None
         _log.info("follower-caught-up", action="follower-caught-up", gap=reason, found=found, stream_seq=end)
+
+    def _check_kept(self, first_seq: int) -> None:
+        """Raise if the log's retention has discarded entries that were not yielded; 0 is the log's beginning."""
+        verified = self._coverage.verified
+        if 0 < verified < first_seq - 1:
+            raise LogTruncated("entries were discarded before they were read", after_seq=verified, first_seq=first_seq)
 
 
 @asynccontextmanager

@@ -123,6 +123,15 @@ async def last_seq(connection: Connection) -> int:
     return int(info["state"]["last_seq"])
 
 
+async def bounds(connection: Connection) -> tuple[int, int]:
+    """The log's first and last sequence, from its leader; of an empty log the first is that of the next entry."""
+    try:
+        state = (await call(connection, f"STREAM.INFO.{LOG_STREAM}"))["state"]
+    except ApiRefused as refused:
+        raise BusUnavailable("the log cannot be read", reason=str(refused)) from None
+    return int(state["first_seq"]) or 1, int(state["last_seq"])
+
+
 async def log_usage(connection: Connection) -> LogUsage:
     """What the log holds, and the limits of its stream."""
     try:
@@ -135,6 +144,8 @@ async def log_usage(connection: Connection) -> LogUsage:
         bytes=int(state["bytes"]),
         limit_entries=_limit(config.get("max_msgs")),
         limit_bytes=_limit(config.get("max_bytes")),
+        first_seq=int(state["first_seq"]) or 1,
+        last_seq=int(state["last_seq"]),
     )
 
 

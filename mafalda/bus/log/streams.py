@@ -1,4 +1,4 @@
-"""The declarations of the two streams; each connection creates them or updates what differs.
+"""The declarations of the three streams; each connection creates them or updates what differs.
 
 What an operator may have chosen (replicas, age, size) and subjects of a newer version are left as they are.
 """
@@ -14,12 +14,13 @@ from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.bus.errors import StreamMismatch
-from mafalda.contract.subjects import LIVE, LOAD_SUBJECTS, LOG_SUBJECTS
+from mafalda.contract.subjects import LIVE, LOAD_SUBJECTS, LOG_SUBJECTS, SNAPSHOT_PREFIX
 
 _log = structlog.get_logger(__name__)
 
 LOG_STREAM = "MAFALDA_LOG"
 LOAD_STREAM = "MAFALDA_LOAD"
+SNAPSHOT_STREAM = "MAFALDA_SNAPSHOT"
 
 #: Seconds in which the same id is stored once. Longer than any publisher repeats, and NATS' own default.
 DUPLICATE_WINDOW_S = 120
@@ -34,8 +35,8 @@ LOAD_MAX_AGE_S = 60
 _FIXED = {"storage", "retention"}
 
 
-def declared(config: BusConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configurations of both streams, log first. What is ``None`` in ``config`` is left out: it may be anything."""
+def declared(config: BusConfig) -> tuple[dict[str, Any], ...]:
+    """The configurations of all streams, log first. What is ``None`` in ``config`` is left out: it may be anything."""
     log: dict[str, Any] = {
         "name": LOG_STREAM,
         "description": "Everything that happened: intents, commands, results, events.",
@@ -63,13 +64,25 @@ def declared(config: BusConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "allow_direct": True,
         "allow_rollup_hdrs": False,
     }
+    snapshot: dict[str, Any] = {
+        "name": SNAPSHOT_STREAM,
+        "description": "The fleet's state as of some entry of the log.",
+        "subjects": [f"{SNAPSHOT_PREFIX}>"],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_msg_size": MAX_STORED_BYTES,
+        "duplicate_window": _ns(DUPLICATE_WINDOW_S),
+        "allow_direct": True,
+        "allow_rollup_hdrs": False,
+    }
     if config.replicas is not None:
-        log["num_replicas"] = load["num_replicas"] = config.replicas
-    if config.log_max_age_s is not None:
-        log["max_age"] = _ns(config.log_max_age_s)
+        for stream in (log, load, snapshot):
+            stream["num_replicas"] = config.replicas
     if config.log_max_bytes is not None:
         log["max_bytes"] = config.log_max_bytes
-    return log, load
+    return log, load, snapshot
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +109,7 @@ _CREATE_TIMEOUT_S = 2.0
 
 
 async def ensure_streams(connection: Connection) -> None:
-    """Create or update both streams as declared. Several processes may do this at once.
+    """Create or update all streams as declared. Several processes may do this at once.
 
     Raises:
         StreamMismatch: One exists and cannot be changed so.

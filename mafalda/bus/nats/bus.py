@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 
 import structlog
 
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import Connection, open_connection
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
-from mafalda.bus.log import append, read
+from mafalda.bus.log import append, read, snapshots
 from mafalda.bus.log.follower import NatsFollower, open_follower
 from mafalda.bus.log.patterns import check_pattern
+from mafalda.bus.log.snapshots import NatsSnapshots
 from mafalda.bus.log.streams import ensure_streams
 from mafalda.bus.nats import requests
 from mafalda.bus.nats.inbox import open_inbox
@@ -44,6 +46,7 @@ class NatsBus:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.snapshots = NatsSnapshots(connection)
 
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None
@@ -73,6 +76,12 @@ class NatsBus:
 
     async def log_usage(self) -> LogUsage:
         return await read.log_usage(self.connection)
+
+    async def stored_at(self, seq: int) -> datetime:
+        return await snapshots.stored_at(self.connection, seq)
+
+    async def purge_log(self, *, before_seq: int) -> None:
+        await snapshots.purge_log(self.connection, before_seq=before_seq)
 
     async def publish(self, subject: str, message: Message) -> None:
         if append.is_captured(subject):

@@ -36,10 +36,11 @@ def archive() -> None:
 @stop_with_stdin_option
 @click.option(
     "--segment-entries",
+    envvar="MAFALDA_SEGMENT_ENTRIES",
     type=click.IntRange(1),
     default=20_000,
     show_default=True,
-    help="Entries of a segment; one is written as soon as the log has so many more.",
+    help="Entries of a segment; one is written as soon as the log has so many more. [env: MAFALDA_SEGMENT_ENTRIES]",
 )
 @click.option("--once", is_flag=True, help="Archive everything that the log has now, and end.")
 @click.option("--accept-gap", is_flag=True, help="Go on although the log has lost what follows the archive's end.")

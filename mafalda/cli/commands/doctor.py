@@ -14,10 +14,12 @@ from mafalda.cli.options import json_option, nats_option, print_json
 from mafalda.cli.running import run
 from mafalda.errors import MafaldaError
 from mafalda.mediasoup.install import find_worker_bin
-from mafalda.monitor.checkup import Finding, check_log_usage, check_machine
+from mafalda.monitor.checkup import Finding, check_log_usage, check_machine, check_snapshots
 from mafalda.monitor.overview import read_loads, servers_refused
 from mafalda.monitor.replay import current_state
 from mafalda.monitor.verify import differences
+from mafalda.snapshot.retention import archived_seq
+from mafalda.snapshot.store import newest_manifest
 
 COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 
@@ -72,7 +74,10 @@ async def _check_fleet(nats_url: str | None) -> AsyncIterator[Finding]:
 
 async def _check_servers(bus: Bus) -> AsyncIterator[Finding]:
     state = await current_state(bus)
-    yield check_log_usage(await bus.log_usage(), servers_refused(state, await read_loads(bus)))
+    usage = await bus.log_usage()
+    yield check_log_usage(usage, servers_refused(state, await read_loads(bus)))
+    newest = await newest_manifest(bus)
+    yield check_snapshots(usage, newest.seq if newest else 0, await archived_seq(bus))
     up = sorted(server.server for server in state.servers.values() if server.status in ("up", "draining"))
     if not up:
         yield Finding("fleet", "warning", "no server is up", "start agents with `mafalda agent`")

@@ -67,7 +67,9 @@ async def _replay(
     as_json: bool,
 ) -> None:
     async with open_history(nats_url, store, archive) as history:
-        _print(await rebuild(history.read(*LOG_SUBJECTS, up_to_seq=seq), seq=seq, at=at), as_json)
+        state = await history.state_before(seq=seq, at=at)
+        entries = history.read(*LOG_SUBJECTS, after_seq=state.seq, up_to_seq=seq, whole=True)
+        _print(await rebuild(entries, state=state, seq=seq, at=at), as_json)
 
 
 async def _replay_file(file: Path, at: datetime | None, seq: int | None, as_json: bool) -> None:

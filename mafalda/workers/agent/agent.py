@@ -89,6 +89,7 @@ class Agent:
 
         Raises:
             WorkerStartFailed: No worker can be started.
+            SnapshotMissing: The log's beginning has been discarded, and no snapshot is whole.
         """
         workers = await self.supervisor.start()
         for live in workers:
@@ -102,10 +103,12 @@ class Agent:
             agent_version=_version(),
         )
         self._is_announced_started = True
-        seq = await self._publisher.append(started, subjects.server_event(self.config.server, started.action))
         patterns = [subjects.server_commands(self.config.server), *SERVER_LIFECYCLE_SUBJECTS]
+        snapshot_seq, servers = await LogReader(self._bus, patterns, 0).servers_snapshot()
+        self.machine.begin(servers, snapshot_seq)
+        seq = await self._publisher.append(started, subjects.server_event(self.config.server, started.action))
         self.log_reader = LogReader(self._bus, patterns, seq)
-        for entry in await self.log_reader.past(*SERVER_LIFECYCLE_SUBJECTS, up_to_seq=seq):
+        for entry in await self.log_reader.past(*SERVER_LIFECYCLE_SUBJECTS, after_seq=snapshot_seq, up_to_seq=seq):
             self.machine.handle(EntryRead(entry))  # nothing is here yet that an instruction could concern
         self._wire_sessions()
         self._spawn_tasks()

@@ -37,7 +37,7 @@ class RoomLoader:
         self._jobs: SerialExecutor[str] = SerialExecutor(tasks, "room")
 
     def load(self, room: str, delay_s: float) -> None:
-        """Subscribe to a room, then read its past, after ``delay_s`` seconds."""
+        """Subscribe to a room, then read its snapshot and what came after it, after ``delay_s`` seconds."""
         self._jobs.submit(room, lambda: self._load(room, delay_s))
 
     def forget(self, room: str) -> None:
@@ -58,9 +58,11 @@ class RoomLoader:
         patterns = _patterns(room)
         await self._log_reader.add(*patterns)
         known_seq, last_seq = self._seq(), await self._log_reader.last_seq()
+        snapshot_seq, snapshot = await self._log_reader.room_snapshot(room)
+        last_seq = max(last_seq, snapshot_seq)
         of_servers = await self._log_reader.past(*SERVER_LIFECYCLE_SUBJECTS, after_seq=known_seq, up_to_seq=last_seq)
-        of_room = await self._log_reader.past(*patterns, up_to_seq=last_seq)
-        return RoomLoaded(room, [*of_servers, *of_room], last_seq)
+        of_room = await self._log_reader.past(*patterns, after_seq=snapshot_seq, up_to_seq=last_seq)
+        return RoomLoaded(room, [*of_servers, *of_room], last_seq, snapshot)
 
 
 def _patterns(room: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ loaded when it first gets something here, so each room, and the servers together
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from mafalda.contract.channels import fits
 from mafalda.contract.messages import commands, events
@@ -15,6 +16,7 @@ from mafalda.contract.messages.events import ClosedReason
 from mafalda.contract.messages.intents import Intent, Join, Produce, ProduceData
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.errors import MafaldaError, NotFound, StaleGeneration, WorkerExited
+from mafalda.projection.codec import add_room, add_server
 from mafalda.projection.fold import apply
 from mafalda.projection.state import RoomState, State
 from mafalda.workers.core import stimuli
@@ -115,6 +117,17 @@ class Machine:
         """Whether the past of some room is being read."""
         return any(local.backlog is not None for local in self._rooms.values())
 
+    def begin(self, servers: Iterable[dict[str, Any]], seq: int) -> None:
+        """Take the servers from a snapshot, before the first entry.
+
+        Args:
+            servers: As ``projection.codec`` writes them.
+            seq: The log entry as of which they are.
+        """
+        self.seq = seq
+        for server in servers:
+            add_server(self.state, server)
+
     # --- stimuli ------------------------------------------------------------------------------------
 
     def handle(self, stimulus: stimuli.Stimulus) -> list[Instruction]:
@@ -122,8 +135,8 @@ class Machine:
         match stimulus:
             case stimuli.EntryRead(entry):
                 return self._entry(entry)
-            case stimuli.RoomLoaded(room, past, up_to_seq):
-                return self._room_loaded(room, past, up_to_seq)
+            case stimuli.RoomLoaded(room, past, up_to_seq, snapshot):
+                return self._room_loaded(room, past, up_to_seq, snapshot)
             case stimuli.RoomLoadFailed(room):
                 return self._load_again(room)
             case stimuli.PeerReady(room, peer, generation, missed):
@@ -294,7 +307,9 @@ class Machine:
 
     # --- rooms --------------------------------------------------------------------------------------
 
-    def _room_loaded(self, room: str, past: list[Entry], up_to_seq: int) -> list[Instruction]:
+    def _room_loaded(
+        self, room: str, past: list[Entry], up_to_seq: int, snapshot: dict[str, Any] | None
+    ) -> list[Instruction]:
         found: list[Instruction] = []
         of_room: list[Entry] = []
         for entry in past:
@@ -304,6 +319,8 @@ class Machine:
                 self._server_seqs_ahead.add(entry.seq)
                 found += self._server_entry(entry)
         local = self._rooms[room]
+        if snapshot and snapshot["peers"]:
+            add_room(self.state, snapshot)
         for entry in of_room:
             apply(self.state, entry.seq, entry.address, entry.message.data)
         local.loaded_seq = up_to_seq

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mafalda.errors import MafaldaError
 from mafalda.workers.core.instructions import Entry, Instruction, RelayKey
@@ -17,11 +18,16 @@ class EntryRead:
 
 @dataclass(frozen=True, slots=True)
 class RoomLoaded:
-    """The entries of a room, and the server events since the machine's own position, up to a log sequence."""
+    """The entries of a room, and the server events since the machine's own position, up to a log sequence.
+
+    ``snapshot`` is the room as of the log entry before the first of its entries, as ``projection.codec`` writes it;
+    ``None``: there was no such room.
+    """
 
     room: str
     past: list[Entry]
     up_to_seq: int
+    snapshot: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import structlog
 from tenacity import AsyncRetrying
@@ -17,6 +18,7 @@ from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower, Handler
 from mafalda.contract import subjects
 from mafalda.contract.reading import check_message
 from mafalda.errors import BadInput, BusUnavailable
+from mafalda.snapshot.store import read_fleet, read_room
 from mafalda.telemetry.metrics import count_unreadable
 from mafalda.workers.core.instructions import Entry
 
@@ -89,6 +91,29 @@ class LogReader:
                     async for delivery in self._bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
                     if (entry := self.read_entry(delivery))
                 ]
+        raise AssertionError("retried until it succeeds")
+
+    async def servers_snapshot(self) -> tuple[int, list[dict[str, Any]]]:
+        """The servers as of the newest snapshot, and its log sequence; 0 if there is none.
+
+        Raises:
+            SnapshotMissing: The log's beginning has been discarded, and no snapshot is whole.
+        """
+        async for attempt in _retrying("read_retried"):
+            with attempt:
+                snapshot = await read_fleet(self._bus)
+                return (snapshot.seq, snapshot.fleet["servers"]) if snapshot else (0, [])
+        raise AssertionError("retried until it succeeds")
+
+    async def room_snapshot(self, room: str) -> tuple[int, dict[str, Any] | None]:
+        """A room as of the newest snapshot, and the snapshot's log sequence; 0 if there is none.
+
+        Raises:
+            SnapshotMissing: The log's beginning has been discarded, and no snapshot is whole.
+        """
+        async for attempt in _retrying("read_retried"):
+            with attempt:
+                return await read_room(self._bus, room)
         raise AssertionError("retried until it succeeds")
 
     async def last_seq(self) -> int:

@@ -150,7 +150,7 @@ class Fleet:
         self, name: str = "a1", *, bus: Bus | None = None, **config: Any
     ) -> AsyncIterator[Counter[str]]:
         """One allocator while the block runs; it is cut off at the end, in the middle of whatever it does."""
-        own_config = AllocatorConfig.model_validate({"name": name, "join_timeout_s": 0, **config})
+        own_config = AllocatorConfig.model_validate({"name": name, "join_timeout_s": 0, "full_timeout_s": 0, **config})
         ready, counters = asyncio.Event(), Counter[str]()
         self.counters[name] = counters
         work = run_allocator(

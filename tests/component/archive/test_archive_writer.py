@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,12 +13,16 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from mafalda.archive.errors import ArchiveDamaged, ArchiveGap, ArchiveUnavailable
-from mafalda.archive.history import read_history
+from mafalda.archive.history import read_history, state_before
 from mafalda.archive.segment import Span
 from mafalda.archive.store import Archive, open_archive
 from mafalda.archive.writer import ArchiveConfig, ArchiveWriter, run_archive
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.subjects import LOG_SUBJECTS
+from mafalda.monitor.records import read_lines, record
+from mafalda.monitor.replay import apply_record
+from mafalda.projection.state import State
+from mafalda.snapshot.retention import ARCHIVE
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 
 R1, R2 = "mafalda.room.r1.event.relay-opened", "mafalda.room.r2.event.relay-opened"
@@ -56,22 +60,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}/mafalda"
 
 
-class PurgedBus(MemoryBus):
-    """A bus whose log begins after ``purged``."""
-
-    purged = 0
-
-    async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
-        async for entry in super().read(*patterns, after_seq=max(after_seq, self.purged), up_to_seq=up_to_seq):
-            yield entry
-
-
 class Log:
     """A log in memory, filled by hand."""
 
     def __init__(self) -> None:
         self.broker = MemoryBroker()
-        self.bus = PurgedBus(self.broker)
+        self.bus = MemoryBus(self.broker)
         self.stored: list[Delivery] = []
 
     def fill(self, count: int) -> None:
@@ -138,6 +132,57 @@ async def test_it_goes_on_where_it_ended(url: str) -> None:
     assert await history(None, open_archive(url)) == log.stored
 
 
+@pytest.mark.parametrize("seq", [0, 9, 10, 15, 20, 34])
+async def test_a_replay_begins_with_the_checkpoint_before(url: str, seq: int) -> None:
+    log, archive = Log(), open_archive(url)
+    with (Path(__file__).parents[2] / "replays" / "v1-story.jsonl").open("rb") as lines:
+        for line in read_lines(lines):
+            log.broker.store(line.subject, line.raw, {})
+    whole = [record(it) async for it in log.bus.read(*LOG_SUBJECTS, up_to_seq=seq)]
+    first = await writer(log, archive)
+    await first.write_complete()
+    log.broker.store(R1, b"not JSON", {})
+    await (await writer(log, archive)).write_all()
+    state = state_before(archive, seq=seq, at=None)
+    assert state.seq == seq // 10 * 10
+    async for delivery in read_history(log.bus, archive, *LOG_SUBJECTS, after_seq=state.seq, up_to_seq=seq):
+        apply_record(state, record(delivery))
+    expected = State()
+    for entry in whole:
+        apply_record(expected, entry)
+    assert state.to_json_dict() == expected.to_json_dict()
+
+
+async def test_a_replay_by_time_begins_before_it(tmp_path: Path) -> None:
+    log, archive = Log(), open_archive(str(tmp_path))
+    log.fill(35)
+    await (await writer(log, archive)).write_complete()
+    assert state_before(archive, seq=None, at=START + timedelta(minutes=20)).seq == 10
+    assert state_before(archive, seq=None, at=START + timedelta(minutes=21)).seq == 20
+    assert state_before(archive, seq=None, at=START - timedelta(minutes=1)).seq == 0
+
+
+async def test_a_changed_checkpoint_is_an_error(tmp_path: Path) -> None:
+    log, archive = Log(), open_archive(str(tmp_path))
+    log.fill(10)
+    await (await writer(log, archive)).write_complete()
+    (file,) = (tmp_path / "state").iterdir()
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArchiveDamaged, match="checkpoint"):
+        state_before(archive, seq=None, at=None)
+
+
+async def test_writers_with_other_sizes_do_not_overlap(url: str) -> None:
+    log = Log()
+    log.fill(60)
+    small = await writer(log, open_archive(url))
+    large = ArchiveWriter(log.bus, open_archive(url), ArchiveConfig(segment_entries=25))
+    await large.open()
+    await asyncio.gather(small.write_complete(), large.write_complete())
+    await large.write_all()
+    assert await history(None, open_archive(url)) == log.stored
+
+
 async def test_two_writers_write_each_segment_once(url: str) -> None:
     log = Log()
     log.fill(60)
@@ -178,13 +223,36 @@ async def test_an_archive_that_cannot_be_written_is_tried_again(tmp_path: Path) 
 async def test_a_log_that_begins_too_late_is_an_error_and_can_be_accepted(tmp_path: Path) -> None:
     log, archive = Log(), open_archive(str(tmp_path))
     log.fill(25)
-    log.bus.purged = 3
+    log.broker.purge(before_seq=4)
     with pytest.raises(ArchiveGap, match="begins after"):
         await (await writer(log, archive)).write_complete()
     accepting = ArchiveWriter(log.bus, archive, CONFIG.model_copy(update={"accept_gap": True}))
     await accepting.open()
     infos = await accepting.write_complete()
     assert [it.missing for it in infos] == [(1, 2, 3), ()]
+
+
+async def test_archive_and_log_with_a_gap_between_are_not_read_as_one(tmp_path: Path) -> None:
+    log, archive = Log(), open_archive(str(tmp_path))
+    log.fill(25)
+    await (await writer(log, archive)).write_complete()
+    log.broker.purge(before_seq=21)
+    assert await history(log, archive) == log.stored
+    log.broker.purge(before_seq=22)
+    with pytest.raises(ArchiveGap):
+        await history(log, archive)
+
+
+async def test_the_fleet_is_told_what_is_archived(tmp_path: Path) -> None:
+    log, archive, ready = Log(), open_archive(str(tmp_path)), asyncio.Event()
+    log.fill(25)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(run_archive(log.bus, archive, CONFIG, ready=ready))
+        await archived(archive, [Span(1, 10), Span(11, 20)])
+        while (found := await log.bus.snapshots.get(ARCHIVE)) is None:  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
+        assert found.data == b'{"upToSeq":20}'
+        task.cancel()
 
 
 async def test_a_missing_segment_is_an_error(tmp_path: Path) -> None:
@@ -195,7 +263,7 @@ async def test_a_missing_segment_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArchiveDamaged, match="missing"):
         await history(log, archive)
     with pytest.raises(ArchiveDamaged, match="missing"):
-        await writer(log, archive)
+        archive.verify(archive.spans()[0])
 
 
 async def test_a_changed_segment_is_an_error(tmp_path: Path) -> None:

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
 from mafalda.bus.connection.jetstream_api import call
 from mafalda.bus.errors import ServerFailed
-from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM
+from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, SNAPSHOT_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from mafalda.bus.protocol import Expect
 from mafalda.contract import subjects
+from mafalda.snapshot.store import read_snapshot, write_snapshot
 
 EVENT, OTHER = subjects.room_event("r", "a"), subjects.room_event("r", "b")
 COMMAND = subjects.command("r", "s", "place-peer")
@@ -69,8 +71,12 @@ class Cluster:
                 await asyncio.sleep(0.1)
         return next(server for name, server in self.servers.items() if name != leader)
 
-    async def _leader(self, bus: NatsBus) -> str:
-        info = await call(bus.connection, f"STREAM.INFO.{LOG_STREAM}")
+    async def leader_of(self, bus: NatsBus, stream: str) -> NatsServer:
+        """The leader of a stream."""
+        return self.servers[await self._leader(bus, stream)]
+
+    async def _leader(self, bus: NatsBus, stream: str = LOG_STREAM) -> str:
+        info = await call(bus.connection, f"STREAM.INFO.{stream}")
         return str(info["cluster"].get("leader", ""))
 
     @contextmanager
@@ -128,7 +134,7 @@ def _collected() -> Iterator[None]:
 async def bus(cluster: Cluster, h: Any) -> AsyncIterator[NatsBus]:
     """A bus with an empty log, connected to the log's leader or to any other server."""
     async with connect(cluster.config()) as opened:
-        for stream in (LOG_STREAM, LOAD_STREAM):
+        for stream in (LOG_STREAM, LOAD_STREAM, SNAPSHOT_STREAM):
             await call(opened.connection, f"STREAM.PURGE.{stream}")
         yield opened
 
@@ -210,3 +216,27 @@ async def test_connections_find_the_cluster_through_any_server(cluster: Cluster,
     for server in cluster.servers.values():
         async with open_connection(BusConfig(servers=(server.url,), **PATIENT)) as connection:
             assert (await call(connection, f"STREAM.INFO.{LOG_STREAM}"))["config"]["name"] == LOG_STREAM
+
+
+async def test_snapshots_are_whole_whoever_writes_while_their_leader_stands_still(
+    cluster: Cluster, bus: NatsBus, h: Any
+) -> None:
+    await h.append(bus, *[EVENT] * 20)
+    seen = [0]
+
+    async def write(writer: NatsBus) -> None:
+        for seq in range(1, 13):
+            rooms = {f"r{i}": orjson.dumps({"room": f"r{i}", "peers": [seq]}) for i in range(10)}
+            await write_snapshot(writer, seq, {"servers": [seq]}, rooms)
+
+    async def read(reader: NatsBus) -> None:
+        while seen[-1] < 12:
+            if found := await read_snapshot(reader):
+                assert found.fleet == {"servers": [found.seq]}
+                assert [room["peers"] for room in found.rooms] == [[found.seq]] * 10
+                seen.append(found.seq)
+
+    async with connect(cluster.config()) as other:
+        with cluster.paused(await cluster.leader_of(bus, SNAPSHOT_STREAM)):
+            await asyncio.gather(write(bus), write(other), read(other))
+    assert seen == sorted(seen), "no reader goes back"

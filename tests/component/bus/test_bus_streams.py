@@ -82,9 +82,9 @@ async def test_a_stream_of_an_older_version_is_updated_and_keeps_what_an_operato
 
 
 async def test_what_the_configuration_says_holds(nats_bus: Any, nats_url: str, h: Any) -> None:
-    async with connect(BusConfig(servers=(nats_url,), log_max_age_s=120, log_max_bytes=10**6)) as bus:
+    async with connect(BusConfig(servers=(nats_url,), log_max_bytes=10**6)) as bus:
         log = await found(bus, LOG_STREAM)
-    assert (log["max_age"], log["max_bytes"], log["discard"]) == (120 * 10**9, 10**6, "new")
+    assert (log["max_bytes"], log["discard"]) == (10**6, "new")
 
 
 async def test_a_credential_without_that_right_leaves_them_alone(nats_url: str, h: Any) -> None:

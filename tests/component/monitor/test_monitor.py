@@ -22,7 +22,7 @@ from mafalda.contract.messages.queries import Ok, PeerInventory, QueryServer, Re
 from mafalda.contract.messages.results import Rejected
 from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, load
 from mafalda.errors import MalformedMessage, NotFound, WorkerRequestFailed
-from mafalda.monitor.checkup import check_log_usage
+from mafalda.monitor.checkup import check_log_usage, check_snapshots
 from mafalda.monitor.explain import explain, reasons
 from mafalda.monitor.live import live_state
 from mafalda.monitor.overview import overview, read_loads, servers_refused
@@ -268,3 +268,21 @@ def test_how_full_the_log_is(usage: LogUsage, health: str) -> None:
     finding = check_log_usage(usage)
     assert finding.health == health
     assert bool(finding.mend) == (health != "ok")
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "archived", "health", "words"),
+    [
+        (0, None, "ok", "no snapshot yet"),
+        (900, None, "ok", "as of 900, 100 entries behind"),
+        (900, 500, "ok", "archived up to 500"),
+        (-200_000, None, "warning", "entries behind"),
+        (900, -200_000, "warning", "archived up to"),
+    ],
+)
+def test_snapshots_and_archive_that_do_not_keep_up_are_found(
+    snapshot: int, archived: int | None, health: str, words: str
+) -> None:
+    finding = check_snapshots(LogUsage(entries=1, bytes=1, last_seq=1_000), snapshot, archived)
+    assert finding.health == health
+    assert words in finding.found

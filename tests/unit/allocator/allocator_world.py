@@ -40,7 +40,7 @@ class World:
 
     def __post_init__(self) -> None:
         if not self.patient:
-            self.config = self.config.model_copy(update={"join_timeout_s": 0})
+            self.config = self.config.model_copy(update={"join_timeout_s": 0, "full_timeout_s": 0})
         self.view = View(self.config)
         self.view.begin(self.now)
 

@@ -376,7 +376,7 @@ def test_a_single_transport_is_placed_again_at_the_price_of_one() -> None:
     world.kill_worker(place)
     decision = world.commit(world.decide(world.unplaced("lobby", "t")))
     assert place_command(decision).one_transport
-    assert world.load_of(placed(decision)) == pytest.approx(0.005 + 0.002)
+    assert world.load_of(placed(decision)) == pytest.approx(0.005)
 
 
 def test_a_leave_of_which_only_the_event_was_stored_is_answered_at_the_next_try() -> None:

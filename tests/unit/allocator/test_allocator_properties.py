@@ -14,6 +14,7 @@ from mafalda.allocator.core.fleet.candidates import WorkerView
 from mafalda.allocator.core.placement.policy import POLICIES
 from mafalda.allocator.core.state.fold import fold_entry
 from mafalda.allocator.core.state.log_entry import read_entry
+from mafalda.allocator.core.state.stimulus import room_of
 from mafalda.allocator.core.state.view import View
 from mafalda.contract.messages import commands, events, intents
 from mafalda.contract.messages.payload import Place
@@ -129,7 +130,7 @@ class Storm:
     def _decide(self, stimulus: Any, limit: float) -> Any:
         if not work_queue.is_open(self.world.view, stimulus, self.world.now):
             return None
-        before = fit_workers(self.world, 0.60)
+        before = fit_workers(self.world, room_of(stimulus), 0.60)
         decision = self.world.decide(stimulus)
         assert self.world.decide(stimulus) == decision, "the same input, the same output"
         self.decisions.append(decision)
@@ -160,10 +161,11 @@ class Storm:
         self.generations[who] = command.generation
 
 
-def fit_workers(world: World, limit: float) -> dict[Place, WorkerView]:
+def fit_workers(world: World, room: str, limit: float) -> dict[Place, WorkerView]:
     """By looking at all of them, what the orders must know without looking."""
-    costs = world.config.costs
-    cost = world.config.micro(costs.peer + costs.silent_peer)
+    fleet = world.view.fleet
+    expected = round(fleet.newcomers.expected(room, "peer") * fleet.scale.value)
+    cost = max(expected, world.config.micro(world.config.costs.silent_peer))
     fit = {}
     for worker in world.view.fleet.workers.values():
         server = worker.server
@@ -188,7 +190,7 @@ def test_what_every_placement_keeps_to(policy: str, steps: list[tuple[str, int, 
 def test_a_capable_fleet_refuses_nobody(policy: str, steps: list[tuple[str, int, int]]) -> None:
     storm = Storm(policy)
     storm.play(steps)
-    fit = fit_workers(storm.world, 0.60)
+    fit = fit_workers(storm.world, "new", 0.60)
     decision = storm.world.decide(storm.world.intent("new", "new", intents.Join()))
     assert bool(decision.commands) == bool(fit)
 
@@ -238,7 +240,7 @@ def check_books(world: World) -> None:
     for worker in fleet.workers.values():
         assert worker.used == bool(worker.state.peers)
         reservations = worker.reservations
-        assert reservations.total == sum(reservation.cost for reservation in reservations)
+        assert reservations.total == sum(reservation.reserved for reservation in reservations)
     for server in fleet.servers.values():
         assert server.used == sum(worker.used for worker in server.workers.values())
     found = [worker.obstacle for worker in fleet.workers.values() if worker.obstacle]

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mafalda.archive.errors import ArchiveDamaged
-from mafalda.archive.segment import Span, encode_segment, read_entries, read_info, verify_segment
+from mafalda.archive.segment import (
+    Span,
+    encode_segment,
+    first_of,
+    name_of,
+    read_entries,
+    read_info,
+    verify_segment,
+)
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.envelope import encode
 from mafalda.testing.builders import EXAMPLES, message, subject_of
@@ -91,7 +99,7 @@ def test_deleted_sequences_are_listed() -> None:
     kept = [it for it in entries(1, 10) if it.seq not in (1, 7, 10)]
     info, data = encode_segment(Span(1, 10), kept, latest=LONG_AGO)
     assert info.missing == (1, 7, 10)
-    assert read_info(io.BytesIO(data), Span(1, 10)) == info
+    assert read_info(io.BytesIO(data), 1) == info
 
 
 def test_the_latest_time_never_goes_back() -> None:
@@ -119,18 +127,16 @@ def test_a_truncated_file_is_found(size: int) -> None:
 
 def test_another_segments_file_is_found() -> None:
     _, data = segment()
-    with pytest.raises(ArchiveDamaged, match="its name says"):
+    with pytest.raises(ArchiveDamaged, match=r"missing|its name says"):
         read(data, Span(1, 10_000))
 
 
-@pytest.mark.parametrize(
-    "name", ["", "x.parquet", "1-2.parquet", "0000000000000002-0000000000000001.parquet", "README"]
-)
+@pytest.mark.parametrize("name", ["", "x.parquet", "1.parquet", "0000000000000000.parquet", "README"])
 def test_other_files_are_no_segments(name: str) -> None:
-    assert Span.of_name(name) is None
+    assert first_of(name) is None
 
 
 def test_names_sort_as_sequences_do() -> None:
-    spans = [Span(1, 9), Span(10, 99), Span(100, 10**12)]
-    assert sorted(span.name for span in spans) == [span.name for span in spans]
-    assert [Span.of_name(span.name) for span in spans] == spans
+    firsts = [1, 10, 100, 10**12]
+    assert sorted(map(name_of, firsts)) == [name_of(first) for first in firsts]
+    assert [first_of(name_of(first)) for first in firsts] == firsts

@@ -78,7 +78,7 @@ class ScriptedJetStream(Connection):
 
     def _answer(self, call: str, body: dict[str, Any]) -> dict[str, Any]:
         if call.startswith("STREAM.INFO."):
-            return {"state": {"last_seq": len(self.log)}}
+            return {"state": {"first_seq": 1, "last_seq": len(self.log)}}
         if call.startswith("STREAM.MSG.GET."):
             later = range(body["seq"], len(self.log) + 1)
             seq = next((seq for seq in later if matches(body["next_by_subj"], self.log[seq - 1])), 0)

@@ -31,7 +31,8 @@ class Decision:
     """The messages to append and one word why.
 
     ``settled``: the stimulus needs nothing more from allocators. ``wait_for``: decide again when a relay of this
-    producer opens or ends. ``private``: sent to the inbox that the intent names, if no result can be published for it.
+    producer opens or ends. ``waits``: decide again when a load report may have made room. ``private``: sent to the
+    inbox that the intent names, if no result can be published for it.
     """
 
     reason: str
@@ -40,6 +41,7 @@ class Decision:
     results: tuple[Append, ...] = ()
     settled: bool = False
     wait_for: str | None = None
+    waits: bool = False
     private: Rejected | None = None
 
     @property

@@ -7,6 +7,7 @@ from mafalda.allocator.core.decide.decision import Append, Decision
 from mafalda.allocator.core.decide.placing import (
     PeerToPlace,
     choose_worker,
+    fits_when_settled,
     no_capacity,
     place_on,
     waits_for_reports,
@@ -86,9 +87,10 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
         return place_on(view, wanted, peer, choice.worker, choice)
     if waits_for_reports(view, now):
         return Decision("waiting-for-reports")
-    if now - intent.first_s < view.config.join_timeout_s:
-        return Decision("waiting-for-capacity")
-    return _reject(intent, no_capacity(choice))
+    settles = fits_when_settled(view, wanted, view.config.watermark)
+    if now - intent.first_s < (view.config.join_timeout_s if settles else view.config.full_timeout_s):
+        return Decision("waiting-for-capacity", waits=True)
+    return _reject(intent, no_capacity(choice, joins_waiting=view.open_intents.waiting_count))
 
 
 def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from mafalda.allocator.core.decide.decision import Append, Decision
 from mafalda.allocator.core.fleet.candidates import WorkerView
+from mafalda.allocator.core.fleet.newcomers import kind_of
 from mafalda.allocator.core.fleet.obstacles import NO_REPORT_YET
+from mafalda.allocator.core.placement import scores
 from mafalda.allocator.core.placement.policy import POLICIES, Rng
 from mafalda.allocator.core.placement.trace import Choice, PlacementRequest
 from mafalda.allocator.core.state.open_intents import Peer
@@ -40,10 +42,26 @@ def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Ch
     room = view.rooms.get(wanted.who[0])
     newest = list(room.places)[-view.config.room_candidates :]
     in_room = [worker for key in newest if (worker := view.fleet.workers.get(key))]
-    advance = view.config.costs.advance(one_transport=wanted.one_transport)
-    cost = view.config.micro(advance + view.config.costs.silent_peer)
     policy = POLICIES[view.config.policy]
+    cost = _added_load(view, wanted)
     return policy(view.fleet, PlacementRequest(in_room, wanted.region, cost, view.config.micro(limit)), rng)
+
+
+def fits_when_settled(view: View, wanted: PeerToPlace, limit: float) -> bool:
+    """Whether a worker could take the peer if it were not for the reservations, which end with the next reports."""
+    most = (view.config.micro(limit) - _added_load(view, wanted)) // 1_000
+    return view.fleet.order(scores.settled).count_up_to(scores.ALL, most) > 0
+
+
+def _advance(view: View, wanted: PeerToPlace) -> int:
+    kind = kind_of(one_transport=wanted.one_transport)
+    return view.fleet.newcomers.expected(wanted.who[0], kind)
+
+
+def _added_load(view: View, wanted: PeerToPlace) -> int:
+    """By how much the peer raises a worker's load, in millionths of a core."""
+    expected = round(_advance(view, wanted) * view.fleet.scale.value)
+    return max(expected, view.config.micro(view.config.costs.silent_peer))
 
 
 def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: WorkerView, choice: Choice) -> Decision:
@@ -74,7 +92,6 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         handover=wanted.handover,
         explanation=choice.explanation,
     )
-    advance = view.config.costs.advance(one_transport=wanted.one_transport)
     append = Append(
         derived_id("place-peer", room_id, peer_id, generation, wanted.join),
         subjects.command(room_id, worker.place.server, command.action),
@@ -83,7 +100,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         room.command_seq,
         correlation=wanted.correlation,
         causation=wanted.causation,
-        holds=((worker.place, view.config.micro(advance)),),
+        holds=((worker.place, _advance(view, wanted)),),
     )
     return Decision("placed", commands=(append,))
 
@@ -93,6 +110,7 @@ def waits_for_reports(view: View, now: float) -> bool:
     return view.fleet.obstacles[NO_REPORT_YET] > 0 and now < view.liveness.grace_until_s
 
 
-def no_capacity(choice: Choice) -> NoCapacity:
-    """The error of a placement that found no worker, with the count of workers by reason."""
-    return NoCapacity("no worker can take the peer now", **dict(choice.explanation.passed_over))
+def no_capacity(choice: Choice, joins_waiting: int = 0) -> NoCapacity:
+    """The error of a placement that found no worker, with the count of workers by reason, and of joins that wait."""
+    waiting = {"joins-waiting": joins_waiting} if joins_waiting else {}
+    return NoCapacity("no worker can take the peer now", **dict(choice.explanation.passed_over), **waiting)

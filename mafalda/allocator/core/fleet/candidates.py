@@ -46,7 +46,8 @@ class ServerView:
 class WorkerView:
     """One living worker. Loads are in millionths of a core.
 
-    ``load`` is its expected load: the measured load, but at least a minimum for each peer, plus the reservations.
+    ``load`` is its expected load: the measured load and the reservations, but at least a minimum for each peer.
+    ``settled_load`` is the same without the reservations: what is left when they have ended.
     ``obstacle`` is the reason why no peer can be placed on it, if there is one.
     """
 
@@ -58,6 +59,7 @@ class WorkerView:
     channel_latency_s: float = 0.0
     unresponsive: bool = False
     load: int = 0
+    settled_load: int = 0
     used: bool = False
     obstacle: str | None = None
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core.fleet import obstacles
 from mafalda.allocator.core.fleet.candidates import Order, Rule, ServerView, WorkerKey, WorkerView
-from mafalda.contract.messages.load import ServerLoad
+from mafalda.allocator.core.fleet.newcomers import CostScale, NewcomerCosts
+from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import ServerState
 
@@ -16,8 +17,8 @@ from mafalda.projection.state import ServerState
 class FleetView:
     """All servers that the log knows, by id, and their living workers.
 
-    ``obstacles`` counts, by reason, the workers on which no peer can be placed. Every change of a worker ends in
-    ``touch``, which moves it in each order.
+    ``obstacles`` counts, by reason, the workers on which no peer can be placed. ``newcomers`` and ``scale`` learn what
+    peers and objects cost. Every change of a worker ends in ``touch``, which moves it in each order.
     """
 
     def __init__(self, config: AllocatorConfig) -> None:
@@ -25,6 +26,8 @@ class FleetView:
         self.servers: dict[str, ServerView] = {}
         self.workers: dict[WorkerKey, WorkerView] = {}
         self.obstacles: Counter[str] = Counter()
+        self.newcomers = NewcomerCosts(config)
+        self.scale = CostScale()
         self._orders: dict[Rule, Order] = {}
         self._holds: dict[str, list[WorkerView]] = {}
         self._silent_peer = config.micro(config.costs.silent_peer)
@@ -78,6 +81,10 @@ class FleetView:
         self._touch_all(server)
         yield from sorted(ended, key=lambda worker: worker.key)
 
+    def forget(self, server: str) -> None:
+        """Forget a server that has ended; it has no workers."""
+        self.servers.pop(server, None)
+
     def _remove(self, worker: WorkerView) -> None:
         del self.workers[worker.key]
         del worker.server.workers[worker.place.worker]
@@ -115,10 +122,23 @@ class FleetView:
                 worker.measured = self.config.micro(figures.cpu_ratio)
                 worker.channel_latency_s = figures.channel_latency_s
                 worker.unresponsive = figures.state == "unresponsive"
-                worker.reservations.report(load.as_of_seq, load.interval_s, self.config.settle_s)
+                settle_s = self.config.settle_s
+                worker.reservations.report(load.as_of_seq, load.interval_s, settle_s, self.newcomers)
+                self.scale.learn(worker.measured, self._configured_cost(figures), worker.reservations.opened)
         for worker in server.workers.values():
             self.touch(worker)
         return True
+
+    def _configured_cost(self, figures: WorkerLoad) -> int:
+        """What the objects of a worker cost by the configuration."""
+        costs = self.config.costs
+        return self.config.micro(
+            figures.transports * costs.transport
+            + figures.producers * costs.producer
+            + figures.consumers * costs.consumer
+            + (figures.data_producers + figures.data_consumers) * costs.data
+            + (figures.relays_in + figures.relays_out) * costs.relay
+        )
 
     def set_silent(self, server: ServerView, silent: bool) -> None:
         """Set whether load reports of a server are missing."""
@@ -149,7 +169,9 @@ class FleetView:
         if self.workers.get(worker.key) is not worker:
             return
         headcount = worker.headcount
-        worker.load = max(worker.measured, headcount * self._silent_peer) + worker.reservations.total
+        reserved = round(worker.reservations.total * self.scale.value)
+        worker.settled_load = max(worker.measured, headcount * self._silent_peer)
+        worker.load = max(worker.measured + reserved, worker.settled_load)
         used = headcount > 0
         if used != worker.used:
             worker.used = used

@@ -1,6 +1,7 @@
 """The cost of what was placed on a worker and is not in its load reports yet, in millionths of a core. Pure.
 
-A report is an average over a past interval, so the newest report lacks everything that was placed since.
+A report is an average over a past interval, so the newest report lacks everything that was placed since. Costs are
+those of the configuration; the fleet multiplies their sum by what objects have really cost (``CostScale``).
 """
 
 from __future__ import annotations
@@ -8,21 +9,57 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mafalda.allocator.core.fleet.newcomers import NewcomerCosts, PeerKind
+
 Owner = tuple[str, str]  # room, peer
 
 #: How much a report from before a reservation ages it. More than 0, so that the reservations of an agent whose
 #: ``as_of_seq`` does not advance end too.
 UNSEEN_WEIGHT = 0.25
 
+#: After so many seconds of reports a new peer that opened something has opened most of what it is going to open.
+OBSERVED_AFTER_S = 1.0
+
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """A cost that begins with log entry ``seq`` and ends after ``settle_s`` seconds of reports."""
+    """A cost that begins with log entry ``seq`` and ends after ``settle_s`` seconds of reports.
+
+    ``weight`` is the part of it that the reports do not show yet: 1 at first, then less with each report.
+    """
 
     seq: int
     owner: Owner
     cost: int
     age_s: float = 0.0
+    weight: float = 1.0
+
+    @property
+    def reserved(self) -> int:
+        """The cost that is still reserved."""
+        return round(self.cost * self.weight)
+
+    def grow_older(self, seconds: float) -> None:
+        """Age by a report. Of what a report of one second does not show, half is taken to show in the next."""
+        self.age_s += seconds
+        self.weight = min(1.0, 0.5 ** (self.age_s - OBSERVED_AFTER_S))
+
+
+@dataclass(slots=True, eq=False)
+class Advance(Reservation):
+    """The reservation for what a new peer has not opened yet: ``expected`` less ``opened``.
+
+    ``observed`` is what newcomers' costs were told of this peer.
+    """
+
+    kind: PeerKind = "peer"
+    expected: int = 0
+    opened: int = 0
+    observed: int | None = None
+
+    def price(self) -> None:
+        """Compute the cost again."""
+        self.cost = max(0, self.expected - self.opened)
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +72,7 @@ class Reservations:
 
     total: int = 0
     _entries: list[Reservation] = field(default_factory=list)
-    _advances: dict[Owner, Reservation] = field(default_factory=dict)
+    _advances: dict[Owner, Advance] = field(default_factory=dict)
     _holds: dict[str, int] = field(default_factory=dict)
     _held_peers: set[str] = field(default_factory=set)
 
@@ -47,6 +84,11 @@ class Reservations:
     def held_peers(self) -> int:
         """How many decisions that place a peer on this worker are not in the log yet."""
         return len(self._held_peers)
+
+    @property
+    def opened(self) -> int:
+        """The cost of the objects among the reservations: what is neither an advance nor held."""
+        return sum(entry.reserved for entry in self._entries if not isinstance(entry, Advance))
 
     def hold(self, key: str, cost: int, *, is_peer: bool = False) -> None:
         """Reserve for a decision that is not in the log yet. ``is_peer``: it places a peer, and opens no relay."""
@@ -63,9 +105,9 @@ class Reservations:
         self.total -= cost or 0
         return cost is not None
 
-    def advance(self, seq: int, owner: Owner, cost: int) -> None:
-        """Reserve for everything that a new peer is going to open."""
-        entry = Reservation(seq, owner, cost)
+    def advance(self, seq: int, owner: Owner, cost: int, kind: PeerKind = "peer") -> None:
+        """Reserve for everything that a new peer is expected to open."""
+        entry = Advance(seq, owner, cost, kind=kind, expected=cost)
         self._entries.append(entry)
         self._advances[owner] = entry
         self.total += cost
@@ -73,9 +115,10 @@ class Reservations:
     def reserve(self, seq: int, owner: Owner, cost: int) -> None:
         """Reserve for an object that was opened; the cost is taken out of its owner's advance, if there is one."""
         if advance := self._advances.get(owner):
-            drawn = min(advance.cost, cost)
-            advance.cost -= drawn
-            self.total -= drawn
+            self.total -= advance.reserved
+            advance.opened += cost
+            advance.price()
+            self.total += advance.reserved
         self._entries.append(Reservation(seq, owner, cost))
         self.total += cost
 
@@ -84,22 +127,28 @@ class Reservations:
         self._advances.pop(owner, None)
         self._keep([entry for entry in self._entries if entry.owner != owner])
 
-    def report(self, as_of_seq: int, interval_s: float, settle_s: float) -> None:
-        """Age the reservations by a report, and end those that the reports show by now.
+    def report(self, as_of_seq: int, interval_s: float, settle_s: float, newcomers: NewcomerCosts) -> None:
+        """Age the reservations by a report, end those that the reports show by now, and price the advances again.
 
         Args:
             as_of_seq: The last log entry that the agent had acted on.
             interval_s: Length of the report's interval, in seconds.
             settle_s: Seconds of reports after which the reports show what was reserved.
+            newcomers: Learns what new peers open, and knows what they are expected to.
         """
         if not self._entries:
             return
         for entry in self._entries:
-            entry.age_s += interval_s if entry.seq <= as_of_seq else interval_s * UNSEEN_WEIGHT
-        self._keep([entry for entry in self._entries if entry.age_s < settle_s])
+            entry.grow_older(interval_s if entry.seq <= as_of_seq else interval_s * UNSEEN_WEIGHT)
+        for (room, _), advance in self._advances.items():
+            if advance.age_s >= (OBSERVED_AFTER_S if advance.opened else settle_s):
+                newcomers.observe(room, advance.kind, advance.opened, previous=advance.observed)
+                advance.observed = advance.opened
+            advance.expected = newcomers.expected(room, advance.kind)
+            advance.price()
         self._advances = {owner: entry for owner, entry in self._advances.items() if entry.age_s < settle_s}
+        self._keep([entry for entry in self._entries if entry.age_s < settle_s])
 
     def _keep(self, entries: list[Reservation]) -> None:
-        if len(entries) != len(self._entries):
-            self._entries = entries
-            self.total = sum(entry.cost for entry in entries) + sum(self._holds.values())
+        self._entries = entries
+        self.total = sum(entry.reserved for entry in entries) + sum(self._holds.values())

@@ -41,6 +41,11 @@ def packing(worker: WorkerView) -> tuple[Hashable, int, int]:
     return part_of(worker), thousandths(worker.load), 0
 
 
+def settled(worker: WorkerView) -> tuple[Hashable, int, int]:
+    """Sort by the load that is left when the reservations have ended."""
+    return ALL, thousandths(worker.settled_load), 0
+
+
 def packing_by_region(worker: WorkerView) -> tuple[Hashable, int, int]:
     """Sort by region and part, then by load."""
     return (worker.server.region or "", part_of(worker)), thousandths(worker.load), 0

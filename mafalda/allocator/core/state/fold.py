@@ -1,7 +1,7 @@
 """Fold log entries into an allocator's view: the projected state, and what follows from it for pending work. Pure.
 
-Results are not folded into the projected state: which worker has whose transport changes no placement. What a
-result says was opened is reserved until the load reports show it.
+Results change no placement, but snapshots have what they opened. What a result says was opened is reserved until the
+load reports show it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mafalda.allocator.core.fleet.candidates import WorkerView
+from mafalda.allocator.core.fleet.newcomers import kind_of
 from mafalda.allocator.core.state.draining import Move
 from mafalda.allocator.core.state.log_entry import LogEntry, rejection_error
 from mafalda.allocator.core.state.open_intents import MAX_WAITING, OpenIntent, Peer, Standing
@@ -53,6 +54,8 @@ def fold_entry(view: View, entry: LogEntry, now: float) -> None:
     """
     skip_entry(view, entry.seq)
     address = entry.address
+    if address.room:
+        view.changed_rooms.add(address.room)
     if entry.error:
         view.counters[f"unreadable-{address.kind}"] += 1
     if address.kind == "command" and address.room:
@@ -99,6 +102,7 @@ def _result_stored(view: View, entry: LogEntry) -> None:
     view.open_intents.answered(who, entry.cause, entry.id)
     if entry.rejected and entry.address.action == "join":
         _join_rejected(view, who, entry)
+    apply(view.state, entry.seq, entry.address, entry.result)
     costs = view.config.costs
     match entry.address.action:
         case "create-transport":
@@ -162,8 +166,8 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
     if worker := view.worker_of(who):
         _release_waiting(view, who)
         view.unplaced.remove(who)
-        cost = view.config.costs.advance(one_transport=command.one_transport)
-        worker.reservations.advance(entry.seq, who, view.config.micro(cost))
+        kind = kind_of(one_transport=command.one_transport)
+        worker.reservations.advance(entry.seq, who, view.fleet.newcomers.expected(command.room, kind), kind)
         view.fleet.touch(worker)
     else:
         cause: commands.PlacementCause = "worker-died" if command.cause == "join" else command.cause
@@ -191,6 +195,7 @@ def _peer_left(view: View, entry: LogEntry, event: events.PeerLeft, now: float) 
     view.rooms.ensure(who[0]).leave(event.peer, known.generation)
     if who[0] not in view.state.rooms:
         view.rooms.deactivate(who[0])
+        view.fleet.newcomers.forget_room(who[0])
 
 
 def _peer_arrived(view: View, entry: LogEntry, event: events.PeerMoved, now: float) -> None:
@@ -240,11 +245,17 @@ def _release_waiting(view: View, who: Peer) -> None:
 
 
 def _server_changed(view: View, entry: LogEntry, event: ServerEvent, now: float) -> None:
+    before = view.state.servers.get(event.server)
+    relays = [(worker.place.worker, set(worker.relays)) for worker in before.workers.values()] if before else []
     _apply(view, entry, event, now)
     state = view.state.servers.get(event.server)
     if state is None:
         return
+    for name, ended in relays:
+        if name not in state.workers or state is not before:
+            view.changed_rooms |= {room for room, _, _ in ended}
     for worker in view.fleet.sync(state, now, watched=view.liveness.begun):
+        view.changed_rooms |= {room for room, _ in worker.state.peers}
         for who in sorted(worker.state.peers):
             view.rooms.ensure(who[0]).detach(worker.key)
             _place_ended(view, who, now)

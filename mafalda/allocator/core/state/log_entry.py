@@ -1,7 +1,8 @@
 """Read a log entry as far as an allocator needs it, so that a new allocator catches up quickly. Pure.
 
-Commands and events change the state and are decoded in full. Of a result only its cause and whether it opened something
-matter. An intent is kept undecoded: most intents are answered by an agent before an allocator has to decode them.
+Commands and events change the state and are decoded in full. Of a result only the few fields that the projection uses
+are read, without validation: agents are the only ones who may publish results, and there are two of them for each
+consumer. An intent is kept undecoded: most intents are answered by an agent before an allocator has to decode them.
 """
 
 from __future__ import annotations
@@ -10,20 +11,44 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic.alias_generators import to_camel
 
 from mafalda.contract.messages.envelope import Message, peek_id
 from mafalda.contract.messages.load import ServerLoad
-from mafalda.contract.messages.results import Rejected
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.results import (
+    ChannelAnswer,
+    ConsumeDataResult,
+    ConsumeResult,
+    Done,
+    Rejected,
+    TransportResult,
+)
 from mafalda.contract.reading import check_message, read_message
 from mafalda.contract.subjects import Address, parse
 from mafalda.errors import BadInput, MafaldaError, MalformedMessage
 
 _REJECTED = Rejected.type_name()
 
+#: Of each kind of result the fields that the projection uses, with their types; on the wire in camel case.
+_USED: dict[str, tuple[type[Payload], dict[str, type]]] = {
+    kind.type_name(): (kind, used)
+    for kind, used in (
+        (TransportResult, {"transport": str, "generation": int}),
+        (ConsumeResult, {"consumer": str, "producer": str, "transport": str, "paused": bool, "generation": int}),
+        (ConsumeDataResult, {"data_consumer": str, "data_producer": str, "transport": str, "generation": int}),
+        (Done, {"intent": str, "generation": int}),
+        (ChannelAnswer, {"intent": str, "accepted": bool, "generation": int}),
+    )
+}
+
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One log entry. ``error`` is why a command, an event or a result cannot be read."""
+    """One log entry. ``error`` is why a command, an event or a result cannot be read.
+
+    ``result`` has the fields of a result that the projection uses, and no others.
+    """
 
     seq: int
     address: Address
@@ -33,6 +58,7 @@ class LogEntry:
     rejected: bool = False
     generation: int = 0
     message: Message | None = None
+    result: Payload | None = None
     error: BadInput | None = None
     reply_to: str | None = None
 
@@ -93,9 +119,24 @@ def _read_result(seq: int, address: Address, raw: bytes) -> LogEntry:
             _text(fields.get("causationid")),
             rejected=fields["type"] == _REJECTED,
             generation=data.get("generation") if isinstance(data.get("generation"), int) else 0,
+            result=_used_fields(fields["type"], data),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return LogEntry(seq, address, raw, None, error=MalformedMessage("a result that cannot be read"))
+
+
+def _used_fields(type_name: str, data: dict[str, Any]) -> Payload | None:
+    """What the projection uses of a result; ``None`` if it uses none of this kind, or a field is of a wrong type."""
+    if type_name not in _USED:
+        return None
+    kind, used = _USED[type_name]
+    values = {name: data.get(to_camel(name)) for name in used}
+    if not all(isinstance(values[name], of) for name, of in used.items()):
+        return None
+    target = data.get("target")
+    if "target" in kind.model_fields:
+        values["target"] = target if isinstance(target, str) else None
+    return kind.model_construct(**values)
 
 
 def _text(value: Any) -> str | None:

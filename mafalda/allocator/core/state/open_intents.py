@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from mafalda.contract.ids import derived_id
@@ -66,11 +67,12 @@ class OpenIntent:
 
 @dataclass(slots=True)
 class OpenIntents:
-    """All open intents, in log order, with indexes by id, by peer and by room."""
+    """All open intents, in log order, with indexes by id, by peer and by room, and the joins that wait for capacity."""
 
     _by_seq: dict[int, OpenIntent] = field(default_factory=dict)
     _by_name: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _by_room: dict[str, dict[str, set[int]]] = field(default_factory=dict)  # room: peer: sequences
+    _waiting: dict[int, None] = field(default_factory=dict)  # in the order in which they began to wait
 
     def __len__(self) -> int:
         return len(self._by_seq)
@@ -111,8 +113,27 @@ class OpenIntents:
             for seq in seqs:
                 yield self._by_seq[seq]
 
+    @property
+    def waiting_count(self) -> int:
+        """How many joins wait for capacity."""
+        return len(self._waiting)
+
+    def waiting(self, limit: int) -> list[OpenIntent]:
+        """The joins that have waited longest for capacity."""
+        return [self._by_seq[seq] for seq in islice(self._waiting, limit)]
+
+    def wait(self, intent: OpenIntent, *, waits: bool) -> bool:
+        """Add a join to those that wait for capacity, or remove it. Returns whether it waited."""
+        waited = intent.seq in self._waiting
+        if waits and intent.seq in self._by_seq:
+            self._waiting.setdefault(intent.seq)
+        else:
+            self._waiting.pop(intent.seq, None)
+        return waited
+
     def close(self, seq: int) -> None:
         """Remove an intent that needs nothing more from allocators."""
+        self._waiting.pop(seq, None)
         intent = self._by_seq.pop(seq, None)
         if intent is None:
             return

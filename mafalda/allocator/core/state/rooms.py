@@ -74,6 +74,18 @@ class Rooms:
         """The ids of all active rooms."""
         return iter(self._active)
 
+    def idle_rooms(self) -> dict[str, IdleRoom]:
+        """What is kept of each idle room."""
+        return dict(self._idle)
+
+    def add_idle(self, room: str, command_seq: int, floor: int) -> None:
+        """Add an idle room, out of a snapshot."""
+        self._idle[room] = (command_seq, floor)
+
+    def forget_idle(self, before_seq: int) -> None:
+        """Forget the idle rooms whose last command is not in the log any more."""
+        self._idle = {room: kept for room, kept in self._idle.items() if kept[0] >= before_seq}
+
     def active(self, room: str) -> RoomPlacements | None:
         """A room that has peers or had a command since its last peer left."""
         return self._active.get(room)

@@ -25,8 +25,9 @@ from mafalda.projection.state import UNPLACED, PeerState, State
 class View:
     """What an allocator knows, as of log sequence ``seq``.
 
-    ``correlations`` has the correlation id of each peer's last placement; ``joining`` the log sequence of the join of
-    each peer that was placed and has not joined at a place yet.
+    ``correlations`` has the correlation id of each peer's last placement, ``joining`` the log sequence of the join of
+    each peer that was placed and has not joined at a place yet, ``changed_rooms`` the rooms that changed since their
+    JSON was last written for a snapshot.
     """
 
     config: AllocatorConfig
@@ -42,6 +43,7 @@ class View:
     drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)
     joining: dict[Peer, int] = field(default_factory=dict)
+    changed_rooms: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.fleet = FleetView(self.config)
@@ -56,6 +58,14 @@ class View:
         """The living worker of a peer."""
         found = self.peer(peer)
         return self.fleet.at(found.place) if found and found.status != UNPLACED else None
+
+    def forget_before(self, first_seq: int) -> None:
+        """Forget what ended before the log's first entry: idle rooms and servers."""
+        self.rooms.forget_idle(first_seq)
+        for server in [it for it in self.state.servers.values() if 0 < it.ended_seq < first_seq]:
+            if not server.workers:
+                del self.state.servers[server.server]
+                self.fleet.forget(server.server)
 
     def begin(self, now: float) -> None:
         """The log's past has been read; from now on all entries are new."""
