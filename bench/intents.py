@@ -6,6 +6,7 @@ SDK's request client, without media. The baseline is ``mafalda.mediasoup`` on a 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections import defaultdict
@@ -22,9 +23,16 @@ from mafalda.client.config import ClientConfig
 from mafalda.client.requests import PeerRequests
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import decode
-from mafalda.contract.messages.intents import CloseProducer, Consume, CreateTransport, Join, Leave, Produce
+from mafalda.contract.messages.intents import CloseProducer, Consume, CreateTransport, Intent, Join, Leave, Produce
 from mafalda.contract.messages.payload import Place
-from mafalda.contract.messages.results import ConsumeResult, Done, JoinResult, ProduceResult, TransportResult
+from mafalda.contract.messages.results import (
+    ConsumeResult,
+    Done,
+    JoinResult,
+    ProduceResult,
+    Result,
+    TransportResult,
+)
 from mafalda.media.rtp import ListenInfo, RtpParameters
 from mafalda.mediasoup import PipeTransport, Router, create_worker
 from mafalda.workers.config import default_media_codecs
@@ -45,6 +53,13 @@ async def measure(quick: bool) -> list[Figure]:
         latency("intents", "consume, same worker", ours["consume"], driver["consume"], "driver"),
         latency("intents", "consume, relay opened", ours["relayed"], driver["relayed"], "driver: pipe and consume"),
         latency("intents", "consume, relay reused", ours["reused"], driver["consume"], "driver"),
+        latency(
+            "intents",
+            "join, 2 transports, produce: one flight",
+            ours["flight"],
+            ours["steps"],
+            "the same, each after the result before it",
+        ),
     ]
 
 
@@ -118,6 +133,11 @@ async def _rounds(peers: Peers, rounds: int) -> Samples:
         samples["transport"].append(await _timed(joining.request(CreateTransport(transport="both"), TransportResult)))
         await joining.request(Leave(), Done)
         del peers.by_name[joining.peer]
+        for what in ("steps", "flight"):
+            joining = peers.peer(f"{what}-{number}")
+            samples[what].append(await _timed(_join_and_produce(joining, in_one_flight=what == "flight")))
+            await joining.request(Leave(), Done)
+            del peers.by_name[joining.peer]
     for number in range(rounds):
         producer = f"audio-{number}"
         produce = Produce(producer=producer, transport="send", media_kind="audio", rtp_parameters=_opus(number))
@@ -129,6 +149,22 @@ async def _rounds(peers: Peers, rounds: int) -> Samples:
             samples[what].append(await _timed(requests.request(consume, ConsumeResult)))
         await origin.request(CloseProducer(producer=producer), Done)
     return samples
+
+
+async def _join_and_produce(requests: PeerRequests, *, in_one_flight: bool) -> None:
+    """A peer joins, opens two transports and a producer: all requested at once, or each after the result before it."""
+    produce = Produce(producer=requests.peer, transport="send", media_kind="audio", rtp_parameters=_opus(1))
+    wanted: list[tuple[Intent, type[Result]]] = [
+        (Join(), JoinResult),
+        (CreateTransport(transport="send"), TransportResult),
+        (CreateTransport(transport="receive"), TransportResult),
+        (produce, ProduceResult),
+    ]
+    if in_one_flight:
+        await asyncio.gather(*(requests.request(intent, expected) for intent, expected in wanted))
+        return
+    for intent, expected in wanted:
+        await requests.request(intent, expected)
 
 
 async def _peer_at(peers: Peers, name: str, place: Place, *, same: bool) -> PeerRequests:

@@ -97,7 +97,9 @@ class AllocatorConfig(BaseModel):
         "long enough for a worker that died to be replaced (0.2 s).",
     )
     consume_forget_s: float = Field(
-        30.0, gt=0, description="A consume without a result is closed after so long; agents answer in 10 s."
+        30.0,
+        gt=0,
+        description="An intent of a placed peer that has no result after so long is closed; agents answer in 10 s.",
     )
     max_parallel_moves: int = Field(
         4,

@@ -16,6 +16,7 @@ from mafalda.bus.protocol import Bus, Inbox
 from mafalda.client.config import ClientConfig
 from mafalda.client.room import Room
 from mafalda.client.session.session import Session
+from mafalda.client.webrtc.ahead import TransportsToOpen
 from mafalda.client.webrtc.endpoint import new_id
 from mafalda.contract import subjects
 from mafalda.contract.ids import check_id
@@ -75,6 +76,7 @@ class Client:
         *,
         app_data: dict[str, Any] | None = None,
         region: str | None = None,
+        transports: TransportsToOpen = "none",
     ) -> AsyncIterator[Room]:
         """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
 
@@ -83,6 +85,7 @@ class Client:
             peer: Its id in the room; random if not given.
             app_data: For the other peers.
             region: Where the peer is; a policy may prefer servers near it.
+            transports: Which are opened in one flight with the join; any other one when it is first needed.
 
         Raises:
             IllegalId: The room's or the peer's id is not 1 to 64 of ``A-Z a-z 0-9 _ -``.
@@ -102,15 +105,20 @@ class Client:
             self._sessions.add(session)
             try:
                 session.listen(follower)
-                await self._join(session, Join(app_data=app_data or {}, region=region))
+                await self._join(session, Join(app_data=app_data or {}, region=region), transports)
                 yield Room(session)
             finally:
                 await self._leave(session)
                 self._sessions.discard(session)
 
-    async def _join(self, session: Session, intent: Join) -> None:
+    async def _join(self, session: Session, intent: Join, transports: TransportsToOpen) -> None:
         try:
-            placement = await session.requests.request(intent, JoinResult, timeout_s=self._config.join_timeout_s)
+            placement = await session.requests.request(
+                intent,
+                JoinResult,
+                timeout_s=self._config.join_timeout_s,
+                stored=lambda: session.ahead.request(transports),
+            )
         except (DeadlineExceeded, asyncio.CancelledError):
             session.may_be_placed = True
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from opentelemetry.trace import SpanKind
@@ -45,7 +46,14 @@ class PeerRequests:
         self.room = room
         self.peer = peer
 
-    async def request(self, intent: Intent, expected: type[P], *, timeout_s: float | None = None) -> P:
+    async def request(
+        self,
+        intent: Intent,
+        expected: type[P],
+        *,
+        timeout_s: float | None = None,
+        stored: Callable[[], None] | None = None,
+    ) -> P:
         """Append an intent and await its result; see ``RequestClient.request``.
 
         Raises:
@@ -56,7 +64,9 @@ class PeerRequests:
             {"mafalda.room": self.room, "mafalda.peer": self.peer},
             kind=SpanKind.CLIENT,
         ):
-            return await self._client.request(self.room, self.peer, intent, expected, timeout_s=timeout_s)
+            return await self._client.request(
+                self.room, self.peer, intent, expected, timeout_s=timeout_s, stored=stored
+            )
 
     async def query(self, query: Query, expected: type[P]) -> P:
         """Request something of the peer's agent that changes nothing.

@@ -133,9 +133,24 @@ class RequestClient:
         return pending.message.id
 
     async def request(
-        self, room: str, peer: str, intent: Intent, expected: type[P], *, timeout_s: float | None = None
+        self,
+        room: str,
+        peer: str,
+        intent: Intent,
+        expected: type[P],
+        *,
+        timeout_s: float | None = None,
+        stored: Callable[[], None] | None = None,
     ) -> P:
         """As ``submit``, and await the outcome.
+
+        Args:
+            room: The peer's room.
+            peer: The peer whose intent it is.
+            intent: What it asks for.
+            expected: The class of its result.
+            timeout_s: Until ``DeadlineExceeded``.
+            stored: Called when the intent is in the log: what is appended from then on comes after it.
 
         Raises:
             MafaldaError: The error of a ``Rejected``, as its own class.
@@ -153,6 +168,8 @@ class RequestClient:
         try:
             async with asyncio.timeout(pending.timeout_s):
                 await self._append(pending)
+                if stored is not None:
+                    stored()
                 return as_expected(await future, expected)
         except TimeoutError:
             raise _no_answer(pending) from None

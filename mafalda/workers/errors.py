@@ -18,3 +18,8 @@ def as_contract_error(error: MafaldaError) -> MafaldaError:
 def as_mafalda_error(error: Exception) -> MafaldaError:
     """Any exception as an error that may be sent: an unexpected one becomes "internal error", without its details."""
     return as_contract_error(error) if isinstance(error, MafaldaError) else MafaldaError("internal error")
+
+
+def place_gone(reason: str) -> WorkerExited:
+    """The error of an intent for a place that the peer has no more, with the reason why."""
+    return WorkerExited("the peer's place is gone; ask again after its next join result", reason=reason)

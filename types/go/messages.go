@@ -373,10 +373,23 @@ type DataConsumerClosed struct {
 
 // A data producer ended, and all its data consumers with it.
 type DataProducerClosed struct {
-	DataProducer string               `json:"dataProducer"`
-	Generation   int64                `json:"generation"`
-	Peer         string               `json:"peer"`
-	Reason       ConsumerClosedReason `json:"reason"`
+	DataProducer                                                                               string               `json:"dataProducer"`
+	// For its own peer alone, as a peer event: why it was closed although the peer did not ask                     
+	// for it.                                                                                                      
+	Error                                                                                      *ErrorInfo           `json:"error,omitempty"`
+	Generation                                                                                 int64                `json:"generation"`
+	Peer                                                                                       string               `json:"peer"`
+	Reason                                                                                     ConsumerClosedReason `json:"reason"`
+}
+
+// For its own peer alone, as a peer event: why it was closed although the peer did not ask
+// for it.
+//
+// An error on the wire.
+type ErrorInfo struct {
+	Code    string                 `json:"code"`
+	Details map[string]interface{} `json:"details,omitempty"`
+	Message string                 `json:"message"`
 }
 
 // A data producer that can be consumed.
@@ -453,13 +466,6 @@ type Envelope struct {
 	Traceparent                                                         *string                `json:"traceparent,omitempty"`
 	// mafalda.{kind}.{action}.v{version}: which message this is.                              
 	Type                                                                string                 `json:"type"`
-}
-
-// An error on the wire.
-type ErrorInfo struct {
-	Code    string                 `json:"code"`
-	Details map[string]interface{} `json:"details,omitempty"`
-	Message string                 `json:"message"`
 }
 
 // An address under which a WebRTC transport can be reached.
@@ -610,10 +616,13 @@ type ProduceResult struct {
 
 // A producer ended, and all its consumers with it.
 type ProducerClosed struct {
-	Generation int64                `json:"generation"`
-	Peer       string               `json:"peer"`
-	Producer   string               `json:"producer"`
-	Reason     ConsumerClosedReason `json:"reason"`
+	// For its own peer alone, as a peer event: why it was closed although the peer did not ask                     
+	// for it.                                                                                                      
+	Error                                                                                      *ErrorInfo           `json:"error,omitempty"`
+	Generation                                                                                 int64                `json:"generation"`
+	Peer                                                                                       string               `json:"peer"`
+	Producer                                                                                   string               `json:"producer"`
+	Reason                                                                                     ConsumerClosedReason `json:"reason"`
 }
 
 // A producer that can be consumed.

@@ -838,11 +838,30 @@ pub struct DataConsumerClosed {
 pub struct DataProducerClosed {
     pub data_producer: String,
 
+    /// For its own peer alone, as a peer event: why it was closed although the peer did not ask
+    /// for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorInfo>,
+
     pub generation: i64,
 
     pub peer: String,
 
     pub reason: ConsumerClosedReason,
+}
+
+/// For its own peer alone, as a peer event: why it was closed although the peer did not ask
+/// for it.
+///
+/// An error on the wire.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorInfo {
+    pub code: String,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    pub message: String,
 }
 
 /// A data producer that can be consumed.
@@ -995,17 +1014,6 @@ pub enum Datacontenttype {
 pub enum Specversion {
     #[serde(rename = "1.0")]
     The10,
-}
-
-/// An error on the wire.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ErrorInfo {
-    pub code: String,
-
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub details: Option<HashMap<String, Option<serde_json::Value>>>,
-
-    pub message: String,
 }
 
 /// An address under which a WebRTC transport can be reached.
@@ -1315,6 +1323,11 @@ pub enum ProduceResultType {
 /// A producer ended, and all its consumers with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProducerClosed {
+    /// For its own peer alone, as a peer event: why it was closed although the peer did not ask
+    /// for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorInfo>,
+
     pub generation: i64,
 
     pub peer: String,

@@ -90,11 +90,12 @@ def is_open(view: View, stimulus: Stimulus, now: float) -> bool:
 def mark_decided(view: View, stimulus: Stimulus, now: float) -> None:
     """A stimulus is decided now, so it is not due again before ``overdue_s``.
 
-    A consume stays open until its agent answers it; after ``consume_forget_s`` it is closed without an answer.
+    An intent of a placed peer stays open until its agent answers it; after ``consume_forget_s`` it is closed without
+    an answer.
     """
     if isinstance(stimulus, OpenIntent | UnplacedPeer | DrainingPeer):
         stimulus.since_s = now
-    if not isinstance(stimulus, OpenIntent) or stimulus.address.action not in ("consume", "consume-data"):
+    if not isinstance(stimulus, OpenIntent) or stimulus.standing != "placed" or stimulus.address.action == "join":
         return
     if now - stimulus.first_s > view.config.consume_forget_s:
         view.counters["forgotten"] += 1

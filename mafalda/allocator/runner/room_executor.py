@@ -47,6 +47,9 @@ _WAITING_AT_A_TIME = 8
 #: Placements and failures are logged at info, the rest at debug: a busy fleet decides hundreds of times a second.
 _LOGGED_AT_INFO = (PlacePeer, PeerStranded, ServerLost, Rejected)
 
+#: Intents that may lead to a command or an event; each of the others is its agent's, or is rejected.
+_DECIDED_HERE = ("join", "leave", "consume", "consume-data")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -89,11 +92,17 @@ class RoomExecutor:
         self._failed_beyond = 0  # the view's sequence at the last append that failed
 
     def submit(self, stimulus: Stimulus) -> None:
-        """Decide a stimulus after those of the same room that wait; one that waits already is not added again."""
+        """Decide a stimulus after those of the same room that wait; one that waits already is not added again.
+
+        An intent that can only be rejected here waits for those of its peer instead: placements do not wait for it.
+        """
         if stimulus in self._queued:
             return
         self._queued.add(stimulus)
-        self._rooms.submit(room_of(stimulus), lambda: self._run(stimulus))
+        key = room_of(stimulus)
+        if isinstance(stimulus, OpenIntent) and stimulus.address.action not in _DECIDED_HERE:
+            key = f"{key}/{stimulus.peer[1]}"
+        self._rooms.submit(key, lambda: self._run(stimulus))
 
     async def _run(self, stimulus: Stimulus) -> None:
         try:

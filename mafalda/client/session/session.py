@@ -19,8 +19,10 @@ from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
 from mafalda.client.requests import PeerRequests
 from mafalda.client.session.resource import SessionResource
 from mafalda.client.session.view import RoomSnapshotView
+from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.contract.messages.results import JoinResult, Result
@@ -48,6 +50,7 @@ class Session:
         self.config = config
         self.tasks = TaskScope(self.task_failed)
         self.requests = PeerRequests(bus, self.tasks, reply_subject, room, peer, config)
+        self.ahead = TransportsAhead(self.requests, self.tasks)
         self.view = RoomSnapshotView()
         self.fanout = Fanout(config.max_queued_events)
         #: Whether a join without an answer may be in the log: the peer may get a place that nobody knows of.
@@ -214,6 +217,16 @@ class Session:
                 self._lose_resource(payload.consumer)
             case events.DataConsumerClosed():
                 self._lose_resource(payload.data_consumer)
+            case events.ProducerClosed(error=ErrorInfo() as error):
+                self._give_up_resource(payload.producer, error.to_error())
+            case events.DataProducerClosed(error=ErrorInfo() as error):
+                self._give_up_resource(payload.data_producer, error.to_error())
+
+    def _give_up_resource(self, resource_id: str, error: MafaldaError) -> None:
+        for resource in list(self._placement.held.values()):
+            if resource.id == resource_id:
+                resource.finish(error)
+                self.gave_up(resource_id, error)
 
     def _lose_resource(self, resource_id: str) -> None:
         for resource in list(self._placement.held.values()):
@@ -263,7 +276,9 @@ class Session:
             placement = await self._target(lost_at)
             self._placement.reopen()
             former = self._endpoint if self._endpoint and self._endpoint.is_handed_over else None
-            endpoint = self._endpoint = Endpoint(placement, self.requests, self.config, self.tasks, replaces=former)
+            endpoint = self._endpoint = Endpoint(
+                placement, self.requests, self.config, self.tasks, self.ahead, replaces=former
+            )
             await endpoint.load()
             self._ready.set()
             if lost_at is not None and await self._reopened(endpoint):

@@ -75,9 +75,9 @@ class RoomSnapshotView:
             case events.ProducerPaused() | events.ProducerResumed():
                 self._paused(event)
             case events.ProducerClosed():
-                return self._closed(event.producer, event.generation, event.reason)
+                return self._closed(event.producer, event)
             case events.DataProducerClosed():
-                return self._closed(event.data_producer, event.generation, event.reason)
+                return self._closed(event.data_producer, event)
         return {}
 
     def _opened(self, event: events.ProducerOpened | events.DataProducerOpened) -> dict[str, ProducerChange]:
@@ -100,6 +100,8 @@ class RoomSnapshotView:
                 paused=event.paused,
                 app_data=event.app_data,
             )
+        if (owner := self.producers.get(key)) and owner.peer != event.peer:
+            return {}  # of two peers who take the same id at once, the first has it
         self.producers[key] = info
         self._generations[key] = event.generation
         self._moving.discard(key)
@@ -111,12 +113,13 @@ class RoomSnapshotView:
             paused = isinstance(event, events.ProducerPaused)
             self.producers[event.producer] = info.model_copy(update={"paused": paused})
 
-    def _closed(self, key: str, generation: int, reason: events.ClosedReason) -> dict[str, ProducerChange]:
-        if key not in self.producers or self._generations.get(key, generation) > generation:
+    def _closed(self, key: str, event: events.ProducerClosed | events.DataProducerClosed) -> dict[str, ProducerChange]:
+        owner, generation = self.producers.get(key), event.generation
+        if owner is None or owner.peer != event.peer or self._generations.get(key, generation) > generation:
             return {}
         del self.producers[key]
         self._moving.discard(key)
-        return {key: "moved" if reason in _REOPENED else "closed"}
+        return {key: "moved" if event.reason in _REOPENED else "closed"}
 
     def _drop_all_of(self, peer: str, change: ProducerChange) -> dict[str, ProducerChange]:
         gone = [key for key, info in self.producers.items() if info.peer == peer]

@@ -18,6 +18,7 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.client.config import ClientConfig
 from mafalda.client.requests import PeerRequests
 from mafalda.client.webrtc import compat
+from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.transport import ClientTransport, Direction, ProducerOptions
 from mafalda.contract.messages.intents import CloseTransport, Consume, ConsumeData, ResumeConsumer
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done, JoinResult
@@ -40,6 +41,7 @@ class Endpoint:
         requests: The peer's.
         config: Limits.
         tasks: Owns what runs in the background.
+        ahead: Transports that were requested together with the join.
         replaces: The endpoint that goes on until this one carries media (make-before-break); ``None``: there is none.
     """
 
@@ -49,6 +51,7 @@ class Endpoint:
         requests: PeerRequests,
         config: ClientConfig,
         tasks: TaskScope,
+        ahead: TransportsAhead,
         replaces: Endpoint | None = None,
     ) -> None:
         self.placement = placement
@@ -60,6 +63,7 @@ class Endpoint:
         self._requests = requests
         self._config = config
         self._tasks = tasks
+        self._ahead = ahead
         self._device = Device(handlerFactory=AiortcHandler.createFactory())
         self._transports: dict[Direction, ClientTransport] = {}
         self._opening = asyncio.Lock()
@@ -151,16 +155,18 @@ class Endpoint:
         async with self._opening:
             transport = self._transports.get(direction)
             if transport is None:
+                ahead = await self._ahead.take(direction, self.generation)
+                transport_id = ahead.id if ahead else new_id(direction)
                 transport = ClientTransport(
                     direction,
-                    new_id(direction),
+                    transport_id,
                     self._requests,
                     self._config,
                     self._tasks,
                     self.lose,
                     connects_first=self.replaces is not None,
                 )
-                await transport.open(self._device)
+                await transport.open(self._device, ahead.result if ahead else None)
                 self._transports[direction] = transport
             return transport
 

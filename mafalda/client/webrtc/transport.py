@@ -54,6 +54,18 @@ class ProducerOptions:
     app_data: dict[str, Any] = field(default_factory=dict)
 
 
+async def create_transport(requests: PeerRequests, direction: Direction, id: str) -> TransportResult:
+    """Have a transport made on the peer's worker.
+
+    Raises:
+        MafaldaError: It is refused, or there is no answer in time.
+    """
+    intent = CreateTransport(
+        transport=id, direction=direction, enable_tcp=False, enable_sctp=True, num_sctp_streams=_SCTP_STREAMS
+    )
+    return await requests.request(intent, TransportResult)
+
+
 class ClientTransport:
     """A transport at one place.
 
@@ -98,18 +110,10 @@ class ClientTransport:
         """Whether ICE and DTLS are connected."""
         return self._connected.is_set() and not self._closed
 
-    async def open(self, device: Device) -> None:
-        """Make the transport on the worker, and its counterpart here."""
-        result = await self._requests.request(
-            CreateTransport(
-                transport=self.id,
-                direction=self._direction,
-                enable_tcp=False,
-                enable_sctp=True,
-                num_sctp_streams=_SCTP_STREAMS,
-            ),
-            TransportResult,
-        )
+    async def open(self, device: Device, result: TransportResult | None = None) -> None:
+        """Make the transport on the worker, unless it is there already (``result``), and its counterpart here."""
+        if result is None:
+            result = await create_transport(self._requests, self._direction, self.id)
         if result.ice_parameters is None:
             raise Broken("the agent sent no ICE parameters", transport=self.id)
         self._candidates = result.ice_candidates
@@ -224,7 +228,8 @@ class ClientTransport:
             await self._connected.wait()
 
     async def _on_produce(self, kind: Literal["audio", "video"], rtp: Any, app_data: dict[str, Any]) -> str:
-        await self._wait_may_produce()
+        if self._connects_first:
+            await self._wait_may_produce()
         options: ProducerOptions = app_data["options"]
         intent = Produce(
             producer=options.id,
@@ -234,7 +239,9 @@ class ClientTransport:
             paused=options.paused,
             app_data=options.app_data,
         )
-        return (await self._requests.request(intent, ProduceResult)).producer
+        opened = await self._requests.request(intent, ProduceResult)  # in one flight with ``connect``
+        await self._wait_connected_there()
+        return opened.producer
 
     async def _on_produce_data(
         self, *, sctpStreamParameters: Any, label: str, protocol: str, appData: dict[str, Any]

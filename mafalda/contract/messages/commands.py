@@ -52,6 +52,12 @@ class PlacePeer(Command):
     generation: int = Field(ge=1)
     cause: PlacementCause = "join"
     join: str = Field(description="Id of the join intent that this peer's membership stems from.")
+    join_seq: int | None = Field(
+        None,
+        ge=1,
+        description="Log sequence of that intent, as long as no place has answered it: what the peer has requested "
+        "since then is done at this place.",
+    )
     app_data: AppData = app_data()
     region: Id | None = None
     one_transport: bool = Field(False, description="As in the join.")

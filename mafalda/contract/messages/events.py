@@ -113,6 +113,10 @@ class ProducerClosed(Event):
     producer: Id
     generation: int
     reason: ClosedReason
+    error: ErrorInfo | None = Field(
+        None,
+        description="For its own peer alone, as a peer event: why it was closed although the peer did not ask for it.",
+    )
 
 
 class DataProducerOpened(Event):
@@ -139,6 +143,10 @@ class DataProducerClosed(Event):
     data_producer: Id
     generation: int
     reason: ClosedReason
+    error: ErrorInfo | None = Field(
+        None,
+        description="For its own peer alone, as a peer event: why it was closed although the peer did not ask for it.",
+    )
 
 
 class RelayOpened(Event):
@@ -299,7 +307,13 @@ ROOM_EVENTS: tuple[type[Event], ...] = (
     RelayFailed,
     RelayClosed,
 )
-PEER_EVENTS: tuple[type[Event], ...] = (TransportClosed, ConsumerClosed, DataConsumerClosed)
+PEER_EVENTS: tuple[type[Event], ...] = (
+    TransportClosed,
+    ConsumerClosed,
+    DataConsumerClosed,
+    ProducerClosed,
+    DataProducerClosed,
+)
 SERVER_EVENTS: tuple[type[Event], ...] = (
     ServerStarted,
     ServerStopped,
@@ -309,4 +323,4 @@ SERVER_EVENTS: tuple[type[Event], ...] = (
     WorkerDied,
     LoadSampled,
 )
-EVENTS = ROOM_EVENTS + PEER_EVENTS + SERVER_EVENTS
+EVENTS = tuple(dict.fromkeys(ROOM_EVENTS + PEER_EVENTS + SERVER_EVENTS))

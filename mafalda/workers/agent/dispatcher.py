@@ -9,6 +9,7 @@ from mafalda.projection.state import RoomState
 from mafalda.workers.agent.rooms import RoomLoader
 from mafalda.workers.agent.sessions import PeerSessions
 from mafalda.workers.core import instructions as do
+from mafalda.workers.errors import place_gone
 from mafalda.workers.relays.sources import RelaySources
 from mafalda.workers.relays.targets import RelayTargets
 
@@ -75,8 +76,8 @@ class Dispatcher:
                 self._sessions.handle_intent(room, peer, entry)
             case do.AdoptPeer():
                 self._sessions.adopt(instruction)
-            case do.DropPeer(room, peer):
-                self._sessions.drop(room, peer)
+            case do.DropPeer(room, peer, reason=reason):
+                self._sessions.drop(room, peer, place_gone(reason))
             case do.HandOverPeer(room, peer):
                 self._sessions.hand_over(room, peer)
             case do.CloseHandedOver(room, peer, producer):

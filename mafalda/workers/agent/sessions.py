@@ -10,11 +10,11 @@ from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
-from mafalda.errors import WorkerExited
+from mafalda.errors import MafaldaError, WorkerExited
 from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer
 from mafalda.workers.core.stimuli import PeerRefused, PeerTaskFailed
 from mafalda.workers.errors import as_mafalda_error
-from mafalda.workers.peers.intents.producers import yield_producer
+from mafalda.workers.peers.intents.producers import close_silently, yield_producer
 from mafalda.workers.peers.session.eviction import evict
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.services import PeerServices
@@ -68,10 +68,10 @@ class PeerSessions:
         self.by_key[key] = session
         self._runs.submit(key, lambda: self._run(key, session, command))
 
-    def drop(self, room: str, peer: str) -> None:
-        """End a peer's session; what it is doing is finished first."""
+    def drop(self, room: str, peer: str, reason: MafaldaError) -> None:
+        """End a peer's session; what it is doing is finished first, and what waits is rejected with ``reason``."""
         if session := self.by_key.pop((room, peer), None):
-            session.stop()
+            session.stop(reason)
 
     def hand_over(self, room: str, peer: str) -> None:
         """End a session, but for what it forwards: its client is about to move to another place."""
@@ -89,14 +89,14 @@ class PeerSessions:
             session.end_handover()
         else:
             name = f"close {producer} of {room} {peer}"
-            self.services.tasks.spawn(yield_producer(session, producer), name)
+            self.services.tasks.spawn(close_silently(session, producer), name)
 
     def evict(self, order: EvictPeer) -> None:
         """Append that a peer whose placement failed has left."""
         command = order.command
         session = self.by_key.get((command.room, command.peer))
         if session is not None and session.generation == command.generation:
-            self.drop(command.room, command.peer)
+            self.drop(command.room, command.peer, order.error)
         self.services.tasks.spawn(evict(self.services.publisher, order), f"evict {command.room} {command.peer}")
 
     def handle_intent(self, room: str, peer: str, entry: Entry) -> None:

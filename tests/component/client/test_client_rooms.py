@@ -6,6 +6,7 @@ import asyncio
 from typing import TypeVar
 
 import pytest
+from aiortc import AudioStreamTrack
 
 from mafalda.bus.nats.bus import NatsBus
 from mafalda.bus.protocol import Bus
@@ -140,6 +141,51 @@ async def test_a_silent_fleet_gets_the_intent_once_until_the_deadline(bus: Bus, 
     assert len(fleet.received(intents.Join)) == 1
 
 
+async def test_transports_are_requested_in_one_flight_with_the_join(client: Client, fleet: ScriptedFleet) -> None:
+    fleet.ignoring |= {"join", "create-transport"}
+
+    async def join_and_produce() -> str:
+        async with client.join("lobby", "alice", transports="both") as room:
+            return (await room.produce(AudioStreamTrack(), id="mic")).id
+
+    joining = asyncio.create_task(join_and_produce())
+    await fleet.seen(lambda: len(fleet.received(intents.CreateTransport)) == 2)
+    assert [it.action for it in fleet.intents] == ["join", "create-transport", "create-transport"]
+    await fleet.answer_ignored("lobby", "alice")
+    assert await joining == "mic"
+    assert len(fleet.received(intents.CreateTransport)) == 2, "both were used, or left with the room"
+    (produce,) = fleet.received(intents.Produce)
+    assert isinstance(produce, intents.Produce)
+    assert produce.transport.startswith("send-")
+
+
+async def test_a_transport_that_was_requested_with_the_join_is_not_used_at_another_place(
+    client: Client, fleet: ScriptedFleet
+) -> None:
+    async with client.join("lobby", "alice", transports="send") as room:
+        stream = room.events()
+        await fleet.seen(lambda: len(fleet.received(intents.CreateTransport)) == 1)
+        await fleet.move("lobby", "alice")
+        await next_of(stream, Reconnected)
+        await room.produce(AudioStreamTrack(), id="mic")
+        (_, second) = fleet.received(intents.CreateTransport)
+        (produce,) = fleet.received(intents.Produce)
+        assert isinstance(second, intents.CreateTransport)
+        assert isinstance(produce, intents.Produce)
+        assert produce.transport == second.transport
+
+
+async def test_a_transport_that_is_refused_with_the_join_is_requested_again(
+    client: Client, fleet: ScriptedFleet
+) -> None:
+    fleet.refusing["create-transport"] = NoCapacity("no ports")
+    async with client.join("lobby", "alice", transports="send") as room:
+        await fleet.seen(lambda: len(fleet.received(intents.CreateTransport)) == 1)
+        fleet.refusing.clear()
+        assert (await room.produce(AudioStreamTrack(), id="mic")).is_open
+        assert len(fleet.received(intents.CreateTransport)) == 2
+
+
 async def test_a_join_that_is_not_answered_is_left(bus: Bus, fleet: ScriptedFleet) -> None:
     fleet.ignoring.add("join")
     config = ClientConfig(join_timeout_s=0.5, retry_interval_s=0.1)
@@ -147,7 +193,8 @@ async def test_a_join_that_is_not_answered_is_left(bus: Bus, fleet: ScriptedFlee
         with pytest.raises(DeadlineExceeded):
             async with client.join("lobby", "alice"):
                 pass
-        await fleet.seen(lambda: fleet.intents[1:] == [intents.Leave()])
+        await fleet.seen(lambda: fleet.intents[-1] == intents.Leave())
+        assert len(fleet.received(intents.Join)) == len(fleet.received(intents.Leave)) == 1
         fleet.ignoring.clear()
         assert await join_and_leave(client) == "alice"
 

@@ -142,6 +142,7 @@ class Fleet:
         generation: int = 1,
         cause: commands.PlacementCause = "join",
         join: str = "",
+        join_seq: int | None = None,
         handover: bool = False,
     ) -> None:
         order = commands.PlacePeer(
@@ -152,6 +153,7 @@ class Fleet:
             generation=generation,
             cause=cause,
             join=join or uuid4().hex,
+            join_seq=join_seq,
             app_data={"name": peer},
             handover=handover,
             explanation=WHY,
@@ -308,17 +310,21 @@ class Client:
     async def produce(
         self, producer: str, transport: str, *, kind: str = "audio", **given: Any
     ) -> results.ProduceResult:
+        return await self.ask(self.produce_intent(producer, transport, kind=kind, **given), results.ProduceResult)
+
+    def produce_intent(self, producer: str, transport: str, *, kind: str = "audio", **given: Any) -> intents.Produce:
         parameters = OPUS_PARAMETERS if kind == "audio" else VP8_SIMULCAST_PARAMETERS
-        intent = intents.Produce(
+        return intents.Produce(
             producer=producer, transport=transport, media_kind=kind, rtp_parameters=parameters, **given
         )
-        return await self.ask(intent, results.ProduceResult)
 
     async def produce_data(self, producer: str, transport: str) -> results.ProduceDataResult:
-        intent = intents.ProduceData(
+        return await self.ask(self.produce_data_intent(producer, transport), results.ProduceDataResult)
+
+    def produce_data_intent(self, producer: str, transport: str) -> intents.ProduceData:
+        return intents.ProduceData(
             data_producer=producer, transport=transport, sctp_stream_parameters=STREAM, label="chat", protocol="json"
         )
-        return await self.ask(intent, results.ProduceDataResult)
 
     def consume_intent(self, consumer: str, producer: str, transport: str, **given: Any) -> intents.Consume:
         capabilities = generate_router_rtp_capabilities(default_media_codecs())

@@ -113,7 +113,7 @@ def test_what_a_peer_asks_before_it_joined_is_not_joined() -> None:
 
 
 def test_it_matters_where_the_peer_stood_when_it_asked() -> None:
-    """An intent before the join stays refused, whenever an allocator comes to look at it."""
+    """An intent before the join intent stays refused, whenever an allocator comes to look at it."""
     world = World()
     world.server("s1")
     early = world.intent("lobby", "alice", intents.PauseProducer(producer="mic"))
@@ -126,7 +126,7 @@ def test_what_a_placed_peer_asks_is_its_agent_s() -> None:
     world.server("s1")
     world.joined("lobby", "alice")
     decision = world.decide(world.intent("lobby", "alice", intents.PauseProducer(producer="mic")))
-    assert (decision.appends, decision.settled) == ((), True)
+    assert (decision.reason, decision.appends) == ("for-the-agent", ())
 
 
 def test_an_answered_intent_is_closed_by_its_own_peer_s_answers_only() -> None:

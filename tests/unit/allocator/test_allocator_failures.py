@@ -197,7 +197,7 @@ def test_a_peer_without_a_place_can_leave() -> None:
     assert len(world.view.open_intents) == 0
 
 
-def test_what_was_asked_of_the_former_place_is_dropped() -> None:
+def test_what_was_asked_of_the_former_place_is_rejected_if_its_agent_has_not_answered() -> None:
     world = World(AllocatorConfig(policy="spread"))
     world.server("s1", 3)
     world.joined("lobby", "alice")
@@ -205,6 +205,8 @@ def test_what_was_asked_of_the_former_place_is_dropped() -> None:
     world.produce("lobby", "alice", "mic")
     intent = world.consume("lobby", "bob", "mic")
     world.kill_worker(place)
+    world.now += world.config.overdue_s
+    assert rejection(world.commit(world.decide(intent))).error.code == "worker-died"
     assert world.view.open_intents.get(intent.seq) is None
 
 

@@ -44,6 +44,7 @@ def content(view: View) -> dict[str, Any]:
         "intents": [(it.seq, it.address, it.raw, it.id, it.standing, it.reply_to) for it in view.open_intents],
         "unplaced": [(it.room, it.peer, it.seq, it.cause, it.unschedulable, it.event) for it in view.unplaced],
         "correlations": view.correlations,
+        "joining": view.joining,
         "workers": {key: (worker.headcount, worker.used) for key, worker in view.fleet.workers.items()},
         "draining": list(view.drains),
     }

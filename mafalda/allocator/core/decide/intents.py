@@ -40,16 +40,28 @@ def decide_intent(view: View, intent: OpenIntent, now: float, rng: Rng) -> Decis
             return _join(view, intent, message.data, now, rng)
         case intents.Leave() if intent.standing == "unplaced":
             return _leave_unplaced(view, intent)
-    if intent.standing == "absent":
-        return _reject(intent, NotJoined("the peer has not joined", room=intent.peer[0], peer=intent.peer[1]))
-    if intent.standing == "unplaced":
-        return _reject(intent, WorkerExited("the peer's place is gone; ask again after its next join result"))
+    if intent.standing != "placed":
+        return _without_a_place(view, intent, now)
     match message.data:
         case intents.Consume():
             return consume(view, intent, message.data.producer, data=False)
         case intents.ConsumeData():
             return consume(view, intent, message.data.data_producer, data=True)
-    return Decision("for-the-agent", settled=True)
+    return Decision("for-the-agent")  # it stays open until the agent answers it, or its place ends
+
+
+def _without_a_place(view: View, intent: OpenIntent, now: float) -> Decision:
+    """Decide for an intent that no agent has: it waits for its peer's join, or is rejected."""
+    peer = view.peer(intent.peer)
+    if intent.standing == "joining" and (peer or view.open_intents.has_join(intent.peer)):
+        return Decision("waiting-for-join")
+    if now - intent.lost_s < view.config.overdue_s:
+        return Decision("for-the-agent")  # it may have taken it before the place ended
+    if intent.standing == "lost" and intent.address.action == intents.Leave.action:
+        return _leave_unplaced(view, intent)
+    if peer and intent.standing != "absent":
+        return _reject(intent, WorkerExited("the peer's place is gone; ask again after its next join result"))
+    return _reject(intent, NotJoined("the peer has not joined", room=intent.peer[0], peer=intent.peer[1]))
 
 
 def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: Rng) -> Decision:
@@ -68,6 +80,7 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
         intent.correlation,
         causation=intent.id,
         one_transport=join.one_transport,
+        join_seq=intent.seq,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker:

@@ -34,6 +34,7 @@ class PeerToPlace:
     causation: str | None
     one_transport: bool = False
     handover: bool = False
+    join_seq: int | None = None
 
 
 def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Choice:
@@ -84,6 +85,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         generation=generation,
         cause=wanted.cause,
         join=wanted.join,
+        join_seq=wanted.join_seq,
         app_data=wanted.app_data,
         region=wanted.region,
         one_transport=wanted.one_transport,

@@ -36,6 +36,7 @@ def replace_peer(view: View, unplaced: UnplacedPeer, now: float, rng: Rng) -> De
         view.correlations.get(who),
         event_id,
         peer.one_transport,
+        join_seq=view.joining.get(who),
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker is None and view.config.ceiling > view.config.watermark:

@@ -12,12 +12,13 @@ from typing import Any
 from mafalda.allocator.core.fleet.candidates import WorkerView
 from mafalda.allocator.core.fleet.newcomers import kind_of
 from mafalda.allocator.core.state.draining import Move
-from mafalda.allocator.core.state.log_entry import LogEntry
-from mafalda.allocator.core.state.open_intents import OpenIntent, Peer, Standing
+from mafalda.allocator.core.state.log_entry import LogEntry, rejection_error
+from mafalda.allocator.core.state.open_intents import MAX_WAITING, OpenIntent, Peer, Standing
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
 from mafalda.contract.messages import commands, events
 from mafalda.contract.messages.payload import Payload
+from mafalda.errors import NoCapacity
 from mafalda.projection.fold import apply
 from mafalda.projection.state import UNPLACED
 
@@ -80,17 +81,27 @@ def _apply(view: View, entry: LogEntry, payload: Payload, _: float) -> None:
 
 def _intent_stored(view: View, entry: LogEntry, now: float) -> None:
     who = _peer_of(entry)
-    peer = view.peer(who)
-    standing: Standing = "absent"
-    if peer:
-        standing = "unplaced" if peer.status == UNPLACED else "placed"
+    standing = _standing(view, who)
     intent = OpenIntent(entry.seq, entry.address, entry.raw, entry.id, now, standing, now, reply_to=entry.reply_to)
+    if standing == "joining" and view.open_intents.count(who) >= MAX_WAITING:
+        intent.refused = NoCapacity("too much asked for at once", limit=MAX_WAITING)
     view.open_intents.add(intent)
+
+
+def _standing(view: View, who: Peer) -> Standing:
+    peer = view.peer(who)
+    if peer is None:
+        return "joining" if view.open_intents.has_join(who) else "absent"
+    if peer.status != UNPLACED:
+        return "placed"
+    return "joining" if who in view.joining else "unplaced"
 
 
 def _result_stored(view: View, entry: LogEntry) -> None:
     who = _peer_of(entry)
     view.open_intents.answered(who, entry.cause, entry.id)
+    if entry.rejected and entry.address.action == "join":
+        _join_rejected(view, who, entry)
     apply(view.state, entry.seq, entry.address, entry.result)
     costs = view.config.costs
     match entry.address.action:
@@ -104,6 +115,16 @@ def _result_stored(view: View, entry: LogEntry) -> None:
             return
     if not entry.rejected:
         _reserve(view, entry.seq, who, entry.generation, cost)
+
+
+def _join_rejected(view: View, who: Peer, entry: LogEntry) -> None:
+    """What waited for the join gets the join's error."""
+    if view.peer(who) or view.open_intents.has_join(who):
+        return
+    for intent in view.open_intents.of_peer(who):
+        if intent.standing == "joining":
+            intent.refused = rejection_error(entry)
+            view.parked.wake_intent(intent)
 
 
 def _peer_of(entry: LogEntry) -> Peer:
@@ -135,10 +156,15 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
     peer = view.peer(who)
     if peer is None or peer.generation != command.generation:
         return
-    _close_placed_intents(view, who)
+    if command.join_seq is None:
+        view.joining.pop(who, None)
+    else:
+        view.joining[who] = command.join_seq
+    _place_ended(view, who, now)
     if entry.message:
         view.correlations[who] = entry.message.correlation
     if worker := view.worker_of(who):
+        _release_waiting(view, who)
         view.unplaced.remove(who)
         kind = kind_of(one_transport=command.one_transport)
         worker.reservations.advance(entry.seq, who, view.fleet.newcomers.expected(command.room, kind), kind)
@@ -146,6 +172,11 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
     else:
         cause: commands.PlacementCause = "worker-died" if command.cause == "join" else command.cause
         view.unplaced.add(UnplacedPeer(*who, entry.seq, now, cause, entry.message))
+
+
+def _peer_joined(view: View, entry: LogEntry, event: events.PeerJoined, _: float) -> None:
+    _apply(view, entry, event, _)
+    view.joining.pop((entry.address.room or "", event.peer), None)
 
 
 def _peer_left(view: View, entry: LogEntry, event: events.PeerLeft, now: float) -> None:
@@ -156,10 +187,11 @@ def _peer_left(view: View, entry: LogEntry, event: events.PeerLeft, now: float) 
     if known is None or view.peer(who):
         return
     _peer_moved(view, who, before)
-    _close_placed_intents(view, who)
+    _place_ended(view, who, now)
     view.unplaced.remove(who)
     view.drains.ended(who)
     view.correlations.pop(who, None)
+    view.joining.pop(who, None)
     view.rooms.ensure(who[0]).leave(event.peer, known.generation)
     if who[0] not in view.state.rooms:
         view.rooms.deactivate(who[0])
@@ -169,6 +201,7 @@ def _peer_left(view: View, entry: LogEntry, event: events.PeerLeft, now: float) 
 def _peer_arrived(view: View, entry: LogEntry, event: events.PeerMoved, now: float) -> None:
     _apply(view, entry, event, now)
     view.drains.ended((entry.address.room or "", event.peer))
+    view.joining.pop((entry.address.room or "", event.peer), None)
 
 
 def _peer_unschedulable(view: View, entry: LogEntry, event: events.PeerStranded, _: float) -> None:
@@ -189,11 +222,23 @@ def _peer_moved(view: View, who: Peer, before: WorkerView | None) -> None:
         room.attach(after.key)
 
 
-def _close_placed_intents(view: View, who: Peer) -> None:
-    """Close the intents for a peer's former place; its client publishes them again for the new one."""
+def _place_ended(view: View, who: Peer, now: float) -> None:
+    """A peer's place has ended. Its intents that no agent answers are rejected a little later.
+
+    Those of a peer that has not joined anywhere yet wait for its next place.
+    """
     for intent in view.open_intents.of_peer(who):
         if intent.standing == "placed" and intent.address.action != "join":
-            view.open_intents.close(intent.seq)
+            intent.standing = "joining" if who in view.joining else "lost"
+            intent.lost_s = intent.since_s = now
+
+
+def _release_waiting(view: View, who: Peer) -> None:
+    """A peer has a place: its agent does what waited for the join; a relay for a consume is decided here."""
+    for intent in view.open_intents.of_peer(who):
+        if intent.standing == "joining" and not intent.refused:
+            intent.standing = "placed" if who in view.joining else "lost"
+            view.parked.wake_intent(intent)
 
 
 # --- servers -------------------------------------------------------------------------------------
@@ -213,7 +258,7 @@ def _server_changed(view: View, entry: LogEntry, event: ServerEvent, now: float)
         view.changed_rooms |= {room for room, _ in worker.state.peers}
         for who in sorted(worker.state.peers):
             view.rooms.ensure(who[0]).detach(worker.key)
-            _close_placed_intents(view, who)
+            _place_ended(view, who, now)
             view.drains.ended(who)
             view.unplaced.add(UnplacedPeer(*who, entry.seq, now, _CAUSES[type(event)], entry.message))
     view.drains.set_draining(event.server, state.status == "draining", entry.message)
@@ -269,6 +314,7 @@ def _relay_failed(view: View, entry: LogEntry, event: events.RelayFailed, now: f
 _RULES: dict[type[Payload], Callable[[View, LogEntry, Any, float], None]] = {
     commands.PlacePeer: _peer_placed,
     commands.OpenRelay: _relay_commanded,
+    events.PeerJoined: _peer_joined,
     events.PeerLeft: _peer_left,
     events.PeerMoved: _peer_arrived,
     events.PeerStranded: _peer_unschedulable,

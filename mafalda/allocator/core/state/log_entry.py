@@ -26,7 +26,7 @@ from mafalda.contract.messages.results import (
 )
 from mafalda.contract.reading import check_message, read_message
 from mafalda.contract.subjects import Address, parse
-from mafalda.errors import BadInput, MalformedMessage
+from mafalda.errors import BadInput, MafaldaError, MalformedMessage
 
 _REJECTED = Rejected.type_name()
 
@@ -96,6 +96,15 @@ def read_load(subject: str, raw: bytes) -> ServerLoad:
     if not isinstance(message.data, ServerLoad):
         raise MalformedMessage("not a load report", type=message.type)
     return message.data
+
+
+def rejection_error(entry: LogEntry) -> MafaldaError:
+    """The error of a stored rejection."""
+    try:
+        rejected = check_message(entry.address, entry.raw).data
+    except BadInput as error:
+        return error
+    return rejected.error.to_error() if isinstance(rejected, Rejected) else MafaldaError("the join was rejected")
 
 
 def _read_result(seq: int, address: Address, raw: bytes) -> LogEntry:

@@ -13,8 +13,10 @@ from mafalda.contract.subjects import Address
 from mafalda.errors import MafaldaError
 
 Peer = tuple[str, str]  # room, peer
-Standing = Literal["absent", "unplaced", "placed"]
+Standing = Literal["absent", "joining", "placed", "lost", "unplaced"]
 
+#: Intents of one peer that may wait for its join; as many as may wait in its agent's queue.
+MAX_WAITING = 512
 #: Parked intents that are not open any more are dropped when more producers than this are waited for.
 _MANY_PARKED = 1_000
 
@@ -23,9 +25,17 @@ _MANY_PARKED = 1_000
 class OpenIntent:
     """An intent without a result. Times are seconds, monotonic.
 
-    ``standing`` is that of its peer when the intent was stored. ``message`` is set when the intent is first decoded.
-    ``since_s`` is when it was last decided, ``first_s`` when it was folded. ``reply_to`` is the private inbox that it
-    names. ``refused`` is the error with which it was rejected there, outside the log.
+    ``message`` is set when the intent is first decoded. ``since_s`` is when it was last decided, ``first_s`` when it
+    was folded, ``lost_s`` when the place that it was for ended. ``reply_to`` is the private inbox that it names.
+    ``refused`` is the error that it gets as soon as it is decided. ``standing`` is that of its peer:
+
+    | standing | when the intent was stored, the peer | later |
+    | --- | --- | --- |
+    | ``absent`` | had not joined | |
+    | ``joining`` | had requested to join, and no place had answered | ``placed`` when it is placed |
+    | ``placed`` | had a place; its agent answers | ``lost`` when that ends, ``joining`` if it had not joined there |
+    | ``lost`` | had a place that has ended; its agent may still answer | |
+    | ``unplaced`` | had lost its place | |
     """
 
     seq: int
@@ -38,6 +48,7 @@ class OpenIntent:
     message: Message | None = None
     reply_to: str | None = None
     refused: MafaldaError | None = None
+    lost_s: float = float("-inf")
 
     @property
     def peer(self) -> Peer:
@@ -86,6 +97,15 @@ class OpenIntents:
     def of_peer(self, peer: Peer) -> list[OpenIntent]:
         """The open intents of a peer, in log order."""
         return [self._by_seq[seq] for seq in sorted(self._by_room.get(peer[0], {}).get(peer[1], ()))]
+
+    def count(self, peer: Peer) -> int:
+        """How many intents of a peer are open."""
+        return len(self._by_room.get(peer[0], {}).get(peer[1], ()))
+
+    def has_join(self, peer: Peer) -> bool:
+        """Whether a join of the peer is open."""
+        seqs = self._by_room.get(peer[0], {}).get(peer[1], ())
+        return any(self._by_seq[seq].address.action == "join" for seq in seqs)
 
     def of_room(self, room: str) -> Iterator[OpenIntent]:
         """The open intents of a room."""
@@ -136,7 +156,7 @@ class OpenIntents:
 
 @dataclass(slots=True)
 class ParkedIntents:
-    """Consumes that are decided again as soon as a relay of their producer opens or ends."""
+    """Intents that are decided again at once: consumes when a relay of their producer opens or ends, and others."""
 
     _parked: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # (room, producer): sequences
     _woken: list[int] = field(default_factory=list)
@@ -151,6 +171,10 @@ class ParkedIntents:
     def wake(self, room: str, producer: str) -> None:
         """A relay of the producer opened or ended."""
         self._woken += sorted(self._parked.pop((room, producer), ()))
+
+    def wake_intent(self, intent: OpenIntent) -> None:
+        """What the intent waited for has happened."""
+        self._woken.append(intent.seq)
 
     def take_woken(self) -> list[int]:
         """The sequences of the intents to be decided again, since the last call."""

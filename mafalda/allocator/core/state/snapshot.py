@@ -68,6 +68,7 @@ def _room_bytes(view: View, room_id: str) -> bytes | None:
     found = room_to_json(state or RoomState(room_id))
     if placements:
         found |= {"commandSeq": placements.command_seq, "left": placements.left, "floor": placements.floor}
+    found["joining"] = {peer: seq for peer in peers if (seq := view.joining.get((room_id, peer)))}
     found["correlations"] = {peer: view.correlations.get((room_id, peer)) for peer in peers}
     return orjson.dumps(found)
 
@@ -120,9 +121,9 @@ def restore(view: View, seq: int, fleet: Json, rooms: list[Json], now: float) ->
         view.unplaced.add(UnplacedPeer(room, peer, since_seq, now, cause, message, unschedulable))
     for intent_seq, action, room, peer, raw, id, standing, reply_to in fleet["openIntents"]:
         address = Address("intent", action, room, peer)
-        view.open_intents.add(
-            OpenIntent(intent_seq, address, base64.b64decode(raw), id, now, standing, now, reply_to=reply_to)
-        )
+        intent = OpenIntent(intent_seq, address, base64.b64decode(raw), id, now, standing, now, reply_to=reply_to)
+        intent.lost_s = now
+        view.open_intents.add(intent)
 
 
 def _restore_room(view: View, found: Json) -> None:
@@ -136,6 +137,8 @@ def _restore_room(view: View, found: Json) -> None:
     for peer in room.peers.values():
         if correlation := found["correlations"].get(peer.peer):
             view.correlations[room_id, peer.peer] = correlation
+        if join_seq := found.get("joining", {}).get(peer.peer):
+            view.joining[room_id, peer.peer] = join_seq
         if peer.status != UNPLACED and (worker := view.fleet.at(peer.place)):
             placements.attach(worker.key)
             view.fleet.touch(worker)

@@ -25,8 +25,9 @@ from mafalda.projection.state import UNPLACED, PeerState, State
 class View:
     """What an allocator knows, as of log sequence ``seq``.
 
-    ``correlations`` has the correlation id of each peer's last placement, ``changed_rooms`` the rooms that changed
-    since their JSON was last written for a snapshot.
+    ``correlations`` has the correlation id of each peer's last placement, ``joining`` the log sequence of the join of
+    each peer that was placed and has not joined at a place yet, ``changed_rooms`` the rooms that changed since their
+    JSON was last written for a snapshot.
     """
 
     config: AllocatorConfig
@@ -41,6 +42,7 @@ class View:
     unplaced: UnplacedPeers = field(default_factory=UnplacedPeers)
     drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)
+    joining: dict[Peer, int] = field(default_factory=dict)
     changed_rooms: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:

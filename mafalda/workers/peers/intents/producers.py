@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from mafalda.contract.messages import intents
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.events import (
     ClosedReason,
     DataProducerClosed,
@@ -208,17 +209,31 @@ async def close_data_producer(session: PeerSession, intent: intents.CloseDataPro
 
 
 async def yield_producer(session: PeerSession, id: str) -> None:
-    """Close the peer's producer because the log shows that another peer of the room opened the id first."""
+    """Close the peer's producer because the log shows that another peer of the room opened the id first.
+
+    Only this peer is told: for the room, the producer with this id is the other's, and stays open.
+    """
+    is_data = id in session.objects.data_producers
+    if not await close_silently(session, id):
+        return
+    closed = (_data_producer_closed if is_data else _producer_closed)(session, id, "closed")
+    error = AlreadyExists("another peer of the room opened a producer with this id first", producer=id)
+    await session.responder.append_peer_event(closed.model_copy(update={"error": ErrorInfo.of(error)}))
+
+
+async def close_silently(session: PeerSession, id: str) -> bool:
+    """Close a producer or data producer without an event; whether there was one."""
     producer = session.objects.producers.get(id) or session.objects.data_producers.get(id)
     if producer is not None:
         await producer.close()
+    return producer is not None
 
 
-def _producer_closed(session: PeerSession, id: str, reason: ClosedReason) -> Event:
+def _producer_closed(session: PeerSession, id: str, reason: ClosedReason) -> ProducerClosed:
     return ProducerClosed(peer=session.peer, producer=id, generation=session.generation, reason=reason)
 
 
-def _data_producer_closed(session: PeerSession, id: str, reason: ClosedReason) -> Event:
+def _data_producer_closed(session: PeerSession, id: str, reason: ClosedReason) -> DataProducerClosed:
     return DataProducerClosed(peer=session.peer, data_producer=id, generation=session.generation, reason=reason)
 
 
@@ -230,6 +245,5 @@ def producers_closed(session: PeerSession, transport: Transport | None, reason: 
     producers, data_producers = session.objects.producers, session.objects.data_producers
     media = [id for id, it in producers.items() if transport is None or it.id in transport.producers]
     data = [id for id, it in data_producers.items() if transport is None or it.id in transport.data_producers]
-    return [_producer_closed(session, id, reason) for id in media] + [
-        _data_producer_closed(session, id, reason) for id in data
-    ]
+    closed: list[Event] = [_producer_closed(session, id, reason) for id in media]
+    return closed + [_data_producer_closed(session, id, reason) for id in data]

@@ -82,7 +82,7 @@ class _RelayWait:
             error = DeadlineExceeded("no relay in time", producer=self._key.producer, waited_s=waited_s)
         except MafaldaError as failed:
             error = failed
-        self._session.jobs.add(lambda: self._finish(error))
+        self._session.jobs.add(lambda: self._finish(error), lambda: self._session.reject(self._entry))
 
     async def _finish(self, error: MafaldaError | None) -> None:
         """Consume; or wait again if the relay has closed again; or reject the intent."""

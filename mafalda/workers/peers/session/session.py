@@ -14,6 +14,7 @@ import structlog
 
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
+from mafalda.contract.messages import intents
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
@@ -24,7 +25,7 @@ from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
-from mafalda.workers.errors import as_contract_error
+from mafalda.workers.errors import as_contract_error, place_gone
 from mafalda.workers.peers.session.handover import producers_left, wait_until_moved
 from mafalda.workers.peers.session.job_queue import JobQueue
 from mafalda.workers.peers.session.objects import PeerObjects
@@ -33,6 +34,9 @@ from mafalda.workers.peers.session.responses import Outcome, PeerResponder
 from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.supervision.supervisor import LiveWorker
 
+#: Intents that open an object of their own: nothing but what is requested of that object depends on their place in the
+#: log, so the next of them does not wait until the log has confirmed the one before.
+_OPENING = (intents.CreateTransport, intents.Produce, intents.ProduceData, intents.Consume, intents.ConsumeData)
 log = structlog.get_logger("mafalda.workers")
 IntentHandler = Callable[["PeerSession", Entry], Awaitable[Outcome | None]]
 QueryHandler = Callable[["PeerSession", Delivery], Awaitable[Message]]
@@ -74,6 +78,7 @@ class PeerSession:
         self._handle = handle
         self._answer_query = answer_query
         self._router: Router | None = None
+        self._over_reason: MafaldaError | None = None
         self._handover: asyncio.Event | None = None  # set when it is over
 
     @property
@@ -100,6 +105,7 @@ class PeerSession:
             async with AsyncExitStack() as stack:
                 await self._take_place(stack)
                 await self.jobs.run()
+            self.jobs.skip_all()  # a handover takes longer than what waits may
             await self._finish_handover()
         finally:
             self.jobs.skip_all()
@@ -108,14 +114,19 @@ class PeerSession:
             if self._handover is not None:
                 self.services.report(HandoverEnded(self.room, self.peer, self.generation))
 
-    def stop(self) -> None:
-        """End the session after the job that runs now; jobs behind it are not done."""
+    def stop(self, reason: MafaldaError | None = None) -> None:
+        """End the session after the job that runs now; jobs behind it are not done, and intents among them rejected.
+
+        Args:
+            reason: The error of those intents; ``None``: the peer has no place here any more.
+        """
+        self._over_reason = self._over_reason or reason
         self.jobs.close()
 
     def hand_over(self) -> None:
         """End the session after the job that runs now, but go on forwarding until the client has moved."""
         self._handover = asyncio.Event()
-        self.stop()
+        self.stop(place_gone("peer-moved"))
 
     def end_handover(self) -> None:
         """Forward nothing any more."""
@@ -150,20 +161,26 @@ class PeerSession:
     # --- jobs ---------------------------------------------------------------------------------------
 
     def enqueue_intent(self, entry: Entry) -> None:
-        """Do an intent after the jobs before it; reject it if too many wait."""
+        """Do an intent after the jobs before it; reject it if too many wait, or if the session ends before."""
         self.liveness.note_activity(_now())
         try:
             self.jobs.check_room()
         except NoCapacity as error:
-            self.services.tasks.spawn(self.responder.reject(entry, error), f"reject {self.peer}")
+            self.reject(entry, error)
             return
-        self.jobs.add(lambda: self._handle_intent(entry))
+        overlaps = isinstance(entry.message.data, _OPENING)
+        self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry), overlaps=overlaps)
+
+    def reject(self, entry: Entry, error: MafaldaError | None = None) -> None:
+        """Reject an intent outside the queue; ``None`` as error: because the session is over."""
+        self.services.tasks.spawn(self.responder.reject(entry, error or self._over_error()), f"reject {self.peer}")
 
     async def _handle_intent(self, entry: Entry) -> None:
         started_s = _now()
         action = entry.message.data.action
         with handling(entry.message, f"agent.{action}", self.placement.trace_attributes):
-            error = await self.responder.attempt(entry, lambda: self._handle(self, entry))
+            later = self.jobs.finish_later if isinstance(entry.message.data, _OPENING) else None
+            error = await self.responder.attempt(entry, lambda: self._handle(self, entry), later)
             log.info(
                 "intent handled",
                 action="intent_handled",
@@ -182,8 +199,8 @@ class PeerSession:
             raise self._over_error()
         return await self._answer_query(self, delivery)
 
-    def _over_error(self) -> NotJoined:
-        return NotJoined("the peer has no place here any more", peer=self.peer)
+    def _over_error(self) -> MafaldaError:
+        return self._over_reason or NotJoined("the peer has no place here any more", peer=self.peer)
 
     def update_connectedness(self) -> None:
         """Count the transports that are connected; called when the ICE state of one may have changed."""
@@ -199,11 +216,11 @@ class PeerSession:
         """Get a router, subscribe to intents and queries, append the result, and report the session as ready."""
         services = self.services
         with handling(self._entry.message, "agent.place-peer", self.placement.trace_attributes):
-            intents = subjects.intent(self.room, self.peer, "*")
-            stack.push_async_callback(services.log_reader.remove, intents)
+            followed = subjects.intent(self.room, self.peer, "*")
+            stack.push_async_callback(services.log_reader.remove, followed)
             router, *others = await asyncio.gather(
                 services.routers.acquire(self.room, self.live, self),
-                services.log_reader.add(intents),
+                services.log_reader.add(followed),
                 services.log_reader.serve(stack, subjects.query(self.room, self.peer, "*"), handler=self._serve_query),
                 return_exceptions=True,
             )
@@ -214,16 +231,34 @@ class PeerSession:
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
-            await self._report_placed()
-            missed = await services.log_reader.past_intents(intents, after_seq=self._entry.seq)
+            missed, _ = await asyncio.gather(self._read_missed(), self._report_placed())
             log.info("peer placed", action="peer_placed", **self.placement.log_fields, cause=self.command.cause)
         services.report(PeerReady(self.room, self.peer, self.generation, missed))
+
+    async def _read_missed(self) -> list[Entry]:
+        """The peer's intents from before its session followed them: since its placement, or since its join.
+
+        What an earlier place of a peer that had not joined yet has answered is left out.
+        """
+        reader, command = self.services.log_reader, self.command
+        missed = await reader.past_intents(
+            subjects.intent(self.room, self.peer, "*"), after_seq=command.join_seq or self._entry.seq
+        )
+        if not missed or command.join_seq is None or command.cause == "join":
+            return missed
+        results = await reader.past(
+            subjects.result(self.room, self.peer, "*"),
+            after_seq=command.join_seq,
+            up_to_seq=await reader.last_seq(),
+        )
+        answered = {entry.message.causationid for entry in results}
+        return [entry for entry in missed if entry.message.id not in answered]
 
     def _report_refused(self, error: MafaldaError) -> None:
         """The worker did not make what the session needs: the agent's machine decides what becomes of the peer."""
         refusal = as_contract_error(error)
         log.error("peer not placed", action="peer_not_placed", **self.placement.log_fields, reason=str(refusal))
-        self.jobs.close()
+        self.stop(refusal)
         self.services.report(PeerRefused(self.room, self.peer, self.generation, refusal))
 
     async def _report_placed(self) -> None:

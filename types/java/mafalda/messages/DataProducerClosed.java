@@ -8,6 +8,7 @@ import com.fasterxml.jackson.annotation.*;
  */
 public class DataProducerClosed {
     private String dataProducer;
+    private ErrorInfo error;
     private long generation;
     private String peer;
     private ConsumerClosedReason reason;
@@ -16,6 +17,15 @@ public class DataProducerClosed {
     public String getDataProducer() { return dataProducer; }
     @JsonProperty("dataProducer")
     public void setDataProducer(String value) { this.dataProducer = value; }
+
+    /**
+     * For its own peer alone, as a peer event: why it was closed although the peer did not ask
+     * for it.
+     */
+    @JsonProperty("error")
+    public ErrorInfo getError() { return error; }
+    @JsonProperty("error")
+    public void setError(ErrorInfo value) { this.error = value; }
 
     @JsonProperty("generation")
     public long getGeneration() { return generation; }

@@ -5,6 +5,9 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.Map;
 
 /**
+ * For its own peer alone, as a peer event: why it was closed although the peer did not ask
+ * for it.
+ *
  * An error on the wire.
  */
 public class ErrorInfo {

@@ -7,10 +7,20 @@ import com.fasterxml.jackson.annotation.*;
  * A producer ended, and all its consumers with it.
  */
 public class ProducerClosed {
+    private ErrorInfo error;
     private long generation;
     private String peer;
     private String producer;
     private ConsumerClosedReason reason;
+
+    /**
+     * For its own peer alone, as a peer event: why it was closed although the peer did not ask
+     * for it.
+     */
+    @JsonProperty("error")
+    public ErrorInfo getError() { return error; }
+    @JsonProperty("error")
+    public void setError(ErrorInfo value) { this.error = value; }
 
     @JsonProperty("generation")
     public long getGeneration() { return generation; }

@@ -181,6 +181,17 @@ peer: string
 dataProducer: string
 generation: number
 reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
+error?: ErrorInfo
+}
+/**
+ * For its own peer alone, as a peer event: why it was closed although the peer did not ask for it.
+ */
+export interface ErrorInfo {
+code: string
+message: string
+details?: {
+[k: string]: unknown
+}
 }
 /**
  * Data messages can be consumed.
@@ -263,12 +274,12 @@ handover?: boolean
 export interface PeerStranded {
 peer: string
 generation: number
-error: ErrorInfo
+error: ErrorInfo1
 }
 /**
  * An error on the wire.
  */
-export interface ErrorInfo {
+export interface ErrorInfo1 {
 code: string
 message: string
 details?: {
@@ -283,6 +294,17 @@ peer: string
 producer: string
 generation: number
 reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
+error?: ErrorInfo2
+}
+/**
+ * An error on the wire.
+ */
+export interface ErrorInfo2 {
+code: string
+message: string
+details?: {
+[k: string]: unknown
+}
 }
 /**
  * A track can be consumed.
@@ -343,7 +365,7 @@ producer: string
 data: boolean
 source: Place
 target: Place
-error: ErrorInfo
+error: ErrorInfo1
 }
 /**
  * A producer can now be consumed on the target worker, under its own id.
@@ -887,7 +909,7 @@ type: ("simple" | "simulcast" | "svc")
  */
 export interface RejectedResult {
 intent: string
-error: ErrorInfo
+error: ErrorInfo1
 }
 /**
  * A WebRtcTransport as its client needs it; also the answer to restart-ice and to the query.
