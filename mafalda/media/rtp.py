@@ -185,6 +185,20 @@ class _Codec(Value):
         return data
 
 
+def without_zero_channels(rtp_parameters: Any) -> Any:
+    """RTP parameters as a library writes them on the worker's channel, without a codec's number of channels if it is 0.
+
+    Node's library writes 0 for video; only the channel's schema allows that.
+    """
+    if not isinstance(rtp_parameters, Mapping) or not isinstance(rtp_parameters.get("codecs"), list | tuple):
+        return rtp_parameters
+    codecs = [
+        {key: it[key] for key in it if key != "channels" or it[key] != 0} if isinstance(it, Mapping) else it
+        for it in rtp_parameters["codecs"]
+    ]
+    return {**rtp_parameters, "codecs": codecs}
+
+
 def _kind_may_be_absent(schema: dict[str, Any]) -> None:
     schema["required"].remove("kind")
 

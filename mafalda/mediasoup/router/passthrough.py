@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mafalda.media.rtp import RtpMapping, RtpParameters
+from mafalda.media.rtp import RtpMapping, RtpParameters, without_zero_channels
 from mafalda.mediasoup import ortc
 from mafalda.mediasoup.base.entity import JsonObject
 from mafalda.mediasoup.base.ids import unscoped
@@ -82,7 +82,7 @@ async def produce(transport: Transport, body: Mapping[str, Any]) -> tuple[Produc
         AlreadyExists: The id is in use.
     """
     _id(body, "producerId")
-    parameters = ortc.parse(RtpParameters, body.get("rtpParameters"))
+    parameters = ortc.parse(RtpParameters, without_zero_channels(body.get("rtpParameters")))
     mapping = ortc.parse(RtpMapping, body.get("rtpMapping"))
     kind = body.get("kind")
     if kind != "audio" and kind != "video":
@@ -111,7 +111,8 @@ async def consume(transport: Transport, body: Mapping[str, Any]) -> tuple[Consum
     """
     _id(body, "consumerId")
     producer = transport.router_context.producers.require(_id(body, "producerId"))
-    return await transport.make_consumer(body, producer, ortc.parse(RtpParameters, body.get("rtpParameters")))
+    parameters = ortc.parse(RtpParameters, without_zero_channels(body.get("rtpParameters")))
+    return await transport.make_consumer(body, producer, parameters)
 
 
 async def produce_data(transport: Transport, body: Mapping[str, Any]) -> tuple[DataProducer, JsonObject]:

@@ -33,7 +33,7 @@ from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Kind, Node, Objects
 from mafalda.dropin.virtual.sessions import Sessions
 from mafalda.errors import DeadlineExceeded
-from mafalda.media.rtp import RtpCapabilities, RtpParameters
+from mafalda.media.rtp import RtpCapabilities, RtpParameters, without_zero_channels
 from mafalda.media.transport import SctpStreamParameters
 
 #: The key under which a session holds the request that pauses its observer.
@@ -107,7 +107,7 @@ class EndpointRequests:
             producer=body["producerId"],
             transport=transport.id,
             media_kind=body["kind"],
-            rtp_parameters=_rtp_parameters(body["rtpParameters"]),
+            rtp_parameters=RtpParameters.model_validate(without_zero_channels(body["rtpParameters"])),
             paused=body["paused"],
             key_frame_request_delay_ms=body.get("keyFrameRequestDelay") or None,
             channel=make_call("TRANSPORT_PRODUCE", transport.id, body),
@@ -271,9 +271,3 @@ def _observed(observer: str, producer: str) -> str:
 def _is_private(method: str, body: dict[str, Any]) -> bool:
     """Whether a request must not be stored: it holds keys, or it is media."""
     return method == "DATACONSUMER_SEND" or bool(body.get("srtpParameters"))
-
-
-def _rtp_parameters(body: dict[str, Any]) -> RtpParameters:
-    """The RTP parameters of an intent. Node's library writes 0 where a codec has no channels."""
-    codecs = [{key: it[key] for key in it if key != "channels" or it[key] != 0} for it in body["codecs"]]
-    return RtpParameters.model_validate({**body, "codecs": codecs})
