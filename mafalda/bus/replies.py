@@ -42,7 +42,7 @@ async def reply_to(request: Delivery, handler: Handler, source: str) -> bytes:
     except MafaldaError as error:
         refusal = error
     except Exception:
-        _log.exception("handler-failed", action="handler-failed", subject=request.subject)
+        _log.exception("handler-failed", action="handler_failed", subject=request.subject)
         refusal = MafaldaError("the request failed inside")
     return _refuse(request, refusal, source)
 

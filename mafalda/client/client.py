@@ -132,7 +132,7 @@ class Client:
             if (session.placement is not None or session.may_be_placed) and not session.over:
                 await session.requests.request(Leave(), Done, timeout_s=self._config.leave_timeout_s)
         except MafaldaError as error:
-            _log.info("left without an answer", action="client.leave", reason=str(error))
+            _log.info("left without an answer", action="client_leave", reason=str(error))
         finally:
             await session.end()
 
@@ -145,7 +145,7 @@ class Client:
             except DeadlineExceeded:
                 continue
             except MafaldaError as error:
-                _log.warning("unreadable", action="client.inbox", reason=str(error))
+                _log.warning("unreadable", action="client_inbox", reason=str(error))
                 continue
             for session in self._sessions:
                 if session.requests.take_private(message):
@@ -153,6 +153,6 @@ class Client:
 
     def inbox_failed(self, name: str, error: Exception) -> None:
         """End every session: without the inbox none can go on."""
-        _log.error("the inbox failed", action="client.bug", task=name, exc_info=error)
+        _log.error("the inbox failed", action="client_bug", task=name, exc_info=error)
         for session in list(self._sessions):
             session.task_failed(name, error)

@@ -129,7 +129,7 @@ class RoomExecutor:
                 await self._append_failed(stimulus, decision, error)
                 return
         self._counters["gave-up"] += 1
-        _log.warning("gave-up", action="gave-up", room_id=room_of(stimulus), reason="conflicts in a row")
+        _log.warning("gave-up", action="gave_up", room_id=room_of(stimulus), reason="conflicts in a row")
 
     def _decide(self, stimulus: Stimulus) -> Decision | None:
         """Decide. A stimulus whose decision raises is a bug; it is logged and removed, and the others go on."""
@@ -139,7 +139,7 @@ class RoomExecutor:
             decision = decide(view, stimulus, now, self._rng(seed_of(stimulus)))
         except Exception:
             self._counters["broken-decision"] += 1
-            _log.exception("broken-decision", action="broken-decision", room_id=room_of(stimulus))
+            _log.exception("broken-decision", action="broken_decision", room_id=room_of(stimulus))
             work_queue.discard(view, stimulus)
             return None
         self._counters[f"decided-{decision.reason}"] += 1
@@ -204,7 +204,7 @@ class RoomExecutor:
         self._counters[f"append-failed-{error.code}"] += 1
         _log.warning(
             "append-failed",
-            action="append-failed",
+            action="append_failed",
             **self._fields(stimulus, decision),
             outcome=error.code,
             error=str(error),
@@ -243,7 +243,7 @@ class RoomExecutor:
             answer = {"causationid": intent.id, "correlationid": intent.correlation or intent.id}
             await self._bus.publish(inbox, message.model_copy(update=answer))
         except MafaldaError as failure:
-            _log.warning("rejection-lost", action="rejection-lost", room_id=intent.peer[0], reason=str(failure))
+            _log.warning("rejection-lost", action="rejection_lost", room_id=intent.peer[0], reason=str(failure))
             return False
         self._counters["refused-privately"] += 1
         count_rejection("allocator", rejected.intent, rejected.error.code)
@@ -277,7 +277,7 @@ class RoomExecutor:
     def _failed(self, name: str, error: Exception) -> None:
         """A stimulus failed in a way that no append should fail. It stays open, and the timer decides it again."""
         self._counters["broken-append"] += 1
-        _log.error("broken-append", action="broken-append", task=name, exc_info=error)
+        _log.error("broken-append", action="broken_append", task=name, exc_info=error)
 
 
 def _place(append: Append) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Allocator:
                 self._spawn(working, writer.run(), "snapshots")
                 _log.info(
                     "allocator-ready",
-                    action="allocator-ready",
+                    action="allocator_ready",
                     allocator=self._config.name,
                     policy=self._config.policy,
                     stream_seq=self._view.seq,
@@ -216,7 +216,7 @@ class Allocator:
                 fold_entry(self._view, entry, self._clock.now())
         except Exception:
             self._counters["broken-fold"] += 1
-            _log.exception("broken-fold", action="broken-fold", subject=delivery.subject, stream_seq=delivery.seq)
+            _log.exception("broken-fold", action="broken_fold", subject=delivery.subject, stream_seq=delivery.seq)
         self._folded.reached(delivery.seq)
         if self._executor:
             self._executor.entry_stored(delivery.seq)
@@ -246,7 +246,7 @@ class Allocator:
             load = read_load(delivery.subject, delivery.data)
         except BadInput as error:
             self._counters["unreadable-load"] += 1
-            _log.warning("unreadable-load", action="unreadable-load", subject=delivery.subject, reason=str(error))
+            _log.warning("unreadable-load", action="unreadable_load", subject=delivery.subject, reason=str(error))
             return
         if not self._view.report(load, self._clock.now()):
             self._counters["stale-load"] += 1

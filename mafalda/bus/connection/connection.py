@@ -201,7 +201,7 @@ class Connection:
             if self._client.is_closed:
                 await asyncio.sleep(_REBUILD_WAIT_S)
                 async for attempt in retrying(
-                    TimeoutError, MafaldaError, NatsError, OSError, action="bus-rebuild-failed", first_s=_REBUILD_WAIT_S
+                    TimeoutError, MafaldaError, NatsError, OSError, action="bus_rebuild_failed", first_s=_REBUILD_WAIT_S
                 ):
                     with attempt:
                         await self._rebuild()
@@ -227,13 +227,13 @@ class Connection:
         async def on_reconnected() -> None:
             if client is self._client:
                 self._up.set()
-                _log.info("bus-reconnected", action="bus-reconnected", server=server_of(client))
+                _log.info("bus-reconnected", action="bus_reconnected", server=server_of(client))
 
         async def on_closed() -> None:
             self._on_interrupted(client)
             if client is self._client and self._is_subscribed and not self._is_closing:
                 self._is_subscribed = False
-                _log.warning("bus-closed-by-server", action="bus-closed-by-server", reason=str(client.last_error))
+                _log.warning("bus-closed-by-server", action="bus_closed_by_server", reason=str(client.last_error))
                 self._dead.set()
 
         await client.connect(
@@ -262,7 +262,7 @@ class Connection:
             return
         self._up.clear()
         self.interruptions += 1
-        _log.warning("bus-disconnected", action="bus-disconnected", reason=str(client.last_error or ""))
+        _log.warning("bus-disconnected", action="bus_disconnected", reason=str(client.last_error or ""))
         for sink in {id(subscription.sink): subscription.sink for subscription in self._subscriptions}.values():
             sink.interrupted()
 
@@ -273,11 +273,11 @@ class Connection:
             # Raised into nats-py's first connect, which would otherwise try the same password for ever.
             raise PermissionDenied("NATS refused this credential", name=self.config.name)
         else:
-            _log.debug("bus-error", action="bus-error", reason=repr(error), connected=client.is_connected)
+            _log.debug("bus-error", action="bus_error", reason=repr(error), connected=client.is_connected)
 
     def _on_denied(self, operation: str, lowered: str) -> None:
         self.refused += 1
-        _log.warning("bus-denied", action="bus-denied", operation=operation, subject=lowered)
+        _log.warning("bus-denied", action="bus_denied", operation=operation, subject=lowered)
         if operation == "publish":
             self._requests.publish_denied(lowered)
             return

@@ -77,7 +77,7 @@ async def call(
         reason = str(error)
     try:
         async with asyncio.timeout_at(deadline):
-            async for attempt in retrying(Unanswered, _NotNow, action="jetstream-repeat", longest_s=0.5, call=name):
+            async for attempt in retrying(Unanswered, _NotNow, action="jetstream_repeat", longest_s=0.5, call=name):
                 with attempt:
                     try:
                         return await _call_once(connection, name, raw, attempt_s)

@@ -58,4 +58,4 @@ class DeliveryHook:
         try:
             self._owner.sink.deliver(message, self._owner.pattern)
         except Exception:  # an error here would close the whole connection
-            _log.exception("sink-failed", action="sink-failed", subject=message.subject)
+            _log.exception("sink-failed", action="sink_failed", subject=message.subject)

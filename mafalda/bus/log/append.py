@@ -135,7 +135,7 @@ async def _append(
                 reason = str(refused)
             else:
                 raise BusUnavailable("the log refused a message", subject=subject, reason=str(refused)) from None
-        _log.debug("append-repeat", action="append-repeat", subject=subject, message_id=message_id, reason=reason)
+        _log.debug("append-repeat", action="append_repeat", subject=subject, message_id=message_id, reason=reason)
         if reason != "timeout":
             await asyncio.sleep(min(_RETRY_WAIT_S, max(left, 0)))
     raise BusUnavailable(

@@ -149,7 +149,7 @@ class NatsFollower:
             seq, previous = int(headers["Nats-Sequence"]), int(headers.get("Nats-Last-Sequence", 0))
         except (KeyError, ValueError):
             self.unstored += 1  # not from the stream: somebody published under ``live.``
-            _log.warning("unstored-message", action="unstored-message", subject=item.message.subject)
+            _log.warning("unstored-message", action="unstored_message", subject=item.message.subject)
             return None
         if pattern not in self._subscriptions:
             return None
@@ -187,9 +187,9 @@ class NatsFollower:
             if lacking:
                 await asyncio.sleep(_REPUBLISH_GRACE_S)
         except (BusUnavailable, PermissionDenied) as error:
-            _log.warning("audit-failed", action="audit-failed", reason=str(error))
+            _log.warning("audit-failed", action="audit_failed", reason=str(error))
         except Exception:
-            _log.exception("audit-failed", action="audit-failed")
+            _log.exception("audit-failed", action="audit_failed")
         else:
             if any(self._coverage.lacks(seq, subject) for seq, subject in lacking):
                 self._buffer.put(Gap.FOUND)
@@ -245,11 +245,11 @@ class NatsFollower:
                                 yield entry
                 break
             except BusUnavailable as error:
-                _log.warning("follower-waits", action="follower-waits", gap=reason, reason=str(error))
+                _log.warning("follower-waits", action="follower_waits", gap=reason, reason=str(error))
                 await asyncio.sleep(_RETRY_WAIT_S)
         self._coverage.audited(patterns, end)  # not what was added meanwhile and begins before that end
         self._gap = None
-        _log.info("follower-caught-up", action="follower-caught-up", gap=reason, found=found, stream_seq=end)
+        _log.info("follower-caught-up", action="follower_caught_up", gap=reason, found=found, stream_seq=end)
 
     def _check_kept(self, first_seq: int) -> None:
         """Raise if the log's retention has discarded entries that were not yielded; 0 is the log's beginning."""

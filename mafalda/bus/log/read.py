@@ -218,6 +218,6 @@ class _Progress:
             self._position, self._since_s, self._wait_s = position, now, self._FIRST_WAIT_S
         elif now - self._since_s > self._limit_s:
             raise BusUnavailable("a stream cannot be read to its end", position=position, reason=reason)
-        _log.warning("read-repeated", action="read-repeated", stream_seq=position, reason=reason)
+        _log.warning("read-repeated", action="read_repeated", stream_seq=position, reason=reason)
         await asyncio.sleep(self._wait_s)
         self._wait_s = min(self._wait_s * 2, self._LONGEST_WAIT_S)

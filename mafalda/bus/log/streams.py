@@ -125,7 +125,7 @@ async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
     if found is None:
         try:
             await _create(connection, wanted)
-            _log.info("stream-created", action="stream-created", stream=name)
+            _log.info("stream-created", action="stream_created", stream=name)
             return
         except _StoreFailed as failed:
             raise StreamMismatch("JetStream refused a stream", stream=name, reason=str(failed)) from None
@@ -148,7 +148,7 @@ async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
         await call(connection, f"STREAM.UPDATE.{name}", {**found, **changed})
     except ApiRefused as refused:
         raise StreamMismatch("a stream differs", stream=name, fields=fields, reason=str(refused)) from None
-    _log.warning("stream-updated", action="stream-updated", stream=name, fields=fields)
+    _log.warning("stream-updated", action="stream_updated", stream=name, fields=fields)
 
 
 class _StoreFailed(Exception):
@@ -158,7 +158,7 @@ class _StoreFailed(Exception):
 async def _create(connection: Connection, wanted: dict[str, Any]) -> None:
     """Create a stream; again, for a while, if the files of a deleted stream of this name are still there."""
     async for attempt in retrying(
-        _StoreFailed, action="stream-create-repeat", give_up_after_s=_CREATE_TIMEOUT_S, stream=wanted["name"]
+        _StoreFailed, action="stream_create_repeat", give_up_after_s=_CREATE_TIMEOUT_S, stream=wanted["name"]
     ):
         with attempt:
             try:

@@ -90,7 +90,7 @@ class NatsBus:
         try:
             await self.connection.publish(subject, raw, headers=append.message_headers(message))
         except BusUnavailable as error:  # at most once, so not again
-            _log.warning("publish-lost", action="publish-lost", subject=subject, reason=str(error))
+            _log.warning("publish-lost", action="publish_lost", subject=subject, reason=str(error))
 
     def listen(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
         return self._subscribe([check_pattern(pattern) for pattern in patterns], "")
@@ -143,7 +143,7 @@ class _Deliveries:
             elif isinstance(item, PermissionDenied):
                 raise item
             elif item is Gap.OVERFLOWED:
-                _log.warning("buffer-dropped", action="buffer-dropped", dropped=self._buffer.dropped)
+                _log.warning("buffer-dropped", action="buffer_dropped", dropped=self._buffer.dropped)
 
 
 def _delivery(item: BufferedMessage) -> Delivery | None:
@@ -154,5 +154,5 @@ def _delivery(item: BufferedMessage) -> Delivery | None:
         return to_delivery(message, int((message.headers or {})["Nats-Sequence"]))
     except (KeyError, ValueError):
         # Not from the stream: somebody published under ``live.``.
-        _log.warning("unstored-message", action="unstored-message", subject=message.subject)
+        _log.warning("unstored-message", action="unstored_message", subject=message.subject)
         return None

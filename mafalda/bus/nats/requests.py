@@ -107,4 +107,4 @@ class _Server:
             if received.reply:
                 await self._connection.publish(received.reply, raw, headers={"Content-Type": CONTENT_TYPE})
         except BusUnavailable as error:  # the requester's deadline ends its wait
-            _log.warning("answer-lost", action="answer-lost", subject=received.subject, reason=str(error))
+            _log.warning("answer-lost", action="answer_lost", subject=received.subject, reason=str(error))

@@ -106,7 +106,7 @@ class NatsServer:
         except BaseException:
             await self.kill()
             raise
-        _log.info("nats-server-started", action="nats-server-started", url=self.url, pid=self.pid, store=str(store))
+        _log.info("nats-server-started", action="nats_server_started", url=self.url, pid=self.pid, store=str(store))
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL; returns when it is gone."""
@@ -118,7 +118,7 @@ class NatsServer:
             async with asyncio.timeout(self._config.stop_timeout_s):
                 await self._process.wait()
         except TimeoutError:
-            _log.warning("nats-server-killed", action="nats-server-killed", pid=self.pid)
+            _log.warning("nats-server-killed", action="nats_server_killed", pid=self.pid)
         await self.kill()
 
     async def kill(self) -> None:

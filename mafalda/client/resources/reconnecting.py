@@ -177,7 +177,7 @@ class ReconnectingResource(ABC):
         try:
             await self._session.requests.request(intent, Done)
         except MafaldaError as error:
-            _log.info("not closed there", action=f"client.{intent.action}", reason=str(error))
+            _log.info("not closed there", action="client_not_closed", reason=str(error))
 
     def _undo_opening(self) -> None:
         """Have it closed on the server, where it may have been opened although nothing was answered."""
@@ -214,7 +214,7 @@ class ReconnectingResource(ABC):
             try:
                 return await self._apply_settings()
             except MafaldaError as error:
-                _log.warning("not set yet", action="client.settings", name=self._name, reason=str(error))
+                _log.warning("not set yet", action="client_settings", name=self._name, reason=str(error))
                 if not isinstance(error, Broken):
                     return None
             await asyncio.sleep(pause_s)
@@ -243,7 +243,7 @@ class ReconnectingResource(ABC):
                 known = _as_mafalda_error(error)
                 if not self._may_retry(known) or loop.time() > give_up_at:
                     raise known from error
-                _log.info("not open yet", action="client.reopen", name=self._name, reason=str(known))
+                _log.info("not open yet", action="client_reopen", name=self._name, reason=str(known))
             else:
                 return True
             await asyncio.sleep(pause_s)

@@ -123,7 +123,7 @@ class Session:
     def task_failed(self, name: str, error: Exception) -> None:
         """A task that the membership depends on has failed: end the membership."""
         if not isinstance(error, MafaldaError):
-            _log.error("the client failed", action="client.bug", task=name, exc_info=error)
+            _log.error("the client failed", action="client_bug", task=name, exc_info=error)
             error = Broken(f"the client failed: {type(error).__name__}: {error}")
         self.fail(error)
 
@@ -177,7 +177,7 @@ class Session:
             try:
                 self._take(delivery)
             except MafaldaError as error:
-                _log.warning("unreadable", action="client.read", subject=delivery.subject, reason=str(error))
+                _log.warning("unreadable", action="client_read", subject=delivery.subject, reason=str(error))
 
     def _take(self, delivery: Delivery) -> None:
         address, message = read_message(delivery.subject, delivery.data)
@@ -264,7 +264,7 @@ class Session:
             try:
                 await run_unless_set(endpoint.gone, self.requests.query(QueryRoom(), RoomSnapshot), "heartbeat-query")
             except (MafaldaError, Interrupted) as error:
-                _log.info("no answer to a heartbeat", action="client.heartbeat", reason=str(error))
+                _log.info("no answer to a heartbeat", action="client_heartbeat", reason=str(error))
 
     # --- keeping an endpoint --------------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class Session:
                 self.tasks.spawn(self._close_former(former, endpoint), f"close-former-{former.generation}")
             await endpoint.gone.wait()
             self._ready.clear()
-            _log.info("reconnecting", action="client.reconnect", generation=endpoint.generation, reason=endpoint.cause)
+            _log.info("reconnecting", action="client_reconnect", generation=endpoint.generation, reason=endpoint.cause)
             if lost_at is None:
                 lost_at = loop.time()
                 self.fanout.emit(Reconnecting(endpoint.generation, endpoint.cause))
@@ -318,7 +318,7 @@ class Session:
         except (TimeoutError, Interrupted) as error:
             reason = type(error).__name__
             _log.info(
-                "handed over without media", action="client.handover", generation=endpoint.generation, reason=reason
+                "handed over without media", action="client_handover", generation=endpoint.generation, reason=reason
             )
         await former.close()
         endpoint.replaces = None

@@ -61,5 +61,5 @@ class TransportsAhead:
         try:
             return TransportAhead(id, await create_transport(self._requests, direction, id))
         except MafaldaError as error:  # the endpoint requests one when it needs it, and reports what is wrong then
-            _log.info("no transport ahead", action="client.create-transport", direction=direction, reason=str(error))
+            _log.info("no transport ahead", action="client_create_transport", direction=direction, reason=str(error))
             return None

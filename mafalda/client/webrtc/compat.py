@@ -120,4 +120,4 @@ async def close_transport(transport: Any, timeout_s: float) -> None:
                 await channel.close()
             await transport.close()
     except TimeoutError:
-        _log.warning("aiortc did not close in time", action="client.close", timeout_s=timeout_s)
+        _log.warning("aiortc did not close in time", action="client_close", timeout_s=timeout_s)

@@ -149,7 +149,7 @@ class Endpoint:
                 timeout_s = self._config.leave_timeout_s
                 await self._requests.request(CloseTransport(transport=transport.id), Done, timeout_s=timeout_s)
             except MafaldaError as error:
-                _log.info("could not close a transport", action="client.close-transport", reason=str(error))
+                _log.info("could not close a transport", action="client_close_transport", reason=str(error))
 
     async def _transport(self, direction: Direction) -> ClientTransport:
         async with self._opening:
