@@ -140,8 +140,9 @@ async def run_archive(bus: Bus, archive: Archive, config: ArchiveConfig, *, read
     """
     writer = ArchiveWriter(bus, archive, config)
     await writer.open()
+    await set_archived(bus, writer.archived)  # before anything else: from now on the log keeps what is not archived
+    told = writer.archived
     ready.set()
-    told: int | None = None
     while True:
         async for attempt in retrying(
             ArchiveUnavailable, BusUnavailable, action="archive_retried", first_s=1.0, longest_s=60.0

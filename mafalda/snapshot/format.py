@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from mafalda.projection.codec import FORMAT
 
 Json = dict[str, Any]
 
+#: A part is cut into pieces of at most so many bytes: each has to fit into a NATS message of 1 MiB.
+PIECE_BYTES = 512 * 1024
 #: Rooms are spread over as many parts as make this many bytes each, before compression: about 60 KB after it.
 _PART_BYTES = 512 * 1024
 
@@ -30,6 +32,15 @@ class SnapshotDamaged(Broken):
     code = "snapshot-damaged"
 
 
+class Part(BaseModel):
+    """One part: the SHA-256 of its bytes, and into how many pieces they are cut."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sha256: str
+    pieces: int = Field(ge=1)
+
+
 class Manifest(BaseModel):
     """What a snapshot consists of. It is written last: without it the parts are no snapshot."""
 
@@ -37,17 +48,22 @@ class Manifest(BaseModel):
 
     format: int
     seq: int = Field(ge=0, description="The log entry as of which the snapshot is.")
-    parts: list[str] = Field(min_length=1, description="SHA-256 of each part.")
+    token: str = Field(description="In the names of its parts: two writers at the same entry do not share them.")
+    parts: list[Part] = Field(min_length=1)
     rooms: int = Field(ge=0)
     previous: Manifest | None = Field(None, description="The snapshot before; its parts are kept too.")
 
     def part_of(self, room: str) -> int:
         """The number of the part that a room is in."""
-        return 1 + zlib.crc32(room.encode()) % (len(self.parts) - 1) if len(self.parts) > 1 else 0
+        return _part_of(room, len(self.parts))
 
-    def part_name(self, number: int) -> str:
-        """The name of a part."""
-        return f"{self.seq}.{number}"
+    def piece_names(self, number: int) -> list[str]:
+        """The names of a part's pieces, in order."""
+        return [f"{self.seq}.{self.token}.{number}.{piece}" for piece in range(self.parts[number].pieces)]
+
+
+def _part_of(room: str, parts: int) -> int:
+    return 1 + zlib.crc32(room.encode()) % (parts - 1) if parts > 1 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +82,37 @@ class Snapshot:
 
 
 def pack(
-    seq: int, fleet: Json, rooms: Mapping[str, bytes], previous: Manifest | None = None
-) -> tuple[Manifest, list[bytes]]:
-    """Make the parts of a snapshot.
+    seq: int, token: str, fleet: Json, rooms: Mapping[str, bytes], previous: Manifest | None = None
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Make a snapshot: its manifest, and the pieces of its parts by name.
 
     Args:
         seq: The log entry as of which it is.
+        token: Of this writer's attempt alone.
         fleet: What concerns no single room.
         rooms: The JSON of each room, by its name.
         previous: The manifest of the last snapshot.
     """
     total = sum(map(len, rooms.values()))
-    manifest = Manifest(
-        format=FORMAT, seq=seq, parts=[""] * (2 + total // _PART_BYTES if rooms else 1), rooms=len(rooms)
-    )
-    pieces: list[list[bytes]] = [[] for _ in manifest.parts]
+    count = 2 + total // _PART_BYTES if rooms else 1
+    by_part: list[list[bytes]] = [[] for _ in range(count)]
     for room, raw in rooms.items():
-        pieces[manifest.part_of(room)].append(raw)
-    bodies = [orjson.dumps(fleet), *(b"[" + b",".join(part) + b"]" for part in pieces[1:])]
+        by_part[_part_of(room, count)].append(raw)
+    bodies = [orjson.dumps(fleet), *(b"[" + b",".join(part) + b"]" for part in by_part[1:])]
     parts = [zlib.compress(body, 1) for body in bodies]
-    checksums = [hashlib.sha256(part).hexdigest() for part in parts]
-    before = previous.model_copy(update={"previous": None}) if previous else None
-    return manifest.model_copy(update={"parts": checksums, "previous": before}), parts
+    manifest = Manifest(
+        format=FORMAT,
+        seq=seq,
+        token=token,
+        parts=[Part(sha256=hashlib.sha256(it).hexdigest(), pieces=-(-len(it) // PIECE_BYTES)) for it in parts],
+        rooms=len(rooms),
+        previous=previous.model_copy(update={"previous": None}) if previous else None,
+    )
+    pieces: dict[str, bytes] = {}
+    for number, part in enumerate(parts):
+        for index, name in enumerate(manifest.piece_names(number)):
+            pieces[name] = part[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]
+    return manifest, pieces
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -110,18 +135,24 @@ def decode_manifest(raw: bytes) -> Manifest:
     return manifest
 
 
-def decode_part(manifest: Manifest, number: int, raw: bytes | None) -> Any:
-    """Read a part.
+def check_part(manifest: Manifest, number: int, pieces: Sequence[bytes | None]) -> bytes:
+    """The bytes of a part.
 
     Raises:
-        SnapshotDamaged: It is missing, or not what was written.
+        SnapshotDamaged: A piece is missing, or they are not what was written.
     """
-    name = manifest.part_name(number)
-    if raw is None:
-        raise SnapshotDamaged("a part is missing", part=name)
-    if hashlib.sha256(raw).hexdigest() != manifest.parts[number]:
-        raise SnapshotDamaged("a part is not what was written", part=name)
-    return orjson.loads(zlib.decompress(raw))
+    whole = [piece for piece in pieces if piece is not None]
+    if len(whole) < manifest.parts[number].pieces:
+        raise SnapshotDamaged("a part is missing", snapshot_seq=manifest.seq, part=number)
+    raw = b"".join(whole)
+    if hashlib.sha256(raw).hexdigest() != manifest.parts[number].sha256:
+        raise SnapshotDamaged("a part is not what was written", snapshot_seq=manifest.seq, part=number)
+    return raw
+
+
+def decode_part(manifest: Manifest, number: int, pieces: Sequence[bytes | None]) -> Any:
+    """Read a part. Errors as of ``check_part``."""
+    return orjson.loads(zlib.decompress(check_part(manifest, number, pieces)))
 
 
 def unpack(manifest: Manifest, parts: Iterable[Any]) -> Snapshot:

@@ -13,7 +13,7 @@ import structlog
 
 from mafalda.bus.protocol import Bus, LogUsage
 from mafalda.errors import NotFound
-from mafalda.snapshot.store import newest_manifest
+from mafalda.snapshot.store import newest_manifest, verify_snapshot
 
 #: The object in which the archive's writer says how far it has come.
 ARCHIVE = "archive"
@@ -34,10 +34,15 @@ async def archived_seq(bus: Bus) -> int | None:
 
 
 async def covered_before(bus: Bus) -> int:
-    """The first sequence that must be kept whatever its age."""
+    """The first sequence that must be kept whatever its age: what the last snapshot but one covers need not be.
+
+    Raises:
+        SnapshotDamaged: That snapshot is not whole.
+    """
     newest = await newest_manifest(bus)
     if newest is None or newest.previous is None:
         return 1
+    await verify_snapshot(bus, newest.previous)
     archived = await archived_seq(bus)
     covered = newest.previous.seq if archived is None else min(newest.previous.seq, archived)
     return covered + 1
@@ -55,12 +60,15 @@ async def discard_covered(bus: Bus, *, max_age_s: float | None, max_bytes: int |
         The log's first sequence.
 
     Raises:
+        SnapshotDamaged: The snapshot that a purge would rely on is not whole; nothing is discarded.
         BusUnavailable: The log or the snapshots cannot be reached.
     """
     usage = await bus.log_usage()
-    covered = min(await covered_before(bus), usage.last_seq + 1)
-    wanted = max(await _first_younger(bus, usage, covered, max_age_s), _first_within(usage, max_bytes))
-    before = min(covered, wanted)
+    end = usage.last_seq + 1
+    wanted = max(await _first_younger(bus, usage, end, max_age_s), _first_within(usage, max_bytes))
+    if wanted - usage.first_seq < _LEAST:
+        return usage.first_seq
+    before = min(await covered_before(bus), wanted)
     if before - usage.first_seq < _LEAST:
         return usage.first_seq
     await bus.purge_log(before_seq=before)
@@ -68,13 +76,15 @@ async def discard_covered(bus: Bus, *, max_age_s: float | None, max_bytes: int |
     return before
 
 
-async def _first_younger(bus: Bus, usage: LogUsage, covered: int, max_age_s: float | None) -> int:
-    """The first sequence that is not too old, as far as it matters; by bisection, since times only grow."""
-    if max_age_s is None or covered <= usage.first_seq:
+async def _first_younger(bus: Bus, usage: LogUsage, end: int, max_age_s: float | None) -> int:
+    """The first sequence before ``end`` that is not too old; by bisection, since times only grow."""
+    if max_age_s is None or not usage.entries:
         return usage.first_seq
     try:
         oldest_kept = await bus.stored_at(usage.last_seq) - timedelta(seconds=max_age_s)
-        low, high = usage.first_seq, covered
+        if await bus.stored_at(usage.first_seq) >= oldest_kept:
+            return usage.first_seq
+        low, high = usage.first_seq, end
         while low < high:
             middle = (low + high) // 2
             if await bus.stored_at(middle) < oldest_kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from mafalda.snapshot.format import (
     Manifest,
     Snapshot,
     SnapshotDamaged,
+    check_part,
     decode_manifest,
     decode_part,
     encode_manifest,
@@ -88,13 +90,15 @@ async def write_snapshot(bus: Bus, seq: int, fleet: Json, rooms: Mapping[str, by
     previous = _manifest_or_none(known.data) if known else None
     if previous and previous.seq >= seq:
         return None
-    manifest, parts = await asyncio.to_thread(pack, seq, fleet, rooms, previous)
-    for number, part in enumerate(parts):
-        await bus.snapshots.put(manifest.part_name(number), part)
+    manifest, pieces = await asyncio.to_thread(pack, seq, secrets.token_hex(4), fleet, rooms, previous)
+    for name, piece in pieces.items():
+        await bus.snapshots.put(name, piece)
     try:
         await bus.snapshots.put(MANIFEST, encode_manifest(manifest), last_version=known.version if known else 0)
     except Conflict:
-        return None  # its parts are removed with those of the next snapshot
+        for name in pieces:
+            await bus.snapshots.delete(name)
+        return None
     await _delete_older(bus, manifest)
     return manifest
 
@@ -103,6 +107,16 @@ async def newest_manifest(bus: Bus) -> Manifest | None:
     """The manifest of the newest snapshot; ``None`` if there is none, or it is damaged."""
     known = await bus.snapshots.get(MANIFEST)
     return _manifest_or_none(known.data) if known else None
+
+
+async def verify_snapshot(bus: Bus, manifest: Manifest) -> None:
+    """Read all parts of a snapshot and compare their checksums.
+
+    Raises:
+        SnapshotDamaged: One is missing, or not what was written.
+    """
+    for number in range(len(manifest.parts)):
+        check_part(manifest, number, await _pieces(bus, manifest, number))
 
 
 async def _delete_older(bus: Bus, manifest: Manifest) -> None:
@@ -149,8 +163,12 @@ async def _read_whole(bus: Bus, manifest: Manifest) -> Snapshot:
 
 
 async def _read_part(bus: Bus, manifest: Manifest, number: int) -> Any:
-    found = await bus.snapshots.get(manifest.part_name(number))
-    return await asyncio.to_thread(decode_part, manifest, number, found.data if found else None)
+    return await asyncio.to_thread(decode_part, manifest, number, await _pieces(bus, manifest, number))
+
+
+async def _pieces(bus: Bus, manifest: Manifest, number: int) -> list[bytes | None]:
+    found = [await bus.snapshots.get(name) for name in manifest.piece_names(number)]
+    return [piece.data if piece else None for piece in found]
 
 
 def _manifest_or_none(raw: bytes) -> Manifest | None:

@@ -243,6 +243,19 @@ async def test_archive_and_log_with_a_gap_between_are_not_read_as_one(tmp_path: 
         await history(log, archive)
 
 
+async def test_an_archive_that_begins_is_known_before_it_has_anything(tmp_path: Path) -> None:
+    log, ready = Log(), asyncio.Event()
+    log.fill(25)
+    (tmp_path / "log").touch()  # a file where the folder belongs: nothing can be written
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(run_archive(log.bus, open_archive(str(tmp_path)), CONFIG, ready=ready))
+        await ready.wait()
+        task.cancel()
+    found = await log.bus.snapshots.get(ARCHIVE)
+    assert found is not None
+    assert found.data == b'{"upToSeq":0}'
+
+
 async def test_the_fleet_is_told_what_is_archived(tmp_path: Path) -> None:
     log, archive, ready = Log(), open_archive(str(tmp_path)), asyncio.Event()
     log.fill(25)

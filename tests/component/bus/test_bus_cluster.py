@@ -225,7 +225,7 @@ async def test_snapshots_are_whole_whoever_writes_while_their_leader_stands_stil
     seen = [0]
 
     async def write(writer: NatsBus) -> None:
-        for seq in range(1, 13):
+        for seq in range(2, 13):
             rooms = {f"r{i}": orjson.dumps({"room": f"r{i}", "peers": [seq]}) for i in range(10)}
             await write_snapshot(writer, seq, {"servers": [seq]}, rooms)
 
@@ -236,7 +236,10 @@ async def test_snapshots_are_whole_whoever_writes_while_their_leader_stands_stil
                 assert [room["peers"] for room in found.rooms] == [[found.seq]] * 10
                 seen.append(found.seq)
 
+    await write_snapshot(bus, 1, {"servers": [1]}, {f"r{i}": b'{"room":"r%d","peers":[1]}' % i for i in range(10)})
     async with connect(cluster.config()) as other:
         with cluster.paused(await cluster.leader_of(bus, SNAPSHOT_STREAM)):
-            await asyncio.gather(write(bus), write(other), read(other))
+            async with asyncio.TaskGroup() as group:
+                for work in (write(bus), write(other), read(other)):
+                    group.create_task(work)
     assert seen == sorted(seen), "no reader goes back"

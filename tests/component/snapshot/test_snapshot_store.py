@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import orjson
 import pytest
 
 from mafalda.errors import BusUnavailable, MafaldaError
+from mafalda.snapshot.format import PIECE_BYTES, SnapshotDamaged
 from mafalda.snapshot.retention import discard_covered, set_archived
 from mafalda.snapshot.store import (
     MANIFEST,
@@ -21,6 +23,7 @@ from mafalda.snapshot.store import (
 )
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus, MemorySnapshots
 
+OTHER_FORMAT = b'{"format": 99, "seq": 1, "token": "t", "parts": [{"sha256": "", "pieces": 1}], "rooms": 0}'
 SUBJECT = "mafalda.room.lobby.event.relay-opened"
 
 
@@ -84,6 +87,32 @@ async def test_the_last_two_are_kept(bus: MemoryBus) -> None:
     assert {name.partition(".")[0] for name in await bus.snapshots.names()} == {MANIFEST, "200", "300"}
 
 
+async def test_writers_at_the_same_entry_do_not_damage_each_other(bus: MemoryBus) -> None:
+    """Their parts differ, since their rooms are in another order."""
+    both = [rooms(5), dict(reversed(rooms(5).items()))]
+    for seq in range(100, 120):
+        written = await asyncio.gather(*(write_snapshot(bus, seq, {"servers": []}, it) for it in both))
+        assert sum(it is not None for it in written) == 1
+        found = await read_snapshot(bus)
+        assert found is not None
+        assert found.seq == seq
+    prefixes = {tuple(name.split(".")[:2]) for name in await bus.snapshots.names() if name != MANIFEST}
+    assert len(prefixes) == 2, "the loser has removed its parts"
+
+
+async def test_what_does_not_fit_into_a_message_is_cut(bus: MemoryBus) -> None:
+    """A room of hundreds who all hear each other, and idle rooms with random names."""
+    noise = random.Random(5)
+    idle = {noise.randbytes(20).hex(): [1, 1] for _ in range(60_000)}
+    large = {"room": "large", "peers": [noise.randbytes(20).hex() for _ in range(60_000)]}
+    assert await write_snapshot(bus, 100, {"servers": [], "idleRooms": idle}, {"large": orjson.dumps(large)})
+    assert max(len(it.data) for it in bus.broker.snapshots.values()) <= PIECE_BYTES
+    assert await read_room(bus, "large") == (100, large)
+    found = await read_snapshot(bus)
+    assert found is not None
+    assert found.fleet["idleRooms"] == idle
+
+
 async def test_of_several_writers_one_wins_and_all_is_whole(bus: MemoryBus) -> None:
     written = await asyncio.gather(*(write_snapshot(bus, 100 + i, {"servers": [i]}, rooms(5)) for i in range(5)))
     assert sum(it is not None for it in written) == 1
@@ -98,7 +127,9 @@ async def test_a_damaged_one_is_passed_over_loudly(
 ) -> None:
     await write(bus, 100)
     await write(bus, 200)
-    await bus.snapshots.put(f"200.{part}", b"something else")
+    manifest = await newest_manifest(bus)
+    assert manifest is not None
+    await bus.snapshots.put(manifest.piece_names(part)[0], b"something else")
     found = await read_snapshot(bus)
     assert found is not None
     assert found.seq == 100
@@ -107,14 +138,16 @@ async def test_a_damaged_one_is_passed_over_loudly(
 
 async def test_a_missing_part_is_damage(bus: MemoryBus) -> None:
     await write(bus, 100)
-    await bus.snapshots.delete("100.1")
+    manifest = await newest_manifest(bus)
+    assert manifest is not None
+    await bus.snapshots.delete(manifest.piece_names(1)[0])
     assert await read_snapshot(bus) is None, "the log has everything"
     bus.broker.purge(before_seq=50)
     with pytest.raises(SnapshotMissing):
         await read_snapshot(bus)
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b'{"format": 99, "seq": 1, "parts": ["x"], "rooms": 0}'])
+@pytest.mark.parametrize("raw", [b"", b"{}", OTHER_FORMAT])
 async def test_a_manifest_that_cannot_be_read_is_damage(bus: MemoryBus, raw: bytes) -> None:
     await bus.snapshots.put(MANIFEST, raw)
     assert await read_snapshot(bus) is None
@@ -134,7 +167,8 @@ async def test_a_writer_that_dies_on_the_way_leaves_the_last_one(bus: MemoryBus)
     assert found.seq == 100
     await write(bus, 300)
     await write(bus, 400)
-    assert "200.0" not in await bus.snapshots.names(), "what it left is removed"
+    left = [name for name in await bus.snapshots.names() if name.startswith("200.")]
+    assert left == [], "what it left is removed"
 
 
 async def test_one_that_is_replaced_while_it_is_read_is_read_again(bus: MemoryBus) -> None:
@@ -155,6 +189,19 @@ async def test_nothing_is_discarded_that_no_snapshot_covers(bus: MemoryBus) -> N
     await write(bus, 400)
     assert await discard_covered(bus, max_age_s=0, max_bytes=1) == 201
     assert (await bus.log_usage()).first_seq == 201
+
+
+async def test_nothing_is_discarded_that_only_a_damaged_snapshot_covers(bus: MemoryBus) -> None:
+    await write(bus, 200)
+    manifest = await newest_manifest(bus)
+    assert manifest is not None
+    await write(bus, 400)
+    await bus.snapshots.delete(manifest.piece_names(0)[0])
+    with pytest.raises(SnapshotDamaged):
+        await discard_covered(bus, max_age_s=0, max_bytes=1)
+    assert bus.broker.first_seq == 1
+    await write(bus, 450)
+    assert await discard_covered(bus, max_age_s=0, max_bytes=1) == 401
 
 
 async def test_nothing_is_discarded_that_is_young_and_little(bus: MemoryBus) -> None:
