@@ -124,7 +124,7 @@ def read_info(file: IO[bytes], first: int) -> SegmentInfo:
         ArchiveDamaged: It is not a segment, or not the one that its name says.
     """
     with _damage_reported(first):
-        return _info(pq.ParquetFile(file), first)
+        return _info(_open(file), first)
 
 
 def read_entries(
@@ -149,14 +149,14 @@ def read_entries(
     """
     end = span.last if up_to_seq is None else up_to_seq
     with _damage_reported(span.first):
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        parquet = _open(file)
         _check_span(_info(parquet, span.first), span)
         seq_column = parquet.schema_arrow.get_field_index("seq")
         for group in range(parquet.num_row_groups):
             bounds = parquet.metadata.row_group(group).column(seq_column).statistics
             if bounds is not None and (bounds.max <= after_seq or bounds.min > end):
                 continue
-            yield from _rows(parquet.read_row_group(group), takes, after_seq, end)
+            yield from _rows(parquet.read_row_group(group, use_threads=False), takes, after_seq, end)
 
 
 def verify_segment(file: IO[bytes], span: Span) -> SegmentInfo:
@@ -172,6 +172,11 @@ def verify_segment(file: IO[bytes], span: Span) -> SegmentInfo:
     if len(entries) != info.entries or _digest(entries) != info.sha256:
         raise ArchiveDamaged("the entries are not those that were archived", file=span.name)
     return info
+
+
+def _open(file: IO[bytes]) -> pq.ParquetFile:
+    """Without Arrow's threads: they may still end when the interpreter does, which aborts the process."""
+    return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
 
 
 class _damage_reported:
