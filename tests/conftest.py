@@ -47,7 +47,7 @@ async def nats_url(nats_server: NatsServer) -> str:
             with suppress(ApiRefused):  # there is none
                 await call(connection, f"STREAM.DELETE.{stream}")
     async with asyncio.timeout(30):
-        while (streams / LOG_STREAM).exists() or (streams / f".{LOG_STREAM}").exists():  # noqa: ASYNC110
+        while (streams / LOG_STREAM).exists() or (streams / f".{LOG_STREAM}").exists():  # noqa: ASYNC110 - nats-server deletes files later
             await asyncio.sleep(0.005)
     return nats_server.url
 

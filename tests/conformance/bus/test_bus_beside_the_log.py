@@ -71,7 +71,7 @@ async def test_load_reports_are_delivered_and_the_last_ones_kept(backend: Any, h
         assert [(d.subject, decode(d.data), d.seq) for d in received] == [(s, m, 0) for s, m in sent]
         kept = {(subject, message.id) for subject, message in sent[1:]}
         async with asyncio.timeout(60):  # a subscriber has a report before the stream has stored it
-            while {(d.subject, decode(d.data).id) for d in await allocator.latest_loads()} != kept:  # noqa: ASYNC110
+            while {(d.subject, decode(d.data).id) for d in await allocator.latest_loads()} != kept:  # noqa: ASYNC110 - stored after it is delivered
                 await asyncio.sleep(0.01)
         assert await allocator.last_seq() == 0
 
