@@ -52,6 +52,7 @@ class AuditedLog:
     state: State = field(default_factory=State)
     base_seq: int = 0
     _open: dict[tuple[str, str, str], OpenIntent] = field(default_factory=dict)
+    _joins: dict[str, str] = field(default_factory=dict)  # id of a command: of the join that its agent answers
     _peers: dict[Peer, int] = field(default_factory=dict)  # the entry that gave a peer its place or status
     _relays: dict[Relay, int] = field(default_factory=dict)  # the entry that commanded or opened a relay
     _consumed: dict[tuple[str, str], int] = field(default_factory=dict)  # room, producer: its consumers changed
@@ -94,6 +95,8 @@ class AuditedLog:
             self._add(OpenIntent(entry.seq, address.room or "", address.peer or "", address.action, id))
         elif address.kind == "result":
             self._answered(address, entry.raw)
+        elif entry.message and isinstance(data, commands.PlacePeer):
+            self._joins[entry.message.id] = data.join
         self._note_closed(entry.seq, address, data)
         apply_record(self.state, entry)
         self._note_opened(entry.seq, address, data)
@@ -106,11 +109,11 @@ class AuditedLog:
         """Close the intent that a result answers, also if it is of a type that this version does not know."""
         try:
             fields: Any = orjson.loads(raw)
-            answered = (fields.get("causationid"), fields.get("id"))
+            cause, own = str(fields.get("causationid")), str(fields.get("id"))
         except (orjson.JSONDecodeError, AttributeError):
             return
-        for id in answered:
-            self._open.pop((address.room or "", address.peer or "", str(id)), None)
+        for id in (cause, own, self._joins.pop(cause, "")):
+            self._open.pop((address.room or "", address.peer or "", id), None)
 
     def _note_closed(self, seq: int, address: Address, data: Payload | None) -> None:
         """Note what an entry is going to end; before it is folded."""

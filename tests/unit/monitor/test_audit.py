@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mafalda.bus.protocol import Delivery
-from mafalda.contract.messages import intents, results
+from mafalda.contract.messages import commands, intents, results
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
@@ -25,7 +25,7 @@ from mafalda.monitor.audit.history import AuditedLog
 from mafalda.monitor.records import read_lines, record
 from mafalda.projection.state import State
 from mafalda.snapshot.format import Snapshot
-from mafalda.testing.builders import NOON, ROOM, message, subject_of
+from mafalda.testing.builders import NOON, ROOM, example, message, subject_of
 from mafalda.testing.stories import Story, place
 
 OPERATING = Path(__file__).parents[3] / "docs" / "operating.md"
@@ -153,6 +153,14 @@ def test_an_intent_is_open_until_its_result_is_there() -> None:
     assert pending(folded(asked, entry(8, rejected(), cause=asked[1]))) == []
     other = entry(8, rejected(), cause=entry(3, intents.Leave())[1])
     assert [it.since_seq for it in pending(folded(asked, other))] == [7]
+
+
+def test_a_join_is_open_until_the_agent_of_its_place_answers() -> None:
+    asked = entry(1, intents.Join())
+    placed = entry(2, example(commands.PlacePeer).model_copy(update={"join": "m1"}), cause=asked[1])
+    joined = entry(3, example(results.JoinResult), cause=placed[1])
+    assert [it.code for it in pending(folded(asked, placed))] == ["intent-unanswered", "peer-unplaced"]
+    assert [it.code for it in pending(folded(asked, placed, joined))] == ["peer-unplaced"]
 
 
 def test_a_repeated_intent_is_one_and_an_unreadable_one_is_answered_too() -> None:
