@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, handover, intents, log_rates, media, snapshots
+from bench import decisions, dropin, handover, intents, log_rates, media, narrow, snapshots
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -23,6 +23,7 @@ SUITES: dict[str, Suite] = {
     "log": log_rates.measure,
     "decisions": decisions.measure,
     "media": media.measure,
+    "narrow": narrow.measure,
     "handover": handover.measure,
     "snapshots": snapshots.measure,
 }
