@@ -132,19 +132,20 @@ def _networks() -> Iterator[dict[str, Network]]:
 async def _play(scene: Scene, network: Network, seconds: float, turns: int) -> dict[str, list[Forwarded]]:
     pushed: dict[str, list[Forwarded]] = defaultdict(list)
     async with AsyncExitStack() as stack:
-        stages = [(it.name, await stack.enter_async_context(_staged(scene, network, it))) for it in contenders()]
+        stages = [(it.name, await stack.enter_async_context(staged(scene, network, it))) for it in contenders()]
         has_layers = any(isinstance(it, tuple) for it in scene.streams)
-        for _, staged in stages:
-            await staged.push(3.0 if has_layers else 0.2)  # until layers are chosen; what is slow the first time
+        for _, made in stages:
+            await made.push(3.0 if has_layers else 0.2)  # until layers are chosen; what is slow the first time
         for _ in range(turns):
-            for name, staged in stages:
-                pushed[name].append(await staged.push(seconds))
+            for name, made in stages:
+                pushed[name].append(await made.push(seconds))
             stages = [*stages[1:], stages[0]]
     return pushed
 
 
 @asynccontextmanager
-async def _staged(scene: Scene, network: Network, contender: Contender) -> AsyncIterator[Stage]:
+async def staged(scene: Scene, network: Network, contender: Contender) -> AsyncIterator[Stage]:
+    """A contender's workers with the scene's senders and viewers."""
     environment = {**os.environ, BATCH_VARIABLE: contender.batch}
     async with AsyncExitStack() as stack:
         far = stack.enter_context(network.far_program(contender.binary))

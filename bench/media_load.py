@@ -70,6 +70,7 @@ class Stage:
     workers: Sequence[psutil.Process]
     consumers: list[tuple[Consumer, Sender]] = field(default_factory=list)  # and whose packets each forwards
     listeners: list[Listener] = field(default_factory=list)
+    producers: list[Producer] = field(default_factory=list)
 
     async def push(self, seconds: float) -> Forwarded:
         """Send, and count what was forwarded and what it cost."""
@@ -84,6 +85,11 @@ class Stage:
         return Forwarded(
             await self._sent() - before, wanted, cpu_s, self._delays_s(), sum(pushed) * len(self.listeners)
         )
+
+    async def count_lost(self) -> int:
+        """Packets that producers missed."""
+        stats = await asyncio.gather(*(producer.get_stats() for producer in self.producers))
+        return sum(entry["packetsLost"] for found in stats for entry in found)
 
     def _delays_s(self) -> list[float]:
         """Of what listeners got; there is one sender then."""
@@ -128,6 +134,7 @@ async def stage(
             layers = stream if isinstance(stream, tuple) else (stream,)
             senders, producer = await _source(routers[0], endpoint, layers, 4242 + 10 * number, audience.suite)
             made.senders += senders
+            made.producers.append(producer)
             producers.append((producer, senders))
         for router in routers[1:]:
             piped = await pipe(routers[0], router, srtp=srtp_pipes, ips=(audience.network.near, audience.network.far))
