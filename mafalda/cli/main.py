@@ -19,6 +19,8 @@ COMMANDS = {
     "replay": ("mafalda.cli.commands.replay", "Compute the state at any time from the log."),
     "audit": ("mafalda.cli.commands.audit", "Find what should be by the log and is not, and say what to do."),
     "archive": ("mafalda.cli.commands.archive", "Copy the log into Parquet files in a folder or an object store."),
+    "feed": ("mafalda.cli.commands.feed", "Print the events of rooms for programs, from where the last feed ended."),
+    "webhooks": ("mafalda.cli.commands.webhooks", "Deliver the events of rooms by HTTP, signed and retried."),
     "explain": ("mafalda.cli.commands.explain", "Explain why something is where it is."),
     "doctor": ("mafalda.cli.commands.doctor", "Check this machine and the fleet, and say how to mend what is wrong."),
     "worker": ("mafalda.cli.commands.worker", "Install or find the mediasoup-worker."),

@@ -20,7 +20,7 @@ def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
 
     Raises:
         BadInput: The subject is not one of Mafalda's, the data is no message, or the message belongs on another
-            subject.
+            subject, or names one.
     """
     address = parse(subject)
     if address is None:
@@ -31,6 +31,8 @@ def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
 def check_message(address: Address, data: bytes) -> Message:
     """As ``read_message``, for a subject that was parsed before."""
     message = decode(data)
+    if message.subject is not None and parse(message.subject) != address:
+        raise MalformedMessage("the message names another subject", subject=message.subject[:128])
     if not fits(address, message.data):
         raise MalformedMessage("this message belongs on another subject", type=message.type)
     return message

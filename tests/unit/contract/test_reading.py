@@ -34,6 +34,12 @@ def test_a_message_on_another_subject_is_refused(subject: str) -> None:
         read_message(subject, encode(message(Leave(), subject=SUBJECT)))
 
 
+@pytest.mark.parametrize("named", [subjects.intent("lobby", "bob", "leave"), subjects.room_event("lobby", "x"), "x"])
+def test_a_message_that_names_another_subject_is_refused(named: str) -> None:
+    with pytest.raises(MalformedMessage, match="another subject"):
+        read_message(SUBJECT, encode(message(Leave(), subject=named)))
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"null", b"\xff"], ids=["empty", "object", "null", "not text"])
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
