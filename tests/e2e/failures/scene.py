@@ -50,7 +50,7 @@ class Viewer:
     async def sees_more(self, frames: int = CLIP.frame_rate) -> None:
         """Wait until so many more frames are decoded."""
         target = self.probe.report.frames_decoded + frames
-        await self.probe.wait_for(frames=target, timeout_s=RECOVERY_TIMEOUT_S)
+        await self.probe.wait_for(frames=target, timeout_s=RECOVERY_TIMEOUT_S + 2 * frames / CLIP.frame_rate)
 
 
 @dataclass(slots=True)
