@@ -26,6 +26,7 @@ test-languages: setup ## the examples in Go, TypeScript, Rust, Java and with nat
 	.venv/bin/python -m pytest -s -rs tests/languages
 
 chaos: setup ## failures under real media, all of them; MAFALDA_CHAOS_MINUTES=30 adds as long a run of random ones
+	@scripts/bootstrap --chaos
 	@rm -f .chaos.jsonl
 	MAFALDA_CHAOS=1 MAFALDA_CHAOS_REPORT=.chaos.jsonl MAFALDA_CHAOS_MINUTES=$(MAFALDA_CHAOS_MINUTES) \
 		.venv/bin/python -m pytest tests/e2e/failures

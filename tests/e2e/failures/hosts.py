@@ -9,10 +9,11 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from mafalda.bus.nats.server import default_conf, find_binary
 from tests.e2e.conftest import environment
@@ -52,8 +53,17 @@ class Hosts:
 
 
 @asynccontextmanager
-async def open_hosts(folder: Path, *agents: str, workers: int = 1) -> AsyncIterator[Hosts]:
-    """A fleet on hosts of its own: nats-server and two allocators on one, and each agent on another."""
+async def open_hosts(
+    folder: Path, *agents: str, workers: int = 1, clocks: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Hosts]:
+    """A fleet on hosts of its own: nats-server and two allocators on one, and each agent on another.
+
+    Args:
+        folder: For the log, its store, and the clip.
+        agents: Their hosts and server ids.
+        workers: Of each agent.
+        clocks: By how much the clocks of agents and allocators are off, as for ``faketime``: ``+1h``.
+    """
     pid = os.getpid()
     prefix, subnet = f"mf{pid}", f"10.{100 + pid % 100}.{pid // 100 % 250}"
     addresses = {NATS_HOST: f"{subnet}.1", **{agent: f"{subnet}.{11 + index}" for index, agent in enumerate(agents)}}
@@ -69,11 +79,20 @@ async def open_hosts(folder: Path, *agents: str, workers: int = 1) -> AsyncItera
         mafalda = [sys.executable, "-m", "mafalda"]
         for number in (1, 2):
             name = f"allocator-{number}"
-            await running.start(NATS_HOST, *mafalda, "allocator", "--name", name, "--policy", "spread")
+            allocator = [*_with_clock(clocks.get(name)), *mafalda, "allocator", "--name", name]
+            await running.start(NATS_HOST, *allocator, "--policy", "spread")
         for agent in agents:
             options = ["--server", agent, "--workers", str(workers), "--listen-ip", addresses[agent]]
-            await running.start(agent, *mafalda, "agent", *options, "--drain-grace", "0")
+            command = [*_with_clock(clocks.get(agent)), *mafalda, "agent", *options]
+            await running.start(agent, *command, "--drain-grace", "0")
         yield hosts
+
+
+def _with_clock(offset: str | None) -> list[str]:
+    """What to put in front of a command whose wall clock is to be off. The dynamic linker fills in ``$LIB``."""
+    library = "/usr/$LIB/faketime/libfaketime.so.1"  # by itself: the command ``faketime`` is a parent that waits
+    settings = [f"LD_PRELOAD={library}", f"FAKETIME={offset}", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
+    return ["env", *settings] if offset else []
 
 
 class _Processes:
