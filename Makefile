@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian 12: `make run` and `make test`.
-.PHONY: help setup run demo test test-versions test-languages sanitize check lint schemas lock bench clean
+.PHONY: help setup run demo test test-versions test-languages sanitize check lint schemas lock bench clean chaos
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -27,6 +27,12 @@ test-languages: setup ## the examples in Go, TypeScript, Rust, Java and with nat
 
 sanitize: setup ## media tests with a worker that has address and undefined-behaviour sanitizers (builds it first)
 	scripts/sanitize
+
+chaos: setup ## failures under real media, all of them; MAFALDA_CHAOS_MINUTES=30 adds as long a run of random ones
+	@scripts/bootstrap --chaos
+	@rm -f .chaos.jsonl
+	MAFALDA_CHAOS=1 MAFALDA_CHAOS_REPORT=.chaos.jsonl MAFALDA_CHAOS_MINUTES=$(MAFALDA_CHAOS_MINUTES) \
+		.venv/bin/python -m pytest tests/e2e/failures
 
 check: lint test ## everything that must hold before a change lands
 

@@ -21,6 +21,7 @@ import structlog
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.bus.errors import ServerFailed
+from mafalda.bus.nats.cluster import NatsCluster, run_cluster
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from mafalda.cli.page import RoomPage, open_page, serve_page
 from mafalda.cli.paths import default_store_dir
@@ -50,6 +51,7 @@ class LocalFleetConfig:
     allocators: int = 1
     policy: str = "pack"
     nats_url: str | None = None
+    nats_servers: int = 1  # more than one: a cluster, each stream with a copy on every server
     nats_host: str = "127.0.0.1"
     nats_port: int = 4222  # 0: any free one
     page: bool = True  # serve the room page, if it has been built
@@ -71,9 +73,10 @@ class Component:
 
 @dataclass(slots=True)
 class LocalFleet:
-    """A running fleet."""
+    """A running fleet. ``nats_servers`` has the embedded ones, by name."""
 
     nats_url: str
+    nats_servers: dict[str, NatsServer] = field(default_factory=dict)
     page_url: str | None = None  # None: the room page is not served
     components: list[Component] = field(default_factory=list)
 
@@ -95,8 +98,8 @@ async def open_local_fleet(
     """
     async with AsyncExitStack() as stack:
         page = _open_page(config, stack, progress)
-        server = None if config.nats_url else await _open_nats_server(config, page, stack, progress)
-        url = server.url if server else config.nats_url or ""
+        nats = None if config.nats_url else await _open_nats(config, page, stack, progress)
+        url = nats.url if nats else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
         components = _components(config)
         supervisor = ComponentSupervisor(url, errors.fileno() if errors else None, progress)
@@ -105,9 +108,10 @@ async def open_local_fleet(
         for component in components:
             await supervisor.start(component, watchers)
         page_url = None
-        if page and server:
-            page_url = await stack.enter_async_context(serve_page(page, url, server.websocket_port))
-        yield LocalFleet(url, page_url, components)
+        if page and nats:
+            first = next(iter(nats.servers.values()))
+            page_url = await stack.enter_async_context(serve_page(page, url, first.websocket_port))
+        yield LocalFleet(url, nats.servers if nats else {}, page_url, components)
 
 
 def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progress) -> RoomPage | None:
@@ -123,9 +127,10 @@ def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progre
     return page
 
 
-async def _open_nats_server(
+async def _open_nats(
     config: LocalFleetConfig, page: RoomPage | None, stack: AsyncExitStack, progress: Progress
-) -> NatsServer:
+) -> NatsCluster:
+    """Start one nats-server, or several as a cluster; each is started again whenever it ends."""
     store = config.store_dir or default_store_dir()
     store.mkdir(parents=True, exist_ok=True)
     server_config = ServerConfig(
@@ -134,21 +139,26 @@ async def _open_nats_server(
         store_dir=store,
         websocket_origins=page.origins if page else None,
     )
-    server = await stack.enter_async_context(run_server(server_config))
-    progress(f"nats-server at {server.url}, its store in {store}")
+    if config.nats_servers == 1:
+        cluster = NatsCluster({"nats": await stack.enter_async_context(run_server(server_config))})
+    else:
+        cluster = await stack.enter_async_context(run_cluster(server_config, number=config.nats_servers))
     watchers = await stack.enter_async_context(open_tasks())
-    watchers.spawn(_keep_serving(server, progress), "watch nats-server")
-    return server
+    for name, server in cluster.servers.items():
+        progress(f"{name}: nats-server at {server.url}, pid {server.pid}")
+        watchers.spawn(_keep_serving(name, server, progress), f"watch {name}")
+    progress(f"the streams are in {store}")
+    return cluster
 
 
-async def _keep_serving(server: NatsServer, progress: Progress) -> None:
+async def _keep_serving(name: str, server: NatsServer, progress: Progress) -> None:
     """Start nats-server again whenever it ends; media is forwarded meanwhile."""
     while True:
         try:
             await server.wait()
         except ServerFailed as error:
-            log.error("nats-server ended", action="component_died", component="nats-server", reason=str(error))
-            progress("nats-server ended; starting it again")
+            log.error("nats-server ended", action="component_died", component=name, reason=str(error))
+            progress(f"{name} ended; starting it again")
         async for attempt in retrying(ServerFailed, action="component_failed", first_s=RESTART_DELAY_S):
             with attempt:
                 await server.start()

@@ -129,10 +129,21 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             "--policy", default=policy, show_default=True, type=click.Choice(sorted(POLICIES)), help=policy_help
         ),
         click.option(
+            "--nats-servers",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1, 5),
+            callback=_odd,
+            help="Embedded nats-servers: 3 or 5 are a cluster that keeps a copy of the log on each.",
+        ),
+        click.option(
             "--nats-host", default="127.0.0.1", show_default=True, help="Listen address of the embedded nats-server."
         ),
         click.option(
-            "--nats-port", default=4222, show_default=True, help="Port of the embedded nats-server; 0: any free port."
+            "--nats-port",
+            default=4222,
+            show_default=True,
+            help="Port of the embedded nats-server, of a cluster's first; 0: any free port.",
         ),
         click.option("--page/--no-page", default=True, show_default=True, help="Serve the room page, on loopback."),
         click.option(
@@ -157,6 +168,12 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
         return command
 
     return decorate
+
+
+def _odd(_context: click.Context, _option: click.Parameter, value: int) -> int:
+    if value % 2 == 0:
+        raise click.BadParameter("an even number survives no more failures than the odd number below it: 1, 3 or 5")
+    return value
 
 
 def print_json(value: Any, *, indent: bool = False) -> None:

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 import structlog
@@ -27,6 +28,16 @@ from mafalda.bus.errors import ServerFailed
 _log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+
+
+class ClusterMember(BaseModel):
+    """How a server takes part in a cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the server; unique in the cluster.")
+    port: int = Field(ge=1, le=65535, description="On which it listens for the other servers.")
+    routes: tuple[str, ...] = Field(min_length=1, description="URLs of all servers' cluster ports.")
 
 
 class ServerConfig(BaseModel):
@@ -43,6 +54,7 @@ class ServerConfig(BaseModel):
     )
     store_dir: Path | None = Field(None, description="Directory of the streams. None: a fresh one, deleted at the end.")
     conf_file: Path | None = Field(None, description="None: Mafalda's own nats.conf.")
+    cluster: ClusterMember | None = Field(None, description="None: a server of its own.")
     binary: Path | None = Field(None, description="None: the environment's nats-server, else the PATH's.")
     start_timeout_s: float = Field(15, gt=0, description="Seconds until it must listen; a large log takes longer.")
     stop_timeout_s: float = Field(5, gt=0, description="Seconds from SIGTERM to SIGKILL.")
@@ -160,21 +172,30 @@ class NatsServer:
             await asyncio.sleep(0.02)
 
     def _conf(self) -> Path:
-        """The configuration file; with a websocket listener, which no option can give, one that includes it."""
+        """The configuration file; with what no option can give, one that includes it."""
         conf = self._config.conf_file or default_conf()
-        origins = self._config.websocket_origins
-        if origins is None:
+        more = {**self._websocket_settings(), **self._cluster_settings()}
+        if not more:
             return conf
-        listener = {
-            "host": self._config.host,
-            "port": self._websocket_port or -1,
-            "no_tls": True,
-            "allowed_origins": origins,
-        }
         own = self._directory / "nats.conf"
         included = os.path.relpath(conf.resolve(), self._directory.resolve())  # relative to the including file
-        own.write_text(f"include {included!r}\nwebsocket: {orjson.dumps(listener).decode()}\n")
+        settings = "".join(f"{name}: {orjson.dumps(value).decode()}\n" for name, value in more.items())
+        own.write_text(f"include {included!r}\n{settings}")
         return own
+
+    def _websocket_settings(self) -> dict[str, Any]:
+        origins = self._config.websocket_origins
+        if origins is None:
+            return {}
+        port = self._websocket_port or -1
+        return {"websocket": {"host": self._config.host, "port": port, "no_tls": True, "allowed_origins": origins}}
+
+    def _cluster_settings(self) -> dict[str, Any]:
+        member = self._config.cluster
+        if member is None:
+            return {}
+        listen = f"{self._config.host}:{member.port}"
+        return {"server_name": member.name, "cluster": {"name": "mafalda", "listen": listen, "routes": member.routes}}
 
     def _listening_port(self, kind: str) -> int:
         """The port as this very process reports it, 0 until it does: on a taken port another process would answer."""

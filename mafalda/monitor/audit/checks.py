@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from mafalda.contract.messages.load import ServerLoad
 from mafalda.contract.messages.payload import Place
@@ -33,10 +34,16 @@ class Evidence:
     loads: Mapping[str, ServerLoad] = field(default_factory=dict)
 
 
-def pending(log: AuditedLog) -> list[Finding]:
-    """What waits for something by the log, and is a finding as soon as it has waited for too long."""
+def pending(log: AuditedLog, loads: Mapping[str, ServerLoad] = MappingProxyType({})) -> list[Finding]:
+    """What waits for something, and is a finding as soon as it has waited for too long.
+
+    Args:
+        log: The log.
+        loads: The last load report of each server.
+    """
     return [
         *_open_intents(log),
+        *_behind(log, loads),
         *(found for room in log.state.rooms.values() for found in (*_unjoined(log, room), *_pending_relays(log, room))),
     ]
 
@@ -90,6 +97,19 @@ def _open_intents(log: AuditedLog) -> Iterator[Finding]:
     for intent in log.open_intents:
         what = f"{intent.action} of {intent.room}/{intent.peer} has no result"
         yield Finding("intent-unanswered", what, Subject(intent.room, intent.peer, object=intent.id), intent.seq)
+
+
+def _behind(log: AuditedLog, loads: Mapping[str, ServerLoad]) -> Iterator[Finding]:
+    """Agents that report, and have not acted on the last command to them: what it reserved is not released."""
+    for name, server in sorted(log.state.servers.items()):
+        load, commanded = loads.get(name), log.commanded_since(name)
+        if server.status not in ("up", "draining") or load is None or load.incarnation != server.incarnation:
+            continue
+        if load.as_of_seq < commanded:
+            what = (
+                f"server {name}: its agent has acted on entries up to {load.as_of_seq} only, commanded at {commanded}"
+            )
+            yield Finding("agent-behind", what, Subject(server=name), commanded)
 
 
 def _unjoined(log: AuditedLog, room: RoomState) -> Iterator[Finding]:

@@ -77,7 +77,7 @@ async def _audit_once(bus: Bus, deadline_s: float) -> Audit:
     async for entry in read_log(bus, *LOG_SUBJECTS, after_seq=log.state.seq):
         log.fold(entry)
     evidence = Evidence(await inventories(bus, log.state), await read_loads(bus))
-    late = await _overdue(bus, pending(log), deadline_s)
+    late = await _overdue(bus, pending(log, evidence.loads), deadline_s)
     return Audit(log.state, [*late, *compare(log, evidence)])
 
 

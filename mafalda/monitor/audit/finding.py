@@ -47,6 +47,10 @@ CODES: dict[str, str] = {
         "check the agent's process and its connection to NATS; if it has ended, allocators declare the server lost"
     ),
     "server-incarnation": "two agents run under one server id, or an old one has not ended: stop one of them",
+    "agent-behind": (
+        "the agent reports and does not act on the log; allocators keep reserving for what it was commanded: check its "
+        "connection to NATS and its log; restart it"
+    ),
     "worker-unresponsive": (
         "its agent kills it after `worker_unresponsive_kill_s`; if that goes on, look for what takes its CPU"
     ),

@@ -55,6 +55,7 @@ class AuditedLog:
     _joins: dict[str, str] = field(default_factory=dict)  # id of a command: of the join that its agent answers
     _peers: dict[Peer, int] = field(default_factory=dict)  # the entry that gave a peer its place or status
     _relays: dict[Relay, int] = field(default_factory=dict)  # the entry that commanded or opened a relay
+    _commanded: dict[str, int] = field(default_factory=dict)  # server: the last command to it
     _consumed: dict[tuple[str, str], int] = field(default_factory=dict)  # room, producer: its consumers changed
 
     @classmethod
@@ -83,6 +84,10 @@ class AuditedLog:
         changed = self._consumed.get((room, producer), self.base_seq)
         return max(changed, self.relay_since(room, producer, target))
 
+    def commanded_since(self, server: str) -> int:
+        """The last command to a server, 0 if there was none since the snapshot."""
+        return self._commanded.get(server, 0)
+
     def fold(self, entry: Record) -> None:
         """Fold one entry; each is given once, in log order."""
         address = entry.address
@@ -95,8 +100,10 @@ class AuditedLog:
             self._add(OpenIntent(entry.seq, address.room or "", address.peer or "", address.action, id))
         elif address.kind == "result":
             self._answered(address, entry.raw)
-        elif entry.message and isinstance(data, commands.PlacePeer):
-            self._joins[entry.message.id] = data.join
+        elif address.kind == "command":
+            self._commanded[address.server or ""] = entry.seq
+            if entry.message and isinstance(data, commands.PlacePeer):
+                self._joins[entry.message.id] = data.join
         self._note_closed(entry.seq, address, data)
         apply_record(self.state, entry)
         self._note_opened(entry.seq, address, data)

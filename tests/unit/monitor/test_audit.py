@@ -321,6 +321,16 @@ def test_what_load_reports_show(code: str, loads: dict[str, ServerLoad], said: s
     assert found_in(a_call(), Evidence(TRUE, LOADS | former)) == {}
 
 
+@pytest.mark.parametrize(("as_of_seq", "since"), [(5, [10]), (10, []), (12, [])])
+def test_an_agent_that_does_not_act_on_its_commands_is_behind(as_of_seq: int, since: list[int]) -> None:
+    story = a_call()
+    commanded = [seq for seq, subject, _ in story.entries if subject.startswith("mafalda.command.lobby.s2.")]
+    assert commanded[-1] == 10
+    report = LOADS["s2"].model_copy(update={"as_of_seq": as_of_seq})
+    assert [it.since_seq for it in pending(audited(story), {"s2": report})] == since
+    assert pending(audited(story.server_is_lost("s2").leaves("bob")), {"s2": report}) == []
+
+
 def test_a_server_that_has_ended_is_not_compared() -> None:
     story = a_call().server_is_lost("s2")
     assert found_in(story, Evidence({"s1": TRUE["s1"]}, LOADS | {"s1": load("s1", "s1-a")})) == {}
