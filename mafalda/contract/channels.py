@@ -193,6 +193,7 @@ CHANNEL_OF: dict[type[Payload], MessageChannel] = {
 #: The actions on whose result subjects a result may be published; any other result only on that of its own action.
 RESULT_ACTIONS: dict[type[Payload], tuple[str, ...]] = {
     results.TransportResult: ("create-transport", "restart-ice"),
+    results.SubscribeResult: ("subscribe", "change-subscription"),
     results.ChannelAnswer: ("channel", "create-transport"),
 }
 
@@ -239,7 +240,7 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
     match payload:
         case commands.PlacePeer():
             return (payload.room, payload.server) == (address.room, address.server)
-        case commands.OpenRelay():
+        case commands.OpenRelay() | commands.OpenRelays():
             return (payload.room, payload.target.server) == (address.room, address.server)
         case RelayNotices():
             return payload.target.server == address.server

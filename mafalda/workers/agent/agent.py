@@ -31,11 +31,13 @@ from mafalda.workers.agent.stimulus_loop import StimulusLoop
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.core.drain import AnnounceDrain
+from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
 from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
 from mafalda.workers.peers.session.services import PeerServices
+from mafalda.workers.relays.requests import RelayRequests
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.relays.source_port import RemoteSource, SourcePort
 from mafalda.workers.relays.sources import RelaySources
@@ -193,6 +195,10 @@ class Agent:
             room=self.machine.room,
             port_of=self._port_of,
             report=self._stimuli.report,
+            opened=self._relay_opened,
+        )
+        self.relay_requests = RelayRequests(
+            config.server, self.incarnation, tasks, self._publisher, lambda key: self.sessions.relay_changed(key)
         )
         self.relay_sources = RelaySources(
             config,
@@ -213,6 +219,7 @@ class Agent:
             rooms=self.machine,
             routers=self.routers,
             relay_targets=self.relay_targets,
+            relay_requests=self.relay_requests,
             report=self._stimuli.report,
         )
         self.sessions = PeerSessions(
@@ -290,6 +297,10 @@ class Agent:
     async def _append_server_event(self, event: WorkerStarted | WorkerDied | ServerDraining) -> None:
         await self._announced.wait()
         await self._publisher.append(event, subjects.server_event(self.config.server, event.action))
+
+    def _relay_opened(self, key: RelayKey) -> None:
+        self.relay_requests.opened(key)
+        self.sessions.relay_changed(key)
 
     def _port_of(self, server: str, cause: Message | None) -> SourcePort:
         if server == self.config.server:

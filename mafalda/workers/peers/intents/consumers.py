@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mafalda.contract.messages import intents
-from mafalda.errors import NotFound
+from mafalda.errors import NotFound, Refused
 from mafalda.mediasoup import Consumer, DataConsumer
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.peers.intents.relay_demand import add_demand, relay_key
@@ -49,14 +49,22 @@ async def resume_consumer(session: PeerSession, intent: intents.ResumeConsumer, 
     return done(session.placement, intent, intent.consumer)
 
 
+def _check_own(found: PeerConsumer) -> None:
+    """Refuse to close what a subscription would open again."""
+    if found.subscription is not None:
+        raise Refused("it is a subscription's; change the subscription", subscription=found.subscription)
+
+
 async def close_consumer(session: PeerSession, intent: intents.CloseConsumer, _: Entry) -> Outcome:
     """Close a consumer."""
+    _check_own(_find(session, intent.consumer))
     await _consumer(session, intent.consumer).close()
     return done(session.placement, intent, intent.consumer)
 
 
 async def close_data_consumer(session: PeerSession, intent: intents.CloseDataConsumer, _: Entry) -> Outcome:
     """Close a data consumer."""
+    _check_own(_find(session, intent.data_consumer))
     consumer = _find(session, intent.data_consumer).consumer
     if not isinstance(consumer, DataConsumer):
         raise NotFound("the peer has no such data consumer, but a consumer", data_consumer=intent.data_consumer)
