@@ -227,7 +227,7 @@ class ConsumersOpened(Event):
     generation: int
     consumers: list[SubscribedConsumer]
     formats: list[ConsumerFormat] = Field(
-        default_factory=list, description="Those that no earlier message of the peer's present place has."
+        default_factory=list, description="Those that no earlier one of this subscription and place has."
     )
     failed: list[ConsumeFailure] = Field(
         default_factory=list, description="Producers that cannot be consumed; tried again when they are opened again."

@@ -55,7 +55,7 @@ class SubscriptionBook:
     _refused: set[Kept] = field(default_factory=set)
     _pending: dict[str, None] = field(default_factory=dict)
     _formats: list[ConsumerFormat] = field(default_factory=list)
-    _told_formats: int = 0
+    _told_formats: dict[str, int] = field(default_factory=dict)  # how many, by subscription
     _last_number: int = 0
 
     @property
@@ -80,11 +80,13 @@ class SubscriptionBook:
     def subscribe(self, wish: Subscription) -> None:
         """Add a subscription, or replace the one with its id."""
         self.wishes[wish.subscription] = wish
+        self._told_formats.pop(wish.subscription, None)
         self._refused = {kept for kept in self._refused if kept.subscription != wish.subscription}
 
     def unsubscribe(self, subscription: str) -> list[str]:
         """Remove a subscription; returns its consumers, which are not the book's any more."""
         self.wishes.pop(subscription, None)
+        self._told_formats.pop(subscription, None)
         self._refused = {kept for kept in self._refused if kept.subscription != subscription}
         gone = [consumer for consumer, kept in self._consumers.items() if kept.subscription == subscription]
         for consumer in gone:
@@ -148,12 +150,8 @@ class SubscriptionBook:
         self._formats.append(ConsumerFormat(format=number, codecs=codecs, header_extensions=extensions))
         return number
 
-    def take_new_formats(self) -> list[ConsumerFormat]:
-        """The formats that the peer has not been told yet."""
-        new, self._told_formats = self._formats[self._told_formats :], len(self._formats)
-        return new
-
-    @property
-    def formats(self) -> list[ConsumerFormat]:
-        """All formats at this place."""
-        return list(self._formats)
+    def take_new_formats(self, subscription: str) -> list[ConsumerFormat]:
+        """The formats that the peer has not been told yet for this subscription."""
+        told = self._told_formats.get(subscription, 0)
+        self._told_formats[subscription] = len(self._formats)
+        return self._formats[told:]

@@ -102,7 +102,7 @@ async def _open(session: PeerSession, batch: list[WantedConsumer]) -> None:
         transport=receiver.id,
         generation=session.generation,
         consumers=[it for it in made if isinstance(it, SubscribedConsumer)],
-        formats=session.book.take_new_formats(),
+        formats=session.book.take_new_formats(wish.subscription),
         failed=[it for it in made if isinstance(it, ConsumeFailure)],
     )
     if event.consumers or event.failed:
