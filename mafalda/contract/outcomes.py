@@ -122,6 +122,7 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     intents.RequestChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
     queries.QueryRoom: Outcome(queries.RoomSnapshot, private=True, errors=(BusUnavailable,)),
     queries.QueryTransport: Outcome(results.TransportResult, private=True),
+    queries.QuerySubscription: Outcome(queries.SubscriptionSnapshot, private=True, errors=(NotFound,)),
     queries.QueryStats: Outcome(queries.Stats, private=True),
     queries.QueryChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
 }

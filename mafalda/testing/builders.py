@@ -269,6 +269,7 @@ _SERVER_EVENTS: tuple[Payload, ...] = (
 _QUERIES: tuple[Payload, ...] = (
     queries.QueryRoom(),
     queries.QueryTransport(transport="alice-send"),
+    queries.QuerySubscription(subscription="all"),
     queries.QueryStats(target="producer", id="alice-cam"),
     queries.QueryChannel(call=ChannelCall(method="TRANSPORT_DUMP", handler="alice-send")),
 )
@@ -293,6 +294,24 @@ _ANSWERS: tuple[Payload, ...] = (
         peers=[queries.PeerInfo(peer=PEER, app_data={"name": "Alice"})],
         producers=[queries.ProducerInfo(producer="alice-cam", peer=PEER, media_kind="video", paused=False)],
         data_producers=[queries.DataProducerInfo(data_producer="alice-chat", peer=PEER, label="chat", protocol="")],
+    ),
+    queries.SubscriptionSnapshot(
+        subscription="all",
+        generation=1,
+        transport="alice-receive",
+        consumers=[
+            SubscribedConsumer(
+                consumer="c1-0",
+                producer="bob-mic",
+                kind="audio",
+                type="simple",
+                format=0,
+                mid="0",
+                encodings=list(OPUS_PARAMETERS.encodings),
+                rtcp=OPUS_PARAMETERS.rtcp,
+            )
+        ],
+        formats=[ConsumerFormat(format=0, codecs=list(OPUS_PARAMETERS.codecs))],
     ),
     queries.Stats(stats=[{"type": "inbound-rtp", "ssrc": 22220001, "packetCount": 1500, "bitrate": 800_000}]),
     queries.PipeConnected(end=queries.PipeEnd(ip="192.0.2.10", port=40018, srtp_parameters=SRTP)),

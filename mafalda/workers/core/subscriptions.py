@@ -88,7 +88,7 @@ class SubscriptionBook:
         self.wishes.pop(subscription, None)
         self._told_formats.pop(subscription, None)
         self._refused = {kept for kept in self._refused if kept.subscription != subscription}
-        gone = [consumer for consumer, kept in self._consumers.items() if kept.subscription == subscription]
+        gone = self.consumers_of(subscription)
         for consumer in gone:
             self.closed(consumer)
         return gone
@@ -149,6 +149,15 @@ class SubscriptionBook:
         number = len(self._formats)
         self._formats.append(ConsumerFormat(format=number, codecs=codecs, header_extensions=extensions))
         return number
+
+    def consumers_of(self, subscription: str) -> list[str]:
+        """The consumers of a subscription."""
+        return [consumer for consumer, kept in self._consumers.items() if kept.subscription == subscription]
+
+    @property
+    def formats(self) -> list[ConsumerFormat]:
+        """All formats at this place."""
+        return list(self._formats)
 
     def take_new_formats(self, subscription: str) -> list[ConsumerFormat]:
         """The formats that the peer has not been told yet for this subscription."""

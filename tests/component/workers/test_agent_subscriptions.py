@@ -10,6 +10,7 @@ from mafalda import errors
 from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, intents, results
 from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.queries import QuerySubscription, SubscriptionSnapshot
 from mafalda.contract.messages.subscriptions import ProducerSelector, Subscription
 from mafalda.media.rtp import ConsumerLayers, RtpCapabilities
 from mafalda.mediasoup.ortc import generate_router_rtp_capabilities
@@ -74,6 +75,10 @@ async def test_one_wish_receives_what_is_there_and_what_comes(fleet: Fleet) -> N
     for name in ("mic", "cam"):
         real = agents[by_producer[name].consumer].consumer
         assert by_producer[name].rtp_parameters(formats) == real.rtp_parameters  # type: ignore[union-attr]
+
+    snapshot = await bob.query(QuerySubscription(subscription="all"), SubscriptionSnapshot)
+    assert sorted(snapshot.consumers, key=str) == sorted(batch.consumers, key=str)
+    assert (snapshot.transport, snapshot.formats) == ("receive", batch.formats)
 
     await alice.transport("send-2", direction="send")  # the test's producers have the same SSRC
     await alice.produce("mic-2", "send-2")

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.events import ConsumersClosed, ConsumersOpened
+from mafalda.contract.messages.queries import SubscriptionSnapshot
 from mafalda.contract.messages.subscriptions import ConsumeFailure, SubscribedConsumer, Subscription
 from mafalda.errors import CannotConsume, Closed, MafaldaError, NotFound, UnsupportedError
 from mafalda.mediasoup import Consumer, DataConsumer, WebRtcTransport
-from mafalda.workers.core.subscriptions import WantedConsumer, kind_of
+from mafalda.workers.core.subscriptions import WantedConsumer
 from mafalda.workers.errors import as_contract_error
 from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, relay_key, withdraw_demand
 from mafalda.workers.peers.session.objects import PeerConsumer
@@ -136,7 +137,7 @@ async def _make(
         return ConsumeFailure(producer=producer.producer, error=ErrorInfo.of(known))
     kept = PeerConsumer(consumer, producer.producer, receiver.id, relay, wish.subscription)
     _keep(session, consumer_id, kept)
-    return _describe(session, consumer_id, kept, wanted)
+    return _describe(session, consumer_id, kept)
 
 
 async def _consume(session: PeerSession, receiver: _Receiver, wanted: WantedConsumer) -> Consumer | DataConsumer | None:
@@ -157,13 +158,31 @@ async def _consume(session: PeerSession, receiver: _Receiver, wanted: WantedCons
     )
 
 
-def _describe(session: PeerSession, id: str, kept: PeerConsumer, wanted: WantedConsumer) -> SubscribedConsumer:
-    consumer, producer = kept.consumer, wanted.producer
-    relayed = kept.relay is not None
+def subscription_snapshot(session: PeerSession, subscription: str) -> SubscriptionSnapshot:
+    """The consumers of a subscription as they are now.
+
+    Raises:
+        NotFound: The peer has no such subscription.
+    """
+    if subscription not in session.book.wishes:
+        raise NotFound("the peer has no such subscription", subscription=subscription)
+    held = session.objects.consumers
+    found = {id: held[id] for id in session.book.consumers_of(subscription) if id in held}
+    return SubscriptionSnapshot(
+        subscription=subscription,
+        generation=session.generation,
+        transport=next((kept.transport for kept in reversed(found.values())), None),
+        consumers=[_describe(session, id, kept) for id, kept in found.items()],
+        formats=session.book.formats,
+    )
+
+
+def _describe(session: PeerSession, id: str, kept: PeerConsumer) -> SubscribedConsumer:
+    consumer, relayed = kept.consumer, kept.relay is not None
     if isinstance(consumer, DataConsumer):
         return SubscribedConsumer(
             consumer=id,
-            producer=producer.producer,
+            producer=kept.producer,
             kind="data",
             relayed=relayed,
             sctp_stream_parameters=consumer.sctp_stream_parameters,
@@ -173,8 +192,8 @@ def _describe(session: PeerSession, id: str, kept: PeerConsumer, wanted: WantedC
     parameters = consumer.rtp_parameters
     return SubscribedConsumer(
         consumer=id,
-        producer=producer.producer,
-        kind=kind_of(producer),
+        producer=kept.producer,
+        kind=consumer.kind,
         type=consumer.type,
         format=session.book.format_of(parameters),
         mid=parameters.mid,
