@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, handover, intents, log_rates, media, snapshots
+from bench import decisions, dropin, handover, intents, log_rates, media, meeting, snapshots
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -24,6 +24,7 @@ SUITES: dict[str, Suite] = {
     "decisions": decisions.measure,
     "media": media.measure,
     "handover": handover.measure,
+    "meeting": meeting.measure,
     "snapshots": snapshots.measure,
 }
 

@@ -24,6 +24,8 @@ from mafalda.workers.relays.target import RelayTarget
 
 #: Producers that one job looks at; the jobs behind it come before the next ones.
 _MAX_AT_A_TIME = 128
+#: Consumers that are requested of the worker at once.
+_IN_FLIGHT = 32
 
 
 def look_at(session: PeerSession, *producers: str) -> None:
@@ -97,7 +99,12 @@ async def _open(session: PeerSession, batch: list[WantedConsumer]) -> None:
     receiver = _receiver(session, wish)
     if receiver is None:
         return  # all producers are looked at again when there is one
-    made = await asyncio.gather(*(_make(session, receiver, wanted) for wanted in batch))
+    made: list[SubscribedConsumer | ConsumeFailure | None] = []
+    for start in range(0, len(batch), _IN_FLIGHT):
+        async with session.live.batches:
+            made += await asyncio.gather(
+                *(_make(session, receiver, wanted) for wanted in batch[start : start + _IN_FLIGHT])
+            )
     event = ConsumersOpened(
         subscription=wish.subscription,
         transport=receiver.id,
