@@ -195,6 +195,7 @@ class Room:
         *select: ProducerSelector,
         paused: bool = False,
         preferred_layers: tuple[int, int | None] | None = None,
+        loudest: int | None = None,
     ) -> Subscription:
         """Receive every producer of others that fits: those that are here, and those that come.
 
@@ -205,12 +206,13 @@ class Room:
                 producer decides. None: everything.
             paused: Its consumers begin paused.
             preferred_layers: The highest spatial and temporal layer to get, of simulcast or SVC.
+            loudest: Of the audio only so many producers flow, the loudest of the room, and those that a selector names.
         """
         layers = None
         if preferred_layers is not None:
             layers = ConsumerLayers(spatial_layer=preferred_layers[0], temporal_layer=preferred_layers[1])
         wanted = select or (ProducerSelector(),)
-        return await Subscription(self._session, wanted, paused=paused, layers=layers).start()
+        return await Subscription(self._session, wanted, paused=paused, layers=layers, loudest=loudest).start()
 
     async def consume_data(self, data_producer: str) -> DataConsumer:
         """Receive a data producer; iterate over what is returned. Messages sent before this returns are not seen."""

@@ -12,7 +12,7 @@ from typing import Literal
 from mafalda.contract.messages import commands, events, load, results
 from mafalda.contract.messages.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
 from mafalda.contract.messages.intents import INTENTS
-from mafalda.contract.messages.notices import ChannelNotices, RelayNotices
+from mafalda.contract.messages.notices import AudioLevels, AudioLevelsWanted, ChannelNotices, RelayNotices
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import ANSWERS, QUERIES, REQUESTS
 from mafalda.contract.messages.results import RESULTS
@@ -141,10 +141,10 @@ SERVER_NOTICE_CHANNEL = MessageChannel(
     "serverNotices",
     "mafalda.server.{server}.notice.{action}",
     "notice",
-    "What an agent sends another about relayed producers, without an answer. Never stored.",
+    "What an agent sends another about relayed producers and loudness, without an answer. Never stored.",
     ("agent",),
     ("agent",),
-    (RelayNotices,),
+    (RelayNotices, AudioLevelsWanted, AudioLevels),
     False,
 )
 REQUEST_CHANNEL = MessageChannel(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mafalda.contract.messages import events, results
-from mafalda.contract.messages.subscriptions import Subscription
 from mafalda.contract.subjects import Address
 from mafalda.projection.lookup import current_peer, placed_peer
 from mafalda.projection.removal import remove_consumer
@@ -13,13 +12,7 @@ from mafalda.projection.state import ConsumerState, State
 def subscribed(state: State, address: Address, result: results.SubscribeResult) -> None:
     """Add a subscription to its peer, or replace the one with its id."""
     if peer := current_peer(state, address.room, address.peer, result.generation):
-        peer.subscriptions[result.subscription] = Subscription(
-            subscription=result.subscription,
-            select=result.select,
-            transport=result.transport,
-            paused=result.paused,
-            preferred_layers=result.preferred_layers,
-        )
+        peer.subscriptions[result.subscription] = result.wish()
 
 
 def consumers_opened(state: State, address: Address, event: events.ConsumersOpened) -> None:

@@ -344,6 +344,8 @@ _SENT = ChannelNotice(
 )
 _NOTICES: tuple[Payload, ...] = (
     notices.ChannelNotices(items=[_SENT]),
+    notices.AudioLevelsWanted(room=ROOM, listener="ams-2"),
+    notices.AudioLevels(room=ROOM, levels={"alice-mic": -31, "bob-mic": -127}),
     notices.RelayNotices(room=ROOM, source=THERE, target=HERE, items=[_SENT]),
 )
 

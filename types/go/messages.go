@@ -914,6 +914,9 @@ type StatsAnswer struct {
 // also at the peer's next place. With the id of an earlier one it replaces that; consumers
 // that it still wants stay as they are.
 type SubscribeIntent struct {
+	// Of the audio that is selected only so many producers flow: the loudest of the room. Those                   
+	// that a selector names by `producer` flow besides, whether they are loud or not.                             
+	Loudest                                                                                     *int64             `json:"loudest,omitempty"`
 	// Its consumers begin paused.                                                                                 
 	Paused                                                                                      *bool              `json:"paused,omitempty"`
 	// Of its simulcast and SVC consumers.                                                                         
@@ -931,6 +934,9 @@ type SubscribeIntent struct {
 // The subscription as it stands; its consumers come as ConsumersOpened.
 type SubscribeResult struct {
 	Generation                                                                                  int64              `json:"generation"`
+	// Of the audio that is selected only so many producers flow: the loudest of the room. Those                   
+	// that a selector names by `producer` flow besides, whether they are loud or not.                             
+	Loudest                                                                                     *int64             `json:"loudest,omitempty"`
 	// Its consumers begin paused.                                                                                 
 	Paused                                                                                      *bool              `json:"paused,omitempty"`
 	// Of its simulcast and SVC consumers.                                                                         

@@ -1850,6 +1850,11 @@ pub struct StatsAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubscribeIntent {
+    /// Of the audio that is selected only so many producers flow: the loudest of the room. Those
+    /// that a selector names by `producer` flow besides, whether they are loud or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loudest: Option<i32>,
+
     /// Its consumers begin paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
@@ -1879,6 +1884,11 @@ pub struct SubscribeIntent {
 #[serde(rename_all = "camelCase")]
 pub struct SubscribeResult {
     pub generation: i64,
+
+    /// Of the audio that is selected only so many producers flow: the loudest of the room. Those
+    /// that a selector names by `producer` flow besides, whether they are loud or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loudest: Option<i32>,
 
     /// Its consumers begin paused.
     #[serde(skip_serializing_if = "Option::is_none")]

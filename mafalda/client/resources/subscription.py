@@ -46,13 +46,20 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
     """
 
     def __init__(
-        self, session: Session, select: Iterable[ProducerSelector], *, paused: bool, layers: ConsumerLayers | None
+        self,
+        session: Session,
+        select: Iterable[ProducerSelector],
+        *,
+        paused: bool,
+        layers: ConsumerLayers | None,
+        loudest: int | None,
     ) -> None:
         self._id = new_id("subscription")
         super().__init__(session, self._id)
         self._select = list(select)
         self._paused = paused
         self._layers = layers
+        self._loudest = loudest
         self._stands = False
         self._queue: BoundedQueue[AnyConsumer] = BoundedQueue(session.config.max_queued_events, overflow="fail")
         self._announced: dict[str, _Announced] = {}  # by producer
@@ -206,6 +213,7 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
             select=self._select,
             paused=True,  # each is resumed when it is ready here, as mediasoup advises
             preferred_layers=self._layers,
+            loudest=self._loudest,
             rtp_capabilities=capabilities,
         )
         result = await self._session.requests.request(intent, SubscribeResult)

@@ -65,6 +65,22 @@ class Subscription(Model):
     )
     paused: bool = Field(False, description="Its consumers begin paused.")
     preferred_layers: ConsumerLayers | None = Field(None, description="Of its simulcast and SVC consumers.")
+    loudest: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Of the audio that is selected only so many producers flow: the loudest of the room. Those that a "
+        "selector names by `producer` flow besides, whether they are loud or not.",
+    )
+
+    def wish(self) -> Subscription:
+        """The subscription alone, out of an intent or a result that has it."""
+        return Subscription.model_construct(**{name: getattr(self, name) for name in Subscription.model_fields})
+
+    def wants_by_loudness(self, kind: ConsumerKind, peer: str, producer: str) -> bool:
+        """Whether a producer that it wants flows only while it is among the loudest."""
+        last = next((it for it in reversed(self.select) if it.fits(kind, peer, producer)), None)
+        return self.loudest is not None and kind == "audio" and last is not None and last.producer is None
 
     def wants(self, kind: ConsumerKind, peer: str, producer: str) -> bool:
         """Whether a producer of another peer is to be received."""

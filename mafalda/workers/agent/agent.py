@@ -35,6 +35,7 @@ from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
+from mafalda.workers.loudness.levels import AudioLevelExchange
 from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
 from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.relays.requests import RelayRequests
@@ -82,6 +83,7 @@ class Agent:
             inventory=self.inventory,
             drain=self.drain,
             receive_notices=self._sideband.receive,
+            receive_levels=self.audio_levels.receive,
         )
 
     # --- life ---------------------------------------------------------------------------------------
@@ -200,6 +202,14 @@ class Agent:
         self.relay_requests = RelayRequests(
             config.server, self.incarnation, tasks, self._publisher, lambda key: self.sessions.relay_changed(key)
         )
+        self.audio_levels = AudioLevelExchange(
+            config,
+            tasks,
+            self._publisher,
+            self.routers,
+            room=self.machine.room,
+            changed=lambda room, producers: self.sessions.loudest_changed(room, producers),
+        )
         self.relay_sources = RelaySources(
             config,
             tasks,
@@ -220,6 +230,7 @@ class Agent:
             routers=self.routers,
             relay_targets=self.relay_targets,
             relay_requests=self.relay_requests,
+            audio_levels=self.audio_levels,
             report=self._stimuli.report,
         )
         self.sessions = PeerSessions(
@@ -251,6 +262,7 @@ class Agent:
         )
         self._tasks.spawn(sweep, "liveness sweep")
         self._tasks.spawn(self.drain.run(), "drain")
+        self._tasks.spawn(self.audio_levels.run(), "audio levels")
         self._tasks.spawn(self._passthrough.check_applications(), "health checks of applications")
 
     def _end_with(self, error: Exception) -> None:

@@ -107,8 +107,14 @@ class PeerSessions:
 
     def producer_opened(self, room: str, producer: str) -> None:
         """A producer was opened: subscriptions may want it."""
+        self.services.audio_levels.producer_opened(room)
         for session in self.services.subscribers.of(room):
             look_again(session, producer)
+
+    def loudest_changed(self, room: str, producers: frozenset[str]) -> None:
+        """Producers are among the loudest of a room, or are not any more."""
+        for session in self.services.subscribers.of(room):
+            look_at(session, *producers)
 
     def relay_changed(self, key: RelayKey) -> None:
         """A relay has opened, or was requested in vain: subscriptions of peers on its worker may want its producer."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mafalda.contract.messages.subscriptions import ConsumerFormat, ConsumerKind, Subscription
 from mafalda.media.rtp import RtpParameters
 from mafalda.projection.state import ProducerState, RoomState
+
+#: Consumers of producers that are quiet now are kept, muted, up to so many for each that may be loud.
+MUTED_FOR_EACH_LOUD = 3
 
 
 class WantedConsumer(NamedTuple):
@@ -27,10 +30,12 @@ class Kept(NamedTuple):
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be done: consumers to open, and, by subscription, consumers to close."""
+    """What is to be done: consumers to open, those to close by subscription, and those to mute or not any more."""
 
     open: list[WantedConsumer] = field(default_factory=list)
     close: dict[str, list[str]] = field(default_factory=dict)
+    mute: list[str] = field(default_factory=list)
+    unmute: list[str] = field(default_factory=list)
 
 
 def kind_of(producer: ProducerState) -> ConsumerKind:
@@ -55,6 +60,7 @@ class SubscriptionBook:
     _refused: set[Kept] = field(default_factory=set)
     _pending: dict[str, None] = field(default_factory=dict)
     _formats: list[ConsumerFormat] = field(default_factory=list)
+    _muted: dict[str, None] = field(default_factory=dict)  # since they are not among the loudest; the longest first
     _told_formats: dict[str, int] = field(default_factory=dict)  # how many, by subscription
     _last_number: int = 0
 
@@ -93,8 +99,16 @@ class SubscriptionBook:
             self.closed(consumer)
         return gone
 
-    def plan(self, room: RoomState | None, limit: int) -> Plan:
-        """Decide about the next producers, at most ``limit``, of which something has changed."""
+    def plan(
+        self, room: RoomState | None, limit: int, loudest: Callable[[int], frozenset[str]] = lambda _: frozenset()
+    ) -> Plan:
+        """Decide about the next producers, at most ``limit``, of which something has changed.
+
+        Args:
+            room: The room's state.
+            limit: How many producers.
+            loudest: The loudest so many producers of the room.
+        """
         found = Plan()
         for _ in range(min(limit, len(self._pending))):
             producer_id = next(iter(self._pending))
@@ -103,17 +117,33 @@ class SubscriptionBook:
             if producer is None or producer.peer == self.peer:
                 continue  # its consumers end with it
             for wish in self.wishes.values():
-                self._decide(found, wish, producer)
+                is_loud = wish.loudest is None or producer_id in loudest(wish.loudest)
+                self._decide(found, wish, producer, is_loud=is_loud)
         return found
 
-    def _decide(self, plan: Plan, wish: Subscription, producer: ProducerState) -> None:
+    def _decide(self, plan: Plan, wish: Subscription, producer: ProducerState, *, is_loud: bool) -> None:
         key = Kept(wish.subscription, producer.producer)
         consumer = self._consumer_of.get(key)
-        if wish.wants(kind_of(producer), producer.peer, producer.producer):
+        who = kind_of(producer), producer.peer, producer.producer
+        if not wish.wants(*who):
+            if consumer is not None:
+                plan.close.setdefault(wish.subscription, []).append(consumer)
+        elif is_loud or not wish.wants_by_loudness(*who):
             if consumer is None and key not in self._refused:
                 plan.open.append(WantedConsumer(wish, producer))
-        elif consumer is not None:
-            plan.close.setdefault(wish.subscription, []).append(consumer)
+            elif consumer is not None and consumer in self._muted:
+                del self._muted[consumer]
+                plan.unmute.append(consumer)
+        elif consumer is not None and consumer not in self._muted:
+            self._mute(plan, wish, consumer)
+
+    def _mute(self, plan: Plan, wish: Subscription, consumer: str) -> None:
+        """Keep a consumer that is not loud any more, muted; beyond some, the one that has been muted longest closes."""
+        self._muted[consumer] = None
+        plan.mute.append(consumer)
+        muted = [it for it in self._muted if self._consumers[it].subscription == wish.subscription]
+        if len(muted) > MUTED_FOR_EACH_LOUD * (wish.loudest or 1):
+            plan.close.setdefault(wish.subscription, []).append(muted[0])
 
     # --- consumers ----------------------------------------------------------------------------------
 
@@ -133,6 +163,7 @@ class SubscriptionBook:
     def closed(self, consumer: str) -> None:
         """A consumer has closed."""
         kept = self._consumers.pop(consumer, None)
+        self._muted.pop(consumer, None)
         if kept and self._consumer_of.get(kept) == consumer:
             del self._consumer_of[kept]
 

@@ -17,7 +17,7 @@ from mafalda.errors import CannotConsume, Closed, MafaldaError, NotFound, Unsupp
 from mafalda.mediasoup import Consumer, DataConsumer, WebRtcTransport
 from mafalda.workers.core.subscriptions import WantedConsumer
 from mafalda.workers.errors import as_contract_error
-from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, relay_key, withdraw_demand
+from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, relay_key, update_demand, withdraw_demand
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
@@ -63,7 +63,10 @@ async def _reconcile(session: PeerSession) -> None:
 
 async def _carry_out(session: PeerSession) -> None:
     """Close what is not wanted any more of the next producers, open what is, and tell the peer."""
-    plan = session.book.plan(session.services.rooms.room(session.room), _MAX_AT_A_TIME)
+    levels, room = session.services.audio_levels, session.services.rooms.room(session.room)
+    plan = session.book.plan(room, _MAX_AT_A_TIME, lambda count: levels.loudest(session.room, count))
+    await asyncio.gather(*(_set_muted(session, consumer, muted=True) for consumer in plan.mute))
+    await asyncio.gather(*(_set_muted(session, consumer, muted=False) for consumer in plan.unmute))
     for subscription, consumers in plan.close.items():
         await close_consumers(session, consumers)
         closed = ConsumersClosed(subscription=subscription, generation=session.generation, consumers=consumers)
@@ -142,7 +145,7 @@ async def _make(
         known = CannotConsume(error.reason) if isinstance(error, UnsupportedError) else as_contract_error(error)
         session.book.refuse(wish.subscription, producer.producer)
         return ConsumeFailure(producer=producer.producer, error=ErrorInfo.of(known))
-    kept = PeerConsumer(consumer, producer.producer, receiver.id, relay, wish.subscription)
+    kept = PeerConsumer(consumer, producer.producer, receiver.id, relay, wish.subscription, wish.paused)
     _keep(session, consumer_id, kept)
     return _describe(session, consumer_id, kept)
 
@@ -207,10 +210,25 @@ def _describe(session: PeerSession, id: str, kept: PeerConsumer) -> SubscribedCo
         encodings=list(parameters.encodings),
         rtcp=parameters.rtcp,
         msid=parameters.msid,
-        paused=consumer.paused,
+        paused=kept.is_paused,
         producer_paused=consumer.producer_paused,
         relayed=relayed,
     )
+
+
+async def _set_muted(session: PeerSession, id: str, *, muted: bool) -> None:
+    """Pause a consumer because others are louder, or let it flow again if its peer wants it to."""
+    kept = session.objects.consumers.get(id)
+    if kept is None or not isinstance(kept.consumer, Consumer) or kept.is_muted == muted:
+        return
+    kept.is_muted = muted
+    if kept.is_paused:
+        return
+    try:
+        update_demand(session, id, paused=muted)
+        await (kept.consumer.pause() if muted else kept.consumer.resume())
+    except (NotFound, Closed):
+        return  # it is closing
 
 
 # --- closing --------------------------------------------------------------------------------------

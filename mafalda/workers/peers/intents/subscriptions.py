@@ -18,14 +18,7 @@ async def subscribe(session: PeerSession, intent: intents.Subscribe, _: Entry) -
     if intent.rtp_capabilities is not None:
         capabilities = ortc.validate_rtp_capabilities(intent.rtp_capabilities)
         session.objects.keep_rtp_capabilities(intent.transport, capabilities)
-    wish = Subscription(
-        subscription=intent.subscription,
-        select=intent.select,
-        transport=intent.transport,
-        paused=intent.paused,
-        preferred_layers=intent.preferred_layers,
-    )
-    return _stand(session, wish)
+    return _stand(session, intent.wish())
 
 
 async def change_subscription(session: PeerSession, intent: intents.ChangeSubscription, _: Entry) -> Outcome:
@@ -40,11 +33,18 @@ async def change_subscription(session: PeerSession, intent: intents.ChangeSubscr
 async def unsubscribe(session: PeerSession, intent: intents.Unsubscribe, _: Entry) -> Outcome:
     """End a subscription, and close its consumers."""
     _find(session, intent.subscription)
+    want_no_more(session, session.book.wishes[intent.subscription])
     consumers = session.book.unsubscribe(intent.subscription)
     if not session.book.wishes:
         session.services.subscribers.remove(session)
     await close_consumers(session, consumers)
     return done(session.placement, intent, intent.subscription)
+
+
+def want_no_more(session: PeerSession, wish: Subscription) -> None:
+    """A subscription does not need the room's loudest producers any more, if it did."""
+    if wish.loudest is not None:
+        session.services.audio_levels.unwant(session.room, wish.loudest)
 
 
 def _find(session: PeerSession, subscription: str) -> Subscription:
@@ -54,16 +54,13 @@ def _find(session: PeerSession, subscription: str) -> Subscription:
 
 
 def _stand(session: PeerSession, wish: Subscription) -> Outcome:
+    former = session.book.wishes.get(wish.subscription)
     session.book.subscribe(wish)
     session.services.subscribers.add(session)
+    if wish.loudest is not None:
+        session.services.audio_levels.want(session.room, wish.loudest)
+    if former is not None:
+        want_no_more(session, former)
     look_at_all(session)
-    return Outcome(
-        SubscribeResult(
-            subscription=wish.subscription,
-            select=wish.select,
-            transport=wish.transport,
-            paused=wish.paused,
-            preferred_layers=wish.preferred_layers,
-            generation=session.generation,
-        )
-    )
+    fields = {name: getattr(wish, name) for name in Subscription.model_fields}
+    return Outcome(SubscribeResult(**fields, generation=session.generation))

@@ -37,6 +37,8 @@ class PeerConsumer:
         transport: The client's id of the transport that it is on.
         relay: The relay that brings the producer to this worker; ``None`` if the producer is on this worker.
         subscription: The subscription that it was made for; ``None``: it was asked for by itself.
+        is_paused: Whether the peer wants it paused.
+        is_muted: Whether it is paused because others are louder, whatever the peer wants.
     """
 
     consumer: Consumer | DataConsumer
@@ -44,6 +46,8 @@ class PeerConsumer:
     transport: str
     relay: RelayTarget | None
     subscription: str | None = None
+    is_paused: bool = False
+    is_muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

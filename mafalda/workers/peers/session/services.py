@@ -12,6 +12,7 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
+from mafalda.workers.loudness.levels import AudioLevelExchange
 from mafalda.workers.relays.requests import RelayRequests
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
@@ -69,6 +70,7 @@ class PeerServices:
         relay_targets: The producers that are relayed to this server.
         relay_requests: The relays that subscriptions need.
         report: Takes what happened to the session.
+        audio_levels: Which producers of a room are the loudest.
         subscribers: The sessions with subscriptions.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
@@ -82,5 +84,6 @@ class PeerServices:
     relay_targets: RelayTargets
     relay_requests: RelayRequests
     report: Callable[[Stimulus], None]
+    audio_levels: AudioLevelExchange
     subscribers: Subscribers[Any] = field(default_factory=Subscribers)
     claimed: set[tuple[str, str]] = field(default_factory=set)

@@ -73,6 +73,7 @@ class PeerSession:
         self.book = SubscriptionBook(self.peer, self.generation)
         for wish in command.subscriptions:
             self.book.subscribe(wish)
+        self._wants_levels = False  # whether the wishes among the book's that need levels are counted
         self.is_reconciling = False  # whether a job for the subscriptions waits or runs
         self.liveness = PeerLiveness(active_at=_now())
         self._entry = entry
@@ -112,6 +113,9 @@ class PeerSession:
             self.jobs.skip_all()
             await self.objects.close()
             self.services.subscribers.remove(self)
+            for wish in self.book.wishes.values() if self._wants_levels else ():
+                if wish.loudest is not None:
+                    self.services.audio_levels.unwant(self.room, wish.loudest)
             self.services.routers.release(self.room, self.place.worker, self)
             if self._handover is not None:
                 self.services.report(HandoverEnded(self.room, self.peer, self.generation))
@@ -235,6 +239,10 @@ class PeerSession:
             log.info("peer placed", action="peer_placed", **self.placement.log_fields, cause=self.command.cause)
         if self.book.wishes:
             services.subscribers.add(self)
+        for wish in self.book.wishes.values():
+            if wish.loudest is not None:
+                services.audio_levels.want(self.room, wish.loudest)
+        self._wants_levels = True
         services.report(PeerReady(self.room, self.peer, self.generation, missed))
 
     async def _read_missed(self) -> list[Entry]:

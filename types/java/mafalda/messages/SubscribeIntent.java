@@ -12,12 +12,22 @@ import java.util.List;
  * that it still wants stay as they are.
  */
 public class SubscribeIntent {
+    private Long loudest;
     private Boolean paused;
     private ConsumerLayers preferredLayers;
     private RTPCapabilities rtpCapabilities;
     private List<ProducerSelector> select;
     private String subscription;
     private String transport;
+
+    /**
+     * Of the audio that is selected only so many producers flow: the loudest of the room. Those
+     * that a selector names by `producer` flow besides, whether they are loud or not.
+     */
+    @JsonProperty("loudest")
+    public Long getLoudest() { return loudest; }
+    @JsonProperty("loudest")
+    public void setLoudest(Long value) { this.loudest = value; }
 
     /**
      * Its consumers begin paused.

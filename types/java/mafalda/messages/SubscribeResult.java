@@ -9,6 +9,7 @@ import java.util.List;
  */
 public class SubscribeResult {
     private long generation;
+    private Long loudest;
     private Boolean paused;
     private ConsumerLayers preferredLayers;
     private List<ProducerSelector> select;
@@ -19,6 +20,15 @@ public class SubscribeResult {
     public long getGeneration() { return generation; }
     @JsonProperty("generation")
     public void setGeneration(long value) { this.generation = value; }
+
+    /**
+     * Of the audio that is selected only so many producers flow: the loudest of the room. Those
+     * that a selector names by `producer` flow besides, whether they are loud or not.
+     */
+    @JsonProperty("loudest")
+    public Long getLoudest() { return loudest; }
+    @JsonProperty("loudest")
+    public void setLoudest(Long value) { this.loudest = value; }
 
     /**
      * Its consumers begin paused.

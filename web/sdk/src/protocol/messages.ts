@@ -990,6 +990,10 @@ transport?: string
  */
 paused?: boolean
 preferredLayers?: ConsumerLayers1
+/**
+ * Of the audio that is selected only so many producers flow: the loudest of the room. Those that a selector names by `producer` flow besides, whether they are loud or not.
+ */
+loudest?: number
 rtpCapabilities?: RtpCapabilities2
 }
 /**
@@ -1167,6 +1171,10 @@ transport?: string
  */
 paused?: boolean
 preferredLayers?: ConsumerLayers2
+/**
+ * Of the audio that is selected only so many producers flow: the loudest of the room. Those that a selector names by `producer` flow besides, whether they are loud or not.
+ */
+loudest?: number
 generation: number
 }
 /**
