@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian 12: `make run` and `make test`.
-.PHONY: help setup run demo test test-versions test-languages sanitize check lint schemas lock bench clean chaos
+.PHONY: help setup run demo test chaos test-versions test-languages sanitize check lint schemas lock bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'

@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, handover, intents, log_rates, media, narrow, snapshots, soak
+from bench import decisions, dropin, handover, intents, log_rates, media, meeting, narrow, snapshots, soak
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -25,6 +25,7 @@ SUITES: dict[str, Suite] = {
     "media": media.measure,
     "narrow": narrow.measure,
     "handover": handover.measure,
+    "meeting": meeting.measure,
     "snapshots": snapshots.measure,
     "soak": soak.measure,
 }

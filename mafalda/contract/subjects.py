@@ -34,6 +34,7 @@ ALL_PEER_EVENTS = "mafalda.room.*.peer.*.event.*"
 ALL_ROOM_EVENTS = "mafalda.room.*.event.*"
 ALL_COMMANDS = "mafalda.command.*.*.*"
 ALL_SERVER_EVENTS = "mafalda.server.*.event.*"
+ALL_RELAY_REQUESTS = "mafalda.server.*.event.relays-requested"
 ALL_LOADS = "mafalda.server.*.load"
 
 _INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.subscriptions import Subscription
 from mafalda.projection.removal import remove_objects, remove_relays
 from mafalda.projection.state import (
     UNPLACED,
@@ -131,11 +132,14 @@ def _peer_to_json(peer: PeerState) -> Json:
         "oneTransport": peer.one_transport,
         "transports": sorted(peer.transports),
         "consumers": [[it.consumer, it.producer, it.transport, it.data, it.paused] for it in peer.consumers.values()],
+        "subscribed": {it.consumer: it.subscription for it in peer.consumers.values() if it.subscription},
+        "subscriptions": [it.to_json_dict() for it in peer.subscriptions.values()],
     }
 
 
 def _peer_from_json(found: Json) -> PeerState:
     server, worker = found["place"]
+    subscribed = found.get("subscribed", {})  # not in snapshots of older versions
     return PeerState(
         found["peer"],
         found["join"],
@@ -146,7 +150,11 @@ def _peer_from_json(found: Json) -> PeerState:
         found["region"],
         found["oneTransport"],
         set(found["transports"]),
-        consumers={it[0]: ConsumerState(*it) for it in found["consumers"]},
+        consumers={
+            consumer: ConsumerState(consumer, producer, transport, data, paused, subscribed.get(consumer))
+            for consumer, producer, transport, data, paused in found["consumers"]
+        },
+        subscriptions={it["subscription"]: Subscription.model_validate(it) for it in found.get("subscriptions", [])},
     )
 
 

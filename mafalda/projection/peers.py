@@ -36,6 +36,7 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         command.app_data,
         command.region,
         command.one_transport,
+        subscriptions={it.subscription: it for it in command.subscriptions},
     )
 
 

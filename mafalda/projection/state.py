@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from mafalda.contract.messages.payload import AppData, Place
+from mafalda.contract.messages.subscriptions import Subscription
 
 #: The status of a peer whose worker has ended and that has no new place yet.
 UNPLACED: Final = "unplaced"
@@ -47,13 +48,14 @@ class ServerState:
 
 @dataclass(slots=True)
 class ConsumerState:
-    """A consumer or data consumer, owned by a peer."""
+    """A consumer or data consumer, owned by a peer. ``subscription``: for which its agent made it, if for any."""
 
     consumer: str
     producer: str
     transport: str
     data: bool
     paused: bool
+    subscription: str | None = None
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class RelayState:
 class PeerState:
     """A peer, its place and its objects. ``UNPLACED``: its worker has ended, and it waits for a new place.
 
-    ``one_transport``: as in its join; the peers of a drop-in are such.
+    ``one_transport``: as in its join; the peers of a drop-in are such. ``subscriptions`` outlast a place.
     """
 
     peer: str
@@ -103,6 +105,7 @@ class PeerState:
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -232,6 +235,13 @@ def _room_json(room: RoomState) -> dict[str, Any]:
 
 
 def _peer_json(peer: PeerState) -> dict[str, Any]:
+    found = _peer_objects_json(peer)
+    if peer.subscriptions:  # states of older logs have no such key
+        found["subscriptions"] = {key: it.to_json_dict() for key, it in sorted(peer.subscriptions.items())}
+    return found
+
+
+def _peer_objects_json(peer: PeerState) -> dict[str, Any]:
     return {
         **peer.place.to_json_dict(),
         "generation": peer.generation,
@@ -244,6 +254,7 @@ def _peer_json(peer: PeerState) -> dict[str, Any]:
                 "transport": consumer.transport,
                 "data": consumer.data,
                 "paused": consumer.paused,
+                **({"subscription": consumer.subscription} if consumer.subscription else {}),
             }
             for key, consumer in sorted(peer.consumers.items())
         },

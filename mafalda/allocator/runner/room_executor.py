@@ -22,6 +22,7 @@ from mafalda.allocator.core.decide.decide import decide
 from mafalda.allocator.core.decide.decision import Append, Decision
 from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.relay_requests import RelayRequest
 from mafalda.allocator.core.state.stimulus import Stimulus, cause_of, log_fields, room_of, seed_of
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock
@@ -122,6 +123,8 @@ class RoomExecutor:
                 return
             try:
                 await self._append_all(stimulus, decision)
+                if isinstance(stimulus, RelayRequest):
+                    self._view.relay_requests.decided(stimulus, decision.wait_for_all)
                 return
             except Conflict as conflict:
                 await self._fold_winner(decision, conflict)
@@ -143,6 +146,8 @@ class RoomExecutor:
             work_queue.discard(view, stimulus)
             return None
         self._counters[f"decided-{decision.reason}"] += 1
+        if isinstance(stimulus, RelayRequest) and not decision.appends:
+            view.relay_requests.decided(stimulus, decision.wait_for_all)
         if isinstance(stimulus, OpenIntent):
             if decision.settled:
                 view.open_intents.close(stimulus.seq)

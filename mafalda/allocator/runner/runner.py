@@ -40,7 +40,11 @@ from mafalda.telemetry.metrics import Observation, Read, gauges
 #: An allocator follows the whole log: then each gap shows at the next entry, and nothing has to be read twice.
 FOLLOWED = subjects.LOG_SUBJECTS
 #: Entries that are given to one allocator first.
-SHARED = (subjects.ALL_INTENTS, *SERVER_LIFECYCLE_SUBJECTS)
+SHARED = (
+    subjects.ALL_INTENTS,
+    *SERVER_LIFECYCLE_SUBJECTS,
+    subjects.ALL_RELAY_REQUESTS,
+)
 #: Samples of load reports; an allocator receives the reports themselves.
 _SAMPLES = f".event.{events.LoadSampled.action}"
 GROUP = "allocator"

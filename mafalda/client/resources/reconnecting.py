@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import structlog
 from aiortc.exceptions import InvalidStateError as AiortcInvalidStateError
@@ -17,9 +17,10 @@ from mafalda.aio.events import Interrupted, run_unless_set, wait_first
 from mafalda.client.session.session import Session
 from mafalda.client.session.view import ProducerChange
 from mafalda.client.webrtc.endpoint import Endpoint
+from mafalda.contract.messages.events import Event
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.queries import QueryStats, Stats
-from mafalda.contract.messages.results import Done
+from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done
 from mafalda.errors import BadInput, Broken, Closed, MafaldaError, NotFound
 
 _log = structlog.get_logger(__name__)
@@ -126,6 +127,19 @@ class ReconnectingResource(ABC):
     @abstractmethod
     def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
         """A room event has changed producers, by id."""
+
+    def on_peer_event(self, event: Event) -> None:
+        """Something happened to the peer's own objects; of most kinds it concerns none."""
+        return
+
+    async def end_here(self) -> None:
+        """It is closed for good on the server already: close it here."""
+        if self.closed:
+            return
+        was_open = self.is_open
+        await self._end(None)
+        if was_open and self._session.has_endpoint:
+            await self._close_here()
 
     def lose(self) -> None:
         """Its server side is gone, though the transport is not: open it again."""
@@ -262,6 +276,19 @@ class ReconnectingResource(ABC):
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             await asyncio.wait([self._task])
+
+
+class ConsumerSource(Protocol):
+    """A subscription, as its consumers need it: the peer's agent makes what they would else request."""
+
+    async def media(self, producer: str, endpoint: Endpoint) -> ConsumeResult:
+        """The consumer of a producer at an endpoint, as soon as there is one."""
+
+    async def data(self, producer: str, endpoint: Endpoint) -> ConsumeDataResult:
+        """The data consumer of a producer at an endpoint, as soon as there is one."""
+
+    def closing(self, producer: str) -> Intent:
+        """The intent that ends the consumer of a producer."""
 
 
 class ReconnectingProducer(ReconnectingResource):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mafalda.client.session.view import ProducerChange
+from mafalda.contract.messages.events import Event
 from mafalda.errors import MafaldaError
 
 
@@ -27,6 +28,9 @@ class SessionResource(Protocol):
 
     def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
         """A room event has changed producers, by id."""
+
+    def on_peer_event(self, event: Event) -> None:
+        """Something happened to the peer's own objects."""
 
     def lose(self) -> None:
         """Its server side is gone, though the transport is not: open it again."""

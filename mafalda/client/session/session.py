@@ -221,6 +221,9 @@ class Session:
                 self._give_up_resource(payload.producer, error.to_error())
             case events.DataProducerClosed(error=ErrorInfo() as error):
                 self._give_up_resource(payload.data_producer, error.to_error())
+            case events.ConsumersOpened() | events.ConsumersClosed():
+                for resource in list(self._placement.held.values()):
+                    resource.on_peer_event(payload)
 
     def _give_up_resource(self, resource_id: str, error: MafaldaError) -> None:
         for resource in list(self._placement.held.values()):

@@ -90,6 +90,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         region=wanted.region,
         one_transport=wanted.one_transport,
         handover=wanted.handover,
+        subscriptions=list(peer.subscriptions.values()) if peer and peer.join == wanted.join else [],
         explanation=choice.explanation,
     )
     append = Append(

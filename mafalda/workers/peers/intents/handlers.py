@@ -10,7 +10,7 @@ from mafalda.contract.messages.events import PeerLeft
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import check_reply
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.intents import consumers, producers, transports
+from mafalda.workers.peers.intents import consumers, producers, subscriptions, transports
 from mafalda.workers.peers.intents.consume import consume, consume_data
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
@@ -57,4 +57,7 @@ _HANDLERS: dict[type[Payload], Callable[[PeerSession, Any, Entry], Awaitable[Out
     intents.SetPreferredLayers: consumers.set_preferred_layers,
     intents.SetPriority: consumers.set_priority,
     intents.RequestKeyFrame: consumers.request_key_frame,
+    intents.Subscribe: subscriptions.subscribe,
+    intents.ChangeSubscription: subscriptions.change_subscription,
+    intents.Unsubscribe: subscriptions.unsubscribe,
 }

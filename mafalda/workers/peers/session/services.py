@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.projection.state import RoomState
@@ -12,8 +12,12 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
+from mafalda.workers.loudness.levels import AudioLevelExchange
+from mafalda.workers.relays.requests import RelayRequests
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
+
+S = TypeVar("S", bound="OfRoom")
 
 
 class RoomReader(Protocol):
@@ -22,6 +26,34 @@ class RoomReader(Protocol):
     def room(self, room: str) -> RoomState | None: ...
 
     def room_seq(self, room: str) -> int: ...
+
+
+class OfRoom(Protocol):
+    """A session of a peer of a room."""
+
+    room: str
+
+
+class Subscribers(Generic[S]):
+    """The sessions with subscriptions, by room."""
+
+    def __init__(self) -> None:
+        self._by_room: dict[str, dict[S, None]] = {}
+
+    def add(self, session: S) -> None:
+        """Add a session; adding twice is adding once."""
+        self._by_room.setdefault(session.room, {})[session] = None
+
+    def remove(self, session: S) -> None:
+        """Remove a session, if it is there."""
+        if sessions := self._by_room.get(session.room):
+            sessions.pop(session, None)
+            if not sessions:
+                del self._by_room[session.room]
+
+    def of(self, room: str) -> list[S]:
+        """The sessions of a room."""
+        return list(self._by_room.get(room, ()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +68,10 @@ class PeerServices:
         rooms: The fold.
         routers: One for each room and worker.
         relay_targets: The producers that are relayed to this server.
+        relay_requests: The relays that subscriptions need.
         report: Takes what happened to the session.
+        audio_levels: Which producers of a room are the loudest.
+        subscribers: The sessions with subscriptions.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
 
@@ -47,5 +82,8 @@ class PeerServices:
     rooms: RoomReader
     routers: Routers
     relay_targets: RelayTargets
+    relay_requests: RelayRequests
     report: Callable[[Stimulus], None]
+    audio_levels: AudioLevelExchange
+    subscribers: Subscribers[Any] = field(default_factory=Subscribers)
     claimed: set[tuple[str, str]] = field(default_factory=set)

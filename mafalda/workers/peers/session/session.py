@@ -24,6 +24,7 @@ from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
+from mafalda.workers.core.subscriptions import SubscriptionBook
 from mafalda.workers.errors import as_contract_error, place_gone
 from mafalda.workers.peers.session.handover import producers_left, wait_until_moved
 from mafalda.workers.peers.session.job_queue import JobQueue
@@ -69,6 +70,11 @@ class PeerSession:
         self.objects = PeerObjects(self.placement)
         self.jobs = JobQueue(self.peer, self._over_error)
         self.responder = PeerResponder(services.publisher, self.placement)
+        self.book = SubscriptionBook(self.peer, self.generation)
+        for wish in command.subscriptions:
+            self.book.subscribe(wish)
+        self._wants_levels = False  # whether the wishes among the book's that need levels are counted
+        self.is_reconciling = False  # whether a job for the subscriptions waits or runs
         self.liveness = PeerLiveness(active_at=_now())
         self._entry = entry
         self._handle = handle
@@ -106,6 +112,10 @@ class PeerSession:
         finally:
             self.jobs.skip_all()
             await self.objects.close()
+            self.services.subscribers.remove(self)
+            for wish in self.book.wishes.values() if self._wants_levels else ():
+                if wish.loudest is not None:
+                    self.services.audio_levels.unwant(self.room, wish.loudest)
             self.services.routers.release(self.room, self.place.worker, self)
             if self._handover is not None:
                 self.services.report(HandoverEnded(self.room, self.peer, self.generation))
@@ -227,6 +237,12 @@ class PeerSession:
             self._router = router if isinstance(router, Router) else None
             missed, _ = await asyncio.gather(self._read_missed(), self._report_placed())
             log.info("peer placed", action="peer_placed", **self.placement.log_fields, cause=self.command.cause)
+        if self.book.wishes:
+            services.subscribers.add(self)
+        for wish in self.book.wishes.values():
+            if wish.loudest is not None:
+                services.audio_levels.want(self.room, wish.loudest)
+        self._wants_levels = True
         services.report(PeerReady(self.room, self.peer, self.generation, missed))
 
     async def _read_missed(self) -> list[Entry]:

@@ -3,9 +3,9 @@
 import type { types } from "mediasoup-client";
 import { abortable } from "../abort.js";
 import { MafaldaError } from "../errors.js";
-import { newId } from "../protocol/subjects.js";
 import type { Endpoint } from "../session/endpoint.js";
 import { Resource, type ResourceState } from "../session/resource.js";
+import type { RoomSubscription } from "../session/room-subscription.js";
 import type { ProducerInfo } from "../session/roster.js";
 import type { Session } from "../session/session.js";
 import { AdaptiveStream } from "./adaptive.js";
@@ -31,6 +31,8 @@ const PRODUCER_PATIENCE_MS = 60_000;
 /** Receives one track while its producer is in the room. */
 export class RemoteSubscription extends Resource {
   #consumerId: string | undefined;
+  /** The last consumer that we had; when it is gone, only another one is of use. */
+  #used: string | undefined;
   #live: LiveConsumer | undefined;
   #isPaused = false;
   #isHidden = false;
@@ -42,6 +44,7 @@ export class RemoteSubscription extends Resource {
 
   constructor(
     session: Session,
+    private readonly wish: RoomSubscription,
     producer: ProducerInfo,
     private readonly onChange: (subscription: RemoteSubscription) => void,
     private readonly onBlocked: () => void,
@@ -113,9 +116,8 @@ export class RemoteSubscription extends Resource {
   /** Stops receiving. */
   async close(): Promise<void> {
     if (this.state === "closed") return;
-    const consumer = this.#consumerId;
     this.end();
-    if (consumer) await this.#closeOnWorker(consumer);
+    await this.wish.remove(this.#producer.id).catch(() => undefined); // said again when the subscription is opened again
   }
 
   /** @internal The producer's owner is being placed again: wait for it to open the producer again. */
@@ -132,6 +134,11 @@ export class RemoteSubscription extends Resource {
     this.#back = Promise.withResolvers();
   }
 
+  /** @internal The agent has made a consumer of the producer. */
+  made(consumer: string): void {
+    if (this.#live && this.#consumerId !== consumer) this.reopen();
+  }
+
   override async check(): Promise<void> {
     if (!this.#consumerId) return;
     await this.session.requests.query("stats", { target: "consumer", id: this.#consumerId }, "mafalda.answer.stats.v1");
@@ -141,25 +148,14 @@ export class RemoteSubscription extends Resource {
     const producerId = this.#producer.id;
     while (!this.session.roster.producers.has(producerId)) await abortable(this.#back.promise, signal);
     const transport = await endpoint.receiveTransport();
-    const consumer = newId();
-    this.#consumerId = consumer;
-    const data = { consumer, transport: transport.id, producer: producerId, rtpCapabilities: endpoint.device.recvRtpCapabilities as never, paused: true };
-    try {
-      const result = await this.session.requests.ask("consume", data, "mafalda.result.consume.v1", signal);
-      const local = await transport.consume({
-        id: result.consumer,
-        producerId: result.producer,
-        kind: result.mediaKind,
-        rtpParameters: result.rtpParameters as unknown as types.RtpParameters,
-      });
-      if (signal.aborted) local.close();
-      signal.throwIfAborted();
-      this.#live = { consumer: local, gone: signal, applied: { paused: true, spatialLayer: undefined }, applying: undefined };
-      await this.#apply();
-    } catch (error) {
-      if (!endpoint.lost.aborted) void this.#closeOnWorker(consumer);
-      throw error;
-    }
+    const made = await this.wish.consumer(producerId, transport.id, this.#used, signal);
+    this.#consumerId = made.id;
+    const local = await transport.consume({ id: made.id, producerId, kind: made.kind, rtpParameters: made.rtpParameters as types.RtpParameters });
+    if (signal.aborted) local.close();
+    signal.throwIfAborted();
+    this.#live = { consumer: local, gone: signal, applied: { paused: true, spatialLayer: undefined }, applying: undefined };
+    await this.#apply();
+    this.#used = made.id;
     for (const element of this.#adaptive.elements) this.#show(element);
   }
 
@@ -173,16 +169,11 @@ export class RemoteSubscription extends Resource {
     for (const element of this.#adaptive.elements) element.srcObject = null;
     this.#adaptive.close();
     clearTimeout(this.#away);
+    this.wish.forget(this.#producer.id);
   }
 
   protected override onState(_state: ResourceState): void {
     this.onChange(this);
-  }
-
-  protected override mayRetry(error: unknown, openedOnce: boolean): boolean {
-    // The room's events may be ahead of our own agent's view of them for a moment.
-    const isAhead = error instanceof MafaldaError && error.code === "not-found" && this.session.roster.producers.has(this.producer.id);
-    return isAhead || super.mayRetry(error, openedOnce);
   }
 
   #show(element: HTMLMediaElement): void {
@@ -227,7 +218,4 @@ export class RemoteSubscription extends Resource {
     }
   }
 
-  async #closeOnWorker(consumer: string): Promise<void> {
-    await this.session.requests.ask("close-consumer", { consumer }, "mafalda.result.done.v1").catch(() => undefined);
-  }
 }

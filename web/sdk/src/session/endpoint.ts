@@ -97,7 +97,14 @@ export class Endpoint {
     this.#ids.add(id);
     const result = await this.requests.askTransport(
       "create-transport",
-      { transport: id, direction, enableTcp: true, enableSctp: true, numSctpStreams: { OS: 1024, MIS: 1024 } },
+      {
+        transport: id,
+        direction,
+        enableTcp: true,
+        enableSctp: true,
+        numSctpStreams: { OS: 1024, MIS: 1024 },
+        ...(direction === "receive" && { rtpCapabilities: this.device.recvRtpCapabilities as never }),
+      },
       this.lost,
     );
     if (!result.iceParameters) throw new MafaldaError("malformed-message", "the agent sent no ICE parameters");

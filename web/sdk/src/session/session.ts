@@ -28,6 +28,8 @@ export interface SessionOptions {
 
 export interface SessionListener {
   changed(changes: RosterChange[]): void;
+  /** Something happened to the peer's own objects. */
+  peerEvent(message: AnyMessage): void;
   state(state: SessionState, reason: string): void;
   ended(error: MafaldaError | undefined): void;
 }
@@ -320,6 +322,8 @@ export class Session {
         return this.#consumerClosed(message.data.consumer);
       case "mafalda.event.data-consumer-closed.v1":
         return this.#consumerClosed(message.data.dataConsumer);
+      default:
+        return this.listener.peerEvent(message);
     }
   }
 
