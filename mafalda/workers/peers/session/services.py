@@ -37,6 +37,7 @@ class PeerServices:
         routers: One for each room and worker.
         relay_targets: The producers that are relayed to this server.
         report: Takes what happened to the session.
+        now: Monotonic seconds by the bus's clock: they stand still while nobody can reach this agent.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
 
@@ -48,4 +49,5 @@ class PeerServices:
     routers: Routers
     relay_targets: RelayTargets
     report: Callable[[Stimulus], None]
+    now: Callable[[], float]
     claimed: set[tuple[str, str]] = field(default_factory=set)

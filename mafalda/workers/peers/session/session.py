@@ -73,7 +73,7 @@ class PeerSession:
         self.objects = PeerObjects(self.placement)
         self.jobs = JobQueue(self.peer, self._over_error)
         self.responder = PeerResponder(services.publisher, self.placement)
-        self.liveness = PeerLiveness(active_at=_now())
+        self.liveness = PeerLiveness(active_at=services.now())
         self._entry = entry
         self._handle = handle
         self._answer_query = answer_query
@@ -162,7 +162,7 @@ class PeerSession:
 
     def enqueue_intent(self, entry: Entry) -> None:
         """Do an intent after the jobs before it; reject it if too many wait, or if the session ends before."""
-        self.liveness.note_activity(_now())
+        self.liveness.note_activity(self.services.now())
         try:
             self.jobs.check_room()
         except NoCapacity as error:
@@ -194,7 +194,7 @@ class PeerSession:
     async def _serve_query(self, delivery: Delivery) -> Message:
         if self._router is None:
             raise NotJoined("the peer is about to get its place", peer=self.peer)
-        self.liveness.note_activity(_now())  # a peer that only watches the room is there too
+        self.liveness.note_activity(self.services.now())  # a peer that only watches the room is there too
         if self.is_over:
             raise self._over_error()
         return await self._answer_query(self, delivery)
@@ -208,7 +208,7 @@ class PeerSession:
             isinstance(it, WebRtcTransport) and it.ice_state in ("connected", "completed")
             for it in self.objects.transports.values()
         )
-        self.liveness.note_connected(connected, _now())
+        self.liveness.note_connected(connected, self.services.now())
 
     # --- taking the place -----------------------------------------------------------------------------
 
