@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
@@ -23,9 +24,15 @@ settings.load_profile("mafalda")
 
 @pytest.fixture(scope="session")
 def nats_server() -> Iterator[NatsServer]:
-    """One nats-server for the session, on a free loopback port, its store in a directory that goes away."""
+    """One nats-server for the session, its store in a directory that goes away.
+
+    It has a loopback address of its own: on a shared one, clients of other test runs that try to reach a server that
+    is gone can find this one on its port.
+    """
+    pid = os.getpid()
+    host = f"127.{pid >> 16 & 0xFF}.{pid >> 8 & 0xFF}.{pid & 0xFF or 1}"
     with asyncio.Runner() as runner:  # a loop of its own: tests come and go on theirs
-        running = run_server(ServerConfig(port=0))
+        running = run_server(ServerConfig(host=host, port=0))
         server = runner.run(running.__aenter__())
         try:
             yield server
@@ -47,7 +54,7 @@ async def nats_url(nats_server: NatsServer) -> str:
             with suppress(ApiRefused):  # there is none
                 await call(connection, f"STREAM.DELETE.{stream}")
     async with asyncio.timeout(30):
-        while (streams / LOG_STREAM).exists() or (streams / f".{LOG_STREAM}").exists():  # noqa: ASYNC110
+        while (streams / LOG_STREAM).exists() or (streams / f".{LOG_STREAM}").exists():  # noqa: ASYNC110 - nats-server deletes files later
             await asyncio.sleep(0.005)
     return nats_server.url
 

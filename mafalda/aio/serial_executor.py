@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from mafalda.aio.tasks import OnFailure, TaskScope, log_failure
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 Job = Callable[[], Awaitable[object]]
 
 
@@ -37,6 +38,29 @@ class SerialExecutor(Generic[K]):
         self._queues[key] = deque([job])
         self._idle[key] = asyncio.Event()
         self._tasks.spawn(self._run(key), f"{self._name} {key}")
+
+    async def run(self, key: K, job: Callable[[], Awaitable[T]]) -> T:
+        """Run ``job`` after all that was submitted for ``key`` before, and return its result.
+
+        Raises:
+            Exception: Whatever ``job`` raises. ``on_failure`` is not called.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            try:
+                result = await job()
+            except BaseException as error:
+                if not done.done():
+                    done.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                if not done.done():
+                    done.set_result(result)
+
+        self.submit(key, run)
+        return await done
 
     def backlog(self, key: K) -> int:
         """How many jobs of ``key`` have not begun."""

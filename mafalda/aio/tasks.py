@@ -7,7 +7,7 @@ rooms, nor an application its own code, because one task failed; so a failure is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -91,6 +91,19 @@ async def background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterato
     await cancel_and_wait(task)
     if not task.cancelled() and (error := task.exception()):
         raise error
+
+
+async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines side by side; their results in order. ``asyncio.gather`` leaves the others running if one fails.
+
+    Raises:
+        Exception: The first that was raised; the other coroutines are cancelled and have ended by then.
+    """
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await cancel_and_wait(*(task for task in tasks if not task.done()))
 
 
 async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:

@@ -9,8 +9,8 @@ from mafalda.bus.protocol import Delivery, Handler
 from mafalda.contract.messages.envelope import Message, decode, encode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.results import Rejected
-from mafalda.contract.subjects import parse
-from mafalda.errors import MafaldaError, NotFound
+from mafalda.contract.subjects import check_reply, parse
+from mafalda.errors import IllegalReplySubject, MafaldaError, NotFound
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +26,21 @@ def read_reply(raw: bytes) -> Message:
     if isinstance(reply.data, Rejected):
         raise reply.data.error.to_error()
     return reply
+
+
+def may_be_served(request: Delivery) -> bool:
+    """Whether a request is handled: its reply subject is an inbox, or it has none.
+
+    Any other is where its sender wants the server to publish in its own name. Nobody can be told, so it is logged.
+    """
+    if not request.reply:
+        return True
+    try:
+        check_reply(request.reply)
+    except IllegalReplySubject as error:
+        _log.warning("request refused", action="request_refused", subject=request.subject, reason=str(error))
+        return False
+    return True
 
 
 async def reply_to(request: Delivery, handler: Handler, source: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from mafalda.aio.tasks import gather_or_cancel
 from mafalda.bus.protocol import Bus
 from mafalda.errors import Broken, Conflict
 from mafalda.snapshot.format import (
@@ -159,7 +160,7 @@ async def _read_whole(bus: Bus, manifest: Manifest) -> Snapshot:
         async with limit:
             return await _read_part(bus, manifest, number)
 
-    return unpack(manifest, await asyncio.gather(*(read(number) for number in range(len(manifest.parts)))))
+    return unpack(manifest, await gather_or_cancel(read(number) for number in range(len(manifest.parts))))
 
 
 async def _read_part(bus: Bus, manifest: Manifest, number: int) -> Any:

@@ -28,7 +28,7 @@ from mafalda.bus.protocol import (
     LogUsage,
     SnapshotObject,
 )
-from mafalda.bus.replies import read_reply, refuse_unserved, reply_to
+from mafalda.bus.replies import may_be_served, read_reply, refuse_unserved, reply_to
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LOAD_SUBJECTS
 from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded, LogFull, LogTruncated, NotFound
@@ -412,9 +412,10 @@ class MemoryBus:
         try:
             async with open_tasks() as tasks:
                 async for request in subscription:
-                    tasks.spawn(answer(request), name=f"memory-answer {request.subject}")
+                    if may_be_served(request):
+                        tasks.spawn(answer(request), name=f"memory-answer {request.subject}")
         finally:
-            for request in subscription.waiting():
+            for request in filter(may_be_served, subscription.waiting()):
                 reply(request, refuse_unserved(request, source))
 
     def inbox(self) -> AbstractAsyncContextManager[Inbox]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from mafalda.aio.tasks import gather_or_cancel
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call, parse_headers
 from mafalda.bus.connection.subscription_buffer import to_delivery
@@ -183,7 +184,7 @@ async def _is_complete(
         return True  # its server has the only copy
     for first in range(0, len(filters), _LEADER_REQUESTS):
         some = filters[first : first + _LEADER_REQUESTS]
-        entries = await asyncio.gather(*(next_entry(connection, subject, position + 1) for subject in some))
+        entries = await gather_or_cancel(next_entry(connection, subject, position + 1) for subject in some)
         if any(entry is not None and entry.seq <= end for entry in entries):
             return False
     return True

@@ -15,7 +15,7 @@ from mafalda.bus.connection.subscription_buffer import BufferedMessage, Subscrip
 from mafalda.bus.log.append import message_headers
 from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.protocol import Delivery, Handler
-from mafalda.bus.replies import read_reply, refuse_unserved, reply_to
+from mafalda.bus.replies import may_be_served, read_reply, refuse_unserved, reply_to
 from mafalda.contract.messages.envelope import CONTENT_TYPE, Message, encode
 from mafalda.errors import BusUnavailable, DeadlineExceeded, PermissionDenied
 
@@ -83,14 +83,12 @@ class _Server:
                     item = self._buffer.pop()
                     if isinstance(item, PermissionDenied):
                         raise item
-                    if isinstance(item, BufferedMessage):
+                    if isinstance(item, BufferedMessage) and may_be_served(received := to_delivery(item.message)):
                         await self._slots.acquire()
-                        received = to_delivery(item.message)
                         tasks.spawn(self._handle(received), name=f"bus-answer {received.subject}")
         finally:
             while (item := self._buffer.pop()) is not None:
-                if isinstance(item, BufferedMessage):
-                    received = to_delivery(item.message)
+                if isinstance(item, BufferedMessage) and may_be_served(received := to_delivery(item.message)):
                     await self._reply(received, refuse_unserved(received, self._source))
 
     async def _handle(self, received: Delivery) -> None:

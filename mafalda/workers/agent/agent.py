@@ -272,27 +272,28 @@ class Agent:
         self._announce(died)
         self._stimuli.report(WorkerGone(live.id))
 
-    def _announce(self, event: WorkerStarted | WorkerDied | ServerDraining) -> None:
+    def _announce(self, event: WorkerStarted | WorkerDied) -> None:
         """Append what happened here, after ``ServerStarted`` and in the order in which it happened."""
-
-        async def append() -> None:
-            await self._announced.wait()
-            await self._publisher.append(event, subjects.server_event(self.config.server, event.action))
-
-        self._announcements.submit(self.config.server, append)
+        self._announcements.submit(self.config.server, lambda: self._append_server_event(event))
 
     async def _announce_drain(self, order: AnnounceDrain) -> None:
-        """Append that the server drains, or does not; returns when it is in the log."""
-        self._announce(
-            ServerDraining(
-                server=self.config.server,
-                incarnation=self.incarnation,
-                draining=order.draining,
-                deadline_s=order.deadline_s,
-                force=order.force,
-            )
+        """Append that the server drains, or does not, in that same order.
+
+        Raises:
+            MafaldaError: It cannot be appended.
+        """
+        event = ServerDraining(
+            server=self.config.server,
+            incarnation=self.incarnation,
+            draining=order.draining,
+            deadline_s=order.deadline_s,
+            force=order.force,
         )
-        await self._announcements.wait_idle(self.config.server)
+        await self._announcements.run(self.config.server, lambda: self._append_server_event(event))
+
+    async def _append_server_event(self, event: WorkerStarted | WorkerDied | ServerDraining) -> None:
+        await self._announced.wait()
+        await self._publisher.append(event, subjects.server_event(self.config.server, event.action))
 
     def _port_of(self, server: str, cause: Message | None) -> SourcePort:
         if server == self.config.server:

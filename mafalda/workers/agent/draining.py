@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 
 import structlog
 
 from mafalda.contract.messages.queries import DrainServer, DrainStatus
+from mafalda.errors import MafaldaError
 from mafalda.workers.core import Machine
 from mafalda.workers.core.drain import AnnounceDrain, Drain
 
@@ -22,7 +24,7 @@ class ServerDrain:
 
     Args:
         machine: Knows the peers placed here, and the other servers.
-        announce: Appends ``ServerDraining``.
+        announce: Appends ``ServerDraining``; raises ``MafaldaError`` if it cannot.
     """
 
     def __init__(self, machine: Machine, announce: Callable[[AnnounceDrain], Awaitable[None]]) -> None:
@@ -34,14 +36,24 @@ class ServerDrain:
     async def run(self) -> None:
         """Announce when the deadline has passed, and notice when no peer is left, until cancelled."""
         while True:
-            await self._advance()
+            if self._drain.state != "up":
+                try:
+                    await self._advance()
+                except MafaldaError as error:  # announced again at the next step
+                    fields = {"server_id": self._machine.server, "reason": str(error)}
+                    log.error("drain not announced", action="drain_not_announced", **fields)
             await asyncio.sleep(_STEP_S)
 
     async def request(self, request: DrainServer) -> DrainStatus:
-        """Begin or cancel the drain; returns when it is in the log."""
+        """Begin or cancel the drain; returns when it is in the log.
+
+        Raises:
+            MafaldaError: It cannot be appended; the drain is as before.
+        """
+        before = copy(self._drain)
         order = self._drain.request(request.deadline_s, _now()) if request.draining else self._drain.cancel()
         if order is not None:
-            await self._publish(order)
+            await self._publish(order, before)
         await self._advance()
         return self.status()
 
@@ -89,18 +101,18 @@ class ServerDrain:
         )
 
     async def _advance(self) -> None:
-        before = self._drain.state
+        before = copy(self._drain)
         order = self._drain.advance(len(self._machine.placed_peers()) + self._machine.count_handed_over(), _now())
         if self._drain.state == "drained":
             self._drained.set()
-            if before != "drained":
+            if before.state != "drained":
                 log.info("server drained", action="server_drained", server_id=self._machine.server)
         else:
             self._drained.clear()
         if order is not None:
-            await self._publish(order)
+            await self._publish(order, before)
 
-    async def _publish(self, order: AnnounceDrain) -> None:
+    async def _publish(self, order: AnnounceDrain, before: Drain) -> None:
         log.info(
             "server draining" if order.draining else "drain cancelled",
             action="server_draining",
@@ -109,7 +121,11 @@ class ServerDrain:
             deadline_s=order.deadline_s,
             forced=order.force,
         )
-        await self._announce(order)
+        try:
+            await self._announce(order)
+        except MafaldaError:
+            self._drain = before
+            raise
 
 
 def _now() -> float:

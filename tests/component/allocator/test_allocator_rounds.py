@@ -252,7 +252,7 @@ async def test_a_loss_that_is_not_confirmed_is_not_repeated_until_the_server_is_
         with fleet.broker.silent():
             await fleet.pass_time(4, reporting=False)
             async with asyncio.timeout(DEADLINE_S):
-                while not counters["append-failed-bus-unavailable"]:  # noqa: ASYNC110
+                while not counters["append-failed-bus-unavailable"]:  # noqa: ASYNC110 - counters wake nobody
                     await asyncio.sleep(0.01)
         await fleet.pass_time(8)
     assert counters["append-failed-bus-unavailable"] == 1

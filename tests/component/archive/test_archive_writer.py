@@ -262,7 +262,7 @@ async def test_the_fleet_is_told_what_is_archived(tmp_path: Path) -> None:
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = group.create_task(run_archive(log.bus, archive, CONFIG, ready=ready))
         await archived(archive, [Span(1, 10), Span(11, 20)])
-        while (found := await log.bus.snapshots.get(ARCHIVE)) is None:  # noqa: ASYNC110 - of another process
+        while (found := await log.bus.snapshots.get(ARCHIVE)) is None:  # noqa: ASYNC110 - written after the segments
             await asyncio.sleep(0.01)
         assert found.data == b'{"upToSeq":20}'
         task.cancel()

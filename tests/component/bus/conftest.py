@@ -111,7 +111,7 @@ async def take(deliveries: AsyncIterator[Delivery], number: int) -> list[int]:
 async def until(condition: Callable[[], Any]) -> None:
     """Wait for a condition without an event of its own."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110 - conditions of any kind
             await asyncio.sleep(0.005)
 
 

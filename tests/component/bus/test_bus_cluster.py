@@ -67,7 +67,7 @@ class Cluster:
     async def follower_of(self, bus: NatsBus) -> NatsServer:
         """A server that is not the leader of the log; waits for an election."""
         async with asyncio.timeout(60):
-            while not (leader := await self._leader(bus)):  # noqa: ASYNC110
+            while not (leader := await self._leader(bus)):  # noqa: ASYNC110 - the servers elect it, and send no event
                 await asyncio.sleep(0.1)
         return next(server for name, server in self.servers.items() if name != leader)
 

@@ -106,8 +106,9 @@ async def test_a_full_log_refuses_appends_and_takes_them_again_with_a_higher_lim
             await bus.append(subject, h.message(subject), expect=Expect(subject, await bus.last_seq()))
 
         await call(bus.connection, f"STREAM.UPDATE.{LOG_STREAM}", {**await found(bus, LOG_STREAM), "max_bytes": 10**6})
-        assert await h.append(bus, subject) == [full.entries + 1]
-        assert not (await bus.log_usage()).is_full
+        (seq,) = await h.append(bus, subject)
+        usage = await bus.log_usage()  # nats-server may leave sequences out where it refused
+        assert (usage.entries, usage.last_seq, usage.is_full) == (full.entries + 1, seq, False)
 
 
 async def test_a_nats_server_without_storage_refuses_appends_at_once(tmp_path: Path, h: Any) -> None:

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
+import nats
 import pytest
 import uvloop
 
 from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
+from mafalda.bus.log.append import message_headers
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.protocol import Bus, Delivery
-from mafalda.contract.messages.envelope import Message
+from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.messages.results import Done
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 
@@ -30,6 +32,9 @@ class Backend(Protocol):
     async def inject(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Publish raw bytes, as any publisher can."""
 
+    async def send_request(self, subject: str, message: Message, reply: str) -> None:
+        """Publish a request that names any reply subject."""
+
     async def disturb(self, bus: Bus) -> None:
         """Break the connection of ``bus``, and let it come back."""
 
@@ -44,6 +49,9 @@ class MemoryBackend:
 
     async def inject(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.broker.store(subject, data, headers or {})
+
+    async def send_request(self, subject: str, message: Message, reply: str) -> None:
+        self.broker.send(Delivery(subject, encode(message), 0, reply, message_headers(message)))
 
     async def disturb(self, bus: Bus) -> None:
         with self.broker.down():
@@ -62,6 +70,11 @@ class NatsBackend:
     async def inject(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         async with connect(BusConfig(servers=(self.url,))) as bus:
             await bus.connection.request(subject, data, headers=headers, timeout_s=DEADLINE_S)
+
+    async def send_request(self, subject: str, message: Message, reply: str) -> None:
+        client = await nats.connect(self.url)
+        await client.publish(subject, encode(message), reply, headers=message_headers(message))
+        await client.close()
 
     async def disturb(self, bus: Bus) -> None:
         assert isinstance(bus, NatsBus)

@@ -71,7 +71,7 @@ async def test_load_reports_are_delivered_and_the_last_ones_kept(backend: Any, h
         assert [(d.subject, decode(d.data), d.seq) for d in received] == [(s, m, 0) for s, m in sent]
         kept = {(subject, message.id) for subject, message in sent[1:]}
         async with asyncio.timeout(60):  # a subscriber has a report before the stream has stored it
-            while {(d.subject, decode(d.data).id) for d in await allocator.latest_loads()} != kept:  # noqa: ASYNC110
+            while {(d.subject, decode(d.data).id) for d in await allocator.latest_loads()} != kept:  # noqa: ASYNC110 - stored after it is delivered
                 await asyncio.sleep(0.01)
         assert await allocator.last_seq() == 0
 
@@ -117,6 +117,25 @@ async def test_a_bug_in_a_handler_is_an_answer_too_without_secrets(bus: Bus, h: 
             with pytest.raises(MafaldaError) as caught:
                 await bus.request(REQUEST, h.message(REQUEST), timeout_s=5)
             assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply", [subjects.intent("r", "p", "leave"), subjects.command("r", "s1", "place-peer"), "elsewhere"]
+)
+async def test_a_request_cannot_make_its_server_publish_elsewhere(backend: Any, bus: Bus, h: Any, reply: str) -> None:
+    handled: list[str] = []
+
+    async def handler(delivery: Delivery) -> Message:
+        handled.append(delivery.reply or "")
+        return message(delivery.subject)
+
+    async with bus.listen("elsewhere") as published, bus.serve(REQUEST, handler=handler):
+        await backend.send_request(REQUEST, h.message(REQUEST), reply)
+        await bus.request(REQUEST, h.message(REQUEST), timeout_s=5)  # and the server lives on
+        await bus.publish("elsewhere", expected := h.message("elsewhere"))
+        assert [decode(d.data) for d in await h.take(published, 1)] == [expected]
+    assert reply not in handled
+    assert await bus.last_seq() == 0
 
 
 async def test_a_request_to_nobody_fails_at_once(bus: Bus, h: Any) -> None:

@@ -153,5 +153,5 @@ async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
         TimeoutError: It did not come to hold in time.
     """
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110 - conditions of any kind
             await asyncio.sleep(0.005)

@@ -41,7 +41,7 @@ async def worker(fleet: Up) -> AsyncIterator[Worker]:
 async def eventually(condition: Callable[[], bool], within_s: float = TIMEOUT_S) -> None:
     """Wait for what only commands show."""
     async with asyncio.timeout(within_s):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - of other processes
             await asyncio.sleep(0.2)
 
 

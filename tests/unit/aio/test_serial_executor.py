@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.aio.tasks import open_tasks
 
@@ -28,6 +30,27 @@ async def test_one_key_in_order_other_keys_beside_it() -> None:
         gate.set()
         await jobs.wait_idle("a")
         assert done == ["b1", "a1", "a2"]
+
+
+async def test_the_result_or_the_error_of_a_job_reaches_who_waits_for_it() -> None:
+    failures: list[str] = []
+    done: list[int] = []
+
+    async def work() -> int:
+        done.append(len(done))
+        return done[-1]
+
+    async def fail() -> int:
+        raise ValueError("broken")
+
+    async with open_tasks() as tasks:
+        jobs = SerialExecutor[str](tasks, "job", lambda name, error: failures.append(name))
+        jobs.submit("a", work)
+        assert await jobs.run("a", work) == 1
+        with pytest.raises(ValueError, match="broken"):
+            await jobs.run("a", fail)
+        assert await jobs.run("a", work) == 2
+    assert failures == []
 
 
 async def test_a_failed_job_does_not_stop_the_next() -> None:

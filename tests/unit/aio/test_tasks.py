@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 import pytest
 
-from mafalda.aio.tasks import TaskScope, background, open_tasks
+from mafalda.aio.tasks import TaskScope, background, gather_or_cancel, open_tasks
 
 
 async def _forever(ended: list[str]) -> None:
@@ -81,3 +82,29 @@ async def test_background_raises_the_failure_of_the_work_after_the_block() -> No
     with pytest.raises(ValueError, match="broken"):
         async with background(fail(), "failing") as task:
             await asyncio.wait([task])
+
+
+async def test_results_of_what_runs_side_by_side_come_in_order() -> None:
+    first = asyncio.Event()
+
+    async def one() -> int:
+        await first.wait()
+        return 1
+
+    async def two() -> int:
+        first.set()
+        return 2
+
+    assert await gather_or_cancel([one(), two()]) == [1, 2]
+    assert await gather_or_cancel(list[Coroutine[None, None, int]]()) == []
+
+
+async def test_what_runs_beside_a_failure_has_ended_when_it_is_raised() -> None:
+    ended: list[str] = []
+
+    async def fail() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await gather_or_cancel([_forever(ended), fail()])
+    assert ended == ["ended"]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from mafalda.contract.messages.queries import DrainServer
+from mafalda.errors import PermissionDenied
+from mafalda.workers.agent.draining import ServerDrain
+from mafalda.workers.core import Machine
 from mafalda.workers.core.drain import AnnounceDrain, Drain
 
 
@@ -59,3 +65,20 @@ def test_a_cancelled_drain_is_none() -> None:
     assert (drain.cancel(), drain.state) == (AnnounceDrain(False), "up")
     assert (drain.advance(1, 100), drain.advance(0, 100), drain.state) == (None, None, "up")
     assert drain.cancel() is None
+
+
+async def test_a_drain_that_cannot_be_announced_is_an_error_and_does_not_begin() -> None:
+    announced: list[AnnounceDrain] = []
+
+    async def announce(order: AnnounceDrain) -> None:
+        if not announced:
+            announced.append(order)
+            raise PermissionDenied("this agent may not publish here")
+        announced.append(order)
+
+    drain = ServerDrain(Machine("s1", "i1", ["w1"]), announce)
+    with pytest.raises(PermissionDenied):
+        await drain.request(DrainServer(deadline_s=60))
+    assert (drain.status().state, drain.status().deadline_in_s) == ("up", None)
+    assert (await drain.request(DrainServer(deadline_s=60))).state == "drained"
+    assert announced == [AnnounceDrain(True, 60)] * 2

@@ -9,7 +9,7 @@ import pytest
 
 from mafalda.aio.tasks import background, cancel_and_wait
 from mafalda.errors import NoCapacity, NotFound, NotJoined
-from mafalda.workers.peers.session.job_queue import MAX_LEFT, MAX_QUEUED, JobQueue
+from mafalda.workers.peers.session.job_queue import MAX_QUEUED, JobQueue
 
 
 def new_queue() -> JobQueue:
@@ -118,67 +118,3 @@ async def test_too_many_jobs_are_refused() -> None:
         queue.check_room()
     with pytest.raises(NoCapacity):
         await queue.run_in_order(noting([], ""))
-
-
-async def test_what_a_job_leaves_is_finished_before_a_job_that_does_not_overlap() -> None:
-    queue, done, gate = new_queue(), list[str](), asyncio.Event()
-
-    async def rest() -> None:
-        await gate.wait()
-        done.append("rest of 1")
-
-    async def first() -> None:
-        queue.finish_later(rest())
-        done.append("1")
-
-    async def release() -> None:
-        done.append("2")
-        gate.set()
-
-    queue.add(first, overlaps=True)
-    queue.add(release, overlaps=True)
-    queue.add(noting(done, "3"))
-    async with background(queue.run(), "jobs"):
-        await queue.run_in_order(noting(done, "4"))
-    assert done == ["1", "2", "rest of 1", "3", "4"]
-
-
-async def test_what_is_left_when_the_queue_closes_is_finished_first() -> None:
-    queue, done, gate = new_queue(), list[str](), asyncio.Event()
-
-    async def rest() -> None:
-        await gate.wait()
-        done.append("rest")
-
-    async def close() -> None:
-        queue.finish_later(rest())
-        queue.close()
-        gate.set()
-
-    queue.add(close)
-    await queue.run()
-    assert done == ["rest"]
-
-
-async def test_no_more_than_so_much_is_left_for_later() -> None:
-    queue, gate, left = new_queue(), asyncio.Event(), list[int]()
-
-    async def leave(number: int) -> None:
-        queue.finish_later(rest(number))
-
-    async def rest(number: int) -> None:
-        if number == MAX_LEFT - 1:
-            gate.set()
-        await gate.wait()
-        left.append(number)
-
-    async def last() -> None:
-        left.append(-1)
-
-    for number in range(MAX_LEFT):
-        queue.add(lambda number=number: leave(number), overlaps=True)  # type: ignore[misc]
-    queue.add(last, overlaps=True)
-    async with background(queue.run(), "jobs"):
-        await queue.run_in_order(noting([], ""))
-    assert sorted(left[:MAX_LEFT]) == [*range(MAX_LEFT)]
-    assert left[MAX_LEFT:] == [-1]

@@ -174,8 +174,8 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
         view.unplaced.add(UnplacedPeer(*who, entry.seq, now, cause, entry.message))
 
 
-def _peer_joined(view: View, entry: LogEntry, event: events.PeerJoined, _: float) -> None:
-    _apply(view, entry, event, _)
+def _peer_joined(view: View, entry: LogEntry, event: events.PeerJoined, now: float) -> None:
+    _apply(view, entry, event, now)
     view.joining.pop((entry.address.room or "", event.peer), None)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
@@ -68,27 +67,19 @@ class PeerResponder:
 
     # --- intents --------------------------------------------------------------------------------------
 
-    async def attempt(
-        self,
-        entry: Entry,
-        work: Callable[[], Awaitable[Outcome | None]],
-        publish_later: Callable[[Coroutine[Any, Any, None]], None] | None = None,
-    ) -> MafaldaError | None:
+    async def attempt(self, entry: Entry, work: Callable[[], Awaitable[Outcome | None]]) -> MafaldaError | None:
         """Run ``work`` for an intent, then publish its outcome or its error.
 
         Args:
             entry: The intent.
             work: Returns ``None`` if the intent is answered later.
-            publish_later: Takes over the publishing of an outcome; ``None``: it is awaited here.
 
         Returns:
             The error with which the intent was rejected, if it was.
         """
         try:
             outcome = await work()
-            if outcome and publish_later:
-                publish_later(self._publish_or_reject(entry, outcome))
-            elif outcome:
+            if outcome:
                 await self.publish(entry, outcome)
             return None
         except MafaldaError as error:
@@ -98,14 +89,6 @@ class PeerResponder:
             refusal = MafaldaError("internal error", correlation_id=entry.message.correlation)
         await self.reject(entry, refusal)
         return refusal
-
-    async def _publish_or_reject(self, entry: Entry, outcome: Outcome) -> None:
-        """As in ``attempt``, for an outcome that is there."""
-
-        async def as_it_is() -> Outcome:
-            return outcome
-
-        await self.attempt(entry, as_it_is)
 
     async def publish(self, entry: Entry, outcome: Outcome) -> None:
         """Append an outcome's result and events, and send its private result."""

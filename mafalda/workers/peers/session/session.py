@@ -14,7 +14,6 @@ import structlog
 
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
-from mafalda.contract.messages import intents
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
@@ -34,9 +33,6 @@ from mafalda.workers.peers.session.responses import Outcome, PeerResponder
 from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.supervision.supervisor import LiveWorker
 
-#: Intents that open an object of their own: nothing but what is requested of that object depends on their place in the
-#: log, so the next of them does not wait until the log has confirmed the one before.
-_OPENING = (intents.CreateTransport, intents.Produce, intents.ProduceData, intents.Consume, intents.ConsumeData)
 log = structlog.get_logger("mafalda.workers")
 IntentHandler = Callable[["PeerSession", Entry], Awaitable[Outcome | None]]
 QueryHandler = Callable[["PeerSession", Delivery], Awaitable[Message]]
@@ -168,8 +164,7 @@ class PeerSession:
         except NoCapacity as error:
             self.reject(entry, error)
             return
-        overlaps = isinstance(entry.message.data, _OPENING)
-        self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry), overlaps=overlaps)
+        self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry))
 
     def reject(self, entry: Entry, error: MafaldaError | None = None) -> None:
         """Reject an intent outside the queue; ``None`` as error: because the session is over."""
@@ -179,8 +174,7 @@ class PeerSession:
         started_s = _now()
         action = entry.message.data.action
         with handling(entry.message, f"agent.{action}", self.placement.trace_attributes):
-            later = self.jobs.finish_later if isinstance(entry.message.data, _OPENING) else None
-            error = await self.responder.attempt(entry, lambda: self._handle(self, entry), later)
+            error = await self.responder.attempt(entry, lambda: self._handle(self, entry))
             log.info(
                 "intent handled",
                 action="intent_handled",
