@@ -33,6 +33,12 @@ def last_transport(fleet: ScriptedFleet) -> str:
     return intent.transport
 
 
+def last_produced_at(fleet: ScriptedFleet) -> str:
+    intent = fleet.received(intents.Produce)[-1]
+    assert isinstance(intent, intents.Produce)
+    return intent.transport
+
+
 async def test_a_moved_peer_opens_its_producers_again_under_their_ids(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         stream = room.events()
@@ -124,9 +130,7 @@ async def test_moved_twice_in_a_row_ends_at_the_last_place(client: Client, fleet
         for _ in range(3):
             await fleet.move("lobby", "alice")
         await next_of(stream, Reconnecting)
-        await fleet.seen(
-            lambda: room.generation == 4 and fleet.received(intents.Produce)[-1].transport == last_transport(fleet)
-        )
+        await fleet.seen(lambda: room.generation == 4 and last_produced_at(fleet) == last_transport(fleet))
         await opened(microphone)
         assert room.generation == 4
         last = fleet.received(intents.Produce)[-1]
