@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from mafalda.aio.clock import PausableClock
 from mafalda.contract.messages.envelope import Message
 
 #: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
@@ -161,6 +162,13 @@ Handler = Callable[[Delivery], Awaitable[Message]]
 
 class Bus(Protocol):
     """Append to the log, follow it, read it; publish, request and serve outside of it."""
+
+    @property
+    def clock(self) -> PausableClock:
+        """Stands still while the bus is not connected, and while an append is repeated because nobody confirms it.
+
+        For deadlines of what comes over the bus, and for whoever judges others by what comes from them.
+        """
 
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None

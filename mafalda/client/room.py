@@ -60,7 +60,7 @@ class Room:
     @property
     def connected(self) -> bool:
         """Whether the peer has a place; not while reconnecting."""
-        return self._session.has_endpoint
+        return self._session.has_endpoint and not self._session.is_reconnecting
 
     @property
     def peers(self) -> Mapping[str, PeerInfo]:

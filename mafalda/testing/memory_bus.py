@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from datetime import UTC, datetime
 from itertools import count
 
+from mafalda.aio.clock import PausableClock
 from mafalda.aio.tasks import background, open_tasks
 from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
 from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
@@ -72,6 +73,7 @@ class MemoryBroker:
         self.entries: list[Delivery] = []
         self.stored_at: list[datetime] = []
         self.loads: dict[str, Delivery] = {}
+        self.clock = PausableClock()
         self.is_up = True
         self.is_full = False
         self.released: asyncio.Event | None = None  # set at the end of ``silent``
@@ -143,10 +145,12 @@ class MemoryBroker:
     def down(self) -> Iterator[None]:
         """Be unreachable while the block runs: appends and requests fail at once, followers receive nothing."""
         self.is_up = False
+        self.clock.stop("down")
         try:
             yield
         finally:
             self.is_up = True
+            self.clock.resume("down")
             grown, self._grown = self._grown, asyncio.Event()
             grown.set()
 
@@ -163,10 +167,12 @@ class MemoryBroker:
     def silent(self) -> Iterator[None]:
         """Leave appends unanswered while the block runs, as a log without quorum does; all else works."""
         self.released = released = asyncio.Event()
+        self.clock.stop("silent")
         try:
             yield
         finally:
             self.released = None
+            self.clock.resume("silent")
             released.set()
 
     def _share(self, entry: Delivery) -> None:
@@ -275,6 +281,10 @@ class MemoryBus:
         self.snapshots = MemorySnapshots(self.broker)
         self._name = name
         self._inboxes = count(1)
+
+    @property
+    def clock(self) -> PausableClock:
+        return self.broker.clock
 
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None

@@ -26,7 +26,7 @@ from mafalda.allocator.core.state.log_entry import read_entry, read_load
 from mafalda.allocator.core.state.snapshot import restore
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.view import View
-from mafalda.allocator.runner.clock import Clock, LoopClock
+from mafalda.allocator.runner.clock import BusClock, Clock
 from mafalda.allocator.runner.room_executor import RoomExecutor
 from mafalda.allocator.runner.snapshots import SnapshotWriter
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower
@@ -76,7 +76,7 @@ async def run_allocator(
     Args:
         bus: Connected; stays open.
         config: The same for all allocators of a fleet, but for the name.
-        clock: ``None``: the loop's.
+        clock: ``None``: the bus's.
         rng: Makes the random numbers of one decision from a seed that follows from its stimulus.
         ready: Set when the log's past is folded and new intents are answered.
         counters: Counted into, if given: ``decided-…``, ``appended``, ``conflict``, ``unreadable-…`` and others.
@@ -88,7 +88,7 @@ async def run_allocator(
     """
     if config.policy not in POLICIES:
         raise ValueError(f"no such policy: {config.policy!r}; there are {', '.join(sorted(POLICIES))}")
-    allocator = Allocator(bus, config, clock or LoopClock(), rng, counters if counters is not None else Counter())
+    allocator = Allocator(bus, config, clock or BusClock(bus), rng, counters if counters is not None else Counter())
     try:
         await allocator.run(ready or asyncio.Event())
     except BaseExceptionGroup as group:

@@ -60,7 +60,6 @@ class Consumer(ReconnectingConsumer):
         self._settings = ResourceSettings(self._send_setting, paused=paused, layers=layers, priority=None)
         self._track: IncomingTrack | None = None
         self._result: ConsumeResult | None = None
-        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._pump: asyncio.Task[None] | None = None
         self._former: list[_Former] = []
@@ -122,8 +121,7 @@ class Consumer(ReconnectingConsumer):
     async def _set(self, name: str, value: Any) -> None:
         self._check()
         self._settings.want(name, value)
-        if self.is_open:
-            await self._settings.apply(name)
+        await self._apply(self._settings, name)
 
     async def _send_setting(self, name: str, value: Any) -> None:
         intent: Intent
@@ -138,8 +136,12 @@ class Consumer(ReconnectingConsumer):
                 intent = SetPriority(consumer=self._id, priority=value)
         await self._session.requests.request(intent, Done)
 
-    async def _apply_settings(self) -> None:
-        await self._settings.apply()
+    async def _keep_settings(self) -> None:
+        await self._settings.keep_applied()
+
+    def _expects_media(self) -> bool:
+        producer = self._session.view.producers.get(self.producer_id)
+        return not self.paused and isinstance(producer, ProducerInfo) and not producer.paused
 
     async def _open_at(self, endpoint: Endpoint) -> None:
         await self._wait_for_producer()

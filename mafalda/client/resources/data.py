@@ -11,7 +11,7 @@ from mafalda.aio.bounded_queue import BoundedQueue
 from mafalda.client.resources.reconnecting import ConsumerSource, ReconnectingConsumer, ReconnectingProducer
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
-from mafalda.client.webrtc.transport import ClientTransport, ProducerOptions
+from mafalda.client.webrtc.transport import ProducerOptions
 from mafalda.contract.messages.intents import CloseDataConsumer, CloseDataProducer, Intent
 from mafalda.contract.messages.results import ConsumeDataResult
 from mafalda.errors import Broken, Closed, DeadlineExceeded
@@ -32,7 +32,6 @@ class DataProducer(ReconnectingProducer):
         self.protocol = protocol
         self._options = options
         self._reliability = reliability
-        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._waiting: deque[Data] = deque()
         self._sent = asyncio.Event()
@@ -105,7 +104,6 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
         self._source = source
         self._messages: BoundedQueue[Data] = BoundedQueue(session.config.max_queued_messages, overflow="fail")
         self._result: ConsumeDataResult | None = None
-        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._taken: Any = None  # the channel whose messages are taken
 
@@ -150,7 +148,7 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
             self._switch()
         else:
             try:
-                async with asyncio.timeout(self._session.config.ice_timeout_s):
+                async with self._session.clock.timeout(self._session.config.ice_timeout_s):
                     await opened.wait()
             except TimeoutError:
                 raise DeadlineExceeded("the data channel did not open", producer=self.producer_id) from None

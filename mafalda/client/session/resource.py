@@ -19,10 +19,6 @@ class SessionResource(Protocol):
     def id(self) -> str:
         """Its id on the server."""
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether it is something that the peer sends: ``Reconnected`` waits for it."""
-
     def follows(self, producer: str) -> bool:
         """Whether it consumes this producer, wherever that is placed."""
 
@@ -40,6 +36,9 @@ class SessionResource(Protocol):
 
     async def wait_media(self) -> None:
         """Wait until media comes in at its present place, or it is closed; what is sent waits for nothing."""
+
+    async def wait_flowing(self) -> None:
+        """Wait until media or data can flow at its present place, or it is closed for good."""
 
     async def wait_open(self) -> None:
         """Wait until it is open, or closed for good."""

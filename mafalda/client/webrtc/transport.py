@@ -125,6 +125,10 @@ class ClientTransport:
         """Whether ICE and DTLS are connected."""
         return self._connected.is_set() and not self._closed
 
+    async def wait_connected(self) -> None:
+        """Wait until ICE and DTLS were connected."""
+        await self._connected.wait()
+
     async def open(
         self, device: Device, capabilities: RtpCapabilities | None, result: TransportResult | None = None
     ) -> None:
@@ -301,7 +305,7 @@ class ClientTransport:
 
     async def _watch(self) -> None:
         try:
-            async with asyncio.timeout(self._config.ice_timeout_s):
+            async with self._requests.clock.timeout(self._config.ice_timeout_s):
                 await self._connected.wait()
         except TimeoutError:
             self._lose(f"{self._direction} transport not connected in time")

@@ -65,13 +65,17 @@ class PeerStranded(Event):
     error: ErrorInfo
 
 
+#: Why a peer is not in a room any more.
+LeftReason = Literal["left", "timed-out", "evicted"]
+
+
 class PeerLeft(Event):
     """A peer is not in the room any more, and nothing of it is."""
 
     action = "peer-left"
     peer: Id
     generation: int
-    reason: Literal["left", "timed-out", "evicted"] = "left"
+    reason: LeftReason = "left"
 
 
 class ProducerOpened(Event):

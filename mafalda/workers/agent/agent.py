@@ -232,6 +232,7 @@ class Agent:
             relay_requests=self.relay_requests,
             audio_levels=self.audio_levels,
             report=self._stimuli.report,
+            now=self._bus.clock.time,
         )
         self.sessions = PeerSessions(
             services,
@@ -258,7 +259,10 @@ class Agent:
         self._tasks.spawn(reporter.run(), "load reports")
         self._tasks.spawn(reporter.sample(), "load samples")
         sweep = sweep_sessions(
-            self.config, self.sessions, has_application=lambda session: self._passthrough.get(session) is not None
+            self.config,
+            self.sessions,
+            self._bus.clock,
+            has_application=lambda session: self._passthrough.get(session) is not None,
         )
         self._tasks.spawn(sweep, "liveness sweep")
         self._tasks.spawn(self.drain.run(), "drain")

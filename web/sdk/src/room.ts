@@ -177,6 +177,9 @@ export class Room extends Emitter<RoomEvents> {
         this.subscriptions.get(change.producer.id)?.producerBack();
         this.emit("producerAdded", change.producer);
         return this.#autoSubscribe(change.producer);
+      case "producer-reopened":
+        this.subscriptions.get(change.producer.id)?.producerReopened();
+        return this.emit("producerChanged", change.producer);
       case "producer-changed":
         return this.emit("producerChanged", change.producer);
       case "producer-removed":

@@ -72,6 +72,7 @@ class PeerServices:
         report: Takes what happened to the session.
         audio_levels: Which producers of a room are the loudest.
         subscribers: The sessions with subscriptions.
+        now: Monotonic seconds by the bus's clock: they stand still while nobody can reach this agent.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
 
@@ -85,5 +86,6 @@ class PeerServices:
     relay_requests: RelayRequests
     report: Callable[[Stimulus], None]
     audio_levels: AudioLevelExchange
+    now: Callable[[], float]
     subscribers: Subscribers[Any] = field(default_factory=Subscribers)
     claimed: set[tuple[str, str]] = field(default_factory=set)

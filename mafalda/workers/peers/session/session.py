@@ -75,7 +75,7 @@ class PeerSession:
             self.book.subscribe(wish)
         self._wants_levels = False  # whether the wishes among the book's that need levels are counted
         self.is_reconciling = False  # whether a job for the subscriptions waits or runs
-        self.liveness = PeerLiveness(active_at=_now())
+        self.liveness = PeerLiveness(active_at=services.now())
         self._entry = entry
         self._handle = handle
         self._answer_query = answer_query
@@ -168,7 +168,7 @@ class PeerSession:
 
     def enqueue_intent(self, entry: Entry) -> None:
         """Do an intent after the jobs before it; reject it if too many wait, or if the session ends before."""
-        self.liveness.note_activity(_now())
+        self.liveness.note_activity(self.services.now())
         try:
             self.jobs.check_room()
         except NoCapacity as error:
@@ -198,7 +198,7 @@ class PeerSession:
     async def _serve_query(self, delivery: Delivery) -> Message:
         if self._router is None:
             raise NotJoined("the peer is about to get its place", peer=self.peer)
-        self.liveness.note_activity(_now())  # a peer that only watches the room is there too
+        self.liveness.note_activity(self.services.now())  # a peer that only watches the room is there too
         if self.is_over:
             raise self._over_error()
         return await self._answer_query(self, delivery)
@@ -212,7 +212,7 @@ class PeerSession:
             isinstance(it, WebRtcTransport) and it.ice_state in ("connected", "completed")
             for it in self.objects.transports.values()
         )
-        self.liveness.note_connected(connected, _now())
+        self.liveness.note_connected(connected, self.services.now())
 
     # --- taking the place -----------------------------------------------------------------------------
 

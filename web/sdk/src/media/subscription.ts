@@ -1,7 +1,7 @@
 /** A producer of the room that we receive, wherever it and we are placed. */
 
 import type { types } from "mediasoup-client";
-import { abortable } from "../abort.js";
+import { abortable, delay } from "../abort.js";
 import { MafaldaError } from "../errors.js";
 import type { Endpoint } from "../session/endpoint.js";
 import { Resource, type ResourceState } from "../session/resource.js";
@@ -27,6 +27,10 @@ interface LiveConsumer {
 
 /** How long a producer may be away (its owner is being placed again) before the subscription ends. */
 const PRODUCER_PATIENCE_MS = 60_000;
+/** How long media is waited for once the transport is connected: a producer may be open and send nothing. */
+const MEDIA_WAIT_MS = 4_000;
+/** Nothing tells that a frame was decoded, but the statistics. */
+const MEDIA_POLL_MS = 50;
 
 /** Receives one track while its producer is in the room. */
 export class RemoteSubscription extends Resource {
@@ -34,6 +38,9 @@ export class RemoteSubscription extends Resource {
   /** The last consumer that we had; when it is gone, only another one is of use. */
   #used: string | undefined;
   #live: LiveConsumer | undefined;
+  /** Is shown until the present consumer has media. */
+  #former: LiveConsumer | undefined;
+  readonly #streams = new WeakMap<HTMLMediaElement, MediaStream>();
   #isPaused = false;
   #isHidden = false;
   #spatialLayer: number | undefined;
@@ -71,7 +78,7 @@ export class RemoteSubscription extends Resource {
 
   /** The received track; another one after a new placement. */
   get track(): MediaStreamTrack | undefined {
-    return this.#live?.consumer.track;
+    return (this.#former ?? this.#live)?.consumer.track;
   }
 
   /**
@@ -86,6 +93,7 @@ export class RemoteSubscription extends Resource {
   detach(element: HTMLMediaElement): void {
     this.#adaptive.detach(element);
     element.srcObject = null;
+    this.#streams.delete(element);
   }
 
   /** Receives nothing until `resume`. */
@@ -127,6 +135,12 @@ export class RemoteSubscription extends Resource {
     this.reopen();
   }
 
+  /** @internal The producer is open at another place already. */
+  producerReopened(): void {
+    this.producerBack();
+    this.reopen();
+  }
+
   /** @internal */
   producerBack(): void {
     clearTimeout(this.#away);
@@ -146,7 +160,7 @@ export class RemoteSubscription extends Resource {
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     const producerId = this.#producer.id;
-    while (!this.session.roster.producers.has(producerId)) await abortable(this.#back.promise, signal);
+    while (!this.session.roster.canConsume(producerId)) await abortable(this.#back.promise, signal);
     const transport = await endpoint.receiveTransport();
     const made = await this.wish.consumer(producerId, transport.id, this.#used, signal);
     this.#consumerId = made.id;
@@ -156,13 +170,37 @@ export class RemoteSubscription extends Resource {
     this.#live = { consumer: local, gone: signal, applied: { paused: true, spatialLayer: undefined }, applying: undefined };
     await this.#apply();
     this.#used = made.id;
-    for (const element of this.#adaptive.elements) this.#show(element);
+    if (!this.#former) this.#showAll();
   }
 
   protected override dropLocal(): void {
     this.#live?.consumer.close();
     this.#live = undefined;
     this.#consumerId = undefined;
+  }
+
+  protected override keepFormer(): void {
+    if (this.#former && this.#live) this.#former.consumer.close();
+    this.#former = this.#live ?? this.#former;
+    this.#live = undefined;
+    this.#consumerId = undefined;
+  }
+
+  protected override dropFormer(): void {
+    const former = this.#former;
+    this.#former = undefined;
+    if (former && this.#live) this.#showAll();
+    former?.consumer.close();
+  }
+
+  protected override async flows(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
+    await endpoint.connected("receive", signal);
+    const giveUpAt = performance.now() + MEDIA_WAIT_MS;
+    const live = this.#live;
+    while (live && !live.applied.paused && !this.producer.paused && performance.now() < giveUpAt) {
+      if (await hasMedia(live.consumer)) return;
+      await delay(MEDIA_POLL_MS, signal);
+    }
   }
 
   protected override onEnded(): void {
@@ -177,9 +215,24 @@ export class RemoteSubscription extends Resource {
   }
 
   #show(element: HTMLMediaElement): void {
-    if (!this.track) return;
-    element.srcObject = new MediaStream([this.track]);
+    const { track } = this;
+    if (!track) return;
+    const stream = this.#streams.get(element);
+    if (stream && element.srcObject === stream) {
+      // Another track in the same stream: the element goes on, and shows the last picture until the next one.
+      const others = stream.getTracks().filter((it) => it !== track);
+      stream.addTrack(track);
+      for (const other of others) stream.removeTrack(other);
+    } else {
+      const fresh = new MediaStream([track]);
+      this.#streams.set(element, fresh);
+      element.srcObject = fresh;
+    }
     this.#play(element);
+  }
+
+  #showAll(): void {
+    for (const element of this.#adaptive.elements) this.#show(element);
   }
 
   #play(element: HTMLMediaElement): void {
@@ -218,4 +271,12 @@ export class RemoteSubscription extends Resource {
     }
   }
 
+}
+
+/** Whether something of the media was decoded. */
+async function hasMedia(consumer: types.Consumer): Promise<boolean> {
+  for (const it of (await consumer.getStats()).values() as IterableIterator<Record<string, unknown>>) {
+    if (it["type"] === "inbound-rtp" && Number(it["kind"] === "video" ? it["framesDecoded"] : it["packetsReceived"]) > 0) return true;
+  }
+  return false;
 }
