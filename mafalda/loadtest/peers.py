@@ -13,6 +13,7 @@ from mafalda.loadtest.config import LoadTestConfig
 from mafalda.loadtest.fleet import FleetRequests, outcome_of
 from mafalda.loadtest.hub import MediaEndpoint, MediaHub, now_ns
 from mafalda.loadtest.rtp import CAPABILITIES, Packetizer, StreamShape, requests_key_frame
+from mafalda.session.requests import Outcome
 
 _REPORT_INTERVAL_S = 1.0
 _POLL_S = 0.05
@@ -165,6 +166,16 @@ class LoadViewer(LoadPeer):
             ),
         )
         self._joined(await outcome_of(joined, JoinResult))
+        with self._hub.opening():
+            await self._receive(publishers, transport, connected, consumed)
+
+    async def _receive(
+        self,
+        publishers: Sequence[LoadPublisher],
+        transport: asyncio.Future[Outcome],
+        connected: asyncio.Future[Outcome],
+        consumed: Sequence[asyncio.Future[Outcome]],
+    ) -> None:
         result = await outcome_of(transport, TransportResult)
         await outcome_of(connected, Done)
         self._endpoint = await self._hub.open_endpoint(result)

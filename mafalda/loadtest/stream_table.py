@@ -78,23 +78,30 @@ class StreamTable:
         order = np.argsort(rows, kind="stable")
         rows, sequences, timestamps = rows[order], sequences[order].astype(np.int64), timestamps[order].astype(np.int64)
         arrivals_ns, lengths = arrivals_ns[order], lengths[order]
-        begins = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
-        ends = np.concatenate((begins[1:], [len(rows)])) - 1
+        is_begin = np.empty(len(rows), bool)
+        is_begin[0] = True
+        np.not_equal(rows[1:], rows[:-1], out=is_begin[1:])
+        begins = np.flatnonzero(is_begin)
+        counts = np.diff(begins, append=len(rows))
+        ends = begins + counts - 1
         streams = rows[begins]
         table = self._columns
         new = table["received"][streams] == 0
         self._start(streams[new], sequences[begins[new]], timestamps[begins[new]], arrivals_ns[begins[new]])
         base = table["highest"][rows]
         steps = (sequences - base + 0x8000 & 0xFFFF) - 0x8000  # from the stream's highest before this batch
-        groups = np.cumsum(np.isin(np.arange(len(rows)), begins)) << 20
+        groups = np.cumsum(is_begin) << 20
         highest = np.maximum.accumulate(np.maximum(steps, 0) + groups) - groups
-        before = np.concatenate(([0], highest[:-1]))
+        before = np.empty_like(highest)
+        before[1:] = highest[:-1]
         before[begins] = np.where(new, -1, 0)
-        table["out_of_order"][streams] += np.add.reduceat((steps <= before).astype(np.int64), begins)
-        table["lowest"][streams] = np.minimum(table["lowest"][streams], np.minimum.reduceat(base + steps, begins))
+        if (is_late := steps <= before).any():
+            table["out_of_order"][streams] += np.add.reduceat(is_late.astype(np.int64), begins)
+            table["lowest"][streams] = np.minimum(table["lowest"][streams], np.minimum.reduceat(base + steps, begins))
         self._take_jitter(rows, streams, begins, timestamps, arrivals_ns, new)
+        table["jitter_samples"][streams] += counts - new
         table["highest"][streams] += highest[ends]
-        table["received"][streams] += ends - begins + 1
+        table["received"][streams] += counts
         table["received_bytes"][streams] += np.add.reduceat(lengths, begins)
         table["last_timestamp"][streams] = timestamps[ends]
         table["last_arrival_ns"][streams] = arrivals_ns[ends]
@@ -111,16 +118,14 @@ class StreamTable:
         self, rows: Array, streams: Array, begins: Array, timestamps: Array, arrivals_ns: Array, new: Array
     ) -> None:
         table = self._columns
-        earlier_timestamps = np.concatenate(([0], timestamps[:-1]))
-        earlier_arrivals = np.concatenate(([0], arrivals_ns[:-1]))
+        earlier_timestamps, earlier_arrivals = np.empty_like(timestamps), np.empty_like(arrivals_ns)
+        earlier_timestamps[1:], earlier_arrivals[1:] = timestamps[:-1], arrivals_ns[:-1]
         earlier_timestamps[begins] = table["last_timestamp"][streams]
         earlier_arrivals[begins] = table["last_arrival_ns"][streams]
         ticks = (timestamps - earlier_timestamps + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000
         deviations = np.abs((arrivals_ns - earlier_arrivals) / 1e9 - ticks / table["clock_rate"][rows])
         deviations[begins[new]] = 0  # nothing to compare with
         self._jitter_s[streams] += np.add.reduceat(deviations, begins)
-        counts = np.diff(np.concatenate((begins, [len(rows)])))
-        table["jitter_samples"][streams] += counts - new
 
     def totals(self) -> Totals:
         """Sums over all streams."""
