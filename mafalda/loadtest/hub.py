@@ -294,13 +294,13 @@ class MediaHub:
         sequences = headers[:, 2:4].copy().view(">u2")[:, 0]
         timestamps = headers[:, 4:8].copy().view(">u4")[:, 0]
         arrivals_ns = batch.arrivals_ns[chosen]
+        # About one packet of 256 by its number, and the first one of each stream.
+        sampled = (sequences.astype(np.int64) + rows) % _SAMPLE_EVERY == 0
         for row in self.table.take(rows, sequences, timestamps, arrivals_ns, batch.lengths[chosen]).tolist():
+            sampled[np.argmax(rows == row)] = True
             owner = self._owners[row]
             if not owner.first_arrival_ns:
                 owner.first_arrival_ns = int(self.table["first_arrival_ns"][row])
-        # The first packet of a stream, and then those whose sequence number says so: about one of 256.
-        sampled = (sequences.astype(np.int64) + rows) % _SAMPLE_EVERY == 0
-        sampled |= self.table["received"][rows] <= 1
         for index in chosen[sampled].tolist():
             self._decrypt(batch, index)
 
