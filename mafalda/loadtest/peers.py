@@ -36,6 +36,11 @@ class LoadPeer:
         self._endpoint: MediaEndpoint | None = None
         self._is_placed = False
 
+    @property
+    def is_present(self) -> bool:
+        """Whether the peer has a place and does what it should."""
+        return self._is_placed and self.error is None and not self.is_leaving
+
     async def leave(self) -> None:
         """Leave the room, and close the socket.
 

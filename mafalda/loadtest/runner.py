@@ -129,7 +129,7 @@ class LoadTest:
             first_packet_ms=percentiles_ms(firsts),
             media=self._media(totals, begin, end),
             own=_own(begin, end),
-            viewers_by_server=dict(Counter(it.server for it in self._viewers if it.server and not it.is_leaving)),
+            viewers_by_server=dict(Counter(it.server for it in self._viewers if it.is_present)),
             failures=count_failures([each.error for each in peers]),
             joining_took_s=round(self._joining_took_s, 2) if self._joining_took_s is not None else None,
         )
