@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian 12: `make run` and `make test`.
-.PHONY: help setup run demo test chaos test-versions test-languages sanitize check lint schemas lock bench clean
+.PHONY: help setup run demo test chaos test-versions test-hosts test-languages sanitize check lint schemas lock bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ test: setup ## all tests, on real NATS and real workers
 
 test-versions: setup ## mediasoup's own tests of every minor version since 3.13, through the drop-in
 	MAFALDA_TEST_VERSIONS=all .venv/bin/python -m pytest -s tests/e2e/versions
+
+test-hosts: setup ## relays between servers, as network namespaces (root): crossings, regions, loss, a broken branch
+	.venv/bin/python -m pytest -s -rs tests/hosts
 
 test-languages: setup ## the examples in Go, TypeScript, Rust, Java and with nats, on a fleet; says what is missing
 	.venv/bin/python -m pytest -s -rs tests/languages
