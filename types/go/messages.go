@@ -603,13 +603,15 @@ type IceParameters struct {
 
 // Become a peer of the room. The only intent that needs no placement to exist already.
 type JoinIntent struct {
-	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
-	// deep.                                                                                                         
-	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
-	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                             
-	OneTransport                                                                              *bool                  `json:"oneTransport,omitempty"`
-	// Where the peer is; a policy may prefer servers near it.                                                       
-	Region                                                                                    *string                `json:"region,omitempty"`
+	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                         
+	// deep.                                                                                                           
+	AppData                                                                                     map[string]interface{} `json:"appData,omitempty"`
+	// A peer of the room that belongs together with this one: placed on its worker if possible.                       
+	Beside                                                                                      *string                `json:"beside,omitempty"`
+	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
+	OneTransport                                                                                *bool                  `json:"oneTransport,omitempty"`
+	// Where the peer is; a policy may prefer servers near it.                                                         
+	Region                                                                                      *string                `json:"region,omitempty"`
 }
 
 // The peer has a place. generation grows with each re-placement.

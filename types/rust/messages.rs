@@ -1304,6 +1304,10 @@ pub struct JoinIntent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
 
+    /// A peer of the room that belongs together with this one: placed on its worker if possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+
     /// The peer is a single transport, as a drop-in's peers are: less is expected of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_transport: Option<bool>,

@@ -42,6 +42,9 @@ class Join(Intent):
     one_transport: bool = Field(
         False, description="The peer is a single transport, as a drop-in's peers are: less is expected of it."
     )
+    beside: Id | None = Field(
+        None, description="A peer of the room that belongs together with this one: placed on its worker if possible."
+    )
 
 
 class Leave(Intent):

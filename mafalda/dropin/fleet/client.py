@@ -101,11 +101,17 @@ class FleetClient:
         """End ``follow_room``."""
         await self._follower.remove(_results(room))
 
-    async def join(self, room: str, peer: str, kind: str) -> JoinResult:
+    async def join(self, room: str, peer: str, kind: str, beside: str | None = None) -> JoinResult:
         """Join a room as a peer; its place. Joins again while the fleet has no capacity, until the deadline.
 
         Allocators count what they have just placed as load until a worker's report shows what it really costs. So an
         application that makes many transports at once exceeds the capacity for a moment; a worker would take them.
+
+        Args:
+            room: The router's id.
+            peer: The object's.
+            kind: Of object, for people who look at the fleet.
+            beside: The peer on whose worker it is placed if possible.
 
         Raises:
             NoCapacity: There is no place.
@@ -114,7 +120,7 @@ class FleetClient:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + JOIN_TIMEOUT_S
-        intent = Join(app_data={"application": self.application, "is": kind}, one_transport=True)
+        intent = Join(app_data={"application": self.application, "is": kind}, one_transport=True, beside=beside)
         pauses = retrying(
             NoCapacity,
             action="join_retry",

@@ -33,6 +33,7 @@ DATA = {
     "protocol": "",
     "paused": False,
 }
+DATA_MADE = {"id": "d", "type": "direct", "label": "chat", "protocol": "", "paused": False}
 
 
 class Library:
@@ -81,11 +82,21 @@ def placed(worker: str) -> JoinResult:
     return JoinResult(server="s", worker=worker, generation=1, router_rtp_capabilities=RtpCapabilities())
 
 
-async def add_transport(library: Library, id: int, transport: str, place: str) -> None:
-    """Make a direct transport on a worker of the fleet."""
-    options = {"direct": True, "maxMessageSize": 1000}
-    body = {"transportId": transport, "options": {"base": options}}
-    library.send(id, "ROUTER_CREATE_DIRECTTRANSPORT", "r", body)
+#: Such a transport cannot be made again when its worker dies.
+SECURED = {
+    "base": {"enableSctp": False},
+    "listenInfo": {"protocol": "udp", "ip": "127.0.0.1", "portRange": {}, "flags": {}},
+    "rtcpMux": True,
+    "enableSrtp": True,
+    "srtpCryptoSuite": "AEAD_AES_128_GCM",
+}
+
+
+async def add_transport(library: Library, id: int, transport: str, place: str, *, secured: bool = False) -> None:
+    """Make a direct transport, or a plain one with SRTP, on a worker of the fleet."""
+    options = SECURED if secured else {"base": {"direct": True, "maxMessageSize": 1000}}
+    body = {"transportId": transport, "options": options}
+    library.send(id, f"ROUTER_CREATE_{'PLAIN' if secured else 'DIRECT'}TRANSPORT", "r", body)
     join, action = await library.intent()
     assert action == "join"
     await library.answer(join, placed(place))
@@ -163,16 +174,52 @@ async def test_what_cannot_be_done_is_refused_at_once(
 async def test_what_ends_with_a_worker(setting: str) -> None:
     async with with_transport(WorkerSettings(on_worker_death=setting)) as library:
         await add_transport(library, 3, "other", "w2")
-        library.worker.place_lost(lambda place: place.worker == "w")
+        await add_transport(library, 5, "doomed", "w3", secured=True)
+        library.worker.place_lost(lambda place: place.worker == "w3")
         assert library.has_died == (setting == "die")
         if setting == "router":
-            left, action = await library.intent()
-            address = subjects.parse(left.subject)
-            assert address is not None
-            assert (action, address.peer) == ("leave", "other")
+            left = [await library.intent() for _ in range(2)]
+            addresses = [subjects.parse(intent.subject) for intent, _ in left]
+            assert [action for _, action in left] == ["leave", "leave"]
+            assert {address.peer for address in addresses if address is not None} == {"t", "other"}
         else:
             library.send(4, "TRANSPORT_PRODUCE_DATA", "other", DATA)
             assert (await library.intent())[1] == "produce-data"
+
+
+async def test_a_drain_spares_the_application_that_dies_with_its_workers() -> None:
+    """Its worker lives, and the fleet gives the transport another place: only the transport ends."""
+    async with with_transport(WorkerSettings(on_worker_death="die")) as library:
+        await add_transport(library, 3, "doomed", "w3", secured=True)
+        library.worker.moved("r", "doomed", placed("w2").model_copy(update={"generation": 2}))
+        left, action = await library.intent()
+        address = subjects.parse(left.subject)
+        assert address is not None
+        assert (action, address.peer, library.has_died) == ("leave", "doomed", False)
+
+
+async def test_a_transport_that_can_be_is_made_again_with_what_is_on_it() -> None:
+    async with with_transport(WorkerSettings(on_worker_death="die")) as library:
+        library.send(3, "TRANSPORT_PRODUCE_DATA", "t", DATA)
+        produce, _ = await library.intent()
+        made = ChannelAnswer(intent="channel", generation=1, accepted=True, body=DATA_MADE)
+        await library.answer(produce, made, privately=True)
+        assert (await library.response(3)).accepted
+        library.worker.place_lost(lambda place: place.worker == "w")
+        library.send(4, "DATAPRODUCER_PAUSE", "d", None)  # waits until it is there again
+        place = placed("w2").model_copy(update={"generation": 2})
+        library.worker.moved("r", "t", place)
+        done = []
+        for _ in range(3):
+            intent, action = await library.intent()
+            done.append(action)
+            answer = ChannelAnswer(
+                intent=action, generation=2, accepted=True, body={} if action != "produce-data" else DATA_MADE
+            )
+            await library.answer(intent, answer, privately=True)
+        assert done == ["create-transport", "produce-data", "pause-producer"]
+        assert (await library.response(4)).accepted
+        assert not library.has_died
 
 
 async def test_nothing_dies_with_a_worker_that_has_no_transport(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
         causation=intent.id,
         one_transport=join.one_transport,
         join_seq=intent.seq,
+        beside=join.beside,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker:

@@ -37,6 +37,8 @@ def replace_peer(view: View, unplaced: UnplacedPeer, now: float, rng: Rng) -> De
         event_id,
         peer.one_transport,
         join_seq=view.joining.get(who),
+        # A drop-in's plain transport can have its port again there.
+        server=peer.place.server if peer.one_transport else None,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker is None and view.config.ceiling > view.config.watermark:

@@ -9,6 +9,7 @@ import java.util.Map;
  */
 public class JoinIntent {
     private Map<String, Object> appData;
+    private String beside;
     private Boolean oneTransport;
     private String region;
 
@@ -20,6 +21,14 @@ public class JoinIntent {
     public Map<String, Object> getAppData() { return appData; }
     @JsonProperty("appData")
     public void setAppData(Map<String, Object> value) { this.appData = value; }
+
+    /**
+     * A peer of the room that belongs together with this one: placed on its worker if possible.
+     */
+    @JsonProperty("beside")
+    public String getBeside() { return beside; }
+    @JsonProperty("beside")
+    public void setBeside(String value) { this.beside = value; }
 
     /**
      * The peer is a single transport, as a drop-in's peers are: less is expected of it.

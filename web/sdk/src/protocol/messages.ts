@@ -856,6 +856,10 @@ region?: string
  * The peer is a single transport, as a drop-in's peers are: less is expected of it.
  */
 oneTransport?: boolean
+/**
+ * A peer of the room that belongs together with this one: placed on its worker if possible.
+ */
+beside?: string
 }
 /**
  * Stop being a peer; everything the peer owns is closed.
