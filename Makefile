@@ -62,4 +62,4 @@ bench: setup ## measure against baselines of the same run
 	.venv/bin/python -m bench
 
 clean: ## remove what setup made inside the clone
-	rm -rf web/node_modules web/room/dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf web/node_modules web/room/dist web/monitor/dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, handover, intents, log_rates, media, meeting, narrow, snapshots, soak
+from bench import decisions, dropin, handover, intents, log_rates, media, meeting, monitor, narrow, snapshots, soak
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -28,6 +28,7 @@ SUITES: dict[str, Suite] = {
     "meeting": meeting.measure,
     "snapshots": snapshots.measure,
     "soak": soak.measure,
+    "monitor": monitor.measure,
 }
 _LONG = {"soak"}
 

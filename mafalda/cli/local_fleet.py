@@ -25,6 +25,7 @@ from mafalda.bus.nats.cluster import NatsCluster, run_cluster
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from mafalda.cli.page import RoomPage, open_page, serve_page
 from mafalda.cli.paths import default_store_dir
+from mafalda.cli.serving import MONITOR_PORT, NAMES, listen
 from mafalda.errors import Broken
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,8 @@ class LocalFleetConfig:
     nats_port: int = 4222  # 0: any free one
     page: bool = True  # serve the room page, if it has been built
     web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
+    monitor: bool = True  # serve the monitor's page and JSON
+    monitor_port: int | None = None  # None: 8081, or any free one if that is taken
     store_dir: Path | None = None  # of the embedded nats-server; None: the default one
     archive: str | None = None  # folder or URL to archive the log to; None: it is not archived
     log_file: Path | None = None  # of all components; None: standard error
@@ -67,6 +70,7 @@ class Component:
 
     name: str
     argv: list[str]
+    pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits, each time it is started
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
@@ -78,6 +82,7 @@ class LocalFleet:
     nats_url: str
     nats_servers: dict[str, NatsServer] = field(default_factory=dict)
     page_url: str | None = None  # None: the room page is not served
+    monitor_url: str | None = None  # None: the monitor does not run
     components: list[Component] = field(default_factory=list)
 
 
@@ -94,7 +99,7 @@ async def open_local_fleet(
     Raises:
         ComponentFailed: A component did not get ready; its log has the reason.
         ServerFailed: The nats-server did not start.
-        PageUnavailable: ``web_port`` is taken.
+        PageUnavailable: ``web_port`` or ``monitor_port`` is taken.
     """
     async with AsyncExitStack() as stack:
         page = _open_page(config, stack, progress)
@@ -102,6 +107,7 @@ async def open_local_fleet(
         url = nats.url if nats else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
         components = _components(config)
+        monitor_url = _add_monitor(config, components, stack)
         supervisor = ComponentSupervisor(url, errors.fileno() if errors else None, progress)
         stack.push_async_callback(supervisor.stop, components)
         watchers = await stack.enter_async_context(open_tasks())
@@ -111,7 +117,7 @@ async def open_local_fleet(
         if page and nats:
             first = next(iter(nats.servers.values()))
             page_url = await stack.enter_async_context(serve_page(page, url, first.websocket_port))
-        yield LocalFleet(url, nats.servers if nats else {}, page_url, components)
+        yield LocalFleet(url, nats.servers if nats else {}, page_url, monitor_url, components)
 
 
 def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progress) -> RoomPage | None:
@@ -183,6 +189,19 @@ def _components(config: LocalFleetConfig) -> list[Component]:
     return allocators + agents + archives
 
 
+def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: AsyncExitStack) -> str | None:
+    """Add the monitor, on a socket that stays open while it is started again; its URL."""
+    if not config.monitor:
+        return None
+    listener = stack.enter_context(listen(config.monitor_port, MONITOR_PORT))
+    descriptor = listener.fileno()
+    argv = [sys.executable, "-m", "mafalda", "monitor", "--listen-fd", str(descriptor), "--stop-with-stdin"]
+    if config.archive:
+        argv += ["--archive", config.archive]
+    components.append(Component("monitor", argv, pass_fds=(descriptor,)))
+    return f"http://{NAMES[0]}:{listener.getsockname()[1]}/"
+
+
 class ComponentSupervisor:
     """Starts components, starts them again when they end, and stops them.
 
@@ -220,6 +239,7 @@ class ComponentSupervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
             env=self._environment,
+            pass_fds=component.pass_fds,
             start_new_session=True,  # Ctrl-C is for the supervisor, which stops its children in order
         )
         assert process.stdout is not None

@@ -14,6 +14,7 @@ COMMANDS = {
     "agent": ("mafalda.cli.commands.agent", "Run the agent of this server and its mediasoup-workers."),
     "allocator": ("mafalda.cli.commands.allocator", "Run an allocator; any number may run."),
     "drain": ("mafalda.cli.commands.drain", "Move the peers of a server elsewhere, before it is stopped."),
+    "monitor": ("mafalda.cli.commands.monitor", "Serve a page of the whole fleet, now and at any past moment."),
     "ls": ("mafalda.cli.commands.ls", "List servers, workers, rooms, peers and relays."),
     "log": ("mafalda.cli.commands.log", "Print the log: page, filter, follow, export."),
     "replay": ("mafalda.cli.commands.replay", "Compute the state at any time from the log."),

@@ -151,6 +151,12 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             type=click.IntRange(0, 65535),
             help="Port of the room page; 0: any free port. [default: 8080, or a free port if that is taken]",
         ),
+        click.option("--monitor/--no-monitor", default=True, show_default=True, help="Serve the monitor, on loopback."),
+        click.option(
+            "--monitor-port",
+            type=click.IntRange(0, 65535),
+            help="Port of the monitor; 0: any free port. [default: 8081, or a free port if that is taken]",
+        ),
         click.option(
             "--archive",
             envvar="MAFALDA_ARCHIVE",

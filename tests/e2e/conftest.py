@@ -30,6 +30,7 @@ class Up:
     pids: dict[str, int]
     environment: dict[str, str]
     page_url: str | None  # None: the room page has not been built
+    monitor_url: str | None = None  # None: it was not wanted
 
     def mafalda(self, *arguments: str, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command against this fleet."""
@@ -59,12 +60,13 @@ def environment(state: Path) -> dict[str, str]:
 
 
 @contextmanager
-def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
-    """``mafalda up`` on a free port, stopped with SIGTERM if it still runs."""
+def up(state: Path, *arguments: str, monitor: bool = False, **extra: str) -> Iterator[Up]:
+    """``mafalda up`` on free ports, stopped with SIGTERM if it still runs; the monitor only if it is wanted."""
     own = {**environment(state), **extra}
+    ports = ["--nats-port", "0", "--web-port", "0", *(["--monitor-port", "0"] if monitor else ["--no-monitor"])]
     with (state / "up.log").open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mafalda", "up", "--json", "--nats-port", "0", "--web-port", "0", *arguments],
+            [sys.executable, "-m", "mafalda", "up", "--json", *ports, *arguments],
             env=own,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -73,7 +75,7 @@ def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
         line = _first_line(process)
         assert line, f"mafalda up did not start: {(state / 'up.log').read_text()[-3000:]}"
         ready = json.loads(line)
-        yield Up(process, ready["nats_url"], ready["pids"], own, ready.get("page_url"))
+        yield Up(process, ready["nats_url"], ready["pids"], own, ready.get("page_url"), ready.get("monitor_url"))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -31,9 +31,12 @@ async def _up(config: LocalFleetConfig, as_json: bool) -> None:
             pids = {name: server.pid for name, server in running.nats_servers.items()}
             pids |= {part.name: part.process.pid for part in running.components if part.process}
             page = {"page_url": running.page_url} if running.page_url else {}
-            print_json({"ready": True, "nats_url": running.nats_url, **page, "pids": pids})
+            monitor = {"monitor_url": running.monitor_url} if running.monitor_url else {}
+            print_json({"ready": True, "nats_url": running.nats_url, **page, **monitor, "pids": pids})
         else:
             if running.page_url:
                 click.echo(f"room page: {running.page_url}")
+            if running.monitor_url:
+                click.echo(f"monitor: {running.monitor_url}")
             click.echo(f"up: {config.servers} x {config.workers} workers at {running.nats_url}. Ctrl-C stops all.")
         await asyncio.Event().wait()

@@ -77,6 +77,7 @@ def demo(once: bool, duration: float | None, viewers: int, attach: bool, as_json
     if (as_json or duration) and not once:
         raise click.UsageError("--json and --duration go with --once")
     fleet["page"] = fleet["page"] and not once
+    fleet["monitor"] = fleet["monitor"] and not once
     fleet_config = LocalFleetConfig(**fleet, log_file=state_dir() / "demo.log")
     config = DemoConfig(fleet_config, attach, viewers, (duration or 10.0) if once else None, as_json)
     with tracing("mafalda-demo"):
@@ -87,11 +88,13 @@ async def _demo(config: DemoConfig) -> int:
     notes: deque[str] = deque(maxlen=6)
     note = (lambda text: click.echo(text, err=True)) if config.duration_s else notes.append
     async with AsyncExitStack() as stack:
-        url, page_url = await _fleet(config, stack)
+        url, page_url, monitor_url = await _fleet(config, stack)
         stage = await stack.enter_async_context(_stage(url, config.viewers, notes, note))
         if config.duration_s is None:
             if page_url:
                 click.echo(f"join in a browser: {page_url}?room={stage.room_id}")
+            if monitor_url:
+                click.echo(f"watch the fleet: {monitor_url}")
             await _watch(stage)
             return 0
         found = await _once(stage, config.duration_s)
@@ -102,16 +105,16 @@ async def _demo(config: DemoConfig) -> int:
     return 0 if found["ok"] else 1
 
 
-async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> tuple[str, str | None]:
-    """The URL of the fleet's NATS, and of its room page if that is served."""
+async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> tuple[str, str | None, str | None]:
+    """The URL of the fleet's NATS, of its room page and of its monitor, if they are served."""
     if config.attach:
-        return config.fleet.nats_url or DEFAULT_URL, None
+        return config.fleet.nats_url or DEFAULT_URL, None, None
     if config.fleet.log_file:
         config.fleet.log_file.parent.mkdir(parents=True, exist_ok=True)
     running = await stack.enter_async_context(
         open_local_fleet(config.fleet, progress=lambda text: click.echo(text, err=True))
     )
-    return running.nats_url, running.page_url
+    return running.nats_url, running.page_url, running.monitor_url
 
 
 @asynccontextmanager
