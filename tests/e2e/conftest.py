@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +60,9 @@ def environment(state: Path) -> dict[str, str]:
 
 
 @contextmanager
-def up(state: Path, *arguments: str, monitor: bool = False, **extra: str) -> Iterator[Up]:
+def up(state: Path, *arguments: str, monitor: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Up]:
     """``mafalda up`` on free ports, stopped with SIGTERM if it still runs; the monitor only if it is wanted."""
-    own = {**environment(state), **extra}
+    own = {**environment(state), **(settings or {})}
     ports = ["--nats-port", "0", "--web-port", "0", *(["--monitor-port", "0"] if monitor else ["--no-monitor"])]
     with (state / "up.log").open("wb") as errors:
         process = subprocess.Popen(

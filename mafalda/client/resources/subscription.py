@@ -82,6 +82,10 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         except Closed:
             raise StopAsyncIteration from None
 
+    async def wait_flowing(self) -> None:
+        """Return when it is open at its present place: its consumers are awaited by themselves."""
+        await self.wait_open()
+
     async def add(self, *, peer: str | None = None, kind: str | None = None, producer: str | None = None) -> None:
         """Receive what fits from now on."""
         await self._change(add=[_selector(peer, kind, producer)])

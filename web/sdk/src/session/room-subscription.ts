@@ -106,6 +106,13 @@ export class RoomSubscription extends Resource {
 
   protected override dropLocal(): void {}
 
+  protected override keepFormer(): void {}
+
+  protected override dropFormer(): void {}
+
+  /** Its media is that of its consumers. */
+  protected override async flows(): Promise<void> {}
+
   protected override onEnded(): void {
     if (this.error) this.listener.ended(this.error);
   }
