@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian 12: `make run` and `make test`.
-.PHONY: help setup run demo test chaos test-versions test-languages check lint schemas lock bench clean
+.PHONY: help setup run demo test test-versions test-languages check lint schemas lock bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -25,12 +25,6 @@ test-versions: setup ## mediasoup's own tests of every minor version since 3.13,
 test-languages: setup ## the examples in Go, TypeScript, Rust, Java and with nats, on a fleet; says what is missing
 	.venv/bin/python -m pytest -s -rs tests/languages
 
-chaos: setup ## failures under real media, all of them; MAFALDA_CHAOS_MINUTES=30 adds as long a run of random ones
-	@scripts/bootstrap --chaos
-	@rm -f .chaos.jsonl
-	MAFALDA_CHAOS=1 MAFALDA_CHAOS_REPORT=.chaos.jsonl MAFALDA_CHAOS_MINUTES=$(MAFALDA_CHAOS_MINUTES) \
-		.venv/bin/python -m pytest tests/e2e/failures
-
 check: lint test ## everything that must hold before a change lands
 
 lint: ## style, format, types, layers, schemas
@@ -54,6 +48,13 @@ lock: ## resolve requirements.lock again from pyproject.toml
 
 bench: setup ## measure against baselines of the same run
 	.venv/bin/python -m bench
+
+.PHONY: chaos
+chaos: setup ## failures under real media, all of them; MAFALDA_CHAOS_MINUTES=30 adds as long a run of random ones
+	@scripts/bootstrap --chaos
+	@rm -f .chaos.jsonl
+	MAFALDA_CHAOS=1 MAFALDA_CHAOS_REPORT=.chaos.jsonl MAFALDA_CHAOS_MINUTES=$(MAFALDA_CHAOS_MINUTES) \
+		.venv/bin/python -m pytest tests/e2e/failures
 
 clean: ## remove what setup made inside the clone
 	rm -rf web/node_modules web/room/dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
