@@ -71,7 +71,7 @@ async def pid_of(running: Up, worker: str) -> int:
 
 
 async def verified(running: Up) -> None:
-    """Wait until log and workers are equal, and an audit finds nothing; an error of an append is known until the next."""
+    """Wait until log and workers are equal and an audit finds nothing; a failed append shows until the next one."""
     command = ("replay", "--verify", "--deadline", "5", "--json")
     deadline = asyncio.get_running_loop().time() + RECOVERY_TIMEOUT_S
     while (verdict := await asyncio.to_thread(running.mafalda, *command, check=False)).returncode:
