@@ -150,6 +150,9 @@ def _is_used(room: RoomState, relay: RelayState) -> bool:
 
 
 def _loads(log: AuditedLog, server: ServerState, load: ServerLoad) -> Iterator[Finding]:
+    if load.append_error:
+        what = f"server {server.server}: the last append of its agent failed: {load.append_error}"
+        yield Finding("append-failed", what, Subject(server=server.server))
     for figures in load.workers:
         worker = server.workers.get(figures.worker)
         if worker is None:

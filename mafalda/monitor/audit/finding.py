@@ -51,6 +51,10 @@ CODES: dict[str, str] = {
         "the agent reports and does not act on the log; allocators keep reserving for what it was commanded: check its "
         "connection to NATS and its log; restart it"
     ),
+    "append-failed": (
+        "make room in the log or on the disks of the NATS servers; after a full disk nats-server stores nothing until "
+        "it is restarted"
+    ),
     "worker-unresponsive": (
         "its agent kills it after `worker_unresponsive_kill_s`; if that goes on, look for what takes its CPU"
     ),

@@ -36,6 +36,12 @@ async def test_nats_is_away_for_five_seconds(nats: NatsServer, fleet_at: Start, 
     await outage(nats, fleet_at, tmp_path, away_s=5)
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+async def test_nats_is_away_for_three_minutes(nats: NatsServer, fleet_at: Start, tmp_path: Path) -> None:
+    await outage(nats, fleet_at, tmp_path, away_s=180)
+
+
 async def outage(nats: NatsServer, fleet_at: Start, folder: Path, *, away_s: float) -> None:
     """Mute, leave, and the death of one viewer's worker, all while NATS is away."""
     async with AsyncExitStack() as stack:

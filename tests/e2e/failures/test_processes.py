@@ -13,6 +13,7 @@ import pytest
 
 from mafalda.bus.nats.server import NatsServer
 from mafalda.client import connect
+from mafalda.workers.config import AgentConfig
 from tests.e2e.failures.conftest import Start
 from tests.e2e.failures.scene import (
     SERVER_GOAL_S,
@@ -20,6 +21,7 @@ from tests.e2e.failures.scene import (
     WORKER_GOAL_S,
     WORKER_LIMIT_S,
     agent_pid,
+    count_lost_servers,
     is_clean,
     measured,
     open_call,
@@ -53,6 +55,29 @@ async def test_a_worker_is_killed(nats: NatsServer, fleet_at: Start, tmp_path: P
             goal_s=WORKER_GOAL_S,
             limit_s=WORKER_LIMIT_S,
         )
+        await is_clean(nats.url)
+
+
+async def test_a_worker_stands_still(nats: NatsServer, fleet_at: Start, tmp_path: Path) -> None:
+    """Its agent kills it after a while, alone."""
+    kill_after_s = AgentConfig().worker_unresponsive_kill_s
+    async with AsyncExitStack() as stack:
+        stack.enter_context(fleet_at(nats.url, "--servers", "1", "--workers", "2"))
+        call = await stack.enter_async_context(open_call(nats.url, tmp_path, viewers=3))
+        worker = next(viewer.room.worker for viewer in call.viewers if viewer.room.worker != call.sender.worker)
+        affected = call.on_worker(worker)
+        pids = await worker_pids(nats.url)
+        call.begin_measuring()
+        os.kill(pids[worker], signal.SIGSTOP)
+        await call.see_more(30)
+        measured(
+            "SIGSTOP of a viewer's worker",
+            affected=affected,
+            others=call.others(affected),
+            goal_s=kill_after_s + WORKER_GOAL_S,
+            limit_s=kill_after_s + WORKER_LIMIT_S,
+        )
+        assert await count_lost_servers(nats.url) == 0
         await is_clean(nats.url)
 
 

@@ -313,6 +313,7 @@ def test_a_path_is_followed_over_several_relays() -> None:
     [
         ("worker-unresponsive", {"s1": load("s1", "s1-a", state="unresponsive", channel_latency_s=4)}, "for 4 s; 1"),
         ("relay-without-target", {"s1": load("s1", "s1-a", relays_out=2)}, "sends 2 producers to other workers, 1 by"),
+        ("append-failed", {"s1": LOADS["s1"].model_copy(update={"append_error": "log-full"})}, "failed: log-full"),
     ],
 )
 def test_what_load_reports_show(code: str, loads: dict[str, ServerLoad], said: str) -> None:
