@@ -106,7 +106,8 @@ async def test_the_log_is_read_page_by_page_and_entry_by_entry() -> None:
     bus, story = MemoryBus(), a_story()
     store(bus, story)
     async with monitoring(bus, len(story.entries)) as client:
-        found, before = [], len(story.entries)
+        found: list[int] = []
+        before: int | None = len(story.entries)
         while before is not None:
             page = await client.get("log", f"seq={before}&limit=4")
             found = [entry["seq"] for entry in page["entries"]] + found
