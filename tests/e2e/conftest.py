@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +60,12 @@ def environment(state: Path) -> dict[str, str]:
 
 
 @contextmanager
-def up(state: Path, *arguments: str, monitor: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Up]:
-    """``mafalda up`` on free ports, stopped with SIGTERM if it still runs; the monitor only if it is wanted."""
-    own = {**environment(state), **(settings or {})}
-    ports = ["--nats-port", "0", "--web-port", "0", *(["--monitor-port", "0"] if monitor else ["--no-monitor"])]
+def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
+    """``mafalda up`` on free ports, stopped with SIGTERM if it still runs; the monitor only with ``--monitor``."""
+    own = {**environment(state), **extra}
+    ports = ["--nats-port", "0", "--web-port", "0", "--monitor-port", "0"]
+    if "--monitor" not in arguments:
+        ports.append("--no-monitor")
     with (state / "up.log").open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "mafalda", "up", "--json", *ports, *arguments],

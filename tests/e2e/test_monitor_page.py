@@ -26,7 +26,7 @@ AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("monitor"), "--no-page", "--policy", "spread", monitor=True) as running:
+    with up(tmp_path_factory.mktemp("monitor"), "--no-page", "--policy", "spread", "--monitor") as running:
         yield running
 
 

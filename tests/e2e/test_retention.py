@@ -38,7 +38,7 @@ async def discarded(bus: NatsBus, running: Up, up_to_seq: int) -> None:
 @pytest.mark.timeout(180)
 async def test_everybody_can_begin_anew_on_a_log_without_its_beginning(state: Path) -> None:
     archive = ("--archive", str(state / "archive"))
-    with up(state, "--servers", "2", "--workers", "1", "--policy", "spread", *archive, settings=SETTINGS) as running:
+    with up(state, "--servers", "2", "--workers", "1", "--policy", "spread", *archive, **SETTINGS) as running:
         async with (
             connect(BusConfig(servers=(running.nats_url,))) as bus,
             publishing(running.nats_url, "lobby", state),

@@ -93,7 +93,7 @@ async def publish(url: str, subject: str, data: bytes) -> None:
 def test_a_join_is_one_trace_through_all_processes(state: Path) -> None:
     with receiver() as otlp:
         exporting = {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
-        with up(state, "--workers", "1", settings=exporting) as running:
+        with up(state, "--workers", "1", **exporting) as running:
             running.mafalda("demo", "--once", "--attach", "--viewers", "1", "--duration", "1", timeout_s=100)
             asyncio.run(publish(running.nats_url, "mafalda.room.lobby.peer.mallory.intent.join", b"nonsense"))
         # everything has stopped, so every span has been sent
