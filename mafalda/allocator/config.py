@@ -158,7 +158,12 @@ class AllocatorConfig(BaseModel):
         gt=0,
         description="The same for the oldest entries of a log that is larger. None: whatever its size.",
     )
-    max_in_flight: int = Field(256, ge=1, description="Concurrent appends, over all rooms.")
+    max_in_flight: int = Field(
+        64,
+        ge=1,
+        description="Decisions that are not stored yet, over all rooms. What waits gets its turn alternately from both "
+        "ends, so that one join does not wait for thousands that came before it.",
+    )
     max_attempts: int = Field(
         16, ge=1, description="Conflicts in a row after which a stimulus waits for the next tick."
     )

@@ -101,7 +101,7 @@ class Client:
         """
         check_id("room", room)
         peer = check_id("peer", peer or new_id("peer"))
-        await self._departures.wait_idle((room, peer))
+        await self._await_departure(room, peer)
         intent = Join(app_data=app_data or {}, region=region)
         session = Session(self._bus, self._inbox.subject, room, peer, intent, self._config)
         patterns = (
@@ -118,6 +118,14 @@ class Client:
             finally:
                 await self._leave(session)
                 self._sessions.discard(session)
+
+    async def _await_departure(self, room: str, peer: str) -> None:
+        """Wait until an earlier membership's leave is stored: after the join it would end the new one."""
+        try:
+            async with asyncio.timeout(self._config.join_timeout_s):
+                await self._departures.wait_idle((room, peer))
+        except TimeoutError:
+            raise DeadlineExceeded("the former leave of this peer is not stored yet", room=room, peer=peer) from None
 
     async def _join(self, session: Session, transports: TransportsToOpen) -> None:
         limit_s = self._config.join_timeout_s

@@ -50,7 +50,7 @@ _SAMPLES = f".event.{events.LoadSampled.action}"
 GROUP = "allocator"
 
 #: Entries that are folded before other tasks run.
-_BURST = 256
+_BURST = 1024
 _CATCH_UP_POLL_S = 0.01
 #: A tick that is later than this shows that the process was suspended.
 _SUSPENDED_S = 1.0

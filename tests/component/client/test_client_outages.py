@@ -29,7 +29,9 @@ async def fleet(bus: MemoryBus) -> AsyncIterator[ScriptedFleet]:
 
 
 #: Limits that are over long before an outage of these tests is, if they were counted during it.
-SHORT = ClientConfig(request_timeout_s=1, retry_interval_s=0.1, leave_timeout_s=0.1, reconnect_timeout_s=1)
+SHORT = ClientConfig(
+    join_timeout_s=3, request_timeout_s=1, retry_interval_s=0.1, leave_timeout_s=0.1, reconnect_timeout_s=1
+)
 
 
 @pytest.fixture
@@ -100,6 +102,9 @@ async def test_who_left_during_an_outage_leaves_after_it(client: Client, fleet: 
     async with client.join("lobby", "alice"):
         outage = bus.broker.down()
         outage.__enter__()
+    with pytest.raises(DeadlineExceeded):
+        async with client.join("lobby", "alice"):
+            pass
     outage.__exit__(None, None, None)
     await fleet.seen(lambda: len(fleet.received(intents.Leave)) == 1)
     async with client.join("lobby", "alice") as room:
