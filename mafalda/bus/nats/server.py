@@ -34,7 +34,7 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Loopback: there is no password.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Loopback: it may be open.")
     port: int = Field(4222, ge=0, le=65535, description="0: a free one, chosen by the server itself.")
     websocket_origins: tuple[str, ...] | None = Field(
         None,
@@ -43,6 +43,9 @@ class ServerConfig(BaseModel):
     )
     store_dir: Path | None = Field(None, description="Directory of the streams. None: a fresh one, deleted at the end.")
     conf_file: Path | None = Field(None, description="None: Mafalda's own nats.conf.")
+    accounts_conf: Path | None = Field(
+        None, description="Accounts and auth callout, from `mafalda keys init`. None: open to whoever reaches the port."
+    )
     binary: Path | None = Field(None, description="None: the environment's nats-server, else the PATH's.")
     start_timeout_s: float = Field(15, gt=0, description="Seconds until it must listen; a large log takes longer.")
     stop_timeout_s: float = Field(5, gt=0, description="Seconds from SIGTERM to SIGKILL.")
@@ -160,21 +163,27 @@ class NatsServer:
             await asyncio.sleep(0.02)
 
     def _conf(self) -> Path:
-        """The configuration file; with a websocket listener, which no option can give, one that includes it."""
+        """The configuration file; where accounts or a websocket listener are added, one that includes it."""
         conf = self._config.conf_file or default_conf()
-        origins = self._config.websocket_origins
-        if origins is None:
+        origins, accounts = self._config.websocket_origins, self._config.accounts_conf
+        if origins is None and accounts is None:
             return conf
-        listener = {
-            "host": self._config.host,
-            "port": self._websocket_port or -1,
-            "no_tls": True,
-            "allowed_origins": origins,
-        }
+        lines = [self._include(file) for file in (conf, accounts) if file]
+        if origins is not None:
+            listener = {
+                "host": self._config.host,
+                "port": self._websocket_port or -1,
+                "no_tls": True,
+                "allowed_origins": origins,
+            }
+            lines.append(f"websocket: {orjson.dumps(listener).decode()}\n")
         own = self._directory / "nats.conf"
-        included = os.path.relpath(conf.resolve(), self._directory.resolve())  # relative to the including file
-        own.write_text(f"include {included!r}\nwebsocket: {orjson.dumps(listener).decode()}\n")
+        own.write_text("".join(lines))
         return own
+
+    def _include(self, file: Path) -> str:
+        """A line that includes a file; nats-server wants it relative to the including file."""
+        return f"include {os.path.relpath(file.resolve(), self._directory.resolve())!r}\n"
 
     def _listening_port(self, kind: str) -> int:
         """The port as this very process reports it, 0 until it does: on a taken port another process would answer."""

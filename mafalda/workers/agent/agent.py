@@ -214,6 +214,7 @@ class Agent:
             routers=self.routers,
             relay_targets=self.relay_targets,
             report=self._stimuli.report,
+            grants=self._bus.grants,
         )
         self.sessions = PeerSessions(
             services,

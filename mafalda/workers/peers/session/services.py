@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mafalda.aio.tasks import TaskScope
+from mafalda.contract.grants import Grants
 from mafalda.projection.state import RoomState
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
@@ -37,6 +38,7 @@ class PeerServices:
         routers: One for each room and worker.
         relay_targets: The producers that are relayed to this server.
         report: Takes what happened to the session.
+        grants: Reads what a peer was granted; ``None`` for one without a token.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
 
@@ -48,4 +50,5 @@ class PeerServices:
     routers: Routers
     relay_targets: RelayTargets
     report: Callable[[Stimulus], None]
+    grants: Callable[[str, str], Awaitable[Grants | None]]
     claimed: set[tuple[str, str]] = field(default_factory=set)
