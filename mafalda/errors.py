@@ -3,10 +3,11 @@
     MafaldaError
     ├── BadInput                 the sender must change the input; a retry changes nothing
     │   ├── IllegalId · MalformedMessage · MessageTooLarge · UnknownType · UnknownVersion · IllegalReplySubject
+    │   ├── BadToken             a credential that proves nothing
     │   ├── InvalidParameters    parameters that would crash a worker, or that it refuses
     │   └── UnsupportedError     well-formed, but no router here can take it (codec, capability)
     ├── Refused                  well-formed, but not possible in the present state of the room
-    │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume
+    │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume · NotGranted
     │   └── NoCapacity           no worker below the watermark
     ├── Broken                   something outside failed; a retry may help
     │   ├── WorkerExited · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayUnavailable
@@ -77,6 +78,12 @@ class UnsupportedError(BadInput):
     code = "unsupported"
 
 
+class BadToken(BadInput):
+    """A token that proves nothing: wrong signature, unknown key, expired, or other claims than agreed."""
+
+    code = "bad-token"
+
+
 class Refused(MafaldaError):
     code = "refused"
 
@@ -99,6 +106,12 @@ class StaleGeneration(Refused):
 
 class CannotConsume(Refused):
     code = "cannot-consume"
+
+
+class NotGranted(Refused):
+    """The peer's token does not permit it; for what subjects cannot express."""
+
+    code = "not-granted"
 
 
 class NoCapacity(Refused):

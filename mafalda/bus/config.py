@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from mafalda.errors import BadInput
+
 DEFAULT_URL = "nats://127.0.0.1:4222"
+_USER_SEED = re.compile(r"SU[A-Z2-7]{56}")
 
 
 def server_urls(text: str | None) -> tuple[str, ...]:
     """The URLs in a list that is separated by commas, blanks allowed; the embedded server's if there are none."""
     return tuple(url for part in (text or "").split(",") if (url := part.strip())) or (DEFAULT_URL,)
+
+
+def read_seed(file: Path) -> SecretStr:
+    """The seed of a user's nkey in a file.
+
+    Raises:
+        BadInput: The file cannot be read, or holds no such seed.
+    """
+    try:
+        lines = file.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput("the nkey file cannot be read", file=str(file), reason=type(error).__name__) from None
+    for line in lines:
+        if _USER_SEED.fullmatch(line):
+            return SecretStr(line)
+    raise BadInput("the nkey file holds no seed of a user (SU…)", file=str(file))
 
 
 class BusConfig(BaseModel):
@@ -29,6 +49,7 @@ class BusConfig(BaseModel):
     password: SecretStr | None = Field(None, description="None: no password, or the one in the URL.")
     token: SecretStr | None = Field(None, description="None: no token.")
     credentials_file: Path | None = Field(None, description="A NATS .creds file (JWT and key). None: no JWT.")
+    nkey_seed: SecretStr | None = Field(None, description="The nkey of a role (`mafalda keys init`). None: no nkey.")
     inbox_prefix: str = Field(
         "_INBOX",
         pattern=r"^_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$",
@@ -69,8 +90,22 @@ class BusConfig(BaseModel):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, *, name: str = "mafalda") -> BusConfig:
-        """``MAFALDA_NATS_URL`` (several by comma) and ``MAFALDA_NATS_CREDS``; what is absent keeps its default."""
+        """``MAFALDA_NATS_URL`` (several by comma) and a credential; what is absent keeps its default.
+
+        The credential is one of ``MAFALDA_TOKEN``, ``MAFALDA_NKEY`` (a seed), ``MAFALDA_NKEY_FILE`` (a file with one),
+        or ``MAFALDA_NATS_CREDS`` (a .creds file).
+
+        Raises:
+            BadInput: The file with the seed cannot be read, or holds none.
+        """
         environ = os.environ if environ is None else environ
         urls = server_urls(environ.get("MAFALDA_NATS_URL"))
         creds = environ.get("MAFALDA_NATS_CREDS")
-        return cls(servers=urls, name=name, credentials_file=Path(creds) if creds else None)
+        token, seed, file = (environ.get(f"MAFALDA_{part}") for part in ("TOKEN", "NKEY", "NKEY_FILE"))
+        return cls(
+            servers=urls,
+            name=name,
+            credentials_file=Path(creds) if creds else None,
+            token=SecretStr(token) if token else None,
+            nkey_seed=SecretStr(seed) if seed else read_seed(Path(file)) if file else None,
+        )

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from mafalda.aio.clock import PausableClock
+from mafalda.contract.grants import Grants
 from mafalda.contract.messages.envelope import Message
 
 #: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
@@ -219,6 +220,13 @@ class Bus(Protocol):
     @property
     def snapshots(self) -> Snapshots:
         """Objects that are kept beside the log."""
+
+    async def grants(self, room: str, peer: str) -> Grants | None:
+        """What the auth service granted a peer last; ``None``: it is no participant with a token, or the fleet is open.
+
+        Raises:
+            BusUnavailable: It cannot be known now.
+        """
 
     async def publish(self, subject: str, message: Message) -> None:
         """Publish outside the log (load reports, replies to inboxes). At most once."""

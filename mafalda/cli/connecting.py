@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mafalda.bus.config import DEFAULT_URL, BusConfig, server_urls
+from mafalda.bus.config import DEFAULT_URL, BusConfig, read_seed, server_urls
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import ServerConfig, run_server
+from mafalda.cli.options import NKEY_FILE
 from mafalda.cli.paths import default_store_dir
 from mafalda.errors import BusUnavailable
 
@@ -26,7 +28,11 @@ def bus_config(nats_url: str | None, *, name: str = "mafalda") -> BusConfig:
         name: Name of the connection, shown by NATS' monitoring.
     """
     config = BusConfig.from_environment(name=name)
-    return config.model_copy(update={"servers": server_urls(nats_url)}) if nats_url else config
+    changes: dict[str, Any] = {"servers": server_urls(nats_url)} if nats_url else {}
+    context = click.get_current_context(silent=True)
+    if context is not None and (file := context.meta.get(NKEY_FILE)):
+        changes |= {"nkey_seed": read_seed(file), "token": None}
+    return config.model_copy(update=changes)
 
 
 @asynccontextmanager

@@ -13,6 +13,12 @@ COMMANDS = {
     "demo": ("mafalda.cli.demo.demo", "Publish a clip, watch it on other workers, show it live."),
     "agent": ("mafalda.cli.commands.agent", "Run the agent of this server and its mediasoup-workers."),
     "allocator": ("mafalda.cli.commands.allocator", "Run an allocator; any number may run."),
+    "auth": (
+        "mafalda.cli.commands.auth",
+        "Run an auth service, which turns tokens into permissions; any number may run.",
+    ),
+    "keys": ("mafalda.cli.commands.keys", "Make the keys of a closed fleet and nats-server's configuration."),
+    "token": ("mafalda.cli.commands.token", "Mint or revoke a participant's token."),
     "drain": ("mafalda.cli.commands.drain", "Move the peers of a server elsewhere, before it is stopped."),
     "monitor": ("mafalda.cli.commands.monitor", "Serve a page of the whole fleet, now and at any past moment."),
     "ls": ("mafalda.cli.commands.ls", "List servers, workers, rooms, peers and relays."),

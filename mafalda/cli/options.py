@@ -16,14 +16,36 @@ from mafalda.monitor.audit.finding import DEADLINE_S
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+#: Where ``--nkey-file`` is found in click's context.
+NKEY_FILE = "mafalda.nkey_file"
+
+
 def nats_option(command: F) -> F:
-    """``--nats-url`` or the environment variable ``MAFALDA_NATS_URL``; ``None`` without either."""
+    """``--nats-url`` or the environment variable ``MAFALDA_NATS_URL``; ``None`` without either. And ``--nkey-file``."""
+    command = click.option(
+        "--nkey-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=lambda context, _option, value: context.meta.update({NKEY_FILE: value}),
+        help="File with the nkey seed of this role (`mafalda keys init`). [env: MAFALDA_NKEY_FILE, MAFALDA_NKEY]",
+    )(command)
     return click.option(
         "--nats-url",
         envvar="MAFALDA_NATS_URL",
         metavar="URL",
         callback=lambda _context, _option, value: value or None,
         help="URLs of the fleet's NATS servers, separated by commas. [env: MAFALDA_NATS_URL]",
+    )(command)
+
+
+def keys_option(command: F) -> F:
+    """``--keys`` or the environment variable ``MAFALDA_KEYS``: the folder that ``mafalda keys init`` made."""
+    return click.option(
+        "--keys",
+        envvar="MAFALDA_KEYS",
+        required=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Folder of `mafalda keys init`. [env: MAFALDA_KEYS]",
     )(command)
 
 

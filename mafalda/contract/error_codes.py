@@ -74,6 +74,14 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "The consumer's `rtpCapabilities` have no codec of this producer.",
         "Show the producer as not playable; other producers may be.",
     ),
+    "not-granted": ErrorHelp(
+        "The peer's token does not permit it: a kind of media (`publish`), a call of the worker's channel.",
+        "Ask the application's server for a token with more grants, and connect with it.",
+    ),
+    "bad-token": ErrorHelp(
+        "A token cannot be revoked because it is not one: wrong signature, unknown `kid`, expired, wrong claims.",
+        "Make it as security.md shows. A connection with such a token is refused by NATS itself.",
+    ),
     "no-capacity": ErrorHelp(
         "No worker is below its watermark within the join's time, or the peer has too many intents waiting. For a join "
         "the details count the workers passed over by reason.",

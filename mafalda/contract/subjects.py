@@ -37,7 +37,8 @@ ALL_SERVER_EVENTS = "mafalda.server.*.event.*"
 ALL_RELAY_REQUESTS = "mafalda.server.*.event.relays-requested"
 ALL_LOADS = "mafalda.server.*.load"
 
-_INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
+#: An inbox, or the reply subject that NATS makes for a request from another account.
+_INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+|_R_(\.[A-Za-z0-9]+){2}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from mafalda.bus.protocol import (
     SnapshotObject,
 )
 from mafalda.bus.replies import may_be_served, read_reply, refuse_unserved, reply_to
+from mafalda.contract.grants import Grants
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LOAD_SUBJECTS
 from mafalda.errors import BusUnavailable, Conflict, DeadlineExceeded, LogFull, LogTruncated, NotFound
@@ -79,6 +80,7 @@ class MemoryBroker:
         self.released: asyncio.Event | None = None  # set at the end of ``silent``
         self.first_seq = 1
         self.snapshots: dict[str, SnapshotObject] = {}
+        self.grants: dict[tuple[str, str], Grants] = {}  # of peers with a token
         self._versions = count(1)
         self._ids: dict[str, int] = {}
         self._subscriptions: list[MemorySubscription] = []
@@ -367,6 +369,9 @@ class MemoryBus:
     async def purge_log(self, *, before_seq: int) -> None:
         await asyncio.sleep(0)
         self.broker.purge(before_seq=before_seq)
+
+    async def grants(self, room: str, peer: str) -> Grants | None:
+        return self.broker.grants.get((room, peer))
 
     async def publish(self, subject: str, message: Message) -> None:
         if is_captured(subject):

@@ -54,6 +54,8 @@ def connect_options(config: BusConfig) -> dict[str, Any]:
         options["password"] = config.password.get_secret_value()
     if config.token is not None:
         options["token"] = config.token.get_secret_value()
+    if config.nkey_seed is not None:
+        options["nkeys_seed_str"] = config.nkey_seed.get_secret_value()
     if config.credentials_file is not None:
         options["user_credentials"] = config.credentials_file
     return options

@@ -14,12 +14,14 @@ from mafalda.bus.connection.connection import Connection, open_connection
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
 from mafalda.bus.log import append, read, snapshots
 from mafalda.bus.log.follower import NatsFollower, open_follower
+from mafalda.bus.log.grants import read_grants
 from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.log.snapshots import NatsSnapshots
 from mafalda.bus.log.streams import ensure_streams
 from mafalda.bus.nats import requests
 from mafalda.bus.nats.inbox import open_inbox
 from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox, LogUsage
+from mafalda.contract.grants import Grants
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.subjects import LIVE, live
 from mafalda.errors import BusUnavailable, PermissionDenied
@@ -87,6 +89,9 @@ class NatsBus:
 
     async def purge_log(self, *, before_seq: int) -> None:
         await snapshots.purge_log(self.connection, before_seq=before_seq)
+
+    async def grants(self, room: str, peer: str) -> Grants | None:
+        return await read_grants(self.connection, room, peer)
 
     async def publish(self, subject: str, message: Message) -> None:
         if append.is_captured(subject):

@@ -45,7 +45,7 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Loopback: there is no password.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Loopback: it may be open.")
     port: int = Field(4222, ge=0, le=65535, description="0: a free one, chosen by the server itself.")
     websocket_origins: tuple[str, ...] | None = Field(
         None,
@@ -55,6 +55,9 @@ class ServerConfig(BaseModel):
     store_dir: Path | None = Field(None, description="Directory of the streams. None: a fresh one, deleted at the end.")
     conf_file: Path | None = Field(None, description="None: Mafalda's own nats.conf.")
     cluster: ClusterMember | None = Field(None, description="None: a server of its own.")
+    accounts_conf: Path | None = Field(
+        None, description="Accounts and auth callout, from `mafalda keys init`. None: open to whoever reaches the port."
+    )
     binary: Path | None = Field(None, description="None: the environment's nats-server, else the PATH's.")
     start_timeout_s: float = Field(15, gt=0, description="Seconds until it must listen; a large log takes longer.")
     stop_timeout_s: float = Field(5, gt=0, description="Seconds from SIGTERM to SIGKILL.")
@@ -173,15 +176,19 @@ class NatsServer:
 
     def _conf(self) -> Path:
         """The configuration file; with what no option can give, one that includes it."""
-        conf = self._config.conf_file or default_conf()
+        conf, accounts = self._config.conf_file or default_conf(), self._config.accounts_conf
         more = {**self._websocket_settings(), **self._cluster_settings()}
-        if not more:
+        if not more and accounts is None:
             return conf
+        included = [self._include(file) for file in (conf, accounts) if file]
+        settings = [f"{name}: {orjson.dumps(value).decode()}\n" for name, value in more.items()]
         own = self._directory / "nats.conf"
-        included = os.path.relpath(conf.resolve(), self._directory.resolve())  # relative to the including file
-        settings = "".join(f"{name}: {orjson.dumps(value).decode()}\n" for name, value in more.items())
-        own.write_text(f"include {included!r}\n{settings}")
+        own.write_text("".join([*included, *settings]))
         return own
+
+    def _include(self, file: Path) -> str:
+        """A line that includes a file; nats-server wants it relative to the including file."""
+        return f"include {os.path.relpath(file.resolve(), self._directory.resolve())!r}\n"
 
     def _websocket_settings(self) -> dict[str, Any]:
         origins = self._config.websocket_origins

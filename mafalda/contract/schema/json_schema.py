@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mafalda.contract.grants import Grants
 from mafalda.contract.messages.envelope import MAX_MESSAGE_BYTES, Message
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.registry import PAYLOADS
@@ -19,6 +20,8 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ENVELOPE_FILE = "cloudevents.v1.json"
 ENVELOPE_ID = "urn:mafalda:schema:cloudevents.v1"
+GRANTS_FILE = "grants.v1.json"
+GRANTS_ID = "urn:mafalda:schema:grants.v1"
 
 
 def schema_file(payload: type[Payload]) -> str:
@@ -49,9 +52,14 @@ def envelope_schema() -> Schema:
     return {"$schema": DIALECT, "$id": ENVELOPE_ID, **schema}
 
 
+def grants_schema() -> Schema:
+    """The JSON Schema of the claim ``mafalda`` in a participant's token."""
+    return {"$schema": DIALECT, "$id": GRANTS_ID, **_schema_of(Grants)}
+
+
 def schemas() -> dict[str, Schema]:
     """Every schema by its file name."""
-    return {ENVELOPE_FILE: envelope_schema()} | {
+    return {ENVELOPE_FILE: envelope_schema(), GRANTS_FILE: grants_schema()} | {
         schema_file(payload): payload_schema(payload) for payload in PAYLOADS.values()
     }
 

@@ -233,6 +233,7 @@ class Agent:
             audio_levels=self.audio_levels,
             report=self._stimuli.report,
             now=self._bus.clock.time,
+            grants=self._bus.grants,
         )
         self.sessions = PeerSessions(
             services,

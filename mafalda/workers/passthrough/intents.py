@@ -16,6 +16,7 @@ from mafalda.workers.passthrough.calls import request_channel
 from mafalda.workers.passthrough.observers import remove_producer
 from mafalda.workers.passthrough.peer import PassthroughPeer
 from mafalda.workers.passthrough.registry import PassthroughPeers
+from mafalda.workers.peers.intents.granted import check_granted
 from mafalda.workers.peers.intents.handlers import handle_intent
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.session import PeerSession
@@ -28,6 +29,7 @@ async def handle_any_intent(peers: PassthroughPeers, session: PeerSession, entry
         MafaldaError: The intent cannot be done; its code is the reason that the sender gets.
     """
     intent = entry.message.data
+    await check_granted(session, entry)
     call = intent.call if isinstance(intent, intents.RequestChannel) else getattr(intent, "channel", None)
     if isinstance(call, ChannelCall):
         if entry.reply is None:

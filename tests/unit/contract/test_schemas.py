@@ -19,6 +19,7 @@ from mafalda.contract.messages.registry import PAYLOADS
 from mafalda.contract.schema.json_schema import (
     DIALECT,
     ENVELOPE_FILE,
+    GRANTS_FILE,
     envelope_schema,
     payload_schema,
     schema_file,
@@ -105,8 +106,8 @@ def test_the_envelope_s_schema_can_refuse() -> None:
 
 
 def test_file_names() -> None:
-    assert set(schemas()) == {ENVELOPE_FILE, *map(schema_file, PAYLOADS.values())}
-    assert len(schemas()) == len(PAYLOADS) + 1
+    assert set(schemas()) == {ENVELOPE_FILE, GRANTS_FILE, *map(schema_file, PAYLOADS.values())}
+    assert len(schemas()) == len(PAYLOADS) + 2
     assert "intent.join.v1.json" in schemas()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from mafalda.aio.tasks import TaskScope
+from mafalda.contract.grants import Grants
 from mafalda.projection.state import RoomState
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
@@ -73,6 +74,7 @@ class PeerServices:
         audio_levels: Which producers of a room are the loudest.
         subscribers: The sessions with subscriptions.
         now: Monotonic seconds by the bus's clock: they stand still while nobody can reach this agent.
+        grants: Reads what a peer was granted; ``None`` for one without a token.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
 
@@ -87,5 +89,6 @@ class PeerServices:
     report: Callable[[Stimulus], None]
     audio_levels: AudioLevelExchange
     now: Callable[[], float]
+    grants: Callable[[str, str], Awaitable[Grants | None]]
     subscribers: Subscribers[Any] = field(default_factory=Subscribers)
     claimed: set[tuple[str, str]] = field(default_factory=set)

@@ -1,0 +1,185 @@
+"""Which NATS subjects grants and roles permit. Pure.
+
+A participant is in a NATS account of its own (``PARTICIPANTS``), which imports only what is listed here; so a reply
+subject that it invents leads back into that account and never to the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from mafalda.contract import subjects
+from mafalda.contract.channels import (
+    CHANNELS,
+    LOAD_CHANNEL,
+    NOTICE_CHANNEL,
+    QUERY_CHANNEL,
+    REQUEST_CHANNEL,
+    SERVER_NOTICE_CHANNEL,
+    Role,
+)
+from mafalda.contract.grants import Grants
+from mafalda.contract.messages import intents, queries
+from mafalda.contract.messages.payload import Payload
+
+FLEET_ACCOUNT = "MAFALDA"
+PARTICIPANT_ACCOUNT = "PARTICIPANTS"
+
+FleetRole = Literal["agent", "allocator", "archive", "monitor", "operator", "application", "auth"]
+ROLES: tuple[FleetRole, ...] = get_args(FleetRole)
+
+AUTH_PREFIX = "mafalda.auth."
+#: Where operators ask the auth service to revoke a token.
+REVOKE_REQUEST = f"{AUTH_PREFIX}request.revoke"
+#: The stream of what the auth service knows: revoked tokens, and the grants of each peer.
+AUTH_STREAM = "MAFALDA_AUTH"
+REVOKED = f"{AUTH_PREFIX}revoked."
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Allow lists of subjects. What is not listed is refused."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+_ALWAYS = (
+    intents.Join,
+    intents.Leave,
+    intents.CreateTransport,
+    intents.ConnectTransport,
+    intents.RestartIce,
+    intents.CloseTransport,
+)
+_PUBLISH = (intents.Produce,)
+_DATA = (intents.ProduceData, intents.CloseDataProducer)
+#: For data producers too.
+_OWN_PRODUCERS = (intents.PauseProducer, intents.ResumeProducer, intents.CloseProducer)
+_SUBSCRIBE = (
+    intents.Consume,
+    intents.ConsumeData,
+    intents.PauseConsumer,
+    intents.ResumeConsumer,
+    intents.CloseConsumer,
+    intents.CloseDataConsumer,
+    intents.SetPreferredLayers,
+    intents.SetPriority,
+    intents.RequestKeyFrame,
+)
+#: What a moderator may publish for any peer of its rooms.
+_MODERATE = (intents.Leave, intents.PauseProducer, intents.CloseProducer, intents.CloseDataProducer)
+#: For applications that speak the worker's channel; never for participants.
+_NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, queries.QueryChannel)
+_ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryStats)
+_ROSTER_QUERIES = (queries.QueryRoom,)
+
+#: Every intent and query of a peer that some grant permits, or none.
+CLASSIFIED: frozenset[type[Payload]] = frozenset(
+    (*_ALWAYS, *_PUBLISH, *_DATA, *_OWN_PRODUCERS, *_SUBSCRIBE, *_NOT_GRANTED, *_ALWAYS_QUERIES, *_ROSTER_QUERIES)
+)
+
+
+def granted_subject(room: str, peer: str) -> str:
+    """Where the auth service keeps what a peer of a room was granted last."""
+    return f"{AUTH_PREFIX}peer.{room}.{peer}"
+
+
+def inbox_prefix(room: str, peer: str) -> str:
+    """The prefix of a participant's reply subjects: its own, so that nobody else receives its replies."""
+    return f"_INBOX.{room}.{peer}"
+
+
+def participant_permissions(grants: Grants) -> Permissions:
+    """The subjects that a participant needs for what it is granted, and no others."""
+    publish: list[str] = []
+    subscribe: list[str] = []
+    for room in dict.fromkeys(grants.rooms):
+        peer = f"mafalda.room.{room}.peer.{grants.peer}"
+        publish += [f"{peer}.intent.{action}" for action in _granted_intents(grants)]
+        publish += [f"{peer}.query.{query.action}" for query in _ALWAYS_QUERIES]
+        subscribe += [f"live.{peer}.result.*", f"live.{peer}.event.*", f"{inbox_prefix(room, grants.peer)}.>"]
+        publish += [f"{inbox_prefix(room, grants.peer)}.>"]  # clients confirm subscriptions by a message to themselves
+        if grants.roster:
+            subscribe.append(f"live.mafalda.room.{room}.event.*")
+            publish += [f"{peer}.query.{query.action}" for query in _ROSTER_QUERIES]
+        if grants.moderate:
+            any_peer = f"mafalda.room.{room}.peer.*"
+            publish += [f"{any_peer}.intent.{intent.action}" for intent in _MODERATE]
+            subscribe += [f"live.{any_peer}.result.{intent.action}" for intent in _MODERATE]
+    return Permissions(tuple(publish), tuple(subscribe))
+
+
+def _granted_intents(grants: Grants) -> list[str]:
+    granted: list[type[Payload]] = [*_ALWAYS]
+    if grants.publish:
+        granted += _PUBLISH
+    if grants.data:
+        granted += _DATA
+    if grants.publish or grants.data:
+        granted += _OWN_PRODUCERS
+    if grants.subscribe:
+        granted += _SUBSCRIBE
+    return [intent.action for intent in granted]
+
+
+_CONTRACT_ROLE: dict[FleetRole, Role] = {
+    "agent": "agent",
+    "allocator": "allocator",
+    "operator": "operator",
+    "application": "client",
+}
+_READ_LOG = (
+    "$JS.API.INFO",
+    "$JS.API.STREAM.INFO.>",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.LIST",
+    "$JS.API.STREAM.MSG.GET.>",
+    "$JS.API.DIRECT.GET.>",
+    "$JS.API.CONSUMER.>",
+    "$JS.ACK.>",
+    "$JS.FC.>",
+)
+_MAKE_STREAMS = ("$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>")
+_SNAPSHOTS = f"{subjects.SNAPSHOT_PREFIX}>"
+#: Own inboxes of the roles; those of participants have four parts or more.
+_ROLE_INBOXES = ("_INBOX.*", "_INBOX.*.*")
+#: Replies to requests of participants come under ``_R_``, which NATS makes.
+_REPLIES = ("_INBOX.>", "_R_.>")
+
+
+def role_permissions(role: FleetRole) -> Permissions:
+    """The subjects of a role, by who sends what in ``contract.channels``."""
+    if role == "auth":
+        own = f"{AUTH_PREFIX}>"
+        leaves = "mafalda.room.*.peer.*.intent.leave"
+        return Permissions(
+            (*_READ_LOG, *_MAKE_STREAMS, *_REPLIES, "$SYS._INBOX.>", own, leaves),
+            (*_ROLE_INBOXES, own, "$SYS.REQ.USER.AUTH"),
+        )
+    publish = [*_READ_LOG, "_INBOX.>"]
+    sender = _CONTRACT_ROLE.get(role)
+    publish += [_wildcards(channel.pattern) for channel in CHANNELS if sender in channel.senders]
+    if role in ("agent", "allocator"):
+        publish += [*_MAKE_STREAMS, _SNAPSHOTS, "_R_.>", "mafalda.room.*.peer.*.intent.leave"]
+    elif role == "operator":
+        publish += [*_MAKE_STREAMS, f"{AUTH_PREFIX}request.>"]
+    elif role == "archive":
+        publish += [_SNAPSHOTS]
+    if role in ("allocator", "operator"):
+        publish += ["$JS.API.STREAM.PURGE.>"]
+    subscribe = [*_ROLE_INBOXES, "live.mafalda.>"]
+    if role == "agent":
+        served = (QUERY_CHANNEL, NOTICE_CHANNEL, REQUEST_CHANNEL, SERVER_NOTICE_CHANNEL)
+        subscribe += [_wildcards(channel.pattern) for channel in served]
+    elif role != "application":
+        subscribe.append(_wildcards(LOAD_CHANNEL.pattern))
+    return Permissions(tuple(dict.fromkeys(publish)), tuple(subscribe))
+
+
+def _wildcards(pattern: str) -> str:
+    """A channel's pattern with a wildcard for each parameter."""
+    if pattern.startswith("_INBOX."):
+        return "_INBOX.>"
+    return ".".join("*" if token.startswith("{") else token for token in pattern.split("."))

@@ -1,0 +1,45 @@
+"""What a peer's token does not permit, where no NATS subject can say so (docs/decisions/0011-credentials.md)."""
+
+from __future__ import annotations
+
+from mafalda.contract.grants import Grants
+from mafalda.contract.messages import intents
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.permissions import inbox_prefix
+from mafalda.errors import IllegalReplySubject, NotGranted
+from mafalda.workers.core.instructions import Entry
+from mafalda.workers.peers.session.session import PeerSession
+
+
+async def check_granted(session: PeerSession, entry: Entry) -> None:
+    """Check an intent against what its peer was granted last, if anything depends on it.
+
+    Raises:
+        NotGranted: The token does not permit it.
+        IllegalReplySubject: The reply subject is not the peer's own inbox.
+        BusUnavailable: What was granted cannot be known now.
+    """
+    intent = entry.message.data
+    if not _depends_on_grants(intent) and not _is_foreign(entry.reply, session.room, session.peer):
+        return
+    grants = await session.services.grants(session.room, session.peer)
+    if grants is not None:
+        refuse_unless_granted(grants, intent, entry.reply)
+
+
+def refuse_unless_granted(grants: Grants, intent: Payload, reply: str | None) -> None:
+    """Raise what ``check_granted`` raises. Pure."""
+    if isinstance(intent, intents.RequestChannel) or getattr(intent, "channel", None) is not None:
+        raise NotGranted("a participant cannot call the worker's channel")
+    if isinstance(intent, intents.Produce) and intent.media_kind not in grants.publish:
+        raise NotGranted("the token does not permit to publish this kind", media_kind=intent.media_kind)
+    if all(_is_foreign(reply, room, grants.peer) for room in grants.rooms):
+        raise IllegalReplySubject("a participant's reply subject must be below its own inbox", subject=str(reply)[:80])
+
+
+def _depends_on_grants(intent: Payload) -> bool:
+    return isinstance(intent, intents.Produce | intents.RequestChannel) or getattr(intent, "channel", None) is not None
+
+
+def _is_foreign(reply: str | None, room: str, peer: str) -> bool:
+    return reply is not None and not reply.startswith(f"{inbox_prefix(room, peer)}.")

@@ -1,0 +1,183 @@
+"""Tokens and keys on a real nats-server: who gets in, what a hostile participant can do, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from mafalda.auth.nats_jwt import new_user_seed
+from mafalda.bus.config import BusConfig
+from mafalda.bus.nats.bus import connect
+from mafalda.contract import subjects
+from mafalda.contract.grants import Grants
+from mafalda.contract.messages.intents import Leave
+from mafalda.contract.permissions import REVOKE_REQUEST
+from mafalda.errors import PermissionDenied
+from tests.component.auth.conftest import DEADLINE_S, Closed
+
+OWN = "mafalda.room.lobby.peer.alice"
+
+
+async def test_strangers_are_refused(closed: Closed) -> None:
+    expired = closed.tokens.mint(Grants(rooms=["lobby"], peer="alice"), life_s=60, now=1_700_000_000)
+    for credential in ({}, {"token": "secret"}, {"user": "a", "password": "b"}, {"token": expired}):
+        await refused(closed, **credential)
+    await refused(closed, nkey_seed=new_user_seed())
+
+
+async def refused(closed: Closed, **credential: Any) -> None:
+    config = BusConfig.model_validate(
+        {"servers": (closed.server.url,), "connect_timeout_s": DEADLINE_S, "ensure_streams": False, **credential}
+    )
+    with pytest.raises(PermissionDenied):
+        async with connect(config):
+            pass
+
+
+@pytest.mark.parametrize("way", ["token", "password"])
+async def test_a_token_opens_a_participants_subjects(closed: Closed, way: str) -> None:
+    text = closed.mint()
+    credential = {"user": "any", "password": text} if way == "password" else {"token": text}
+    alice = await closed.connect(**credential)
+    results = await alice.client.subscribe(f"live.{OWN}.result.*")
+    inbox = await alice.client.subscribe("_INBOX.lobby.alice.private")
+    await alice.client.flush()
+    stored = orjson.loads((await alice.client.request(f"{OWN}.intent.join", b"{}", timeout=DEADLINE_S)).data)
+    assert stored["stream"] == "MAFALDA_LOG"
+    async with closed.role("agent") as agent:
+        await agent.connection.request(f"{OWN}.result.join", b"answer", timeout_s=DEADLINE_S)
+        await agent.connection.publish("_INBOX.lobby.alice.private", b"secret")
+        assert (await results.next_msg(timeout=DEADLINE_S)).data == b"answer"
+        assert (await inbox.next_msg(timeout=DEADLINE_S)).data == b"secret"
+        granted = await agent.grants("lobby", "alice")
+        assert granted == Grants(rooms=["lobby"], peer="alice")
+        assert await agent.grants("lobby", "bob") is None
+    assert alice.refused == []
+    await alice.client.close()
+
+
+HOSTILE_PUBLISH = (
+    "mafalda.room.lobby.peer.bob.intent.leave",
+    "mafalda.room.other.peer.alice.intent.join",
+    f"{OWN}.intent.channel",
+    f"{OWN}.result.join",
+    f"{OWN}.event.transport-closed",
+    "mafalda.room.lobby.event.producer-closed",
+    "mafalda.command.lobby.s1.place-peer",
+    "mafalda.server.s1.event.server-stopped",
+    "mafalda.server.s1.event.worker-died",
+    "mafalda.server.s1.load",
+    f"{OWN}.query.channel",
+    "mafalda.room.lobby.peer.bob.query.room",
+    f"{OWN}.notice.channel",
+    "mafalda.server.s1.request.set-carried",
+    "mafalda.server.s1.notice.relay",
+    "mafalda.snapshot.1.t.manifest",
+    "mafalda.auth.request.revoke",
+    "mafalda.auth.peer.lobby.alice",
+    "mafalda.auth.revoked.x",
+    "live.mafalda.room.lobby.event.producer-closed",
+    "live.mafalda.server.s1.event.server-stopped",
+    "_INBOX.lobby.bob.x",
+    "_INBOX.0123456789abcdef01234567.0",
+    "$JS.API.STREAM.INFO.MAFALDA_LOG",
+    "$JS.API.STREAM.DELETE.MAFALDA_LOG",
+    "$JS.API.DIRECT.GET.MAFALDA_LOG",
+    "$SYS.REQ.USER.AUTH",
+    "$SYS.REQ.SERVER.PING",
+)
+HOSTILE_SUBSCRIBE = (
+    ">",
+    "_INBOX.>",
+    "_INBOX.lobby.bob.>",
+    "live.>",
+    "live.mafalda.room.lobby.>",
+    "live.mafalda.room.lobby.peer.bob.result.*",
+    "live.mafalda.room.other.event.*",
+    "live.mafalda.command.>",
+    "live.mafalda.server.>",
+    f"{OWN}.intent.*",
+    "mafalda.room.lobby.peer.bob.query.*",
+    "mafalda.server.*.request.*",
+    "mafalda.server.*.load",
+    "mafalda.auth.>",
+    "$SYS.>",
+    "$SYS.REQ.USER.AUTH",
+    "_R_.>",
+)
+
+
+async def test_a_hostile_participant_gets_permission_errors_and_stores_nothing(closed: Closed) -> None:
+    alice = await closed.connect(token=closed.mint())
+    async with closed.role("operator") as operator:
+        before = await operator.last_seq()
+        for subject in HOSTILE_PUBLISH:
+            await alice.client.publish(subject, b"forged")
+        for subject in HOSTILE_SUBSCRIBE:
+            await alice.client.subscribe(subject)
+        await alice.client.flush()
+        for subject in (*HOSTILE_PUBLISH, *HOSTILE_SUBSCRIBE):
+            assert any(f'"{subject.lower()}"' in refusal for refusal in alice.refused), subject
+        assert await operator.last_seq() == before
+    await alice.client.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["mafalda.command.lobby.s1.x", "mafalda.server.s1.event.server-stopped", "mafalda.auth.revoked.x", "$JS.API.INFO"],
+)
+async def test_a_forged_reply_subject_leads_nowhere(closed: Closed, reply: str) -> None:
+    """JetStream acknowledges wherever the publisher says; a participant's account has no way to the fleet's."""
+    alice = await closed.connect(token=closed.mint())
+    async with closed.role("operator") as operator:
+        before = await operator.last_seq()
+        await alice.client.publish(f"{OWN}.intent.join", b"{}", reply=reply)
+        await alice.client.request(f"{OWN}.intent.join", b"{}", timeout=DEADLINE_S)
+        await alice.client.request(f"{OWN}.intent.leave", b"{}", timeout=DEADLINE_S)
+        stored = [entry.subject async for entry in operator.read("mafalda.>", after_seq=before)]
+        assert stored == [f"{OWN}.intent.join", f"{OWN}.intent.join", f"{OWN}.intent.leave"]
+    await alice.client.close()
+
+
+async def test_a_revoked_token_ends_its_connections_and_its_peer(closed: Closed) -> None:
+    text = closed.mint(rooms=["lobby", "annex"])
+    first, second = await closed.connect(token=text), await closed.connect(token=text)
+    other = await closed.connect(token=closed.mint(peer="bob"))
+    async with closed.role("operator") as operator:
+        before = await operator.last_seq()
+        answer = await operator.connection.request(REVOKE_REQUEST, text.encode(), timeout_s=DEADLINE_S)
+        assert orjson.loads(answer.data)["connections"] == 2
+        async with asyncio.timeout(DEADLINE_S):
+            await first.ended.wait()
+            await second.ended.wait()
+        await refused(closed, token=text)
+        left = [entry.subject async for entry in operator.read("mafalda.>", after_seq=before)]
+        assert left == [subjects.intent(room, "alice", Leave.action) for room in ("lobby", "annex")]
+        denied = await operator.connection.request(REVOKE_REQUEST, b"no token", timeout_s=DEADLINE_S)
+        assert orjson.loads(denied.data)["error"]["code"] == "bad-token"
+    assert other.client.is_connected
+    await other.client.close()
+
+
+async def test_two_auth_services_share_the_work(closed: Closed) -> None:
+    async with closed.auth_service():
+        both = await closed.connect(token=closed.mint())
+        await both.client.close()
+    one = await closed.connect(token=closed.mint())
+    await one.client.close()
+
+
+async def test_a_moderator_removes_and_silences_others_of_its_room_alone(closed: Closed) -> None:
+    mona = await closed.connect(token=closed.mint(peer="mona", moderate=True))
+    for action in ("leave", "pause-producer", "close-producer"):
+        await mona.client.publish(f"mafalda.room.lobby.peer.bob.intent.{action}", b"{}")
+    await mona.client.flush()
+    assert mona.refused == []
+    for forbidden in ("lobby.peer.bob.intent.produce", "other.peer.bob.intent.leave"):
+        await mona.client.publish(f"mafalda.room.{forbidden}", b"{}")
+    await mona.client.flush()
+    assert len(mona.refused) == 2
+    await mona.client.close()

@@ -1,0 +1,54 @@
+"""What a peer's token does not permit, where no subject can say so, the agent refuses by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from mafalda.contract.grants import Grants
+from mafalda.contract.messages import intents, results
+from mafalda.contract.messages.channel_calls import ChannelCall
+from mafalda.errors import IllegalReplySubject, NotGranted
+from tests.component.workers.agent_world import Client, Fleet
+
+
+async def joined(fleet: Fleet, grants: Grants | None) -> Client:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    if grants is not None:
+        fleet.broker.grants["lobby", "alice"] = grants
+    alice = await fleet.join("lobby", "alice", place)
+    await alice.ask(intents.CreateTransport(transport="send"), results.TransportResult)
+    return alice
+
+
+async def test_only_granted_kinds_may_be_produced(fleet: Fleet) -> None:
+    alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice", publish=["audio"]))
+    await alice.produce("mic", "send")
+    with pytest.raises(NotGranted):
+        await alice.ask(alice.produce_intent("camera", "send", kind="video"), results.ProduceResult)
+    fleet.broker.grants["lobby", "alice"] = Grants(rooms=["lobby"], peer="alice", publish=["video"])
+    await alice.ask(alice.produce_intent("camera", "send", kind="video"), results.ProduceResult)
+    with pytest.raises(NotGranted):
+        await alice.ask(alice.produce_intent("mic2", "send"), results.ProduceResult)
+    assert set(fleet.state().rooms["lobby"].producers) == {"mic", "camera"}
+
+
+async def test_an_application_without_a_token_may_produce_all(fleet: Fleet) -> None:
+    alice = await joined(fleet, None)
+    await alice.produce("mic", "send")
+    await alice.ask(alice.produce_intent("camera", "send", kind="video"), results.ProduceResult)
+
+
+async def test_secrets_go_to_a_participants_own_inbox_alone(fleet: Fleet) -> None:
+    alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice"))
+    async with fleet.bus.inbox() as foreign:
+        intent = await alice.send(intents.CreateTransport(transport="more"), inbox=foreign)
+        with pytest.raises(IllegalReplySubject):
+            await alice.answer(intent, results.TransportResult)
+
+
+async def test_a_participant_cannot_call_the_workers_channel(fleet: Fleet) -> None:
+    alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice"))
+    intent = intents.RequestChannel(call=ChannelCall(method="WORKER_DUMP"))
+    with pytest.raises(NotGranted):
+        await alice.ask(intent, results.ChannelAnswer)
