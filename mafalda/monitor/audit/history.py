@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from mafalda.contract.ids import derived_id
-from mafalda.contract.messages import commands, events, results
+from mafalda.contract.messages import commands, events
 from mafalda.contract.messages.envelope import peek_id
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import Address
@@ -23,8 +23,6 @@ Relay = tuple[str, str, Place]  # room, producer, target
 
 #: What ends workers, and so places.
 _ENDING = (events.ServerStarted, events.ServerStopped, events.ServerLost, events.WorkerDied)
-#: What may end several consumers of one peer.
-_CLOSING = (commands.PlacePeer, events.PeerLeft, events.TransportClosed, results.Done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,9 @@ class AuditedLog:
             self._commanded[address.server or ""] = entry.seq
             if entry.message and isinstance(data, commands.PlacePeer):
                 self._joins[entry.message.id] = data.join
-        self._note_closed(entry.seq, address, data)
+        before = self._before(address, data)
         apply_record(self.state, entry)
-        self._note_opened(entry.seq, address, data)
+        self._note_changes(entry.seq, address, data, before)
 
     def _add(self, intent: OpenIntent) -> None:
         """Add an intent; one with the same id from the same peer is the same intent."""
@@ -122,45 +120,54 @@ class AuditedLog:
         for id in (cause, own, self._joins.pop(cause, "")):
             self._open.pop((address.room or "", address.peer or "", id), None)
 
-    def _note_closed(self, seq: int, address: Address, data: Payload | None) -> None:
-        """Note what an entry is going to end; before it is folded."""
-        room = address.room or ""
+    def _before(self, address: Address, data: Payload | None) -> _Before:
+        """What an entry may change, as it is before it is folded. By subjects, since versions to come add messages."""
+        found = _Before()
         if isinstance(data, _ENDING):
             server = self.state.servers.get(data.server)
             name = data.worker if isinstance(data, events.WorkerDied) else None
             for worker in server.workers.values() if server else ():
-                for peer in worker.peers if name in (None, worker.place.worker) else ():
-                    self._peers[peer] = seq
-                    self._note_consumers(seq, *peer)
-        elif isinstance(data, events.ConsumerClosed):
-            self._consumed[room, data.producer] = seq
-        elif isinstance(data, events.DataConsumerClosed):
-            self._consumed[room, data.data_producer] = seq
-        elif isinstance(data, _CLOSING):
-            self._note_consumers(seq, room, address.peer or str(getattr(data, "peer", "")))
+                found.losing |= worker.peers if name in (None, worker.place.worker) else set()
+        room = self.state.rooms.get(address.room or "")
+        if room and address.kind == "command":
+            found.relays = set(room.relays)
+        concerned = (address.room or "", address.peer or str(getattr(data, "peer", "")))
+        for who in (concerned, *found.losing):
+            found.consumed[who] = self._consumed_by(*who)
+        return found
 
-    def _note_consumers(self, seq: int, room_id: str, peer_id: str) -> None:
+    def _note_changes(self, seq: int, address: Address, data: Payload | None, before: _Before) -> None:
+        """Note what an entry has changed."""
+        room_id = address.room or ""
+        for who, consumed in before.consumed.items():
+            for producer in consumed ^ self._consumed_by(*who):
+                self._consumed[who[0], producer] = seq
+        for who in before.losing:
+            self._peers[who] = seq
         room = self.state.rooms.get(room_id)
-        peer = room.peers.get(peer_id) if room else None
-        for consumer in peer.consumers.values() if peer else ():
-            self._consumed[room_id, consumer.producer] = seq
-
-    def _note_opened(self, seq: int, address: Address, data: Payload | None) -> None:
-        """Note what an entry began; after it was folded."""
-        room = address.room or ""
+        for producer, target in set(room.relays) - before.relays if room and address.kind == "command" else ():
+            self._relays[room_id, producer, target] = seq
         match data:
             case commands.PlacePeer() | events.PeerJoined() | events.PeerMoved():
-                self._peers[room, data.peer] = seq
+                self._peers[room_id, data.peer] = seq
             case events.PeerLeft():
-                self._peers.pop((room, data.peer), None)
-            case commands.OpenRelay() | events.RelayOpened():
-                self._relays[room, data.producer, data.target] = seq
-            case events.RelayClosed() | events.RelayFailed():
-                self._relays.pop((room, data.producer, data.target), None)
-            case results.ConsumeResult():
-                self._consumed[room, data.producer] = seq
-            case results.ConsumeDataResult():
-                self._consumed[room, data.data_producer] = seq
+                self._peers.pop((room_id, data.peer), None)
+            case events.RelayOpened():
+                self._relays[room_id, data.producer, data.target] = seq
+
+    def _consumed_by(self, room_id: str, peer_id: str) -> set[str]:
+        room = self.state.rooms.get(room_id)
+        peer = room.peers.get(peer_id) if room else None
+        return {consumer.producer for consumer in peer.consumers.values()} if peer else set()
+
+
+@dataclass(slots=True)
+class _Before:
+    """Of what an entry concerns: the peers that lose their place, what peers consume, the room's relays."""
+
+    losing: set[Peer] = field(default_factory=set)
+    consumed: dict[Peer, set[str]] = field(default_factory=dict)
+    relays: set[tuple[str, Place]] = field(default_factory=set)
 
 
 def _substitute_id(seq: int) -> str:
