@@ -120,6 +120,12 @@ class AllocatorConfig(BaseModel):
     room_candidates: int = Field(
         64, ge=1, description="So many of a room's workers are tried, the newest first; the older ones are full."
     )
+    tenant_peers: int | None = Field(
+        None,
+        ge=1,
+        description="The most peers of one tenant at a time (each transport of a drop-in is one); joins beyond are "
+        "refused. Joins in the same moment may exceed it a little. None: any number.",
+    )
     explained_candidates: int = Field(16, ge=1, description="Candidates named in an explanation; the rest are counted.")
     max_channel_latency_s: float = Field(
         1.0,

@@ -22,6 +22,7 @@ from mafalda.dropin.process.settings import (
     read_on_drain,
     read_on_worker_death,
     read_settings,
+    read_tenant,
     read_transports_per_peer,
 )
 from mafalda.dropin.process.startup import (
@@ -64,6 +65,7 @@ def run() -> int:
         settings.on_worker_death = read_on_worker_death(os.environ)
         settings.on_drain = read_on_drain(os.environ)
         settings.transports_per_peer = read_transports_per_peer(os.environ)
+        settings.tenant = read_tenant(os.environ)
         settings.fleet_timeout_s = read_fleet_timeout(os.environ)
         choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], Path.cwd())
     except (WrongSettings, WrongConfig) as error:

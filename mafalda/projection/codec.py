@@ -84,7 +84,7 @@ def add_room(state: State, found: Json) -> RoomState:
     room = RoomState(found["room"])
     for fields in found["peers"]:
         peer = _peer_from_json(fields)
-        room.peers[peer.peer] = peer
+        state.add_peer(room, peer)
         for consumer in peer.consumers.values():
             room.consumers_of.setdefault(consumer.producer, set()).add((peer.peer, consumer.consumer))
         if peer.status != UNPLACED and (worker := state.worker(peer.place)):
@@ -130,6 +130,7 @@ def _peer_to_json(peer: PeerState) -> Json:
         "appData": peer.app_data,
         "region": peer.region,
         "oneTransport": peer.one_transport,
+        "tenant": peer.tenant,
         "transports": sorted(peer.transports),
         "consumers": [[it.consumer, it.producer, it.transport, it.data, it.paused] for it in peer.consumers.values()],
         "subscribed": {it.consumer: it.subscription for it in peer.consumers.values() if it.subscription},
@@ -149,6 +150,7 @@ def _peer_from_json(found: Json) -> PeerState:
         found["appData"],
         found["region"],
         found["oneTransport"],
+        found.get("tenant"),
         set(found["transports"]),
         consumers={
             consumer: ConsumerState(consumer, producer, transport, data, paused, subscribed.get(consumer))

@@ -91,7 +91,8 @@ class RelayState:
 class PeerState:
     """A peer, its place and its objects. ``UNPLACED``: its worker has ended, and it waits for a new place.
 
-    ``one_transport``: as in its join; the peers of a drop-in are such. ``subscriptions`` outlast a place.
+    ``one_transport``: as in its join; the peers of a drop-in are such. ``tenant``: the application that it is of.
+    ``subscriptions`` outlast a place.
     """
 
     peer: str
@@ -102,6 +103,7 @@ class PeerState:
     app_data: AppData
     region: str | None
     one_transport: bool = False
+    tenant: str | None = None
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)
@@ -122,6 +124,11 @@ class RoomState:
     relays: dict[tuple[str, Place], RelayState] = field(default_factory=dict)
     consumers_of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # producer: (peer, consumer)
     targets_of: dict[str, set[Place]] = field(default_factory=dict)  # producer: targets of its relays
+
+    @property
+    def tenant(self) -> str | None:
+        """The application that the room is of: its first peer's."""
+        return next((peer.tenant for peer in self.peers.values()), None)
 
     def relays_of(self, producer: str) -> list[RelayState]:
         """The relays of a producer, ordered by their target."""
@@ -152,6 +159,27 @@ class State:
     seq: int = 0
     servers: dict[str, ServerState] = field(default_factory=dict)
     rooms: dict[str, RoomState] = field(default_factory=dict)
+    peers_of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # tenant: (room, peer)
+
+    def add_peer(self, room: RoomState, peer: PeerState) -> None:
+        """Add a peer to its room and to the index, or replace what is known of it."""
+        if former := room.peers.get(peer.peer):
+            self._forget_tenant(room, former)
+        room.peers[peer.peer] = peer
+        if peer.tenant is not None:
+            self.peers_of.setdefault(peer.tenant, set()).add((room.room, peer.peer))
+
+    def remove_peer(self, room: RoomState, peer: PeerState) -> None:
+        """Remove a peer from its room and from the index."""
+        del room.peers[peer.peer]
+        self._forget_tenant(room, peer)
+
+    def _forget_tenant(self, room: RoomState, peer: PeerState) -> None:
+        if peer.tenant is not None:
+            found = self.peers_of[peer.tenant]
+            found.discard((room.room, peer.peer))
+            if not found:
+                del self.peers_of[peer.tenant]
 
     def worker(self, place: Place) -> WorkerState | None:
         """The living worker at a place."""
@@ -182,9 +210,10 @@ class State:
         room = self.rooms.pop(room_id, None)
         if room is None:
             return
-        for peer in room.peers.values():
+        for peer in list(room.peers.values()):
             if worker := self.worker(peer.place):
                 worker.peers.discard((room_id, peer.peer))
+            self.remove_peer(room, peer)
         for relay in list(room.relays.values()):
             self.remove_relay(room, relay)
 

@@ -612,6 +612,9 @@ type JoinIntent struct {
 	OneTransport                                                                                *bool                  `json:"oneTransport,omitempty"`
 	// Where the peer is; a policy may prefer servers near it.                                                         
 	Region                                                                                      *string                `json:"region,omitempty"`
+	// Of several applications on one fleet, the one that the room is of. A room is its first                          
+	// peer's tenant's: peers of another one, or of none, are refused.                                                 
+	Tenant                                                                                      *string                `json:"tenant,omitempty"`
 }
 
 // The peer has a place. generation grows with each re-placement.

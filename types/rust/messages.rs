@@ -1315,6 +1315,11 @@ pub struct JoinIntent {
     /// Where the peer is; a policy may prefer servers near it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+
+    /// Of several applications on one fleet, the one that the room is of. A room is its first
+    /// peer's tenant's: peers of another one, or of none, are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// The peer has a place. generation grows with each re-placement.

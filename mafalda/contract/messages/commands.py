@@ -62,6 +62,7 @@ class PlacePeer(Command):
     app_data: AppData = app_data()
     region: Id | None = None
     one_transport: bool = Field(False, description="As in the join.")
+    tenant: Id | None = Field(None, description="As in the join.")
     handover: bool = Field(
         False,
         description="Make before break: the agent of the former place goes on forwarding until the client has moved, "

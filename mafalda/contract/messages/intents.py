@@ -42,6 +42,11 @@ class Join(Intent):
     one_transport: bool = Field(
         False, description="The peer is a single transport, as a drop-in's peers are: less is expected of it."
     )
+    tenant: Id | None = Field(
+        None,
+        description="Of several applications on one fleet, the one that the room is of. A room is its first peer's "
+        "tenant's: peers of another one, or of none, are refused.",
+    )
     beside: Id | None = Field(
         None, description="A peer of the room that belongs together with this one: placed on its worker if possible."
     )

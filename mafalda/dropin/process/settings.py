@@ -5,6 +5,7 @@ Loaded before anything else, so that wrong settings end the process at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class WorkerSettings:
     on_worker_death: str = ON_WORKER_DEATH[0]
     on_drain: str = ON_WORKER_DEATH[0]  # what ends when a server is drained by force; as ``on_worker_death``
     transports_per_peer: int = TRANSPORTS_PER_PEER
+    tenant: str | None = None  # of several applications on one fleet
     fleet_timeout_s: float | None = None  # how long the log may not answer; ``None``: as each use has it
 
     @property
@@ -120,6 +122,20 @@ def read_transports_per_peer(environment: Mapping[str, str]) -> int:
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 3 else 0
     if not 1 <= value <= 16:
         raise WrongSettings(f"MAFALDA_TRANSPORTS_PER_PEER is '{text[:40]}', not a number from 1 to 16")
+    return value
+
+
+def read_tenant(environment: Mapping[str, str]) -> str | None:
+    """Which of several applications on one fleet this one is; ``None`` if the environment does not say.
+
+    Raises:
+        WrongSettings: ``MAFALDA_TENANT`` is no id.
+    """
+    value = environment.get("MAFALDA_TENANT")
+    if not value:
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise WrongSettings(f"MAFALDA_TENANT is '{value[:40]}', not 1 to 64 of the characters A-Z a-z 0-9 _ -")
     return value
 
 

@@ -13,7 +13,7 @@ from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Delivery, Follower
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import decode
-from mafalda.contract.messages.intents import Produce
+from mafalda.contract.messages.intents import Join, Produce
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import ChannelAnswer, Done, JoinResult
 from mafalda.dropin.fleet import client
@@ -45,6 +45,7 @@ class Library:
         self.bus = MemoryBus()
         self.intents: Follower
         self.has_died = False
+        self.joins: list[Join] = []
 
     def die(self) -> None:
         self.has_died = True
@@ -99,6 +100,9 @@ async def add_transport(library: Library, id: int, transport: str, place: str, *
     library.send(id, f"ROUTER_CREATE_{'PLAIN' if secured else 'DIRECT'}TRANSPORT", "r", body)
     join, action = await library.intent()
     assert action == "join"
+    joined = decode(join.data).data
+    assert isinstance(joined, Join)
+    library.joins.append(joined)
     await library.answer(join, placed(place))
     create, action = await library.intent()
     assert action == "create-transport"
@@ -111,9 +115,11 @@ async def add_transport(library: Library, id: int, transport: str, place: str, *
 async def with_transport(settings: WorkerSettings | None = None) -> AsyncIterator[Library]:
     """A library that has a router and a direct transport in it."""
     library = Library()
-    worker = library.worker = VirtualWorker(settings or WorkerSettings(), 1, library.take, lambda: None, library.die)
+    worker_settings = settings or WorkerSettings()
+    worker = library.worker = VirtualWorker(worker_settings, 1, library.take, lambda: None, library.die)
     callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lambda _: None)
-    async with open_fleet(library.bus, callbacks) as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
+    fleets = open_fleet(library.bus, callbacks, tenant=worker_settings.tenant)
+    async with fleets as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
         library.send(1, "WORKER_CREATE_ROUTER", "", {"routerId": "r"})  # before the fleet is known
         worker.begin(fleet)
         assert (await library.response(1)).accepted
@@ -185,6 +191,11 @@ async def test_what_ends_with_a_worker(setting: str) -> None:
         else:
             library.send(4, "TRANSPORT_PRODUCE_DATA", "other", DATA)
             assert (await library.intent())[1] == "produce-data"
+
+
+async def test_joins_name_the_tenant() -> None:
+    async with with_transport(WorkerSettings(tenant="shop")) as library:
+        assert [(join.tenant, join.app_data["application"]) for join in library.joins] == [("shop", "shop")]
 
 
 async def test_a_drain_spares_the_application_that_dies_with_its_workers() -> None:

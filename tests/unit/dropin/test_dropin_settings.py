@@ -16,6 +16,7 @@ from mafalda.dropin.process.settings import (
     read_on_drain,
     read_on_worker_death,
     read_settings,
+    read_tenant,
     read_transports_per_peer,
 )
 
@@ -95,6 +96,14 @@ def test_a_drain_ends_no_more_than_its_transports_unless_that_is_set() -> None:
     assert read_on_drain({"MAFALDA_ON_DRAIN": "router"}) == "router"
     with pytest.raises(WrongSettings, match="MAFALDA_ON_DRAIN is 'never'"):
         read_on_drain({"MAFALDA_ON_DRAIN": "never"})
+
+
+def test_which_application_it_is() -> None:
+    assert read_tenant({}) is None
+    assert read_tenant({"MAFALDA_TENANT": "web-shop"}) == "web-shop"
+    for text in ("a.b", "with space", "x" * 65, "*"):
+        with pytest.raises(WrongSettings, match="MAFALDA_TENANT"):
+            read_tenant({"MAFALDA_TENANT": text})
 
 
 def test_how_many_transports_a_participant_has() -> None:

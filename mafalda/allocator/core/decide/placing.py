@@ -38,6 +38,7 @@ class PeerToPlace:
     one_transport: bool = False
     handover: bool = False
     join_seq: int | None = None
+    tenant: str | None = None
     beside: str | None = None
     server: str | None = None
 
@@ -105,6 +106,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         app_data=wanted.app_data,
         region=wanted.region,
         one_transport=wanted.one_transport,
+        tenant=wanted.tenant,
         handover=wanted.handover,
         subscriptions=list(peer.subscriptions.values()) if peer and peer.join == wanted.join else [],
         explanation=choice.explanation,

@@ -12,6 +12,7 @@ public class JoinIntent {
     private String beside;
     private Boolean oneTransport;
     private String region;
+    private String tenant;
 
     /**
      * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels
@@ -45,4 +46,13 @@ public class JoinIntent {
     public String getRegion() { return region; }
     @JsonProperty("region")
     public void setRegion(String value) { this.region = value; }
+
+    /**
+     * Of several applications on one fleet, the one that the room is of. A room is its first
+     * peer's tenant's: peers of another one, or of none, are refused.
+     */
+    @JsonProperty("tenant")
+    public String getTenant() { return tenant; }
+    @JsonProperty("tenant")
+    public void setTenant(String value) { this.tenant = value; }
 }

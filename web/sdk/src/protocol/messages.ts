@@ -857,6 +857,10 @@ region?: string
  */
 oneTransport?: boolean
 /**
+ * Of several applications on one fleet, the one that the room is of. A room is its first peer's tenant's: peers of another one, or of none, are refused.
+ */
+tenant?: string
+/**
  * A peer of the room that belongs together with this one: placed on its worker if possible.
  */
 beside?: string
