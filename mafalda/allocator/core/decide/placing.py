@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mafalda.allocator.core.decide.decision import Append, Decision
 from mafalda.allocator.core.fleet.candidates import WorkerView
 from mafalda.allocator.core.fleet.newcomers import kind_of
-from mafalda.allocator.core.fleet.obstacles import NO_REPORT_YET
+from mafalda.allocator.core.fleet.obstacles import NO_REPORT_YET, SERVER_SILENT
 from mafalda.allocator.core.placement import scores
 from mafalda.allocator.core.placement.policy import Rng, choose
 from mafalda.allocator.core.placement.trace import Choice, PlacementRequest
@@ -125,8 +125,13 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
 
 
 def waits_for_reports(view: View, now: float) -> bool:
-    """Whether the first load reports since this allocator started may still come and make a placement possible."""
-    return view.fleet.obstacles[NO_REPORT_YET] > 0 and now < view.liveness.grace_until_s
+    """Whether load reports that this allocator has not received yet may make a placement possible.
+
+    They are the first ones since it started, or those that it missed while it could not read or append.
+    """
+    obstacles, liveness = view.fleet.obstacles, view.liveness
+    may_be_first = obstacles[NO_REPORT_YET] > 0 and now < liveness.grace_until_s
+    return may_be_first or (obstacles[SERVER_SILENT] > 0 and liveness.has_failed_access)
 
 
 def no_capacity(choice: Choice, joins_waiting: int = 0) -> NoCapacity:
