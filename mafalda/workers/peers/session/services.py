@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from mafalda.aio.tasks import TaskScope
+from mafalda.media.rtp import RtpCapabilities
 from mafalda.projection.state import RoomState
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
@@ -17,6 +18,8 @@ from mafalda.workers.relays.requests import RelayRequests
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 
+#: Different clients' capabilities that are remembered: there is one for each kind and version of a browser.
+MAX_KNOWN_CAPABILITIES = 256
 S = TypeVar("S", bound="OfRoom")
 
 
@@ -56,6 +59,19 @@ class Subscribers(Generic[S]):
         return list(self._by_room.get(room, ()))
 
 
+class KnownCapabilities:
+    """RTP capabilities of clients; equal ones are one object, so that the driver negotiates with them once."""
+
+    def __init__(self) -> None:
+        self._by_json: dict[str, RtpCapabilities] = {}
+
+    def the_same(self, capabilities: RtpCapabilities) -> RtpCapabilities:
+        """The first object that is equal to these."""
+        if len(self._by_json) >= MAX_KNOWN_CAPABILITIES:
+            self._by_json.clear()
+        return self._by_json.setdefault(capabilities.model_dump_json(), capabilities)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PeerServices:
     """Shared by all sessions of one incarnation.
@@ -72,6 +88,7 @@ class PeerServices:
         report: Takes what happened to the session.
         audio_levels: Which producers of a room are the loudest.
         subscribers: The sessions with subscriptions.
+        capabilities: What clients can receive.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
 
@@ -86,4 +103,5 @@ class PeerServices:
     report: Callable[[Stimulus], None]
     audio_levels: AudioLevelExchange
     subscribers: Subscribers[Any] = field(default_factory=Subscribers)
+    capabilities: KnownCapabilities = field(default_factory=KnownCapabilities)
     claimed: set[tuple[str, str]] = field(default_factory=set)
