@@ -64,7 +64,8 @@ class Appended:
 class LogUsage:
     """What the log holds, and the limits of its stream; ``None``: no limit.
 
-    ``first_seq`` is that of its first entry, or of the next one if it holds none.
+    ``first_seq`` is that of its first entry, or of the next one if it holds none. ``as_of`` is the time of these
+    figures by NATS' clock, if that is known.
     """
 
     entries: int
@@ -73,6 +74,7 @@ class LogUsage:
     limit_bytes: int | None = None
     first_seq: int = 1
     last_seq: int = 0
+    as_of: datetime | None = None
 
     @property
     def is_full(self) -> bool:

@@ -17,6 +17,7 @@ COMMANDS = {
     "ls": ("mafalda.cli.commands.ls", "List servers, workers, rooms, peers and relays."),
     "log": ("mafalda.cli.commands.log", "Print the log: page, filter, follow, export."),
     "replay": ("mafalda.cli.commands.replay", "Compute the state at any time from the log."),
+    "audit": ("mafalda.cli.commands.audit", "Find what should be by the log and is not, and say what to do."),
     "archive": ("mafalda.cli.commands.archive", "Copy the log into Parquet files in a folder or an object store."),
     "explain": ("mafalda.cli.commands.explain", "Explain why something is where it is."),
     "doctor": ("mafalda.cli.commands.doctor", "Check this machine and the fleet, and say how to mend what is wrong."),

@@ -11,6 +11,7 @@ import click
 import orjson
 
 from mafalda.allocator.core.placement.policy import POLICIES
+from mafalda.monitor.audit.finding import DEADLINE_S
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +69,19 @@ def metrics_option(command: F) -> F:
         type=ListenAddress(),
         metavar="[HOST:]PORT",
         help="Serve metrics for Prometheus at /metrics there, such as 0.0.0.0:9464. [env: MAFALDA_METRICS]",
+    )(command)
+
+
+def deadline_option(command: F) -> F:
+    """``--deadline``: after how many seconds what waits is overdue, for an audit."""
+    return click.option(
+        "--deadline",
+        "deadline_s",
+        type=click.FloatRange(min=0),
+        default=DEADLINE_S,
+        show_default=True,
+        metavar="S",
+        help="Report what has waited for longer: an intent for its result, a peer for its place.",
     )(command)
 
 

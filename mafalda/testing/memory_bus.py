@@ -344,6 +344,7 @@ class MemoryBus:
             limit_bytes=used if self.broker.is_full else None,
             first_seq=self.broker.first_seq,
             last_seq=len(self.broker.entries),
+            as_of=datetime.now(UTC),
         )
 
     async def stored_at(self, seq: int) -> datetime:
