@@ -24,7 +24,7 @@ Relay = tuple[str, str, Place]  # room, producer, target
 #: What ends workers, and so places.
 _ENDING = (events.ServerStarted, events.ServerStopped, events.ServerLost, events.WorkerDied)
 #: What may end several consumers of one peer.
-_CLOSING = (commands.PlacePeer, events.PeerLeft, events.TransportClosed, results.Done)
+_CLOSING = (commands.PlacePeer, events.PeerLeft, events.TransportClosed, events.ConsumersClosed, results.Done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,12 @@ class AuditedLog:
                 self._peers.pop((room, data.peer), None)
             case commands.OpenRelay() | events.RelayOpened():
                 self._relays[room, data.producer, data.target] = seq
+            case commands.OpenRelays():
+                for order in data.relays:
+                    self._relays[room, order.producer, data.target] = seq
+            case events.ConsumersOpened():
+                for consumer in data.consumers:
+                    self._consumed[room, consumer.producer] = seq
             case events.RelayClosed() | events.RelayFailed():
                 self._relays.pop((room, data.producer, data.target), None)
             case results.ConsumeResult():
