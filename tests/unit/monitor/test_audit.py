@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mafalda.bus.protocol import Delivery
-from mafalda.contract.messages import commands, intents, results
+from mafalda.contract.messages import commands, events, intents, results
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import PeerInventory, RelayInventory, ServerInventory
+from mafalda.contract.messages.subscriptions import SubscribedConsumer
 from mafalda.errors import DeadlineExceeded, NoCapacity
 from mafalda.monitor.audit.checks import RELAY_UNUSED_S, Evidence, compare, overdue, pending
 from mafalda.monitor.audit.finding import CODES, Finding, Subject
@@ -359,3 +360,21 @@ def test_a_finding_says_what_to_do() -> None:
         "since": NOON,
         "mend": CODES["peer-placing"],
     }
+
+
+def test_relays_are_used_by_the_consumers_of_subscriptions() -> None:
+    story = Story().server_starts("s1", "s1-a").server_starts("s2", "s2-a")
+    story.joins("alice", "s1-a").opens_transport("alice").produces("alice", "mic", worker="s1-a")
+    story.joins("bob", "s2-a").opens_transport("bob").opens_relay("mic", "s1-a", "s2-a")
+    (transport,) = audited(story).state.rooms[ROOM].peers["bob"].transports
+    consumer = SubscribedConsumer(consumer="c1-1", producer="mic", kind="audio", relayed=True)
+    opened = events.ConsumersOpened(subscription="all", transport=transport, generation=1, consumers=[consumer])
+    story.append(opened, peer="bob")
+    log = audited(story)
+    assert "c1-1" in log.state.rooms[ROOM].peers["bob"].consumers
+    assert log.unused_since(ROOM, "mic", place("s2-a")) == log.state.seq
+
+    story.append(events.ConsumersClosed(subscription="all", generation=1, consumers=["c1-1"]), peer="bob")
+    log = audited(story)
+    assert not log.state.rooms[ROOM].peers["bob"].consumers
+    assert log.unused_since(ROOM, "mic", place("s2-a")) == log.state.seq

@@ -92,7 +92,7 @@ def _rtp_capabilities(session: PeerSession, intent: intents.Consume) -> RtpCapab
         InvalidParameters: They are malformed.
     """
     if intent.rtp_capabilities.codecs:
-        capabilities = ortc.validate_rtp_capabilities(intent.rtp_capabilities)
+        capabilities = session.services.capabilities.the_same(ortc.validate_rtp_capabilities(intent.rtp_capabilities))
         session.objects.keep_rtp_capabilities(intent.transport, capabilities)
         return capabilities
     return session.objects.rtp_capabilities_of(intent.transport) or intent.rtp_capabilities

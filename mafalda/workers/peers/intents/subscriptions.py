@@ -16,7 +16,7 @@ from mafalda.workers.peers.session.session import PeerSession
 async def subscribe(session: PeerSession, intent: intents.Subscribe, _: Entry) -> Outcome:
     """Let a subscription stand, in place of an earlier one with its id."""
     if intent.rtp_capabilities is not None:
-        capabilities = ortc.validate_rtp_capabilities(intent.rtp_capabilities)
+        capabilities = session.services.capabilities.the_same(ortc.validate_rtp_capabilities(intent.rtp_capabilities))
         session.objects.keep_rtp_capabilities(intent.transport, capabilities)
     return _stand(session, intent.wish())
 

@@ -51,7 +51,8 @@ async def create_transport(session: PeerSession, intent: intents.CreateTransport
     outcome = await open_transport(session, intent.transport, make)
     _watch_client(session, intent.transport)
     if capabilities is not None:
-        session.objects.keep_rtp_capabilities(intent.transport, capabilities)
+        known = session.services.capabilities.the_same(capabilities)
+        session.objects.keep_rtp_capabilities(intent.transport, known)
     if intent.direction != "send":
         session.objects.add_receiver(intent.transport, session.objects.webrtc_transport(intent.transport))
         look_at_all(session)

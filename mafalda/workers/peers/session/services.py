@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.contract.grants import Grants
+from mafalda.media.rtp import RtpCapabilities
 from mafalda.projection.state import RoomState
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
@@ -18,6 +19,8 @@ from mafalda.workers.relays.requests import RelayRequests
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
 
+#: Different clients' capabilities that are remembered: there is one for each kind and version of a browser.
+MAX_KNOWN_CAPABILITIES = 256
 S = TypeVar("S", bound="OfRoom")
 
 
@@ -57,6 +60,19 @@ class Subscribers(Generic[S]):
         return list(self._by_room.get(room, ()))
 
 
+class KnownCapabilities:
+    """RTP capabilities of clients; equal ones are one object, so that the driver negotiates with them once."""
+
+    def __init__(self) -> None:
+        self._by_json: dict[str, RtpCapabilities] = {}
+
+    def the_same(self, capabilities: RtpCapabilities) -> RtpCapabilities:
+        """The first object that is equal to these."""
+        if len(self._by_json) >= MAX_KNOWN_CAPABILITIES:
+            self._by_json.clear()
+        return self._by_json.setdefault(capabilities.model_dump_json(), capabilities)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PeerServices:
     """Shared by all sessions of one incarnation.
@@ -75,6 +91,7 @@ class PeerServices:
         subscribers: The sessions with subscriptions.
         now: Monotonic seconds by the bus's clock: they stand still while nobody can reach this agent.
         grants: Reads what a peer was granted; ``None`` for one without a token.
+        capabilities: What clients can receive.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
 
@@ -91,4 +108,5 @@ class PeerServices:
     now: Callable[[], float]
     grants: Callable[[str, str], Awaitable[Grants | None]]
     subscribers: Subscribers[Any] = field(default_factory=Subscribers)
+    capabilities: KnownCapabilities = field(default_factory=KnownCapabilities)
     claimed: set[tuple[str, str]] = field(default_factory=set)
