@@ -5,9 +5,9 @@ connection to one server delivers republished entries complete and in order, so 
 shows when the previous entry on the same subject was never seen, when an entry is older than the last one, or, for a
 follower of the whole log, when a sequence is skipped.
 
-Who may publish under ``live.`` can forge an entry with any sequence. So the log decides: an entry far beyond its known end
-is looked up, each sequence is kept with the identity of what was yielded for it, what the log has there under another
-identity is yielded too, and a sequence beyond the log's end is not kept.
+Who may publish under ``live.`` can forge an entry with any sequence. So the log decides: an entry far beyond its known
+end is looked up, each sequence is kept with the identity of what was yielded for it, what the log has there under
+another identity is yielded too, and a sequence beyond the log's end is not kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from enum import Enum
 
 from mafalda.bus.log.patterns import PatternSet, matches
 from mafalda.contract.subjects import LOG_SUBJECTS
-
 
 #: An entry this far beyond the end that the log had when it was last read is looked up in the log before it is yielded.
 MAX_AHEAD = 65_536
