@@ -27,6 +27,7 @@ from mafalda.errors import (
     NotJoined,
     Refused,
     RelayUnavailable,
+    StaleGeneration,
     UnknownType,
     UnknownVersion,
     UnsupportedError,
@@ -77,7 +78,10 @@ OUTCOMES: dict[type[Payload], Outcome] = {
         results.JoinResult, room_events=(events.PeerJoined,), errors=(AlreadyExists, NoCapacity, LogFull)
     ),
     intents.Leave: Outcome(
-        results.Done, room_events=(*_CLOSED, events.PeerLeft), peer_events=_CONSUMERS_CLOSED, errors=WORKER_ERRORS
+        results.Done,
+        room_events=(*_CLOSED, events.PeerLeft),
+        peer_events=_CONSUMERS_CLOSED,
+        errors=(StaleGeneration, *WORKER_ERRORS),
     ),
     intents.CreateTransport: Outcome(results.TransportResult, private=True, errors=(AlreadyExists, *WORKER_ERRORS)),
     intents.ConnectTransport: Outcome(

@@ -51,6 +51,16 @@ class Address:
     peer: str | None = None
     server: str | None = None
 
+    @property
+    def subject(self) -> str:
+        """The subject that ``parse`` makes this of, without ``live.``."""
+        if self.kind == "command":
+            return f"mafalda.command.{self.room}.{self.server}.{self.action}"
+        if self.server is not None:
+            return f"mafalda.server.{self.server}." + ("load" if self.kind == "load" else f"{self.kind}.{self.action}")
+        peer = "" if self.peer is None else f"peer.{self.peer}."
+        return f"mafalda.room.{self.room}.{peer}{self.kind}.{self.action}"
+
 
 def intent(room: str, peer: str, action: str) -> str:
     """The subject of a peer's intents."""

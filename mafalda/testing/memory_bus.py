@@ -102,6 +102,10 @@ class MemoryBroker:
         self._share(entry)
         return Appended(entry.seq, duplicate=False)
 
+    def forget_ids(self) -> None:
+        """As when the duplicate window has passed: a message with a stored id is stored again."""
+        self._ids.clear()
+
     def last_seq_of(self, pattern: str) -> int:
         """The last sequence on a subject or pattern, 0 if there is none."""
         kept = reversed(self.entries[self.first_seq - 1 :])

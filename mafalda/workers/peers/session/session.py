@@ -251,7 +251,7 @@ class PeerSession:
         What an earlier place of a peer that had not joined yet has answered is left out.
         """
         reader, command = self.services.log_reader, self.command
-        missed = await reader.past_intents(
+        missed = await reader.past_of_peer(
             subjects.intent(self.room, self.peer, "*"), after_seq=command.join_seq or self._entry.seq
         )
         if not missed or command.join_seq is None or command.cause == "join":
