@@ -19,6 +19,9 @@ from mafalda.contract.messages.envelope import Message
 #: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
 REPLY_HEADER = "Mafalda-Reply-To"
 
+#: Header of every message: its id, by which JetStream stores it once.
+MESSAGE_ID = "Nats-Msg-Id"
+
 #: What an operator has to do when the log refuses appends.
 MAKE_ROOM = (
     "raise max_bytes of the stream MAFALDA_LOG (nats stream edit MAFALDA_LOG --max-bytes=...), or the limit of its "

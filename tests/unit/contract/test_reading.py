@@ -36,7 +36,7 @@ def test_a_message_on_another_subject_is_refused(subject: str) -> None:
 
 @pytest.mark.parametrize("named", [subjects.intent("lobby", "bob", "leave"), subjects.room_event("lobby", "x"), "x"])
 def test_a_message_that_names_another_subject_is_refused(named: str) -> None:
-    with pytest.raises(MalformedMessage, match="another subject"):
+    with pytest.raises(MalformedMessage):
         read_message(SUBJECT, encode(message(Leave(), subject=named)))
 
 
