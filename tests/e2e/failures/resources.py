@@ -18,6 +18,7 @@ class Held:
     processes: int = 0
     memory_mb: int = 0
     threads: int = 0
+    tasks: int = 0  # of asyncio; known of the test's own process alone
     descriptors: int = 0
     udp_ports: int = 0
 
@@ -39,8 +40,7 @@ def held(running: Up, *more: int) -> dict[str, Held]:
     for process in processes:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             _add(found.setdefault(_role(process), Held()), process)
-    here = Held(processes=1, threads=len(asyncio.all_tasks()))
-    found["tasks of the test"] = here
+    found["test"] = Held(processes=1, tasks=len(asyncio.all_tasks()))
     return found
 
 
