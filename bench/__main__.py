@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, handover, intents, log_rates, media, snapshots
+from bench import decisions, dropin, handover, intents, load_test, log_rates, media, snapshots
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -25,6 +25,7 @@ SUITES: dict[str, Suite] = {
     "media": media.measure,
     "handover": handover.measure,
     "snapshots": snapshots.measure,
+    "load-test": load_test.measure,
 }
 
 

@@ -60,6 +60,8 @@ class LoadTest:
         config: LoadTestConfig,
         run_id: str,
     ) -> None:
+        #: Set when every peer has joined or failed, and the measuring begins.
+        self.measuring = asyncio.Event()
         self._fleet = fleet
         self._hub = hub
         self._group = group
@@ -94,6 +96,7 @@ class LoadTest:
         self._joining_took_s = time.monotonic() - began
         self._phase = "measuring"
         self._mark = _Mark.now(self._hub.table.totals())
+        self.measuring.set()
         await self._measure()
         self._end_mark = _Mark.now(self._hub.table.totals())
         for viewer in self._viewers:
