@@ -16,7 +16,7 @@ import psutil
 import structlog
 
 from mafalda.bus.protocol import Bus
-from mafalda.errors import MafaldaError
+from mafalda.errors import MafaldaError, NotJoined
 from mafalda.loadtest.config import LoadTestConfig
 from mafalda.loadtest.fleet import FleetRequests, open_requests
 from mafalda.loadtest.hub import MediaHub
@@ -188,6 +188,8 @@ class LoadTest:
     async def _leave(self, peer: LoadPeer) -> None:
         try:
             await peer.leave()
+        except NotJoined:  # the fleet removed it, or never had it
+            return
         except MafaldaError as error:
             _log.warning("a peer left without an answer", action="load_leave", peer_id=peer.peer, reason=str(error))
 
