@@ -13,7 +13,20 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, handover, intents, log_rates, media, meeting, monitor, narrow, snapshots, soak
+from bench import (
+    decisions,
+    dropin,
+    handover,
+    intents,
+    load_test,
+    log_rates,
+    media,
+    meeting,
+    monitor,
+    narrow,
+    snapshots,
+    soak,
+)
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -29,6 +42,7 @@ SUITES: dict[str, Suite] = {
     "snapshots": snapshots.measure,
     "soak": soak.measure,
     "monitor": monitor.measure,
+    "load-test": load_test.measure,
 }
 _LONG = {"soak"}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-_CAPACITY = 1024
+_CAPACITY = 2048
 _PER_CALL = 64
 _PACKET_BYTES = 2048
 _CONTROL_BYTES = 64
@@ -47,12 +47,14 @@ class Batch:
         data: One row a packet; only its first ``lengths`` bytes are the packet's.
         lengths: In bytes.
         arrivals_ns: When the kernel took it from the network, in nanoseconds since the epoch.
+        is_partial: Whether more may have arrived already than was read.
     """
 
     sources: Array
     data: Array
     lengths: Array
     arrivals_ns: Array
+    is_partial: bool
 
 
 def open_socket(address: tuple[str, int], receive_buffer_bytes: int) -> socket.socket:
@@ -121,18 +123,20 @@ class BatchReader:
         Raises:
             OSError: A socket cannot be read, for another reason than a port that nobody listens on any more.
         """
-        count = 0
+        count, is_partial = 0, False
         sources: list[int] = []
         for descriptor, _ in self._epoll.poll(0, _CAPACITY):
             wanted = min(_PER_CALL, _CAPACITY - count)
             if wanted <= 0:
-                break  # level-triggered: the rest is reported again
+                is_partial = True  # level-triggered: the rest is reported again
+                break
             got = self._recvmmsg(descriptor, self._base + count * _ADDRESS, wanted, socket.MSG_DONTWAIT, None)
             if got < 0:
                 code = ctypes.get_errno()
                 if code not in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
                     raise OSError(code, os.strerror(code))
                 continue
+            is_partial |= got == wanted
             sources.extend([self._numbers[descriptor]] * got)
             count += got
         if not count:
@@ -144,4 +148,5 @@ class BatchReader:
             self._data[:count],
             self._headers["len"][:count].astype(np.int64),
             stamps[:, 0] * 1_000_000_000 + stamps[:, 1],
+            is_partial or count == _CAPACITY,
         )

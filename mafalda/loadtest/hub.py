@@ -27,7 +27,7 @@ from mafalda.loadtest.stream_table import Array, StreamTable
 _REPEAT_S = 0.25
 #: Between two reads: what arrives meanwhile is read together. Short while an endpoint is being opened, whose handshake
 #: and key frame wait for it; the kernel stamps packets, so nothing that is measured depends on it.
-_GATHER_S, _GATHER_WHILE_OPENING_S = 0.04, 0.001
+_GATHER_S, _GATHER_WHILE_OPENING_S = 0.1, 0.001
 #: The worker disconnects who sent no check for 30 s (RFC 7675).
 _CONSENT_INTERVAL_S = 8.0
 #: Of each stream one packet of so many is decrypted.
@@ -247,6 +247,8 @@ class MediaHub:
             batch = self._reader.read()
             if batch is not None:
                 self._take(batch)
+                if batch.is_partial:
+                    return  # called again at once
         except Exception as error:
             loop.remove_reader(self._reader.fileno())
             if self._failed is not None and not self._failed.done():

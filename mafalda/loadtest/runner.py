@@ -16,7 +16,7 @@ import psutil
 import structlog
 
 from mafalda.bus.protocol import Bus
-from mafalda.errors import MafaldaError
+from mafalda.errors import MafaldaError, NotJoined
 from mafalda.loadtest.config import LoadTestConfig
 from mafalda.loadtest.fleet import FleetRequests, open_requests
 from mafalda.loadtest.hub import MediaHub
@@ -60,6 +60,8 @@ class LoadTest:
         config: LoadTestConfig,
         run_id: str,
     ) -> None:
+        #: Set when every peer has joined or failed, and the measuring begins.
+        self.measuring = asyncio.Event()
         self._fleet = fleet
         self._hub = hub
         self._group = group
@@ -94,6 +96,7 @@ class LoadTest:
         self._joining_took_s = time.monotonic() - began
         self._phase = "measuring"
         self._mark = _Mark.now(self._hub.table.totals())
+        self.measuring.set()
         await self._measure()
         self._end_mark = _Mark.now(self._hub.table.totals())
         for viewer in self._viewers:
@@ -185,6 +188,8 @@ class LoadTest:
     async def _leave(self, peer: LoadPeer) -> None:
         try:
             await peer.leave()
+        except NotJoined:  # the fleet removed it, or never had it
+            return
         except MafaldaError as error:
             _log.warning("a peer left without an answer", action="load_leave", peer_id=peer.peer, reason=str(error))
 

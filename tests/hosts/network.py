@@ -13,9 +13,11 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count
 
 from tests.hosts.cable import Cable, open_cable
+
+_numbers = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +97,16 @@ def network(names: Sequence[str], lossy: Mapping[tuple[str, str], Lossy] | None 
         names: Of the hosts, one letter each.
         lossy: The bad ways, by the two names of their ends in alphabetical order.
     """
-    net, prefix = f"10.{100 + os.getpid() % 100}", f"mft{os.getpid() % 100_000}"
+    net, prefix = f"10.{100 + os.getpid() % 100}", f"mft{os.getpid() % 100_000}-{next(_numbers)}"
     hosts = {name: Host(name, f"{prefix}{name}", f"{net}.{index}.1") for index, name in enumerate(names, 1)}
     cables: dict[tuple[str, str], Cable] = {}
     with ExitStack() as stack:
         for index, host in enumerate(hosts.values(), 1):
             run("ip", "netns", "add", host.namespace)
             stack.callback(subprocess.run, ["ip", "netns", "delete", host.namespace], check=False)
-            _uplink(host, f"{prefix}{host.name}", f"{net}.{index}.254")
+            _uplink(host, host.namespace, f"{net}.{index}.254")
+            # At once: with its namespace it would go some time later, and its address is used again.
+            stack.callback(subprocess.run, ["ip", "link", "delete", host.namespace], check=False)
         for number, (one, other) in enumerate(combinations(hosts, 2)):
             near, far = f"{net}.{100 + number}.1", f"{net}.{100 + number}.2"
             if way := (lossy or {}).get((one, other)):

@@ -72,6 +72,21 @@ def test_a_removed_socket_is_read_no_more(reader: BatchReader, sender: socket.so
         assert [(source, packet) for source, packet, _ in read(reader, 1)] == [(1, b"read")]
 
 
+def test_a_socket_with_more_than_one_call_reads_is_partly_read(reader: BatchReader, sender: socket.socket) -> None:
+    with open_socket(sender.getsockname(), 1_000_000) as opened:
+        reader.add(opened, 1)
+        for index in range(100):
+            sender.sendto(bytes([index]), opened.getsockname())
+        first = reader.read()
+        assert first is not None
+        assert first.is_partial
+        count = len(first.sources)
+        rest = reader.read()
+        assert rest is not None
+        assert not rest.is_partial
+        assert count + len(rest.sources) == 100
+
+
 def test_what_the_kernel_drops_is_counted(sender: socket.socket) -> None:
     with open_socket(sender.getsockname(), 4096) as opened:
         for _ in range(100):
