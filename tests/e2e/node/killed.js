@@ -19,7 +19,8 @@ async function main() {
   let died = false;
   worker.on('died', () => (died = true));
   const router = await worker.createRouter({ mediaCodecs });
-  const transport = await router.createPlainTransport({ listenInfo: { protocol: 'udp', ip: '127.0.0.1' } });
+  // A plain one would be made again on another server, and most of the requests done there.
+  const transport = await router.createWebRtcTransport({ listenInfos: [{ protocol: 'udp', ip: '127.0.0.1' }] });
   say({ router: router.id, transport: transport.id });
   await input.next();
   const since = performance.now();
