@@ -2,7 +2,7 @@
 
 By subscription, and by plain consumes that are requested all at once; next to the same consumers made with the driver
 alone. A real nats-server, allocator and agent with one worker, each a process of its own; the peers are requests
-without media, in this process.
+without media, in this process. The large meeting is spread over four workers, with a relay of each producer to each.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ async def measure(quick: bool) -> list[Figure]:
     """Form meetings, by subscription and by plain consumes."""
     size, large = (20, 30) if quick else (60, 100)
     alone = await _driver_alone(size, BOTH)
-    async with _fleet() as (bus, client):
+    async with _fleet(workers=4) as (_, client):
+        together = await _formed_at_once(client, large, BOTH)
+    async with _fleet(workers=1) as (bus, client):
         subscribed = await _formed(client, size, BOTH, _subscribe_all)
         consumed = await _formed(client, size, BOTH, _consume_all)
-        together = await _formed_at_once(client, large, BOTH)
         former_log = await _logged(bus, client, 20, _consume_all_with_capabilities)
         plain_log = await _logged(bus, client, 20, _consume_all)
         small_log = await _logged(bus, client, 20, _subscribe_all)
@@ -66,7 +67,7 @@ async def measure(quick: bool) -> list[Figure]:
     return [
         Figure("meeting", f"{size} people: subscriptions", subscribed, "s", alone, of),
         Figure("meeting", f"{size} people: plain consumes", consumed, "s", alone, of),
-        Figure("meeting", f"{large} people: from the first join", together, "s"),
+        Figure("meeting", f"{large} people, 4 workers: from the first join", together, "s"),
         *_log_figures("subscriptions", small_log, former_log),
         *_log_figures("plain consumes", plain_log, former_log),
     ]
@@ -161,10 +162,15 @@ class _Client:
 
 
 @asynccontextmanager
-async def _fleet() -> AsyncIterator[tuple[NatsBus, _Client]]:
+async def _fleet(*, workers: int) -> AsyncIterator[tuple[NatsBus, _Client]]:
     with tempfile.TemporaryDirectory(prefix="mafalda-bench-") as folder:
         config = LocalFleetConfig(
-            workers=1, nats_port=0, page=False, store_dir=Path(folder) / "nats", log_file=Path(folder) / "fleet.log"
+            workers=workers,
+            policy="spread",
+            nats_port=0,
+            page=False,
+            store_dir=Path(folder) / "nats",
+            log_file=Path(folder) / "fleet.log",
         )
         async with (
             open_local_fleet(config) as running,

@@ -25,7 +25,7 @@ log = structlog.get_logger("mafalda.workers")
 
 
 #: Batches of requests that one worker is given at a time.
-MAX_BATCHES = 4
+MAX_BATCHES = 2
 
 
 @dataclass(slots=True, eq=False)

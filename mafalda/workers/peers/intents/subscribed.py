@@ -24,8 +24,8 @@ from mafalda.workers.relays.target import RelayTarget
 
 #: Producers that one job looks at; the jobs behind it come before the next ones.
 _MAX_AT_A_TIME = 128
-#: Consumers that are requested of the worker at once.
-_IN_FLIGHT = 32
+#: Consumers that are requested of the worker at once: few, so that heartbeats come between them on a busy machine too.
+_IN_FLIGHT = 16
 
 
 def look_at(session: PeerSession, *producers: str) -> None:
