@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from itertools import count
 
 from mafalda.aio.tasks import background, open_tasks
-from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
+from mafalda.bus.log.append import check_captured, is_captured, message_headers
 from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
 from mafalda.bus.protocol import (
     LOG_FULL,
+    MESSAGE_ID,
     Appended,
     Delivery,
     Expect,

@@ -22,7 +22,7 @@ from mafalda.bus.connection.jetstream_api import ApiRefused, parse_answer
 from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.log.patterns import to_regex
 from mafalda.bus.log.read import last_entry, next_entry
-from mafalda.bus.protocol import LOG_FULL, Appended, Expect
+from mafalda.bus.protocol import LOG_FULL, MESSAGE_ID, Appended, Expect
 from mafalda.contract.messages.envelope import CONTENT_TYPE, Message, encode
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.errors import BusUnavailable, Conflict, LogFull, MessageTooLarge
@@ -30,7 +30,6 @@ from mafalda.telemetry.tracing import current_traceparent, is_recording, span
 
 _log = structlog.get_logger(__name__)
 
-MESSAGE_ID = "Nats-Msg-Id"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 

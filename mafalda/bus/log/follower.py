@@ -16,11 +16,10 @@ from mafalda.aio.tasks import cancel_and_wait
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
 from mafalda.bus.connection.subscriptions import Subscription
-from mafalda.bus.log.append import MESSAGE_ID
 from mafalda.bus.log.coverage import Coverage, Verdict
 from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.log.read import bounds, last_seq, read_log
-from mafalda.bus.protocol import Delivery
+from mafalda.bus.protocol import MESSAGE_ID, Delivery
 from mafalda.contract.subjects import LIVE, live
 from mafalda.errors import BusUnavailable, LogTruncated, PermissionDenied
 
