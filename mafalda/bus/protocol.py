@@ -18,8 +18,7 @@ from mafalda.contract.messages.envelope import Message
 
 #: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
 REPLY_HEADER = "Mafalda-Reply-To"
-
-#: Header of every message: its id, by which JetStream stores it once.
+#: Header of every stored message: its id, by which NATS stores it once.
 MESSAGE_ID = "Nats-Msg-Id"
 
 #: What an operator has to do when the log refuses appends.
