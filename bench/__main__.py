@@ -13,7 +13,7 @@ import orjson
 import structlog
 import uvloop
 
-from bench import decisions, dropin, handover, intents, log_rates, media, snapshots
+from bench import decisions, dropin, handover, intents, log_rates, media, meeting, monitor, narrow, snapshots, soak
 from bench.figures import Figure, print_table
 
 Suite = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
@@ -23,9 +23,14 @@ SUITES: dict[str, Suite] = {
     "log": log_rates.measure,
     "decisions": decisions.measure,
     "media": media.measure,
+    "narrow": narrow.measure,
     "handover": handover.measure,
+    "meeting": meeting.measure,
     "snapshots": snapshots.measure,
+    "soak": soak.measure,
+    "monitor": monitor.measure,
 }
+_LONG = {"soak"}
 
 
 @click.command()
@@ -33,10 +38,10 @@ SUITES: dict[str, Suite] = {
 @click.option("--quick", is_flag=True, help="A tenth of the samples: to see that it runs.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")
 def main(suites: Iterable[str], quick: bool, json_file: Path | None) -> None:
-    """Measure against baselines of the same run. Without SUITES all of them."""
+    """Measure against baselines of the same run. Without SUITES all of them but ``soak``, which takes an hour."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     figures: list[Figure] = []
-    for name in suites or SUITES:
+    for name in suites or [name for name in SUITES if name not in _LONG]:
         click.echo(f"{name} …", err=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             figures += runner.run(SUITES[name](quick))

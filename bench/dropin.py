@@ -16,7 +16,7 @@ from typing import TypeVar
 from bench.figures import Figure, latency, p50
 from bench.media_load import Audience, Forwarded, Stage, stage
 from bench.media_streams import CODECS, Stream
-from bench.piping import LOOPBACK, pipe
+from bench.piping import pipe
 from bench.virtual import DropIn, dropin
 from mafalda.mediasoup import Producer, Router, WebRtcTransport, create_worker
 
@@ -29,6 +29,7 @@ REAL, BY_HAND = "real worker", "two, piped by hand"
 #: (5 s): faster than this, not all of them fit on one worker, and the rest wait or are refused.
 RAMP_S = 0.25
 CONSUMERS = 40
+LISTEN = {"protocol": "udp", "ip": "127.0.0.1"}
 STREAM = Stream("video", sizes=(1200,), frames_per_s=300)
 
 
@@ -50,7 +51,7 @@ class Caller:
     async def round(self, number: int) -> None:
         """Each call once."""
         await self._time("transport dump", self.send.dump())
-        plain = await self._time("create PlainTransport", self.router.create_plain_transport(listen_info=LOOPBACK))
+        plain = await self._time("create PlainTransport", self.router.create_plain_transport(listen_info=LISTEN))
         await plain.close()
         webrtc = await self._time("create WebRtcTransport", _webrtc(self.router))
         await webrtc.close()
@@ -172,7 +173,7 @@ def _media_figures(pushed: dict[str, list[Forwarded]]) -> list[Figure]:
 
 
 async def _webrtc(router: Router) -> WebRtcTransport:
-    return await router.create_webrtc_transport(listen_infos=[LOOPBACK])
+    return await router.create_webrtc_transport(listen_infos=[LISTEN])
 
 
 def _opus(number: int) -> dict[str, object]:

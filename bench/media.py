@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from bench.figures import Figure, latency, p50
-from bench.media_load import Audience, Forwarded, Stage, stage
+from bench.media_load import Audience, Forwarded, Source, Stage, stage
 from bench.media_sinks import LOOPBACK, Network, namespaces_allowed, veth
 from bench.media_streams import CODECS, Stream, Suite, video
 from mafalda.mediasoup import create_worker
@@ -51,13 +51,13 @@ class Scene:
         suite: SRTP's crypto suite; ``None``: plain RTP.
         server: Whether they are WebRTC endpoints on one WebRtcServer's socket.
         listeners: How many note times of arrival; with one stream only.
-        workers: More than one: the viewers are spread over them, and pipes lead there.
+        workers: More than one: the others are on the far side of the network, and the viewers are spread over all.
         srtp_pipes: Whether pipes are encrypted, as between hosts.
         network: ``loopback``, or a link to a network namespace ``with`` or ``without`` offloads.
     """
 
     name: str
-    streams: Sequence[Stream]
+    streams: Sequence[Source]
     viewers: int
     suite: Suite | None = "AEAD_AES_256_GCM"
     server: bool = False
@@ -72,13 +72,15 @@ SCENES = (
     Scene("bursts of 3, GCM-128", [BURSTS], 80, suite="AEAD_AES_128_GCM"),
     Scene("bursts of 3, GCM-256", [BURSTS], 80),
     Scene("video in frames of 8", [video(8, 30)], 80),
+    Scene("simulcast, three layers", [(video(1, 30), video(3, 30), video(8, 30))], 120, listeners=0),
     Scene("broadcast 1 to 400", [video(8, 30)], 400),
     Scene("audio to 400, own sockets", [OPUS], 400, suite="AEAD_AES_128_GCM"),
     Scene("audio to 400, WebRtcServer", [OPUS], 400, suite="AEAD_AES_128_GCM", server=True),
     Scene("meeting of 20, WebRtcServer", MEETING, 20, server=True, listeners=0),
     Scene("saturation, 7,000 packets/s", [Stream("video", (1200,) * 3, 7000 / 3)], 80, listeners=0),
     Scene("pipe inside a host", [video(8, 30)] * 20, 2, suite=None, workers=2, listeners=0),
-    Scene("pipe between hosts", [video(8, 30)] * 20, 2, suite=None, workers=2, srtp_pipes=True, listeners=0),
+    Scene("encrypted pipe inside a host", [video(8, 30)] * 20, 2, suite=None, workers=2, srtp_pipes=True, listeners=0),
+    Scene("pipe between hosts", [video(8, 30)] * 20, 2, None, workers=2, srtp_pipes=True, listeners=0, network="with"),
     Scene("bursts of 3, veth with offloads", [BURSTS], 80, network="with"),
     Scene("meeting of 20, veth with offloads", MEETING, 20, server=True, listeners=0, network="with"),
     Scene("bursts of 3, veth without offloads", [BURSTS], 80, network="without"),
@@ -130,23 +132,26 @@ def _networks() -> Iterator[dict[str, Network]]:
 async def _play(scene: Scene, network: Network, seconds: float, turns: int) -> dict[str, list[Forwarded]]:
     pushed: dict[str, list[Forwarded]] = defaultdict(list)
     async with AsyncExitStack() as stack:
-        stages = [(it.name, await stack.enter_async_context(_staged(scene, network, it))) for it in contenders()]
-        for _, staged in stages:
-            await staged.push(0.2)  # key frames, and what is slow the first time
+        stages = [(it.name, await stack.enter_async_context(staged(scene, network, it))) for it in contenders()]
+        has_layers = any(isinstance(it, tuple) for it in scene.streams)
+        for _, made in stages:
+            await made.push(3.0 if has_layers else 0.2)  # until layers are chosen; what is slow the first time
         for _ in range(turns):
-            for name, staged in stages:
-                pushed[name].append(await staged.push(seconds))
+            for name, made in stages:
+                pushed[name].append(await made.push(seconds))
             stages = [*stages[1:], stages[0]]
     return pushed
 
 
 @asynccontextmanager
-async def _staged(scene: Scene, network: Network, contender: Contender) -> AsyncIterator[Stage]:
+async def staged(scene: Scene, network: Network, contender: Contender) -> AsyncIterator[Stage]:
+    """A contender's workers with the scene's senders and viewers."""
     environment = {**os.environ, BATCH_VARIABLE: contender.batch}
     async with AsyncExitStack() as stack:
+        far = stack.enter_context(network.far_program(contender.binary))
         workers = [
-            await stack.enter_async_context(create_worker(bin=contender.binary, environment=environment))
-            for _ in range(scene.workers)
+            await stack.enter_async_context(create_worker(bin=binary, environment=environment))
+            for binary in [contender.binary, *[far] * (scene.workers - 1)]
         ]
         routers = [await worker.create_router(media_codecs=CODECS) for worker in workers]
         server = None

@@ -22,6 +22,7 @@ from mafalda.media.rtp import RtpCapabilities
 from mafalda.media.transport import SrtpParameters
 from mafalda.mediasoup import Consumer, PlainTransport, Producer, Router, Transport, WebRtcServer
 
+Source = Stream | tuple[Stream, ...]  # several: the layers of simulcast, the lowest first
 SETTLE_S = 0.1  # what is still in socket buffers when the sender stops
 
 
@@ -67,19 +68,28 @@ class Stage:
 
     senders: list[Sender]
     workers: Sequence[psutil.Process]
-    consumers: list[Consumer] = field(default_factory=list)
+    consumers: list[tuple[Consumer, Sender]] = field(default_factory=list)  # and whose packets each forwards
     listeners: list[Listener] = field(default_factory=list)
+    producers: list[Producer] = field(default_factory=list)
 
     async def push(self, seconds: float) -> Forwarded:
         """Send, and count what was forwarded and what it cost."""
         for listener in self.listeners:
             listener.arrivals_ns.clear()
         before, cpu_s = await self._sent(), self._cpu_s()
-        pushed = sum(await asyncio.gather(*(sender.send(seconds) for sender in self.senders)))
+        pushed = await asyncio.gather(*(sender.send(seconds) for sender in self.senders))
         await asyncio.sleep(SETTLE_S)
         cpu_s = self._cpu_s() - cpu_s
-        wanted = pushed * len(self.consumers) // len(self.senders)
-        return Forwarded(await self._sent() - before, wanted, cpu_s, self._delays_s(), pushed * len(self.listeners))
+        packets = {sender.ssrc: count for sender, count in zip(self.senders, pushed, strict=True)}
+        wanted = sum(packets[sender.ssrc] for _, sender in self.consumers)
+        return Forwarded(
+            await self._sent() - before, wanted, cpu_s, self._delays_s(), sum(pushed) * len(self.listeners)
+        )
+
+    async def count_lost(self) -> int:
+        """Packets that producers missed."""
+        stats = await asyncio.gather(*(producer.get_stats() for producer in self.producers))
+        return sum(entry["packetsLost"] for found in stats for entry in found)
 
     def _delays_s(self) -> list[float]:
         """Of what listeners got; there is one sender then."""
@@ -88,7 +98,7 @@ class Stage:
         return [(arrived - sent[packet]) / 1e9 for packet, arrived in arrivals if packet in sent]
 
     async def _sent(self) -> int:
-        stats = await asyncio.gather(*(consumer.get_stats() for consumer in self.consumers))
+        stats = await asyncio.gather(*(consumer.get_stats() for consumer, _ in self.consumers))
         return sum(entry["packetCount"] for found in stats for entry in found if entry["type"] == "outbound-rtp")
 
     def _cpu_s(self) -> float:
@@ -100,7 +110,7 @@ class Stage:
 async def stage(
     routers: Sequence[Router],
     pids: Sequence[int],
-    streams: Sequence[Stream],
+    streams: Sequence[Source],
     audience: Audience,
     *,
     srtp_pipes: bool = False,
@@ -108,9 +118,10 @@ async def stage(
     """Make a producer of each stream, and viewers that consume them all.
 
     Args:
-        routers: The first has the producers; they are piped to the others; viewers take turns among all.
+        routers: The first has the producers; they are piped to the others, which are on the far side of the audience's
+            network; viewers take turns among all.
         pids: The workers that carry the media.
-        streams: What is sent.
+        streams: What is sent. Of a producer with several layers each viewer gets one, taking turns.
         audience: Who watches.
         srtp_pipes: Encrypt between the routers.
     """
@@ -120,12 +131,14 @@ async def stage(
         made = Stage([], [psutil.Process(pid) for pid in pids])
         producers = []
         for number, stream in enumerate(streams):
-            sender, producer = await _source(routers[0], endpoint, stream, 4242 + number, audience.suite)
-            made.senders.append(sender)
-            producers.append(producer)
+            layers = stream if isinstance(stream, tuple) else (stream,)
+            senders, producer = await _source(routers[0], endpoint, layers, 4242 + 10 * number, audience.suite)
+            made.senders += senders
+            made.producers.append(producer)
+            producers.append((producer, senders))
         for router in routers[1:]:
-            piped = await pipe(routers[0], router, srtp=srtp_pipes)
-            for producer in producers:
+            piped = await pipe(routers[0], router, srtp=srtp_pipes, ips=(audience.network.near, audience.network.far))
+            for producer, _ in producers:
                 await piped.relay(producer)
         # Without header extensions there is no bandwidth estimation, for which nobody here would answer.
         capabilities = RtpCapabilities(codecs=routers[0].rtp_capabilities.codecs)
@@ -139,26 +152,38 @@ async def stage(
                 target = made.listeners[-1].endpoint
             elif audience.server:
                 target = stack.enter_context(closing(unread_socket(audience.network)))
-            transport = await _viewer(routers[number % len(routers)], target, audience)
-            for producer in producers:
-                consumer = await transport.consume(producer_id=producer.id, rtp_capabilities=capabilities)
-                made.consumers.append(consumer)
+            ip = audience.network.far if number % len(routers) else audience.network.near
+            transport = await _viewer(routers[number % len(routers)], ip, target, audience)
+            for producer, senders in producers:
+                layer = number % len(senders)
+                consumer = await transport.consume(
+                    producer_id=producer.id,
+                    rtp_capabilities=capabilities,
+                    preferred_layers={"spatialLayer": layer} if len(senders) > 1 else None,
+                )
+                made.consumers.append((consumer, senders[layer]))
         yield made
 
 
 async def _source(
-    router: Router, endpoint: socket.socket, stream: Stream, ssrc: int, suite: Suite | None
-) -> tuple[Sender, Producer]:
+    router: Router, endpoint: socket.socket, layers: tuple[Stream, ...], first_ssrc: int, suite: Suite | None
+) -> tuple[list[Sender], Producer]:
     key = new_key(suite)
     transport = await _plain(router, LOOPBACK.near, endpoint, key)
-    producer = await transport.produce(kind=stream.kind, rtp_parameters=stream.parameters(ssrc))
+    ssrcs = range(first_ssrc, first_ssrc + len(layers))
+    producer = await transport.produce(kind=layers[0].kind, rtp_parameters=layers[0].parameters(*ssrcs))
     address = (transport.tuple.local_address, transport.tuple.local_port)
-    return Sender(stream, ssrc, address, endpoint, outbound(key) if key else None), producer
+    session = outbound(key) if key else None
+    senders = [
+        Sender(layer, ssrc, address, endpoint, session, is_layer=len(layers) > 1)
+        for layer, ssrc in zip(layers, ssrcs, strict=True)
+    ]
+    return senders, producer
 
 
-async def _viewer(router: Router, endpoint: socket.socket, audience: Audience) -> Transport:
+async def _viewer(router: Router, ip: str, endpoint: socket.socket, audience: Audience) -> Transport:
     if audience.server is None:
-        return await _plain(router, audience.network.near, endpoint, new_key(audience.suite))
+        return await _plain(router, ip, endpoint, new_key(audience.suite))
     assert audience.suite is not None
     endpoint.setblocking(False)
     transport = await router.create_webrtc_transport(

@@ -12,6 +12,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,11 +32,25 @@ class Network:
         near: Where workers listen.
         far: Where viewers are.
         open_far: Calls a function inside the far side's network namespace.
+        namespace: The far side's; ``None``: both are here.
     """
 
     near: str
     far: str
     open_far: Callable[[Callable[[], socket.socket]], socket.socket]
+    namespace: str | None = None
+
+    @contextmanager
+    def far_program(self, program: Path) -> Iterator[Path]:
+        """A program that runs ``program`` on the far side."""
+        if self.namespace is None:
+            yield program
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / program.name
+            script.write_text(f'#!/bin/sh\nexec ip netns exec {self.namespace} {program} "$@"\n', encoding="utf-8")
+            script.chmod(0o755)
+            yield script
 
 
 LOOPBACK = Network("127.0.0.1", "127.0.0.1", lambda make: make())
@@ -47,6 +62,27 @@ def unread_socket(network: Network) -> socket.socket:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     opened.bind((network.far, 0))
     return opened
+
+
+def timed_socket(network: Network) -> socket.socket:
+    """A bound socket that does not block and tells when the kernel received each packet (``arrival_ns``)."""
+    opened = network.open_far(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _LISTENER_BUFFER_BYTES)
+    opened.bind((network.far, 0))
+    opened.setblocking(False)
+    return opened
+
+
+def receive(endpoint: socket.socket) -> Iterator[tuple[bytes, int]]:
+    """Packets that wait in a ``timed_socket``, and when the kernel received each, in nanoseconds of Unix time."""
+    while True:
+        try:
+            packet, ancillary, _, _ = endpoint.recvmsg(2048, 64)
+        except BlockingIOError:
+            return
+        seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+        yield packet, seconds * 1_000_000_000 + nanoseconds
 
 
 @dataclass(slots=True)
@@ -66,13 +102,8 @@ class Listener:
     @classmethod
     def open(cls, network: Network) -> Listener:
         """Bind it, and read in the running loop."""
-        opened = network.open_far(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _LISTENER_BUFFER_BYTES)
-        opened.bind((network.far, 0))
-        opened.setblocking(False)
-        listener = cls(opened)
-        asyncio.get_running_loop().add_reader(opened, listener._read)
+        listener = cls(timed_socket(network))
+        asyncio.get_running_loop().add_reader(listener.endpoint, listener._read)
         return listener
 
     def close(self) -> None:
@@ -81,18 +112,13 @@ class Listener:
         self.endpoint.close()
 
     def _read(self) -> None:
-        while True:
-            try:
-                packet, ancillary, _, _ = self.endpoint.recvmsg(2048, 64)
-            except BlockingIOError:
-                return
+        for packet, arrived_ns in receive(self.endpoint):
             if 192 <= packet[1] < 224:  # RTCP
                 continue
             (timestamp,) = struct.unpack_from(">I", packet, 4)
             self._index = self._index + 1 if timestamp == self._timestamp else 0
             self._timestamp = timestamp
-            seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
-            self.arrivals_ns[timestamp, self._index] = seconds * 1_000_000_000 + nanoseconds
+            self.arrivals_ns[timestamp, self._index] = arrived_ns
 
 
 def namespaces_allowed() -> str:
@@ -103,11 +129,13 @@ def namespaces_allowed() -> str:
 
 
 @contextmanager
-def veth(*, offloads: bool) -> Iterator[Network]:
+def veth(*, offloads: bool, rate_bps: int | None = None) -> Iterator[Network]:
     """A link to a network namespace of its own.
 
     Args:
         offloads: Whether the link takes checksums and segmentation off the kernel's hands, as most cards do.
+        rate_bps: Bits a second to the far side; what does not fit waits for 0.2 s at most. ``None``:
+            no limit.
 
     Raises:
         RuntimeError: it cannot be made.
@@ -123,7 +151,10 @@ def veth(*, offloads: bool) -> Iterator[Network]:
         _run("ip", "-n", name, "link", "set", f"{name}b", "up")
         if not offloads:
             _run("ethtool", "-K", f"{name}a", "tx", "off", "gso", "off", "tx-udp-segmentation", "off")
-        yield Network(near, far, lambda make: _in_namespace(name, make))
+        if rate_bps is not None:
+            shape = ("rate", str(rate_bps), "burst", "3000", "latency", "200ms")
+            _run("tc", "qdisc", "add", "dev", f"{name}a", "root", "tbf", *shape)
+        yield Network(near, far, lambda make: _in_namespace(name, make), name)
     finally:
         subprocess.run(["ip", "link", "delete", f"{name}a"], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pylibsrtp
 
+from bench.transport_cc import sender_report
 from mafalda.media.transport import SrtpParameters
 
 Suite = Literal["AEAD_AES_128_GCM", "AEAD_AES_256_GCM"]
@@ -51,13 +52,13 @@ class Stream:
     def packets_per_s(self) -> float:
         return len(self.sizes) * self.frames_per_s
 
-    def parameters(self, ssrc: int) -> dict[str, Any]:
-        """The RTP parameters of a producer of it."""
+    def parameters(self, *ssrcs: int) -> dict[str, Any]:
+        """The RTP parameters of a producer of it, or of several layers of which this is one."""
         codec = {key: value for key, value in (AUDIO if self.kind == "audio" else VIDEO).items() if key != "kind"}
         return {
-            "mid": str(ssrc),
+            "mid": str(ssrcs[0]),
             "codecs": [{**codec, "payloadType": _PAYLOAD_TYPES[self.kind]}],
-            "encodings": [{"ssrc": ssrc}],
+            "encodings": [{"ssrc": ssrc} for ssrc in ssrcs],
             "rtcp": {"cname": "bench"},
         }
 
@@ -95,6 +96,7 @@ class Sender:
         address: Where to.
         endpoint: The socket that it sends from.
         session: Encrypts; ``None`` sends plain RTP.
+        is_layer: Of simulcast: a key frame and a sender report each second, without which nobody can switch to it.
     """
 
     stream: Stream
@@ -102,6 +104,7 @@ class Sender:
     address: tuple[str, int]
     endpoint: socket.socket
     session: pylibsrtp.Session | None
+    is_layer: bool = False
     sent_at_ns: dict[tuple[int, int], int] = field(default_factory=dict)
     _packets: int = 0
     _frames: int = 0
@@ -121,7 +124,13 @@ class Sender:
             for index, packet in enumerate(packets):
                 self._remember((timestamp, index))
                 self.endpoint.sendto(packet, self.address)
+            if self.is_layer and number % round(self.stream.frames_per_s) == 0:
+                self._send_report(timestamp)
         return sum(len(packets) for _, packets in frames)
+
+    def _send_report(self, timestamp: int) -> None:
+        report = sender_report(ssrc=self.ssrc, now_s=time.time(), timestamp=timestamp)
+        self.endpoint.sendto(self.session.protect_rtcp(report) if self.session else report, self.address)
 
     def _remember(self, packet: tuple[int, int]) -> None:
         self.sent_at_ns[packet] = time.time_ns()
@@ -130,7 +139,7 @@ class Sender:
             self.sent_at_ns.pop(self._order.popleft(), None)
 
     def _next_frame(self) -> tuple[int, list[bytes]]:
-        """Its RTP timestamp and its packets; the first of all is a key frame."""
+        """Its RTP timestamp and its packets."""
         self._frames += 1
         timestamp = self._frames * 3000 & 0xFFFFFFFF
         last = len(self.stream.sizes) - 1
@@ -138,13 +147,16 @@ class Sender:
         packets = [self._packet(timestamp, index == 0, index == last, size) for index, size in sizes]
         return timestamp, packets
 
+    def _is_key_frame(self) -> bool:
+        return self._frames == 1 or (self.is_layer and self._frames % round(self.stream.frames_per_s) == 1)
+
     def _packet(self, timestamp: int, first: bool, last: bool, size: int) -> bytes:
         self._packets += 1
         payload_type = _PAYLOAD_TYPES[self.stream.kind] | (0x80 if last and self.stream.kind == "video" else 0)
         packet = struct.pack(">BBHII", 0x80, payload_type, self._packets & 0xFFFF, timestamp, self.ssrc)
         if self.stream.kind == "video":
             picture = struct.pack(">H", 0x8000 | self._frames & 0x7FFF)
-            key_frame = b"\x10\x02\x00\x9d\x01\x2a\x40\x01\xf0\x00" if self._frames == 1 else b"\x31\x02\x00"
+            key_frame = b"\x10\x02\x00\x9d\x01\x2a\x40\x01\xf0\x00" if self._is_key_frame() else b"\x31\x02\x00"
             packet += bytes((0x90 if first else 0x80, 0x80)) + picture + (key_frame if first else b"")
         packet += bytes(size - len(packet))
         return self.session.protect(packet) if self.session else packet

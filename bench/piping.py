@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from mafalda.mediasoup import PipeTransport, Producer, Router
 
-LOOPBACK = {"protocol": "udp", "ip": "127.0.0.1"}
-
 
 @dataclass(frozen=True, slots=True)
 class Pipe:
@@ -22,10 +20,21 @@ class Pipe:
         return await self.far.produce(id=producer.id, kind=producer.kind, rtp_parameters=carried.rtp_parameters)
 
 
-async def pipe(router: Router, other: Router, *, srtp: bool = False) -> Pipe:
-    """Without SRTP, as relays inside one server are, or with, as between servers."""
-    near = await router.create_pipe_transport(listen_info=LOOPBACK, enable_srtp=srtp)
-    far = await other.create_pipe_transport(listen_info=LOOPBACK, enable_srtp=srtp)
+async def pipe(
+    router: Router, other: Router, *, srtp: bool = False, ips: tuple[str, str] = ("127.0.0.1", "127.0.0.1")
+) -> Pipe:
+    """Connect two routers.
+
+    Args:
+        router: One of them.
+        other: The other.
+        srtp: Encrypt, as relays between servers do and those inside one server do not.
+        ips: Where each of them listens.
+    """
+    near, far = [
+        await one.create_pipe_transport(listen_info={"protocol": "udp", "ip": ip}, enable_srtp=srtp)
+        for one, ip in zip((router, other), ips, strict=True)
+    ]
     await _connect(near, far)
     await _connect(far, near)
     return Pipe(near, far)

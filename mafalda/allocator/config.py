@@ -120,6 +120,12 @@ class AllocatorConfig(BaseModel):
     room_candidates: int = Field(
         64, ge=1, description="So many of a room's workers are tried, the newest first; the older ones are full."
     )
+    tenant_peers: int | None = Field(
+        None,
+        ge=1,
+        description="The most peers of one tenant at a time (each transport of a drop-in is one); joins beyond are "
+        "refused. Joins in the same moment may exceed it a little. None: any number.",
+    )
     explained_candidates: int = Field(16, ge=1, description="Candidates named in an explanation; the rest are counted.")
     max_channel_latency_s: float = Field(
         1.0,
@@ -158,7 +164,12 @@ class AllocatorConfig(BaseModel):
         gt=0,
         description="The same for the oldest entries of a log that is larger. None: whatever its size.",
     )
-    max_in_flight: int = Field(256, ge=1, description="Concurrent appends, over all rooms.")
+    max_in_flight: int = Field(
+        64,
+        ge=1,
+        description="Decisions that are not stored yet, over all rooms. What waits gets its turn alternately from both "
+        "ends, so that one join does not wait for thousands that came before it.",
+    )
     max_attempts: int = Field(
         16, ge=1, description="Conflicts in a row after which a stimulus waits for the next tick."
     )

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from mafalda.aio.clock import PausableClock
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages.envelope import Message
 
 #: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
 REPLY_HEADER = "Mafalda-Reply-To"
+
+#: Header of every message: its id, by which JetStream stores it once.
+MESSAGE_ID = "Nats-Msg-Id"
 
 #: What an operator has to do when the log refuses appends.
 MAKE_ROOM = (
@@ -65,7 +69,8 @@ class Appended:
 class LogUsage:
     """What the log holds, and the limits of its stream; ``None``: no limit.
 
-    ``first_seq`` is that of its first entry, or of the next one if it holds none.
+    ``first_seq`` is that of its first entry, or of the next one if it holds none. ``as_of`` is the time of these
+    figures by NATS' clock, if that is known.
     """
 
     entries: int
@@ -74,6 +79,7 @@ class LogUsage:
     limit_bytes: int | None = None
     first_seq: int = 1
     last_seq: int = 0
+    as_of: datetime | None = None
 
     @property
     def is_full(self) -> bool:
@@ -160,6 +166,13 @@ Handler = Callable[[Delivery], Awaitable[Message]]
 
 class Bus(Protocol):
     """Append to the log, follow it, read it; publish, request and serve outside of it."""
+
+    @property
+    def clock(self) -> PausableClock:
+        """Stands still while the bus is not connected, and while an append is repeated because nobody confirms it.
+
+        For deadlines of what comes over the bus, and for whoever judges others by what comes from them.
+        """
 
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None

@@ -24,10 +24,12 @@ from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.auth.keys import KeyFolder, ensure_keys
 from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.bus.errors import ServerFailed
+from mafalda.bus.nats.cluster import NatsCluster, run_cluster
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.page import PageAccess, RoomPage, open_page, serve_page
 from mafalda.cli.paths import KEYS_FOLDER, default_store_dir
+from mafalda.cli.serving import MONITOR_PORT, NAMES, listen
 from mafalda.contract.permissions import FleetRole
 from mafalda.errors import Broken
 
@@ -56,10 +58,13 @@ class LocalFleetConfig:
     policy: str = "pack"
     nats_url: str | None = None
     is_open: bool = True  # whoever reaches the embedded nats-server owns the fleet; False: keys and tokens
+    nats_servers: int = 1  # more than one: a cluster, each stream with a copy on every server
     nats_host: str = "127.0.0.1"
     nats_port: int = 4222  # 0: any free one
     page: bool = True  # serve the room page, if it has been built
     web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
+    monitor: bool = True  # serve the monitor's page and JSON
+    monitor_port: int | None = None  # None: 8081, or any free one if that is taken
     store_dir: Path | None = None  # of the embedded nats-server; None: the default one
     archive: str | None = None  # folder or URL to archive the log to; None: it is not archived
     log_file: Path | None = None  # of all components; None: standard error
@@ -72,17 +77,20 @@ class Component:
     name: str
     argv: list[str]
     role: FleetRole
+    pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits, each time it is started
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
 
 @dataclass(slots=True)
 class LocalFleet:
-    """A running fleet."""
+    """A running fleet. ``nats_servers`` has the embedded ones, by name."""
 
     nats_url: str
+    nats_servers: dict[str, NatsServer] = field(default_factory=dict)
     page_url: str | None = None  # None: the room page is not served
     page_key: str | None = None  # what the page's link must carry; None: the fleet is open
+    monitor_url: str | None = None  # None: the monitor does not run
     keys: KeyFolder | None = None  # None: the fleet is open
     components: list[Component] = field(default_factory=list)
 
@@ -107,27 +115,29 @@ async def open_local_fleet(
     Raises:
         ComponentFailed: A component did not get ready; its log has the reason.
         ServerFailed: The nats-server did not start.
-        PageUnavailable: ``web_port`` is taken.
+        PageUnavailable: ``web_port`` or ``monitor_port`` is taken.
     """
     async with AsyncExitStack() as stack:
         page = _open_page(config, stack, progress)
         keys = None if config.is_open or config.nats_url else ensure_keys(_store(config) / KEYS_FOLDER)
-        server = None if config.nats_url else await _open_nats_server(config, page, keys, stack, progress)
-        url = server.url if server else config.nats_url or ""
+        nats = None if config.nats_url else await _open_nats(config, page, keys, stack, progress)
+        url = nats.url if nats else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
         components = _components(config, keys)
+        monitor_url = _add_monitor(config, components, stack)
         supervisor = ComponentSupervisor(url, keys, errors.fileno() if errors else None, progress)
         stack.push_async_callback(supervisor.stop, components)
         watchers = await stack.enter_async_context(open_tasks())
         for component in components:
             await supervisor.start(component, watchers)
-        fleet = LocalFleet(url, keys=keys, components=components)
-        if page and server:
+        fleet = LocalFleet(url, nats.servers if nats else {}, monitor_url=monitor_url, keys=keys, components=components)
+        if page and nats:
+            first = next(iter(nats.servers.values()))
             access = PageAccess.of(keys) if keys else None
             bus = bus_config(url, name="room page", nkey_file=keys.role("operator") if keys else None)
-            fleet.page_url = await stack.enter_async_context(serve_page(page, bus, server.websocket_port, access))
+            fleet.page_url = await stack.enter_async_context(serve_page(page, bus, first.websocket_port, access))
             fleet.page_key = access.key if access else None
-        if config.is_open and server:
+        if config.is_open and nats:
             progress(click.style(f"open: whoever reaches {url} owns the fleet", fg="red", bold=True))
         yield fleet
 
@@ -149,9 +159,10 @@ def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progre
     return page
 
 
-async def _open_nats_server(
+async def _open_nats(
     config: LocalFleetConfig, page: RoomPage | None, keys: KeyFolder | None, stack: AsyncExitStack, progress: Progress
-) -> NatsServer:
+) -> NatsCluster:
+    """Start one nats-server, or several as a cluster; each is started again whenever it ends."""
     store = _store(config)
     store.mkdir(parents=True, exist_ok=True)
     server_config = ServerConfig(
@@ -161,21 +172,26 @@ async def _open_nats_server(
         accounts_conf=keys.accounts_conf if keys else None,
         websocket_origins=page.origins if page else None,
     )
-    server = await stack.enter_async_context(run_server(server_config))
-    progress(f"nats-server at {server.url}, its store in {store}")
+    if config.nats_servers == 1:
+        cluster = NatsCluster({"nats": await stack.enter_async_context(run_server(server_config))})
+    else:
+        cluster = await stack.enter_async_context(run_cluster(server_config, number=config.nats_servers))
     watchers = await stack.enter_async_context(open_tasks())
-    watchers.spawn(_keep_serving(server, progress), "watch nats-server")
-    return server
+    for name, server in cluster.servers.items():
+        progress(f"{name}: nats-server at {server.url}, pid {server.pid}")
+        watchers.spawn(_keep_serving(name, server, progress), f"watch {name}")
+    progress(f"the streams are in {store}")
+    return cluster
 
 
-async def _keep_serving(server: NatsServer, progress: Progress) -> None:
+async def _keep_serving(name: str, server: NatsServer, progress: Progress) -> None:
     """Start nats-server again whenever it ends; media is forwarded meanwhile."""
     while True:
         try:
             await server.wait()
         except ServerFailed as error:
-            log.error("nats-server ended", action="component_died", component="nats-server", reason=str(error))
-            progress("nats-server ended; starting it again")
+            log.error("nats-server ended", action="component_died", component=name, reason=str(error))
+            progress(f"{name} ended; starting it again")
         async for attempt in retrying(ServerFailed, action="component_failed", first_s=RESTART_DELAY_S):
             with attempt:
                 await server.start()
@@ -205,6 +221,19 @@ def _components(config: LocalFleetConfig, keys: KeyFolder | None) -> list[Compon
         run = [*mafalda, "archive", "run", config.archive, "--stop-with-stdin"]
         archives.append(Component("archive", run, "archive"))
     return allocators + auths + agents + archives
+
+
+def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: AsyncExitStack) -> str | None:
+    """Add the monitor, on a socket that stays open while it is started again; its URL."""
+    if not config.monitor:
+        return None
+    listener = stack.enter_context(listen(config.monitor_port, MONITOR_PORT))
+    descriptor = listener.fileno()
+    argv = [sys.executable, "-m", "mafalda", "monitor", "--listen-fd", str(descriptor), "--stop-with-stdin"]
+    if config.archive:
+        argv += ["--archive", config.archive]
+    components.append(Component("monitor", argv, "monitor", pass_fds=(descriptor,)))
+    return f"http://{NAMES[0]}:{listener.getsockname()[1]}/"
 
 
 class ComponentSupervisor:
@@ -247,6 +276,7 @@ class ComponentSupervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
             env={**self._environment, **nkey},
+            pass_fds=component.pass_fds,
             start_new_session=True,  # Ctrl-C is for the supervisor, which stops its children in order
         )
         assert process.stdout is not None

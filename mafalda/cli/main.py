@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-#: The module of each command, in which the command has its own name, and its summary; in the order of
+#: The module of each command, in which the command has its own name (``_`` for ``-``), and its summary; in the order of
 #: ``mafalda --help``.
 COMMANDS = {
     "up": ("mafalda.cli.commands.up", "Run a whole fleet on this machine: NATS, allocators, agents, workers."),
@@ -20,11 +20,19 @@ COMMANDS = {
     "keys": ("mafalda.cli.commands.keys", "Make the keys of a closed fleet and nats-server's configuration."),
     "token": ("mafalda.cli.commands.token", "Mint or revoke a participant's token."),
     "drain": ("mafalda.cli.commands.drain", "Move the peers of a server elsewhere, before it is stopped."),
+    "monitor": ("mafalda.cli.commands.monitor", "Serve a page of the whole fleet, now and at any past moment."),
     "ls": ("mafalda.cli.commands.ls", "List servers, workers, rooms, peers and relays."),
     "log": ("mafalda.cli.commands.log", "Print the log: page, filter, follow, export."),
     "replay": ("mafalda.cli.commands.replay", "Compute the state at any time from the log."),
+    "audit": ("mafalda.cli.commands.audit", "Find what should be by the log and is not, and say what to do."),
     "archive": ("mafalda.cli.commands.archive", "Copy the log into Parquet files in a folder or an object store."),
+    "feed": ("mafalda.cli.commands.feed", "Print the events of rooms for programs, from where the last feed ended."),
+    "webhooks": ("mafalda.cli.commands.webhooks", "Deliver the events of rooms by HTTP, signed and retried."),
     "explain": ("mafalda.cli.commands.explain", "Explain why something is where it is."),
+    "load-test": (
+        "mafalda.cli.commands.load_test",
+        "Send and receive real media with any number of peers.",
+    ),
     "doctor": ("mafalda.cli.commands.doctor", "Check this machine and the fleet, and say how to mend what is wrong."),
     "worker": ("mafalda.cli.commands.worker", "Install or find the mediasoup-worker."),
     "dropin": ("mafalda.cli.commands.dropin", "List the mediasoup versions that the drop-in serves."),
@@ -41,7 +49,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), cmd_name)
+        command = getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{cmd_name} is not a command")
         return command

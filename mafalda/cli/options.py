@@ -11,6 +11,7 @@ import click
 import orjson
 
 from mafalda.allocator.core.placement.policy import POLICIES
+from mafalda.monitor.audit.finding import DEADLINE_S
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,6 +94,19 @@ def metrics_option(command: F) -> F:
     )(command)
 
 
+def deadline_option(command: F) -> F:
+    """``--deadline``: after how many seconds what waits is overdue, for an audit."""
+    return click.option(
+        "--deadline",
+        "deadline_s",
+        type=click.FloatRange(min=0),
+        default=DEADLINE_S,
+        show_default=True,
+        metavar="S",
+        help="Report what has waited for longer: an intent for its result, a peer for its place.",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """``--json``: print JSON, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
@@ -137,10 +151,21 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             "--policy", default=policy, show_default=True, type=click.Choice(sorted(POLICIES)), help=policy_help
         ),
         click.option(
+            "--nats-servers",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1, 5),
+            callback=_odd,
+            help="Embedded nats-servers: 3 or 5 are a cluster that keeps a copy of the log on each.",
+        ),
+        click.option(
             "--nats-host", default="127.0.0.1", show_default=True, help="Listen address of the embedded nats-server."
         ),
         click.option(
-            "--nats-port", default=4222, show_default=True, help="Port of the embedded nats-server; 0: any free port."
+            "--nats-port",
+            default=4222,
+            show_default=True,
+            help="Port of the embedded nats-server, of a cluster's first; 0: any free port.",
         ),
         click.option(
             "--open",
@@ -153,6 +178,12 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             "--web-port",
             type=click.IntRange(0, 65535),
             help="Port of the room page; 0: any free port. [default: 8080, or a free port if that is taken]",
+        ),
+        click.option("--monitor/--no-monitor", default=True, show_default=True, help="Serve the monitor, on loopback."),
+        click.option(
+            "--monitor-port",
+            type=click.IntRange(0, 65535),
+            help="Port of the monitor; 0: any free port. [default: 8081, or a free port if that is taken]",
         ),
         click.option(
             "--archive",
@@ -171,6 +202,12 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
         return command
 
     return decorate
+
+
+def _odd(_context: click.Context, _option: click.Parameter, value: int) -> int:
+    if value % 2 == 0:
+        raise click.BadParameter("an even number survives no more failures than the odd number below it: 1, 3 or 5")
+    return value
 
 
 def print_json(value: Any, *, indent: bool = False) -> None:

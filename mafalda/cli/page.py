@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -29,33 +27,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mafalda.auth.keys import KeyFolder
 from mafalda.auth.tokens import TokenKeys
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.cli.serving import NAMES, Headers, listen, serve
 from mafalda.contract.grants import Grants
 from mafalda.contract.ids import check_id
 from mafalda.contract.permissions import inbox_prefix
-from mafalda.errors import BadInput, Broken
+from mafalda.errors import BadInput
 from mafalda.monitor.overview import overview
 
-HOST = "127.0.0.1"
-#: By which the page may be opened.
-NAMES = (HOST, "localhost")
 DEFAULT_PORT = 8080
-SHUTDOWN_TIMEOUT_S = 1
 #: How long a page may stay in a room, in seconds.
 TOKEN_LIFE_S = 24 * 3600
 #: How old an overview may be that a page gets, in seconds: many pages cost no more than one.
 OVERVIEW_AGE_S = 1.0
-
-
-class PageUnavailable(Broken):
-    """The page's port is taken."""
-
-    code = "page-unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +74,7 @@ def open_page(port: int | None) -> Iterator[RoomPage | None]:
     if not (folder / "index.html").is_file():
         yield None
         return
-    with _listen(port) as listener:
+    with listen(port, DEFAULT_PORT) as listener:
         yield RoomPage(folder.resolve(), listener)
 
 
@@ -125,30 +113,9 @@ async def serve_page(
         access: Who may use it; ``None``: everybody who reaches it, since the fleet is open.
     """
     async with connect(bus) as connected:
-        server = _Server(
-            uvicorn.Config(
-                _application(page, _Api(connected, websocket_port, access), websocket_port),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
-            )
-        )
-        # Visitors who are earlier than the server wait in the listening socket's queue.
-        serving = asyncio.create_task(server.serve(sockets=[page.listener]), name="serve the room page")
-        try:
+        application = _application(page, _Api(connected, websocket_port, access), websocket_port)
+        async with serve(application, page.listener, name="serve the room page"):
             yield f"{page.origins[0]}/"
-        finally:
-            server.should_exit = True
-            await serving
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the command."""
-        yield
 
 
 def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
@@ -171,26 +138,10 @@ def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
         middleware=[
             # A foreign site could pass for this one by a name of its own that leads here (DNS rebinding).
             Middleware(TrustedHostMiddleware, allowed_hosts=NAMES),
-            Middleware(_Headers, headers=headers),
+            Middleware(Headers, headers=headers),
             Middleware(GZipMiddleware),
         ],
     )
-
-
-class _Headers:
-    """Adds the same headers to every response."""
-
-    def __init__(self, app: ASGIApp, headers: dict[str, str]) -> None:
-        self._app = app
-        self._headers = headers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 class _Api:
@@ -235,15 +186,6 @@ class _Api:
         rooms = {known["room"]: known for known in self._overview["rooms"]}
         found = rooms.get(room, {"peers": [], "relays": []})
         return _json({"servers": self._overview["servers"], "peers": found["peers"], "relays": found["relays"]})
-
-
-def _listen(port: int | None) -> socket.socket:
-    try:
-        return socket.create_server((HOST, DEFAULT_PORT if port is None else port))
-    except OSError as error:
-        if port is None:
-            return _listen(0)
-        raise PageUnavailable("the room page cannot listen", port=port, cause=error.strerror) from error
 
 
 def _stranger() -> Response:

@@ -6,8 +6,10 @@ from mafalda.client.events import EventStream, GaveUp, Reconnected, Reconnecting
 from mafalda.client.resources.consumer import Consumer
 from mafalda.client.resources.data import DataConsumer, DataProducer
 from mafalda.client.resources.producer import Producer
+from mafalda.client.resources.subscription import Subscription
 from mafalda.client.room import Room
 from mafalda.client.webrtc.tracks import IncomingTrack
+from mafalda.contract.messages.subscriptions import ProducerSelector
 
 __all__ = [
     "Client",
@@ -19,9 +21,11 @@ __all__ = [
     "GaveUp",
     "IncomingTrack",
     "Producer",
+    "ProducerSelector",
     "Reconnected",
     "Reconnecting",
     "Room",
     "RoomEvent",
+    "Subscription",
     "connect",
 ]

@@ -9,7 +9,10 @@ from typing import Any
 
 import structlog
 
-from mafalda.aio.tasks import open_tasks
+from mafalda.aio.retry import retrying
+from mafalda.aio.serial_executor import SerialExecutor
+from mafalda.aio.tasks import TaskScope, open_tasks
+from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig, server_urls
 from mafalda.bus.nats.bus import connect as connect_bus
 from mafalda.bus.protocol import Bus, Inbox
@@ -23,7 +26,7 @@ from mafalda.contract.ids import check_id
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.intents import Join, Leave
 from mafalda.contract.messages.results import Done, JoinResult
-from mafalda.errors import DeadlineExceeded, MafaldaError
+from mafalda.errors import Broken, BusUnavailable, DeadlineExceeded, LogFull, MafaldaError
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +49,8 @@ async def connect(
         if bus is None:
             bus = await stack.enter_async_context(connect_bus(_bus_config(url)))
         inbox = await stack.enter_async_context(bus.inbox())
-        client = Client(bus, inbox, config or ClientConfig())
+        departures = await stack.enter_async_context(open_tasks())
+        client = Client(bus, inbox, config or ClientConfig(), departures)
         tasks = await stack.enter_async_context(open_tasks(client.inbox_failed))
         tasks.spawn(client.read_inbox(), "client-inbox")
         yield client
@@ -62,11 +66,13 @@ def _bus_config(url: str | None) -> BusConfig:
 class Client:
     """Made by ``connect``. It can be in any number of rooms."""
 
-    def __init__(self, bus: Bus, inbox: Inbox, config: ClientConfig) -> None:
+    def __init__(self, bus: Bus, inbox: Inbox, config: ClientConfig, tasks: TaskScope) -> None:
         self._bus = bus
         self._inbox = inbox
         self._config = config
         self._sessions: set[Session] = set()
+        #: The peers that left while nobody could be told.
+        self._departures: SerialExecutor[tuple[str, str]] = SerialExecutor(tasks, "leave of")
 
     @asynccontextmanager
     async def join(
@@ -95,7 +101,9 @@ class Client:
         """
         check_id("room", room)
         peer = check_id("peer", peer or new_id("peer"))
-        session = Session(self._bus, self._inbox.subject, room, peer, self._config)
+        await self._await_departure(room, peer)
+        intent = Join(app_data=app_data or {}, region=region)
+        session = Session(self._bus, self._inbox.subject, room, peer, intent, self._config)
         patterns = (
             subjects.result(room, peer, "*"),
             subjects.peer_event(room, peer, "*"),
@@ -105,20 +113,33 @@ class Client:
             self._sessions.add(session)
             try:
                 session.listen(follower)
-                await self._join(session, Join(app_data=app_data or {}, region=region), transports)
+                await self._join(session, transports)
                 yield Room(session)
             finally:
                 await self._leave(session)
                 self._sessions.discard(session)
 
-    async def _join(self, session: Session, intent: Join, transports: TransportsToOpen) -> None:
+    async def _await_departure(self, room: str, peer: str) -> None:
+        """Wait until an earlier membership's leave is stored: after the join it would end the new one."""
         try:
-            placement = await session.requests.request(
-                intent,
-                JoinResult,
-                timeout_s=self._config.join_timeout_s,
-                stored=lambda: session.ahead.request(transports),
-            )
+            async with asyncio.timeout(self._config.join_timeout_s):
+                await self._departures.wait_idle((room, peer))
+        except TimeoutError:
+            raise DeadlineExceeded("the former leave of this peer is not stored yet", room=room, peer=peer) from None
+
+    async def _join(self, session: Session, transports: TransportsToOpen) -> None:
+        limit_s = self._config.join_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                placement = await session.requests.request(
+                    session.intent,
+                    JoinResult,
+                    timeout_s=limit_s,
+                    stored=lambda: session.ahead.request(transports),
+                )
+        except TimeoutError:
+            session.may_be_placed = True
+            raise DeadlineExceeded("no answer to the join in time", timeout_s=limit_s) from None
         except (DeadlineExceeded, asyncio.CancelledError):
             session.may_be_placed = True
             raise
@@ -126,15 +147,32 @@ class Client:
         await session.begin()
 
     async def _leave(self, session: Session) -> None:
-        """Request to leave, if the peer has a place or may get one, and close everything."""
+        """Request to leave, if the peer has a place or may get one, and close everything.
+
+        If nobody answers, the request is repeated as long as this client is open.
+        """
         session.leave()
+        key = (session.requests.room, session.requests.peer)
         try:
             if (session.placement is not None or session.may_be_placed) and not session.over:
-                await session.requests.request(Leave(), Done, timeout_s=self._config.leave_timeout_s)
+                try:
+                    async with asyncio.timeout(self._config.leave_timeout_s):
+                        await session.requests.request(Leave(), Done)
+                except (TimeoutError, Broken) as error:
+                    _log.info("left without an answer", action="client_leave", reason=repr(error))
+                    self._departures.submit(key, lambda: self._append_leave(*key))
         except MafaldaError as error:
-            _log.info("left without an answer", action="client_leave", reason=str(error))
+            _log.info("not left", action="client_leave", reason=str(error))
         finally:
             await session.end()
+
+    async def _append_leave(self, room: str, peer: str) -> None:
+        """Append a ``Leave`` as soon as the log takes it: then the fleet carries it out."""
+        subject = subjects.intent(room, peer, Leave.action)
+        message = compose(Leave(), subject=subject, source=f"/mafalda/client/{room}/{peer}")
+        async for attempt in retrying(BusUnavailable, LogFull, action="client_leave", room=room, peer=peer):
+            with attempt:
+                await self._bus.append(subject, message)
 
     async def read_inbox(self) -> None:
         """Pass private answers to the sessions that they are for, until it is cancelled."""

@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ClientConfig(BaseModel):
-    """How long a client waits for what. All times are in seconds."""
+    """How long a client waits for what. All times are in seconds in which the bus worked; during an outage none passes.
+
+    The exceptions are ``join_timeout_s`` and ``leave_timeout_s``, so that an application is not held up.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +43,11 @@ class ClientConfig(BaseModel):
         gt=0,
         description="After a handover the transports at the former place are closed when media comes in at the new "
         "one, or after so long: less than the 5 s for which agents go on.",
+    )
+    media_wait_s: float = Field(
+        4,
+        gt=0,
+        description="``Reconnected`` waits for media of each consumer; if its producer sends nothing, only so long.",
     )
     producer_wait_s: float = Field(
         30, gt=0, description="A consumer whose producer vanished with its worker waits so long for it to come back."

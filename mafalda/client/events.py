@@ -20,7 +20,10 @@ class Reconnecting:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """The peer has a place and transports again, and its producers are open under their ids."""
+    """The peer's producers are open again under their ids, and media comes in of what it consumes.
+
+    ``duration_s`` is the time since ``Reconnecting`` in which the bus worked.
+    """
 
     generation: int
     server: str

@@ -43,6 +43,8 @@ class PeerRequests:
             query_timeout_s=config.request_timeout_s,
         )
         self._client = RequestClient(bus, tasks, reply_subject, f"/mafalda/client/{room}/{peer}", self, times)
+        #: By which the peer's deadlines are counted: the bus's.
+        self.clock = bus.clock
         self.room = room
         self.peer = peer
 

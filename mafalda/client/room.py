@@ -12,6 +12,7 @@ from mafalda.client.events import EventStream
 from mafalda.client.resources.consumer import Consumer
 from mafalda.client.resources.data import DataConsumer, DataProducer
 from mafalda.client.resources.producer import Producer
+from mafalda.client.resources.subscription import Subscription
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import new_id
 from mafalda.client.webrtc.transport import ProducerOptions
@@ -19,6 +20,7 @@ from mafalda.contract.ids import check_id
 from mafalda.contract.messages.events import DataProducerOpened, ProducerOpened
 from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo
 from mafalda.contract.messages.results import JoinResult
+from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.errors import Closed
 from mafalda.media.rtp import ConsumerLayers
 
@@ -58,7 +60,7 @@ class Room:
     @property
     def connected(self) -> bool:
         """Whether the peer has a place; not while reconnecting."""
-        return self._session.has_endpoint
+        return self._session.has_endpoint and not self._session.is_reconnecting
 
     @property
     def peers(self) -> Mapping[str, PeerInfo]:
@@ -187,6 +189,30 @@ class Room:
             layers = ConsumerLayers(spatial_layer=preferred_layers[0], temporal_layer=preferred_layers[1])
         consumer = Consumer(self._session, check_id("producer", producer), paused=paused, layers=layers)
         return await consumer.start()
+
+    async def subscribe(
+        self,
+        *select: ProducerSelector,
+        paused: bool = False,
+        preferred_layers: tuple[int, int | None] | None = None,
+        loudest: int | None = None,
+    ) -> Subscription:
+        """Receive every producer of others that fits: those that are here, and those that come.
+
+        Iterate what is returned for the consumers. The peer's agent makes them, so that a large room needs one request.
+
+        Args:
+            select: Such as ``ProducerSelector(kind="audio")`` or ``ProducerSelector(peer="ana")``; the last that fits a
+                producer decides. None: everything.
+            paused: Its consumers begin paused.
+            preferred_layers: The highest spatial and temporal layer to get, of simulcast or SVC.
+            loudest: Of the audio only so many producers flow, the loudest of the room, and those that a selector names.
+        """
+        layers = None
+        if preferred_layers is not None:
+            layers = ConsumerLayers(spatial_layer=preferred_layers[0], temporal_layer=preferred_layers[1])
+        wanted = select or (ProducerSelector(),)
+        return await Subscription(self._session, wanted, paused=paused, layers=layers, loudest=loudest).start()
 
     async def consume_data(self, data_producer: str) -> DataConsumer:
         """Receive a data producer; iterate over what is returned. Messages sent before this returns are not seen."""

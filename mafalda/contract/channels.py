@@ -12,7 +12,7 @@ from typing import Literal
 from mafalda.contract.messages import commands, events, load, results
 from mafalda.contract.messages.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
 from mafalda.contract.messages.intents import INTENTS
-from mafalda.contract.messages.notices import ChannelNotices, RelayNotices
+from mafalda.contract.messages.notices import AudioLevels, AudioLevelsWanted, ChannelNotices, RelayNotices
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import ANSWERS, QUERIES, REQUESTS
 from mafalda.contract.messages.results import RESULTS
@@ -141,10 +141,10 @@ SERVER_NOTICE_CHANNEL = MessageChannel(
     "serverNotices",
     "mafalda.server.{server}.notice.{action}",
     "notice",
-    "What an agent sends another about relayed producers, without an answer. Never stored.",
+    "What an agent sends another about relayed producers and loudness, without an answer. Never stored.",
     ("agent",),
     ("agent",),
-    (RelayNotices,),
+    (RelayNotices, AudioLevelsWanted, AudioLevels),
     False,
 )
 REQUEST_CHANNEL = MessageChannel(
@@ -193,6 +193,7 @@ CHANNEL_OF: dict[type[Payload], MessageChannel] = {
 #: The actions on whose result subjects a result may be published; any other result only on that of its own action.
 RESULT_ACTIONS: dict[type[Payload], tuple[str, ...]] = {
     results.TransportResult: ("create-transport", "restart-ice"),
+    results.SubscribeResult: ("subscribe", "change-subscription"),
     results.ChannelAnswer: ("channel", "create-transport"),
 }
 
@@ -239,7 +240,7 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
     match payload:
         case commands.PlacePeer():
             return (payload.room, payload.server) == (address.room, address.server)
-        case commands.OpenRelay():
+        case commands.OpenRelay() | commands.OpenRelays():
             return (payload.room, payload.target.server) == (address.room, address.server)
         case RelayNotices():
             return payload.target.server == address.server

@@ -27,7 +27,7 @@ ERROR_HELP: dict[str, ErrorHelp] = {
     ),
     "malformed-message": ErrorHelp(
         "Not JSON, not a CloudEvent, data that its schema refuses (the message names the places), or a message of "
-        "another subject.",
+        "another subject, by its type or by its own `subject`.",
         "Validate what you send against `schemas/` while you develop.",
     ),
     "message-too-large": ErrorHelp(
@@ -67,7 +67,7 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "Send `join` and wait for its result.",
     ),
     "stale-generation": ErrorHelp(
-        "It was meant for a place that the peer does not have any more.",
+        "It was meant for a place that the peer does not have any more, or is a `leave` that was done already.",
         "Begin again at the generation of the last `join` result.",
     ),
     "cannot-consume": ErrorHelp(

@@ -12,6 +12,7 @@ from mafalda.contract.messages import events, intents, queries, results
 from mafalda.contract.messages.payload import Payload
 from mafalda.errors import (
     AlreadyExists,
+    BadInput,
     BusUnavailable,
     CannotConsume,
     DeadlineExceeded,
@@ -24,7 +25,9 @@ from mafalda.errors import (
     NoCapacity,
     NotFound,
     NotJoined,
+    Refused,
     RelayUnavailable,
+    StaleGeneration,
     UnknownType,
     UnknownVersion,
     UnsupportedError,
@@ -66,6 +69,8 @@ class Outcome:
 
 _CLOSED = (events.ProducerClosed, events.DataProducerClosed)
 _CONSUMERS_CLOSED = (events.ConsumerClosed, events.DataConsumerClosed)
+_SUBSCRIBED = (events.ConsumersOpened, events.ConsumersClosed)
+_SUBSCRIBING_ERRORS: Errors = (InvalidParameters, BadInput)
 _DONE = Outcome(results.Done)
 
 OUTCOMES: dict[type[Payload], Outcome] = {
@@ -73,7 +78,10 @@ OUTCOMES: dict[type[Payload], Outcome] = {
         results.JoinResult, room_events=(events.PeerJoined,), errors=(AlreadyExists, NoCapacity, LogFull)
     ),
     intents.Leave: Outcome(
-        results.Done, room_events=(*_CLOSED, events.PeerLeft), peer_events=_CONSUMERS_CLOSED, errors=WORKER_ERRORS
+        results.Done,
+        room_events=(*_CLOSED, events.PeerLeft),
+        peer_events=_CONSUMERS_CLOSED,
+        errors=(StaleGeneration, *WORKER_ERRORS),
     ),
     intents.CreateTransport: Outcome(results.TransportResult, private=True, errors=(AlreadyExists, *WORKER_ERRORS)),
     intents.ConnectTransport: Outcome(
@@ -107,14 +115,18 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     ),
     intents.PauseConsumer: _DONE,
     intents.ResumeConsumer: _DONE,
-    intents.CloseConsumer: _DONE,
-    intents.CloseDataConsumer: _DONE,
+    intents.CloseConsumer: Outcome(results.Done, errors=(Refused, *_OBJECT_ERRORS)),
+    intents.CloseDataConsumer: Outcome(results.Done, errors=(Refused, *_OBJECT_ERRORS)),
     intents.SetPreferredLayers: Outcome(results.Done, errors=(InvalidParameters, *_OBJECT_ERRORS)),
     intents.SetPriority: _DONE,
     intents.RequestKeyFrame: _DONE,
+    intents.Subscribe: Outcome(results.SubscribeResult, peer_events=_SUBSCRIBED, errors=_SUBSCRIBING_ERRORS),
+    intents.ChangeSubscription: Outcome(results.SubscribeResult, peer_events=_SUBSCRIBED, errors=(NotFound, BadInput)),
+    intents.Unsubscribe: Outcome(results.Done, errors=_OBJECT_ERRORS),
     intents.RequestChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
     queries.QueryRoom: Outcome(queries.RoomSnapshot, private=True, errors=(BusUnavailable,)),
     queries.QueryTransport: Outcome(results.TransportResult, private=True),
+    queries.QuerySubscription: Outcome(queries.SubscriptionSnapshot, private=True, errors=(NotFound,)),
     queries.QueryStats: Outcome(queries.Stats, private=True),
     queries.QueryChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
 }

@@ -67,6 +67,9 @@ _SUBSCRIBE = (
     intents.SetPreferredLayers,
     intents.SetPriority,
     intents.RequestKeyFrame,
+    intents.Subscribe,
+    intents.ChangeSubscription,
+    intents.Unsubscribe,
 )
 #: What a moderator may publish for any peer of its rooms.
 _MODERATE = (intents.Leave, intents.PauseProducer, intents.CloseProducer, intents.CloseDataProducer)
@@ -74,10 +77,21 @@ _MODERATE = (intents.Leave, intents.PauseProducer, intents.CloseProducer, intent
 _NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, queries.QueryChannel)
 _ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryStats)
 _ROSTER_QUERIES = (queries.QueryRoom,)
+_SUBSCRIBE_QUERIES = (queries.QuerySubscription,)
 
 #: Every intent and query of a peer that some grant permits, or none.
 CLASSIFIED: frozenset[type[Payload]] = frozenset(
-    (*_ALWAYS, *_PUBLISH, *_DATA, *_OWN_PRODUCERS, *_SUBSCRIBE, *_NOT_GRANTED, *_ALWAYS_QUERIES, *_ROSTER_QUERIES)
+    (
+        *_ALWAYS,
+        *_PUBLISH,
+        *_DATA,
+        *_OWN_PRODUCERS,
+        *_SUBSCRIBE,
+        *_NOT_GRANTED,
+        *_ALWAYS_QUERIES,
+        *_ROSTER_QUERIES,
+        *_SUBSCRIBE_QUERIES,
+    )
 )
 
 
@@ -104,6 +118,8 @@ def participant_permissions(grants: Grants) -> Permissions:
         if grants.roster:
             subscribe.append(f"live.mafalda.room.{room}.event.*")
             publish += [f"{peer}.query.{query.action}" for query in _ROSTER_QUERIES]
+        if grants.subscribe:
+            publish += [f"{peer}.query.{query.action}" for query in _SUBSCRIBE_QUERIES]
         if grants.moderate:
             any_peer = f"mafalda.room.{room}.peer.*"
             publish += [f"{any_peer}.intent.{intent.action}" for intent in _MODERATE]
@@ -143,6 +159,8 @@ _READ_LOG = (
 )
 _MAKE_STREAMS = ("$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>")
 _SNAPSHOTS = f"{subjects.SNAPSHOT_PREFIX}>"
+#: Positions of feeds, and events that webhooks could not deliver.
+_FEEDS = (f"{subjects.SNAPSHOT_PREFIX}cursor.*", f"{subjects.SNAPSHOT_PREFIX}dead-letter.>")
 #: Own inboxes of the roles; those of participants have four parts or more.
 _ROLE_INBOXES = ("_INBOX.*", "_INBOX.*.*")
 #: Replies to requests of participants come under ``_R_``, which NATS makes.
@@ -167,6 +185,8 @@ def role_permissions(role: FleetRole) -> Permissions:
         publish += [*_MAKE_STREAMS, f"{AUTH_PREFIX}request.>"]
     elif role == "archive":
         publish += [_SNAPSHOTS]
+    if role in ("application", "operator"):
+        publish += _FEEDS
     if role in ("allocator", "operator"):
         publish += ["$JS.API.STREAM.PURGE.>"]
     subscribe = [*_ROLE_INBOXES, "live.mafalda.>"]

@@ -12,7 +12,7 @@ def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
     """Parse the subject of a received message and decode the message.
 
     NATS checks who may publish on a subject, not what is published there. So whoever reads a subject must refuse a
-    message that belongs to another one.
+    message that belongs to another one, or that names another subject as its own.
 
     Args:
         subject: Without the ``live.`` prefix.
@@ -20,7 +20,7 @@ def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
 
     Raises:
         BadInput: The subject is not one of Mafalda's, the data is no message, or the message belongs on another
-            subject.
+            subject, or names one.
     """
     address = parse(subject)
     if address is None:
@@ -33,4 +33,6 @@ def check_message(address: Address, data: bytes) -> Message:
     message = decode(data)
     if not fits(address, message.data):
         raise MalformedMessage("this message belongs on another subject", type=message.type)
+    if message.subject is not None and message.subject != address.subject:
+        raise MalformedMessage("subject: not the subject on which the message is published", type=message.type)
     return message

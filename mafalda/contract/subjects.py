@@ -34,6 +34,7 @@ ALL_PEER_EVENTS = "mafalda.room.*.peer.*.event.*"
 ALL_ROOM_EVENTS = "mafalda.room.*.event.*"
 ALL_COMMANDS = "mafalda.command.*.*.*"
 ALL_SERVER_EVENTS = "mafalda.server.*.event.*"
+ALL_RELAY_REQUESTS = "mafalda.server.*.event.relays-requested"
 ALL_LOADS = "mafalda.server.*.load"
 
 #: An inbox, or the reply subject that NATS makes for a request from another account.
@@ -49,6 +50,16 @@ class Address:
     room: str | None = None
     peer: str | None = None
     server: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The subject that ``parse`` makes this of, without ``live.``."""
+        if self.kind == "command":
+            return f"mafalda.command.{self.room}.{self.server}.{self.action}"
+        if self.server is not None:
+            return f"mafalda.server.{self.server}." + ("load" if self.kind == "load" else f"{self.kind}.{self.action}")
+        peer = "" if self.peer is None else f"peer.{self.peer}."
+        return f"mafalda.room.{self.room}.{peer}{self.kind}.{self.action}"
 
 
 def intent(room: str, peer: str, action: str) -> str:

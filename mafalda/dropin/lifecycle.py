@@ -97,7 +97,7 @@ async def _serve(settings: WorkerSettings, read_fd: int, write_fd: int, pid: int
         update={"ensure_streams": False, "append_timeout_s": 8.0, "connect_timeout_s": timeout_s}
     )
     try:
-        async with connect(config) as bus, open_fleet(bus, callbacks, timeout_s) as fleet:
+        async with connect(config) as bus, open_fleet(bus, callbacks, timeout_s, settings.tenant) as fleet:
             worker.begin(fleet)
             code = await ended
             await worker.close()

@@ -19,8 +19,11 @@ from mafalda.dropin.process.settings import (
     LOG_LEVELS,
     WrongSettings,
     read_fleet_timeout,
+    read_on_drain,
     read_on_worker_death,
     read_settings,
+    read_tenant,
+    read_transports_per_peer,
 )
 from mafalda.dropin.process.startup import (
     REACH_TIMEOUT_S,
@@ -60,6 +63,9 @@ def run() -> int:
         os.environ.update(read_config(sys.argv[0], os.environ))
         settings = read_settings(sys.argv[1:])
         settings.on_worker_death = read_on_worker_death(os.environ)
+        settings.on_drain = read_on_drain(os.environ)
+        settings.transports_per_peer = read_transports_per_peer(os.environ)
+        settings.tenant = read_tenant(os.environ)
         settings.fleet_timeout_s = read_fleet_timeout(os.environ)
         choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], Path.cwd())
     except (WrongSettings, WrongConfig) as error:

@@ -12,17 +12,20 @@ from mafalda.monitor.replay import current_state
 from mafalda.projection.state import RoomState, ServerState, State
 
 
-async def overview(bus: Bus, *, room: str | None = None) -> dict[str, Any]:
+async def overview(bus: Bus, *, room: str | None = None, tenant: str | None = None) -> dict[str, Any]:
     """The present state of the fleet.
 
     Args:
         bus: Connected to the fleet's NATS.
         room: List only this room; all servers are listed in any case.
+        tenant: List only this application's rooms.
     """
     state = await current_state(bus)
     loads = await read_loads(bus)
     usage = await bus.log_usage()
-    rooms = [known for key, known in sorted(state.rooms.items()) if room in (None, key)]
+    rooms = [
+        known for key, known in sorted(state.rooms.items()) if room in (None, key) and tenant in (None, known.tenant)
+    ]
     return {
         "seq": state.seq,
         "log": {
@@ -92,9 +95,17 @@ def _worker_load(load: WorkerLoad | None) -> dict[str, Any] | None:
     return {key: value for key, value in load.to_json_dict().items() if key not in ("worker", "pid")} if load else None
 
 
+def _application(room: RoomState) -> str | None:
+    """Whose room it is: its tenant, or the application that its first peer says it is of."""
+    named = next((peer.app_data.get("application") for peer in room.peers.values()), None)
+    return room.tenant or (named if isinstance(named, str) else None)
+
+
 def _room(room: RoomState) -> dict[str, Any]:
     return {
         "room": room.room,
+        "tenant": room.tenant,
+        "application": _application(room),
         "peers": [
             {
                 "peer": peer.peer,

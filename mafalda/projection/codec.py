@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.subscriptions import Subscription
 from mafalda.projection.removal import remove_objects, remove_relays
 from mafalda.projection.state import (
     UNPLACED,
@@ -83,7 +84,7 @@ def add_room(state: State, found: Json) -> RoomState:
     room = RoomState(found["room"])
     for fields in found["peers"]:
         peer = _peer_from_json(fields)
-        room.peers[peer.peer] = peer
+        state.add_peer(room, peer)
         for consumer in peer.consumers.values():
             room.consumers_of.setdefault(consumer.producer, set()).add((peer.peer, consumer.consumer))
         if peer.status != UNPLACED and (worker := state.worker(peer.place)):
@@ -129,13 +130,17 @@ def _peer_to_json(peer: PeerState) -> Json:
         "appData": peer.app_data,
         "region": peer.region,
         "oneTransport": peer.one_transport,
+        "tenant": peer.tenant,
         "transports": sorted(peer.transports),
         "consumers": [[it.consumer, it.producer, it.transport, it.data, it.paused] for it in peer.consumers.values()],
+        "subscribed": {it.consumer: it.subscription for it in peer.consumers.values() if it.subscription},
+        "subscriptions": [it.to_json_dict() for it in peer.subscriptions.values()],
     }
 
 
 def _peer_from_json(found: Json) -> PeerState:
     server, worker = found["place"]
+    subscribed = found.get("subscribed", {})  # not in snapshots of older versions
     return PeerState(
         found["peer"],
         found["join"],
@@ -145,8 +150,13 @@ def _peer_from_json(found: Json) -> PeerState:
         found["appData"],
         found["region"],
         found["oneTransport"],
+        found.get("tenant"),
         set(found["transports"]),
-        consumers={it[0]: ConsumerState(*it) for it in found["consumers"]},
+        consumers={
+            consumer: ConsumerState(consumer, producer, transport, data, paused, subscribed.get(consumer))
+            for consumer, producer, transport, data, paused in found["consumers"]
+        },
+        subscriptions={it["subscription"]: Subscription.model_validate(it) for it in found.get("subscriptions", [])},
     )
 
 

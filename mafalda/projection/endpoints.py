@@ -8,6 +8,7 @@ from mafalda.contract.subjects import Address
 from mafalda.projection.lookup import current_peer, placed_peer
 from mafalda.projection.removal import remove_consumer, remove_producer, remove_transport
 from mafalda.projection.state import ConsumerState, ProducerState, State
+from mafalda.projection.subscriptions import unsubscribed
 
 
 def transport_opened(state: State, address: Address, result: results.TransportResult) -> None:
@@ -99,5 +100,7 @@ def intent_done(state: State, address: Address, result: results.Done) -> None:
             remove_transport(state, room, peer, result.target)
         case "close-consumer" | "close-data-consumer":
             remove_consumer(room, peer, result.target)
+        case "unsubscribe":
+            unsubscribed(state, address, result)
         case "pause-consumer" | "resume-consumer" if consumer:
             consumer.paused = result.intent == "pause-consumer"

@@ -17,7 +17,7 @@ from mafalda.contract.channels import fits
 from mafalda.contract.messages import commands, events, results
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import Address
-from mafalda.projection import endpoints, peers, relays, servers
+from mafalda.projection import endpoints, peers, relays, servers, subscriptions
 from mafalda.projection.state import State
 
 #: The function that applies each kind of message; other messages change nothing.
@@ -46,7 +46,11 @@ _RULES: dict[type[Payload], Callable[[State, Address, Any], None]] = {
     events.ConsumerClosed: endpoints.consumer_closed,
     events.DataConsumerClosed: endpoints.consumer_closed,
     results.Done: endpoints.intent_done,
+    results.SubscribeResult: subscriptions.subscribed,
+    events.ConsumersOpened: subscriptions.consumers_opened,
+    events.ConsumersClosed: subscriptions.consumers_closed,
     commands.OpenRelay: relays.open_relay,
+    commands.OpenRelays: relays.open_relays,
     events.RelayOpened: relays.relay_opened,
     events.RelayClosed: relays.relay_ended,
     events.RelayFailed: relays.relay_ended,

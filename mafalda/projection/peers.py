@@ -27,7 +27,7 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
     worker = state.worker(place)
     if worker:
         worker.peers.add((room.room, command.peer))
-    room.peers[command.peer] = PeerState(
+    peer = PeerState(
         command.peer,
         command.join,
         place,
@@ -36,7 +36,10 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         command.app_data,
         command.region,
         command.one_transport,
+        command.tenant,
+        subscriptions={it.subscription: it for it in command.subscriptions},
     )
+    state.add_peer(room, peer)
 
 
 def peer_joined(state: State, address: Address, event: events.PeerJoined | events.PeerMoved) -> None:
@@ -53,7 +56,7 @@ def peer_left(state: State, address: Address, event: events.PeerLeft) -> None:
     room = state.rooms[address.room]
     remove_objects(state, room, peer)
     _remove_from_worker(state, room, peer)
-    del room.peers[peer.peer]
+    state.remove_peer(room, peer)
     if not room.peers:
         del state.rooms[room.room]
 

@@ -5,19 +5,31 @@ from __future__ import annotations
 from mafalda.contract.messages import commands, events
 from mafalda.contract.subjects import Address
 from mafalda.projection.removal import remove_relays
-from mafalda.projection.state import RelayState, State
+from mafalda.projection.state import RelayState, RoomState, State
 
 
 def open_relay(state: State, _: Address, command: commands.OpenRelay) -> None:
     """Add a relay that is being opened, if its producer is there and both of its workers live."""
-    room = state.rooms.get(command.room)
-    producer = room.producers.get(command.producer) if room else None
-    if room is None or producer is None or (producer.generation, producer.data) != (command.generation, command.data):
-        return
-    if command.target in (command.source, producer.place) or (command.producer, command.target) in room.relays:
-        return
-    if state.worker(command.source) and state.worker(command.target):
+    if room := state.rooms.get(command.room):
         relay = RelayState(command.producer, command.data, command.source, command.target, "opening")
+        _add(state, room, relay, command.generation)
+
+
+def open_relays(state: State, _: Address, command: commands.OpenRelays) -> None:
+    """Add relays that are being opened, each as by ``open_relay``."""
+    if room := state.rooms.get(command.room):
+        for it in command.relays:
+            relay = RelayState(it.producer, it.data, it.source, command.target, "opening")
+            _add(state, room, relay, it.generation)
+
+
+def _add(state: State, room: RoomState, relay: RelayState, generation: int) -> None:
+    producer = room.producers.get(relay.producer)
+    if producer is None or (producer.generation, producer.data) != (generation, relay.data):
+        return
+    if relay.target in (relay.source, producer.place) or (relay.producer, relay.target) in room.relays:
+        return
+    if state.worker(relay.source) and state.worker(relay.target):
         state.add_relay(room, relay)
 
 

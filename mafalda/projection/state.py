@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from mafalda.contract.messages.payload import AppData, Place
+from mafalda.contract.messages.subscriptions import Subscription
 
 #: The status of a peer whose worker has ended and that has no new place yet.
 UNPLACED: Final = "unplaced"
@@ -47,13 +48,14 @@ class ServerState:
 
 @dataclass(slots=True)
 class ConsumerState:
-    """A consumer or data consumer, owned by a peer."""
+    """A consumer or data consumer, owned by a peer. ``subscription``: for which its agent made it, if for any."""
 
     consumer: str
     producer: str
     transport: str
     data: bool
     paused: bool
+    subscription: str | None = None
 
 
 @dataclass(slots=True)
@@ -89,7 +91,8 @@ class RelayState:
 class PeerState:
     """A peer, its place and its objects. ``UNPLACED``: its worker has ended, and it waits for a new place.
 
-    ``one_transport``: as in its join; the peers of a drop-in are such.
+    ``one_transport``: as in its join; the peers of a drop-in are such. ``tenant``: the application that it is of.
+    ``subscriptions`` outlast a place.
     """
 
     peer: str
@@ -100,9 +103,11 @@ class PeerState:
     app_data: AppData
     region: str | None
     one_transport: bool = False
+    tenant: str | None = None
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -119,6 +124,11 @@ class RoomState:
     relays: dict[tuple[str, Place], RelayState] = field(default_factory=dict)
     consumers_of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # producer: (peer, consumer)
     targets_of: dict[str, set[Place]] = field(default_factory=dict)  # producer: targets of its relays
+
+    @property
+    def tenant(self) -> str | None:
+        """The application that the room is of: its first peer's."""
+        return next((peer.tenant for peer in self.peers.values()), None)
 
     def relays_of(self, producer: str) -> list[RelayState]:
         """The relays of a producer, ordered by their target."""
@@ -149,6 +159,27 @@ class State:
     seq: int = 0
     servers: dict[str, ServerState] = field(default_factory=dict)
     rooms: dict[str, RoomState] = field(default_factory=dict)
+    peers_of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # tenant: (room, peer)
+
+    def add_peer(self, room: RoomState, peer: PeerState) -> None:
+        """Add a peer to its room and to the index, or replace what is known of it."""
+        if former := room.peers.get(peer.peer):
+            self._forget_tenant(room, former)
+        room.peers[peer.peer] = peer
+        if peer.tenant is not None:
+            self.peers_of.setdefault(peer.tenant, set()).add((room.room, peer.peer))
+
+    def remove_peer(self, room: RoomState, peer: PeerState) -> None:
+        """Remove a peer from its room and from the index."""
+        del room.peers[peer.peer]
+        self._forget_tenant(room, peer)
+
+    def _forget_tenant(self, room: RoomState, peer: PeerState) -> None:
+        if peer.tenant is not None:
+            found = self.peers_of[peer.tenant]
+            found.discard((room.room, peer.peer))
+            if not found:
+                del self.peers_of[peer.tenant]
 
     def worker(self, place: Place) -> WorkerState | None:
         """The living worker at a place."""
@@ -179,9 +210,10 @@ class State:
         room = self.rooms.pop(room_id, None)
         if room is None:
             return
-        for peer in room.peers.values():
+        for peer in list(room.peers.values()):
             if worker := self.worker(peer.place):
                 worker.peers.discard((room_id, peer.peer))
+            self.remove_peer(room, peer)
         for relay in list(room.relays.values()):
             self.remove_relay(room, relay)
 
@@ -232,6 +264,13 @@ def _room_json(room: RoomState) -> dict[str, Any]:
 
 
 def _peer_json(peer: PeerState) -> dict[str, Any]:
+    found = _peer_objects_json(peer)
+    if peer.subscriptions:  # states of older logs have no such key
+        found["subscriptions"] = {key: it.to_json_dict() for key, it in sorted(peer.subscriptions.items())}
+    return found
+
+
+def _peer_objects_json(peer: PeerState) -> dict[str, Any]:
     return {
         **peer.place.to_json_dict(),
         "generation": peer.generation,
@@ -244,6 +283,7 @@ def _peer_json(peer: PeerState) -> dict[str, Any]:
                 "transport": consumer.transport,
                 "data": consumer.data,
                 "paused": consumer.paused,
+                **({"subscription": consumer.subscription} if consumer.subscription else {}),
             }
             for key, consumer in sorted(peer.consumers.items())
         },

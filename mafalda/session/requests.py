@@ -3,17 +3,20 @@
 An intent's result is on the peer's own result subject. It is matched by ``causationid``, the intent's id. What the log
 must not store (ICE passwords, answers of workers) is in the same result as the agent sends it to the private inbox that
 the intent names. Whichever comes first and is complete is the outcome.
+
+All times are counted by the bus's clock: while there is no bus, no request runs out of time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import structlog
 
+from mafalda.aio.clock import ClockTimer
 from mafalda.aio.tasks import TaskScope
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Bus
@@ -23,12 +26,16 @@ from mafalda.contract.messages.intents import Intent, Join
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import Query
 from mafalda.contract.messages.results import JoinResult, Rejected
-from mafalda.errors import DeadlineExceeded, MafaldaError, MalformedMessage
+from mafalda.errors import BusUnavailable, DeadlineExceeded, MafaldaError, MalformedMessage
 
 P = TypeVar("P", bound=Payload)
+T = TypeVar("T")
 #: The answer to a request, or why there is none.
 Outcome = Payload | MafaldaError
 OnOutcome = Callable[[Outcome], None]
+
+#: Between two attempts while there is no bus, in seconds.
+_NO_BUS_PAUSE_S = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -70,10 +77,10 @@ class _PendingRequest:
     message: Message
     on_outcome: OnOutcome
     timeout_s: float
-    deadline: float  # in the loop's time
+    deadline: float  # by the bus's clock
     stored: Payload | None = None  # an incomplete result
     is_recovering: bool = False
-    timer: asyncio.TimerHandle | None = None
+    timer: ClockTimer | None = None
 
     @property
     def subject(self) -> str:
@@ -142,7 +149,7 @@ class RequestClient:
         timeout_s: float | None = None,
         stored: Callable[[], None] | None = None,
     ) -> P:
-        """As ``submit``, and await the outcome.
+        """As ``submit``, and await the outcome. Without a bus, the intent is appended as soon as there is one.
 
         Args:
             room: The peer's room.
@@ -154,8 +161,8 @@ class RequestClient:
 
         Raises:
             MafaldaError: The error of a ``Rejected``, as its own class.
-            DeadlineExceeded: No result in time.
-            BusUnavailable: The intent could not be stored.
+            DeadlineExceeded: No result in time, counted while there was a bus.
+            BusUnavailable: The intent could not be stored although there is a bus.
             PermissionDenied: This credential may not publish intents of this peer.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -166,8 +173,8 @@ class RequestClient:
 
         pending = self._start(room, peer, intent, resolve, timeout_s)
         try:
-            async with asyncio.timeout(pending.timeout_s):
-                await self._append(pending)
+            async with self._bus.clock.timeout(pending.timeout_s):
+                await self._through_outages(lambda: self._append(pending))
                 if stored is not None:
                     stored()
                 return as_expected(await future, expected)
@@ -183,12 +190,25 @@ class RequestClient:
 
         Raises:
             MafaldaError: The error that the agent answered, as its own class.
-            DeadlineExceeded: No answer in time.
+            DeadlineExceeded: No answer in time, counted while there was a bus.
         """
         subject = subjects.query(room, peer, query.action)
         message = compose(query, subject=subject, source=self._source)
-        answer = await self._bus.request(subject, message, timeout_s=timeout_s or self._times.query_timeout_s)
+        limit_s = timeout_s or self._times.query_timeout_s
+        answer = await self._through_outages(lambda: self._bus.request(subject, message, timeout_s=limit_s))
         return as_expected(answer.data, expected)
+
+    async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make attempts until one succeeds, or fails although there was a bus all the time."""
+        clock = self._bus.clock
+        while True:
+            stops, had_bus = clock.stops, clock.is_running
+            try:
+                return await attempt()
+            except (BusUnavailable, DeadlineExceeded):
+                if had_bus and clock.is_running and clock.stops == stops:
+                    raise
+            await asyncio.sleep(_NO_BUS_PAUSE_S)
 
     # --- answers --------------------------------------------------------------------------------------
 
@@ -223,7 +243,7 @@ class RequestClient:
     ) -> _PendingRequest:
         limit_s = timeout_s or self._times.timeout_s
         message = compose(intent, subject=subjects.intent(room, peer, intent.action), source=self._source)
-        deadline = asyncio.get_running_loop().time() + limit_s
+        deadline = self._bus.clock.time() + limit_s
         pending = _PendingRequest(room, peer, message, on_outcome, limit_s, deadline)
         self._pending[message.id] = pending
         self._arm(pending, self._times.retry_interval_s)
@@ -236,11 +256,12 @@ class RequestClient:
         """Look at the request after so many seconds, or at its deadline if that is earlier."""
         if pending.timer is not None:
             pending.timer.cancel()
-        loop = asyncio.get_running_loop()
-        pending.timer = loop.call_at(min(loop.time() + after_s, pending.deadline), self._on_timer, pending)
+        clock = self._bus.clock
+        at = min(clock.time() + after_s, pending.deadline)
+        pending.timer = clock.call_at(at, lambda: self._on_timer(pending))
 
     def _on_timer(self, pending: _PendingRequest) -> None:
-        if asyncio.get_running_loop().time() >= pending.deadline:
+        if self._bus.clock.time() >= pending.deadline:
             self._resolve(pending, _no_answer(pending))
         elif pending.stored is None:
             self._tasks.spawn(self._append_again(pending), f"append again {pending.message.id}")

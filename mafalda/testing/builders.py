@@ -15,6 +15,7 @@ from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload, Place
+from mafalda.contract.messages.subscriptions import ConsumerFormat, ProducerSelector, SubscribedConsumer
 from mafalda.errors import NoCapacity, NotFound, RelayUnavailable
 from mafalda.testing.media import (
     CANDIDATE,
@@ -101,6 +102,13 @@ _INTENTS: tuple[Payload, ...] = (
     intents.SetPreferredLayers(consumer="alice-sees-bob", spatial_layer=1, temporal_layer=2),
     intents.SetPriority(consumer="alice-sees-bob", priority=10),
     intents.RequestKeyFrame(consumer="alice-sees-bob"),
+    intents.Subscribe(
+        subscription="all",
+        select=[ProducerSelector(kind="audio"), ProducerSelector(peer="bob")],
+        rtp_capabilities=ROUTER_CAPABILITIES,
+    ),
+    intents.ChangeSubscription(subscription="all", remove=[ProducerSelector(producer="bob-cam")]),
+    intents.Unsubscribe(subscription="all"),
     intents.RequestChannel(
         call=ChannelCall(
             method="TRANSPORT_SET_MAX_INCOMING_BITRATE", handler="alice-send", body={"maxIncomingBitrate": 1_500_000}
@@ -138,6 +146,7 @@ _RESULTS: tuple[Payload, ...] = (
         protocol="",
         relayed=False,
     ),
+    results.SubscribeResult(subscription="all", select=[ProducerSelector(kind="audio")], generation=1),
     results.ChannelAnswer(intent="channel", generation=1, accepted=True),
 )
 _COMMANDS: tuple[Payload, ...] = (
@@ -159,6 +168,12 @@ _COMMANDS: tuple[Payload, ...] = (
         target=HERE,
         generation=1,
         explanation=commands.Explanation(policy="relay-tree", summary="The first pipe from ams-2 into fra-1."),
+    ),
+    commands.OpenRelays(
+        room=ROOM,
+        target=HERE,
+        relays=[commands.RelayOrder(producer="bob-mic", source=THERE, generation=1)],
+        explanation=commands.Explanation(policy="relay-tree", summary="1 relay from ams-2."),
     ),
 )
 _ROOM_EVENTS: tuple[Payload, ...] = (
@@ -210,6 +225,28 @@ _PEER_EVENTS: tuple[Payload, ...] = (
         data_consumer="alice-reads-bob", data_producer="bob-chat", generation=1, reason="peer-left"
     ),
 )
+_SUBSCRIBED: tuple[Payload, ...] = (
+    events.ConsumersOpened(
+        subscription="all",
+        transport="alice-receive",
+        generation=1,
+        consumers=[
+            SubscribedConsumer(
+                consumer="c1-0",
+                producer="bob-mic",
+                kind="audio",
+                type="simple",
+                format=0,
+                mid="0",
+                encodings=list(OPUS_PARAMETERS.encodings),
+                rtcp=OPUS_PARAMETERS.rtcp,
+                relayed=True,
+            )
+        ],
+        formats=[ConsumerFormat(format=0, codecs=list(OPUS_PARAMETERS.codecs))],
+    ),
+    events.ConsumersClosed(subscription="all", generation=1, consumers=["c1-0"]),
+)
 _SERVER_EVENTS: tuple[Payload, ...] = (
     events.ServerStarted(
         server="fra-1",
@@ -226,11 +263,13 @@ _SERVER_EVENTS: tuple[Payload, ...] = (
         server="fra-1", incarnation="i5", worker=events.WorkerInfo(worker="fra-1-0-p2Zm", pid=4890, slot=0)
     ),
     events.WorkerDied(server="fra-1", incarnation="i5", worker="fra-1-0-x7Kq", signal="SIGKILL"),
+    events.RelaysRequested(server="fra-1", incarnation="i5", worker="fra-1-0-x7Kq", room=ROOM, producers=["bob-mic"]),
     events.LoadSampled(load=_LOAD),
 )
 _QUERIES: tuple[Payload, ...] = (
     queries.QueryRoom(),
     queries.QueryTransport(transport="alice-send"),
+    queries.QuerySubscription(subscription="all"),
     queries.QueryStats(target="producer", id="alice-cam"),
     queries.QueryChannel(call=ChannelCall(method="TRANSPORT_DUMP", handler="alice-send")),
 )
@@ -255,6 +294,24 @@ _ANSWERS: tuple[Payload, ...] = (
         peers=[queries.PeerInfo(peer=PEER, app_data={"name": "Alice"})],
         producers=[queries.ProducerInfo(producer="alice-cam", peer=PEER, media_kind="video", paused=False)],
         data_producers=[queries.DataProducerInfo(data_producer="alice-chat", peer=PEER, label="chat", protocol="")],
+    ),
+    queries.SubscriptionSnapshot(
+        subscription="all",
+        generation=1,
+        transport="alice-receive",
+        consumers=[
+            SubscribedConsumer(
+                consumer="c1-0",
+                producer="bob-mic",
+                kind="audio",
+                type="simple",
+                format=0,
+                mid="0",
+                encodings=list(OPUS_PARAMETERS.encodings),
+                rtcp=OPUS_PARAMETERS.rtcp,
+            )
+        ],
+        formats=[ConsumerFormat(format=0, codecs=list(OPUS_PARAMETERS.codecs))],
     ),
     queries.Stats(stats=[{"type": "inbound-rtp", "ssrc": 22220001, "packetCount": 1500, "bitrate": 800_000}]),
     queries.PipeConnected(end=queries.PipeEnd(ip="192.0.2.10", port=40018, srtp_parameters=SRTP)),
@@ -287,6 +344,8 @@ _SENT = ChannelNotice(
 )
 _NOTICES: tuple[Payload, ...] = (
     notices.ChannelNotices(items=[_SENT]),
+    notices.AudioLevelsWanted(room=ROOM, listener="ams-2"),
+    notices.AudioLevels(room=ROOM, levels={"alice-mic": -31, "bob-mic": -127}),
     notices.RelayNotices(room=ROOM, source=THERE, target=HERE, items=[_SENT]),
 )
 
@@ -299,6 +358,7 @@ EXAMPLES: dict[type[Payload], Payload] = {
         _COMMANDS,
         _ROOM_EVENTS,
         _PEER_EVENTS,
+        _SUBSCRIBED,
         _SERVER_EVENTS,
         (_LOAD,),
         _QUERIES,
@@ -325,7 +385,7 @@ def subject_of(payload: Payload, *, room: str = ROOM, peer: str = PEER, server: 
             action = payload.intent
         case commands.PlacePeer():
             room, server = payload.room, payload.server
-        case commands.OpenRelay():
+        case commands.OpenRelay() | commands.OpenRelays():
             room, server = payload.room, payload.target.server
         case notices.RelayNotices():
             server = payload.target.server

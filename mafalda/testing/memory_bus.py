@@ -13,11 +13,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from datetime import UTC, datetime
 from itertools import count
 
+from mafalda.aio.clock import PausableClock
 from mafalda.aio.tasks import background, open_tasks
-from mafalda.bus.log.append import MESSAGE_ID, check_captured, is_captured, message_headers
+from mafalda.bus.log.append import check_captured, is_captured, message_headers
 from mafalda.bus.log.patterns import PatternSet, check_pattern, matches
 from mafalda.bus.protocol import (
     LOG_FULL,
+    MESSAGE_ID,
     Appended,
     Delivery,
     Expect,
@@ -73,6 +75,7 @@ class MemoryBroker:
         self.entries: list[Delivery] = []
         self.stored_at: list[datetime] = []
         self.loads: dict[str, Delivery] = {}
+        self.clock = PausableClock()
         self.is_up = True
         self.is_full = False
         self.released: asyncio.Event | None = None  # set at the end of ``silent``
@@ -99,6 +102,10 @@ class MemoryBroker:
         grown.set()
         self._share(entry)
         return Appended(entry.seq, duplicate=False)
+
+    def forget_ids(self) -> None:
+        """As when the duplicate window has passed: a message with a stored id is stored again."""
+        self._ids.clear()
 
     def last_seq_of(self, pattern: str) -> int:
         """The last sequence on a subject or pattern, 0 if there is none."""
@@ -145,10 +152,12 @@ class MemoryBroker:
     def down(self) -> Iterator[None]:
         """Be unreachable while the block runs: appends and requests fail at once, followers receive nothing."""
         self.is_up = False
+        self.clock.stop("down")
         try:
             yield
         finally:
             self.is_up = True
+            self.clock.resume("down")
             grown, self._grown = self._grown, asyncio.Event()
             grown.set()
 
@@ -165,10 +174,12 @@ class MemoryBroker:
     def silent(self) -> Iterator[None]:
         """Leave appends unanswered while the block runs, as a log without quorum does; all else works."""
         self.released = released = asyncio.Event()
+        self.clock.stop("silent")
         try:
             yield
         finally:
             self.released = None
+            self.clock.resume("silent")
             released.set()
 
     def _share(self, entry: Delivery) -> None:
@@ -278,6 +289,10 @@ class MemoryBus:
         self._name = name
         self._inboxes = count(1)
 
+    @property
+    def clock(self) -> PausableClock:
+        return self.broker.clock
+
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None
     ) -> Appended:
@@ -346,6 +361,7 @@ class MemoryBus:
             limit_bytes=used if self.broker.is_full else None,
             first_seq=self.broker.first_seq,
             last_seq=len(self.broker.entries),
+            as_of=datetime.now(UTC),
         )
 
     async def stored_at(self, seq: int) -> datetime:

@@ -89,6 +89,13 @@ class AgentConfig(BaseModel):
         description="Milliseconds between key frame requests that a relay passes on: however many viewers come "
         "at once, the origin is asked at most so often. 0: every request.",
     )
+    audio_level_interval_ms: int = Field(
+        300,
+        ge=250,
+        le=5000,
+        description="How often loudness is measured for subscriptions to the loudest producers, in milliseconds. "
+        "A worker counts a producer only if ten packets came in that time.",
+    )
     relay_unused_s: float = Field(10.0, ge=0, description="A relay without consumers lives this long, in seconds.")
     relay_pause_after_s: float = Field(
         0.5,

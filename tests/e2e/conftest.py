@@ -30,6 +30,7 @@ class Up:
     pids: dict[str, int]
     environment: dict[str, str]
     page_url: str | None  # None: the room page has not been built
+    monitor_url: str | None = None  # None: it was not wanted
     keys: Path | None = None  # None: the fleet is open
     page_key: str = ""  # of a closed fleet
 
@@ -76,11 +77,14 @@ def closed_up(state: Path, *arguments: str) -> AbstractContextManager[Up]:
 
 @contextmanager
 def _up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
-    """``mafalda up``, stopped with SIGTERM if it still runs."""
+    """``mafalda up`` on free ports, stopped with SIGTERM if it still runs; the monitor only with ``--monitor``."""
     own = {**environment(state), **extra}
+    ports = ["--nats-port", "0", "--web-port", "0", "--monitor-port", "0"]
+    if "--monitor" not in arguments:
+        ports.append("--no-monitor")
     with (state / "up.log").open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mafalda", "up", "--json", "--nats-port", "0", "--web-port", "0", *arguments],
+            [sys.executable, "-m", "mafalda", "up", "--json", *ports, *arguments],
             env=own,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -90,7 +94,8 @@ def _up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
         assert line, f"mafalda up did not start: {(state / 'up.log').read_text()[-3000:]}"
         ready = json.loads(line)
         page_url, page_key = ready.get("page_url"), ready.get("page_key", "")
-        yield Up(process, ready["nats_url"], ready["pids"], own, page_url, _keys(ready), page_key)
+        monitor_url, keys = ready.get("monitor_url"), _keys(ready)
+        yield Up(process, ready["nats_url"], ready["pids"], own, page_url, monitor_url, keys, page_key)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

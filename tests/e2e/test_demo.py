@@ -55,7 +55,7 @@ def test_the_demo_attaches_to_a_fleet_and_the_log_agrees(fleet: Up) -> None:
     found = json.loads(demo.stdout)
     assert found["ok"]
     verdict = fleet.json("replay", "--verify")
-    assert verdict == {"ok": True, "seq": verdict["seq"], "differences": []}
+    assert verdict == {"ok": True, "seq": verdict["seq"], "differences": [], "findings": []}
 
 
 def _mafalda(own: dict[str, str], *arguments: str) -> str:

@@ -71,8 +71,11 @@ async def pid_of(running: Up, worker: str) -> int:
 
 
 async def verified(running: Up) -> None:
-    verdict = await asyncio.to_thread(running.mafalda, "replay", "--verify", "--json", check=False)
-    assert verdict.returncode == 0, verdict.stdout
+    """Wait until log and workers are equal and an audit finds nothing; a failed append shows until the next one."""
+    command = ("replay", "--verify", "--deadline", "5", "--json")
+    deadline = asyncio.get_running_loop().time() + RECOVERY_TIMEOUT_S
+    while (verdict := await asyncio.to_thread(running.mafalda, *command, check=False)).returncode:
+        assert asyncio.get_running_loop().time() < deadline, verdict.stdout
 
 
 @pytest.mark.timeout(180)
@@ -110,7 +113,14 @@ async def test_a_lost_server_is_left_and_an_allocator_is_not_missed(state: Path)
         )
         sender = await stack.enter_async_context(publishing(running.nats_url, "moving", state))
         os.kill(running.pids["allocator-1"], signal.SIGKILL)
-        viewer = await stack.enter_async_context(watching(running.nats_url, "moving", "viewer"))
+        for name in (
+            "viewer",
+            "viewer-2",
+            "viewer-3",
+        ):  # one of them is on the other server, however loads are measured
+            viewer = await stack.enter_async_context(watching(running.nats_url, "moving", name))
+            if viewer.room.server != sender.server:
+                break
         await viewer.sees_more()
         lost = viewer.room.server
         assert lost != sender.server

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.request import urlopen
 
+import nats
 from prometheus_client.parser import text_string_to_metric_families
 
 from mafalda.client import connect
+from mafalda.errors import MafaldaError
 from tests.e2e.conftest import STOP_TIMEOUT_S, Up
 from tests.e2e.dropin.conftest import eventually
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+QUERIES = (DEPLOY / "grafana" / "mafalda.json", DEPLOY / "prometheus" / "alerts.yml")
 
 Samples = dict[str, dict[str, float]]  # by name, then by what tells them apart
 
@@ -80,6 +89,48 @@ async def test_an_agent_shows_its_workers_while_they_live(fleet: Up) -> None:
         os.kill(pid, signal.SIGKILL)
         # Before its successor is up there is none at all.
         await eventually(lambda: worker not in scrape(address).get("mafalda_worker_ready", {}))
+
+
+async def test_every_metric_of_dashboards_and_alerts_exists(fleet: Up) -> None:
+    wanted = {name for file in QUERIES for name in re.findall(r"\bmafalda_\w+", file.read_text())}
+    assert len(wanted) > 20
+    ports = ("--rtc-min-port", "42000", "--rtc-max-port", "42100", "--webrtc", "ports")
+    agent = ("agent", "--server", "shown", "--workers", "1", "--drain-grace", "0", *ports)
+    async with connect(fleet.nats_url) as client:
+        with component(fleet, "allocator", "--name", "shown") as allocator, component(fleet, *agent) as of_agent:
+            fleet.mafalda("drain", "shown")  # its worker is ineligible
+
+            async def missing() -> set[str]:
+                """What has not been seen yet. Of the fleet's allocators any one takes an intent."""
+                async with client.join("shown", secrets.token_hex(4)) as room:
+                    with contextlib.suppress(MafaldaError):
+                        await room.consume(f"no-such-producer-{secrets.token_hex(4)}")
+                return wanted - names(allocator) - names(of_agent)
+
+            left = await missing()
+            for _ in range(40):
+                if not left:
+                    break
+                await publish_garbage(fleet)
+                left = await missing()
+            assert left == set()
+
+
+def names(address: str) -> set[str]:
+    """All samples and labels of a scrape."""
+    with urlopen(address, timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    samples = [sample for family in families for sample in family.samples]
+    return {sample.name for sample in samples} | {label for sample in samples for label in sample.labels}
+
+
+async def publish_garbage(fleet: Up) -> None:
+    """A command that the agent cannot read, and an intent that is refused."""
+    raw = await nats.connect(fleet.nats_url)
+    await raw.publish("mafalda.command.shown.shown.place-peer", b"{")
+    await raw.publish(f"mafalda.room.shown.peer.{secrets.token_hex(4)}.intent.join", b"{}")
+    await raw.flush()
+    await raw.close()
 
 
 def test_an_address_that_is_none_is_said_so(fleet: Up) -> None:

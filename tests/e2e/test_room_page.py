@@ -6,6 +6,7 @@ machine; nothing waits longer than it needs to.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +25,10 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from mafalda.bus.config import BusConfig, read_seed
+from mafalda.bus.nats.bus import connect
+from mafalda.contract.messages.queries import DrainServer
+from mafalda.monitor.drain import drain_request
 from tests.e2e.conftest import Up, closed_up
 
 ROOM = "e2e"
@@ -44,6 +50,41 @@ SHOWS_NEW_FRAMES = """([selector, wanted]) => {
     const total = sum + Math.max(0, shown - last);
     window[key] = total >= wanted ? undefined : [shown, total];
     return total >= wanted;
+}"""
+
+
+# What a page's WebRTC connections do: whether another one had decoded pictures when a receiving one was closed, and
+# each state of the membership that was shown.
+RECORDS_CONNECTIONS = """() => {
+    const connections = new Set();
+    window.closedConnections = [];
+    window.shownStates = [];
+    const Original = window.RTCPeerConnection;
+    window.RTCPeerConnection = class extends Original {
+        constructor(...args) {
+            super(...args);
+            this.decoded = 0;
+            connections.add(this);
+        }
+        close() {
+            if (connections.delete(this)) {
+                const others = [...connections].map((it) => it.decoded);
+                window.closedConnections.push({ decoded: this.decoded, others });
+            }
+            super.close();
+        }
+    };
+    setInterval(() => {
+        for (const connection of connections) {
+            connection.getStats().then((stats) => stats.forEach((it) => {
+                if (it.type === "inbound-rtp" && it.kind === "video") connection.decoded = it.framesDecoded;
+            }), () => undefined);
+        }
+    }, 20);
+    new MutationObserver(() => {
+        const shown = document.querySelector("[data-state]")?.dataset.state;
+        if (shown !== undefined && shown !== window.shownStates.at(-1)) window.shownStates.push(shown);
+    }).observe(document, { subtree: true, childList: true, attributes: true });
 }"""
 
 
@@ -77,7 +118,9 @@ class Person:
 
 @pytest.fixture(scope="module")
 def page_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with closed_up(tmp_path_factory.mktemp("page"), "--workers", "2", "--policy", "spread") as running:
+    with closed_up(
+        tmp_path_factory.mktemp("page"), "--servers", "2", "--workers", "1", "--policy", "spread"
+    ) as running:
         if running.page_url is None:
             pytest.skip("the room page has not been built: Node 22 with npm is missing (see `scripts/web build`)")
         yield running
@@ -105,6 +148,7 @@ def join(page_fleet: Up, browser: Browser, complaints: list[str]) -> Callable[[s
     def join(name: str) -> Person:
         page = browser.new_context(viewport={"width": 1000, "height": 600}).new_page()
         page.set_default_timeout(TIMEOUT_MS)
+        page.add_init_script(f"({RECORDS_CONNECTIONS})()")
         page.on("pageerror", lambda error: complaints.append(f"{name}: {error}"))
         page.on("console", lambda message: _collect(complaints, name, message))
         page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180#key={page_fleet.page_key}")
@@ -137,6 +181,19 @@ def room(fleet: Up) -> dict[str, Any]:
     }
 
 
+def drain(fleet: Up, server: str, request: DrainServer) -> None:
+    """Begin or cancel a drain, without waiting for its end; in a thread, since Playwright has the loop of this one."""
+
+    async def ask() -> None:
+        assert fleet.keys is not None
+        nkey = read_seed(fleet.keys / "operator.nk")
+        async with connect(BusConfig(servers=(fleet.nats_url,), nkey_seed=nkey)) as bus:
+            await drain_request(bus, server, request)
+
+    with ThreadPoolExecutor() as threads:
+        threads.submit(asyncio.run, ask()).result()
+
+
 def test_two_people_on_two_workers_see_and_hear_each_other(page_fleet: Up, pair: tuple[Person, Person]) -> None:
     ana, bruno = pair
     ana.sees(bruno)
@@ -156,6 +213,28 @@ def test_the_fleet_panel_shows_who_is_on_which_worker(page_fleet: Up, pair: tupl
         expect(place).to_be_visible(timeout=TIMEOUT_MS)
     ana.page.keyboard.press("Escape")
     expect(ana.page.locator(".panel")).to_have_count(0)
+
+
+def test_a_drained_viewer_is_handed_over_before_its_transport_is_closed(
+    page_fleet: Up, pair: tuple[Person, Person]
+) -> None:
+    ana, bruno = pair
+    before = room(page_fleet)["peers"][bruno.peer_id]
+    bruno.page.evaluate("() => { window.closedConnections = []; window.shownStates = []; }")
+    drain(page_fleet, before["server"], DrainServer())
+    bruno.page.wait_for_function(
+        "() => window.closedConnections.some((it) => it.decoded > 0)", polling=100, timeout=TIMEOUT_MS
+    )
+    (closed,) = [it for it in bruno.page.evaluate("() => window.closedConnections") if it["decoded"]]
+    assert max(closed["others"]) > 0, "the next transport had carried pictures"
+    bruno.sees(ana)
+    ana.sees(bruno)
+    bruno.hears(ana)
+    ana.hears(bruno)
+    assert set(bruno.page.evaluate("() => window.shownStates")) <= {"joined"}, "nothing was interrupted"
+    after = room(page_fleet)["peers"][bruno.peer_id]
+    assert after["server"] != before["server"]
+    drain(page_fleet, before["server"], DrainServer(draining=False))
 
 
 def test_both_pages_recover_from_the_death_of_a_worker(page_fleet: Up, pair: tuple[Person, Person]) -> None:

@@ -48,7 +48,7 @@ def worker(tmp_path: Path) -> Path:
 
 def build(worker: Path, steps: list[Step]) -> Path:
     with (worker.parent / "build.log").open("w") as log:
-        return compile_worker(worker, worker.parent / "build", find_flatc(), steps.append, log)
+        return compile_worker(worker, worker.parent / "build", find_flatc(), pin.MESON_OPTIONS, steps.append, log)
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 from mafalda.mediasoup.install.built import Part, description, lacks
+from mafalda.mediasoup.install.cache import CacheEntry
 from mafalda.monitor.checkup import check_machine
 
 
 def worker(folder: Path, *, libsrtp: Part, batch: Part) -> Path:
-    content = description("key", libsrtp=libsrtp, batch=batch, phases_s={"compile": 1.0}, self_test={})
+    content = description(
+        CacheEntry(folder, "key"), libsrtp=libsrtp, batch=batch, phases_s={"compile": 1.0}, self_test={}
+    )
     (folder / "build.json").write_text(content)
     return folder / "mediasoup-worker"
 

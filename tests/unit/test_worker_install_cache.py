@@ -42,6 +42,12 @@ def test_the_key_is_stable_and_fits_a_folder_name() -> None:
     assert set(first) <= set("0123456789abcdef")
 
 
+def test_a_worker_with_other_options_has_an_entry_of_its_own() -> None:
+    plain, sanitized = cache.current_entry(), cache.current_entry(extra_options=pin.SANITIZE_OPTIONS)
+    assert plain.folder != sanitized.folder
+    assert sanitized.options == (*pin.MESON_OPTIONS, *pin.SANITIZE_OPTIONS)
+
+
 @pytest.mark.parametrize("folder", ["OVERLAY", "NATIVE"])
 def test_the_key_changes_with_a_files_content(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, folder, tmp_path)

@@ -52,3 +52,9 @@ def test_the_batch_loses_reorders_and_repeats_nothing_whatever_the_kernel_refuse
     batch = cache.NATIVE / "src" / "handles" / "UdpSendBatch.cpp"
     printed = run("worker_install_batch.cpp", tmp_path / "batch", f"-I{cache.NATIVE / 'include'}", batch)
     assert printed.endswith(" checks\n")
+
+
+def test_the_streams_of_an_srtp_session_are_those_that_were_inserted(tmp_path: Path) -> None:
+    table = next(cache.OVERLAY.glob("libsrtp-*")) / "stream_table.c"
+    printed = run("worker_install_stream_table.cpp", tmp_path / "table", f"-I{HERE / 'worker_install_include'}", table)
+    assert printed == "20000 checks\n"

@@ -91,7 +91,7 @@ def steps_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(installer, "unpack_worker", lambda tarball, target: target)
     monkeypatch.setattr(installer, "add_libsrtp", lambda worker, folder, progress, log: None)
     monkeypatch.setattr(installer, "prepare_source", lambda worker, flatc: None)
-    monkeypatch.setattr(installer, "compile_worker", lambda worker, build, flatc, progress, log: binary)
+    monkeypatch.setattr(installer, "compile_worker", lambda worker, build, flatc, options, progress, log: binary)
     return binary
 
 

@@ -24,6 +24,7 @@ func (r *Messages) Marshal() ([]byte, error) {
 }
 
 type Messages struct {
+	ChangeSubscriptionIntent     *ChangeSubscriptionIntent     `json:"changeSubscriptionIntent,omitempty"`
 	CloseConsumerIntent          *CloseConsumerIntent          `json:"closeConsumerIntent,omitempty"`
 	CloseDataConsumerIntent      *CloseDataConsumerIntent      `json:"closeDataConsumerIntent,omitempty"`
 	CloseDataProducerIntent      *CloseDataProducerIntent      `json:"closeDataProducerIntent,omitempty"`
@@ -32,11 +33,15 @@ type Messages struct {
 	ConnectTransportIntent       *ConnectTransportIntent       `json:"connectTransportIntent,omitempty"`
 	ConsumeDataIntent            *ConsumeDataIntent            `json:"consumeDataIntent,omitempty"`
 	ConsumeDataResult            *ConsumeDataResult            `json:"consumeDataResult,omitempty"`
+	ConsumeFailure               *ConsumeFailure               `json:"consumeFailure,omitempty"`
 	ConsumeIntent                *ConsumeIntent                `json:"consumeIntent,omitempty"`
 	ConsumerClosed               *ConsumerClosed               `json:"consumerClosed,omitempty"`
 	ConsumeResult                *ConsumeResult                `json:"consumeResult,omitempty"`
+	ConsumerFormat               *ConsumerFormat               `json:"consumerFormat,omitempty"`
 	ConsumerLayers               *ConsumerLayers               `json:"consumerLayers,omitempty"`
+	ConsumersClosed              *ConsumersClosed              `json:"consumersClosed,omitempty"`
 	ConsumerScore                *ConsumerScore                `json:"consumerScore,omitempty"`
+	ConsumersOpened              *ConsumersOpened              `json:"consumersOpened,omitempty"`
 	CreateTransportIntent        *CreateTransportIntent        `json:"createTransportIntent,omitempty"`
 	DataConsumerClosed           *DataConsumerClosed           `json:"dataConsumerClosed,omitempty"`
 	DataProducerClosed           *DataProducerClosed           `json:"dataProducerClosed,omitempty"`
@@ -71,13 +76,16 @@ type Messages struct {
 	ProducerOpened               *ProducerOpened               `json:"producerOpened,omitempty"`
 	ProducerPaused               *ProducerPaused               `json:"producerPaused,omitempty"`
 	ProducerResumed              *ProducerResumed              `json:"producerResumed,omitempty"`
+	ProducerSelector             *ProducerSelector             `json:"producerSelector,omitempty"`
 	QueryRoom                    *QueryRoom                    `json:"queryRoom,omitempty"`
 	QueryStats                   *QueryStats                   `json:"queryStats,omitempty"`
+	QuerySubscription            *QuerySubscription            `json:"querySubscription,omitempty"`
 	QueryTransport               *QueryTransport               `json:"queryTransport,omitempty"`
 	RejectedResult               *RejectedResult               `json:"rejectedResult,omitempty"`
 	RelayClosed                  *RelayClosed                  `json:"relayClosed,omitempty"`
 	RelayFailed                  *RelayFailed                  `json:"relayFailed,omitempty"`
 	RelayOpened                  *RelayOpened                  `json:"relayOpened,omitempty"`
+	RelaysRequested              *RelaysRequested              `json:"relaysRequested,omitempty"`
 	RequestKeyFrameIntent        *RequestKeyFrameIntent        `json:"requestKeyFrameIntent,omitempty"`
 	RestartIceIntent             *RestartIceIntent             `json:"restartIceIntent,omitempty"`
 	ResumeConsumerIntent         *ResumeConsumerIntent         `json:"resumeConsumerIntent,omitempty"`
@@ -99,8 +107,32 @@ type Messages struct {
 	SetPreferredLayersIntent     *SetPreferredLayersIntent     `json:"setPreferredLayersIntent,omitempty"`
 	SetPriorityIntent            *SetPriorityIntent            `json:"setPriorityIntent,omitempty"`
 	StatsAnswer                  *StatsAnswer                  `json:"statsAnswer,omitempty"`
+	SubscribedConsumer           *SubscribedConsumer           `json:"subscribedConsumer,omitempty"`
+	SubscribeIntent              *SubscribeIntent              `json:"subscribeIntent,omitempty"`
+	SubscribeResult              *SubscribeResult              `json:"subscribeResult,omitempty"`
+	SubscriptionSnapshotAnswer   *SubscriptionSnapshotAnswer   `json:"subscriptionSnapshotAnswer,omitempty"`
 	TransportClosed              *TransportClosedClass         `json:"transportClosed,omitempty"`
 	TransportResult              *TransportResult              `json:"transportResult,omitempty"`
+	UnsubscribeIntent            *UnsubscribeIntent            `json:"unsubscribeIntent,omitempty"`
+}
+
+// Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
+type ChangeSubscriptionIntent struct {
+	// Received from now on.                    
+	Add                      []ProducerSelector `json:"add,omitempty"`
+	// Not received any more.                   
+	Remove                   []ProducerSelector `json:"remove,omitempty"`
+	Subscription             string             `json:"subscription"`
+}
+
+// Fits the producers of other peers that have every field which is given; without any field
+// all of them.
+type ProducerSelector struct {
+	// What fits is not received.                      
+	Exclude                      *bool                 `json:"exclude,omitempty"`
+	Kind                         *ProducerSelectorKind `json:"kind,omitempty"`
+	Peer                         *string               `json:"peer,omitempty"`
+	Producer                     *string               `json:"producer,omitempty"`
 }
 
 // Receive a producer no more. Answered by Done.
@@ -172,6 +204,8 @@ type ConsumeDataResult struct {
 
 // How reliable an SCTP stream is. At most one of the two limits, and only when it is not
 // ordered.
+//
+// For data only.
 type SCTPStreamParameters struct {
 	// Milliseconds after which a message is sent no more.       
 	MaxPacketLifeTime                                     *int64 `json:"maxPacketLifeTime,omitempty"`
@@ -182,28 +216,56 @@ type SCTPStreamParameters struct {
 	StreamID                                              int64  `json:"streamId"`
 }
 
+// A producer that a subscription wants and that cannot be consumed.
+type ConsumeFailure struct {
+	Error    ErrorInfo `json:"error"`
+	Producer string    `json:"producer"`
+}
+
+// An error on the wire.
+//
+// For its own peer alone, as a peer event: why it was closed although the peer did not ask
+// for it.
+type ErrorInfo struct {
+	Code    string                 `json:"code"`
+	Details map[string]interface{} `json:"details,omitempty"`
+	Message string                 `json:"message"`
+}
+
 // Receive a producer of the room, wherever it is.
 type ConsumeIntent struct {
-	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
-	// deep.                                                                                                         
-	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
-	Consumer                                                                                  string                 `json:"consumer"`
-	// mediasoup's advice: start paused, resume when the client is ready.                                            
-	Paused                                                                                    *bool                  `json:"paused,omitempty"`
-	PreferredLayers                                                                           *ConsumerLayers        `json:"preferredLayers,omitempty"`
-	Producer                                                                                  string                 `json:"producer"`
-	RTPCapabilities                                                                           RTPCapabilities        `json:"rtpCapabilities"`
-	Transport                                                                                 string                 `json:"transport"`
+	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                        
+	// deep.                                                                                                          
+	AppData                                                                                    map[string]interface{} `json:"appData,omitempty"`
+	Consumer                                                                                   string                 `json:"consumer"`
+	// mediasoup's advice: start paused, resume when the client is ready.                                             
+	Paused                                                                                     *bool                  `json:"paused,omitempty"`
+	PreferredLayers                                                                            *ConsumerLayers        `json:"preferredLayers,omitempty"`
+	Producer                                                                                   string                 `json:"producer"`
+	// What the client can receive, kept with the transport; `{}`: those that the transport has                       
+	// already.                                                                                                       
+	RTPCapabilities                                                                            RTPCapabilities        `json:"rtpCapabilities"`
+	Transport                                                                                  string                 `json:"transport"`
 }
 
 // Spatial and temporal layer of a simulcast or SVC consumer, each from 0.
+//
+// Of its simulcast and SVC consumers.
 type ConsumerLayers struct {
 	SpatialLayer                 int64  `json:"spatialLayer"`
 	// Absent is the highest one.       
 	TemporalLayer                *int64 `json:"temporalLayer,omitempty"`
 }
 
+// What the client can receive, kept with the transport; `{}`: those that the transport has
+// already.
+//
 // What an endpoint or a router can receive at media level.
+//
+// What the client can receive; kept with the transport, for subscriptions and consumes on
+// it.
+//
+// What the client can receive; kept with the transport. Absent: those that it has already.
 type RTPCapabilities struct {
 	Codecs           []RTPCodecCapability `json:"codecs,omitempty"`
 	HeaderExtensions []RTPHeaderExtension `json:"headerExtensions,omitempty"`
@@ -217,7 +279,7 @@ type RTPCodecCapability struct {
 	ClockRate                                                                                  int64                 `json:"clockRate"`
 	// Always the media type of mimeType, which wins where they differ and counts where this is                      
 	// absent.                                                                                                       
-	Kind                                                                                       *Kind                 `json:"kind,omitempty"`
+	Kind                                                                                       *MediaKindEnum        `json:"kind,omitempty"`
 	// Media type and subtype, such as 'audio/opus' or 'video/VP8'.                                                  
 	MIMEType                                                                                   string                `json:"mimeType"`
 	// Codec specific; some decide whether two codecs match.                                                         
@@ -238,7 +300,7 @@ type RtcpFeedback struct {
 type RTPHeaderExtension struct {
 	// Seen from the router; ignored in an endpoint's capabilities.                             
 	Direction                                                      *RTPHeaderExtensionDirection `json:"direction,omitempty"`
-	Kind                                                           Kind                         `json:"kind"`
+	Kind                                                           MediaKindEnum                `json:"kind"`
 	PreferredEncrypt                                               *bool                        `json:"preferredEncrypt,omitempty"`
 	PreferredID                                                    int64                        `json:"preferredId"`
 	URI                                                            string                       `json:"uri"`
@@ -248,7 +310,7 @@ type RTPHeaderExtension struct {
 type ConsumeResult struct {
 	Consumer       string            `json:"consumer"`
 	Generation     int64             `json:"generation"`
-	MediaKind      Kind              `json:"mediaKind"`
+	MediaKind      MediaKindEnum     `json:"mediaKind"`
 	Paused         bool              `json:"paused"`
 	Producer       string            `json:"producer"`
 	ProducerPaused bool              `json:"producerPaused"`
@@ -336,6 +398,61 @@ type ConsumerClosed struct {
 	Reason     ConsumerClosedReason `json:"reason"`
 }
 
+// What the RTP parameters of several consumers have in common; format is its number at the
+// peer's place.
+type ConsumerFormat struct {
+	Codecs           []RTPCodecParameters           `json:"codecs"`
+	Format           int64                          `json:"format"`
+	HeaderExtensions []RTPHeaderExtensionParameters `json:"headerExtensions,omitempty"`
+}
+
+// Consumers of a subscription ended, because it does not want their producers any more.
+type ConsumersClosed struct {
+	Consumers    []string `json:"consumers"`
+	Generation   int64    `json:"generation"`
+	Subscription string   `json:"subscription"`
+}
+
+// Consumers were made for a subscription, or could not be made. A producer has one consumer
+// in a subscription: the one that was named last. A consumer ends with its producer, or the
+// transport, and nothing more is said of it.
+type ConsumersOpened struct {
+	Consumers                                                                    []SubscribedConsumer `json:"consumers"`
+	// Producers that cannot be consumed; tried again when they are opened again.                     
+	Failed                                                                       []ConsumeFailure     `json:"failed,omitempty"`
+	// Those that no earlier one of this subscription and place has.                                  
+	Formats                                                                      []ConsumerFormat     `json:"formats,omitempty"`
+	Generation                                                                   int64                `json:"generation"`
+	Subscription                                                                 string               `json:"subscription"`
+	Transport                                                                    string               `json:"transport"`
+}
+
+// A consumer or data consumer that was made for a subscription. The RTP parameters of a
+// consumer are codecs and headerExtensions of its format with mid, encodings and rtcp as
+// they are here.
+type SubscribedConsumer struct {
+	Consumer             string                  `json:"consumer"`
+	Encodings            []RTPEncodingParameters `json:"encodings,omitempty"`
+	// Absent for data.                          
+	Format               *int64                  `json:"format,omitempty"`
+	Kind                 ProducerSelectorKind    `json:"kind"`
+	// For data only.                            
+	Label                *string                 `json:"label,omitempty"`
+	Mid                  *string                 `json:"mid,omitempty"`
+	Msid                 *string                 `json:"msid,omitempty"`
+	Paused               *bool                   `json:"paused,omitempty"`
+	Producer             string                  `json:"producer"`
+	ProducerPaused       *bool                   `json:"producerPaused,omitempty"`
+	// For data only.                            
+	Protocol             *string                 `json:"protocol,omitempty"`
+	Relayed              *bool                   `json:"relayed,omitempty"`
+	Rtcp                 *RtcpParameters         `json:"rtcp,omitempty"`
+	// For data only.                            
+	SCTPStreamParameters *SCTPStreamParameters   `json:"sctpStreamParameters,omitempty"`
+	// Absent for data.                          
+	Type                 *ConsumeResultType      `json:"type,omitempty"`
+}
+
 // Open a WebRtcTransport on the peer's worker. ICE and DTLS parameters come to the inbox
 // named by the header Mafalda-Reply-To; the stored result is the same without the ICE
 // password.
@@ -352,6 +469,9 @@ type CreateTransportIntent struct {
 	MaxSCTPMessageSize                                                                        *int64                          `json:"maxSctpMessageSize,omitempty"`
 	NumSCTPStreams                                                                            *NumSCTPStreams                 `json:"numSctpStreams,omitempty"`
 	PreferTCP                                                                                 *bool                           `json:"preferTcp,omitempty"`
+	// What the client can receive; kept with the transport, for subscriptions and consumes on                                
+	// it.                                                                                                                    
+	RTPCapabilities                                                                           *RTPCapabilities                `json:"rtpCapabilities,omitempty"`
 	Transport                                                                                 string                          `json:"transport"`
 }
 
@@ -380,16 +500,6 @@ type DataProducerClosed struct {
 	Generation                                                                                 int64                `json:"generation"`
 	Peer                                                                                       string               `json:"peer"`
 	Reason                                                                                     ConsumerClosedReason `json:"reason"`
-}
-
-// For its own peer alone, as a peer event: why it was closed although the peer did not ask
-// for it.
-//
-// An error on the wire.
-type ErrorInfo struct {
-	Code    string                 `json:"code"`
-	Details map[string]interface{} `json:"details,omitempty"`
-	Message string                 `json:"message"`
 }
 
 // A data producer that can be consumed.
@@ -493,13 +603,18 @@ type IceParameters struct {
 
 // Become a peer of the room. The only intent that needs no placement to exist already.
 type JoinIntent struct {
-	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
-	// deep.                                                                                                         
-	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
-	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                             
-	OneTransport                                                                              *bool                  `json:"oneTransport,omitempty"`
-	// Where the peer is; a policy may prefer servers near it.                                                       
-	Region                                                                                    *string                `json:"region,omitempty"`
+	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                         
+	// deep.                                                                                                           
+	AppData                                                                                     map[string]interface{} `json:"appData,omitempty"`
+	// A peer of the room that belongs together with this one: placed on its worker if possible.                       
+	Beside                                                                                      *string                `json:"beside,omitempty"`
+	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
+	OneTransport                                                                                *bool                  `json:"oneTransport,omitempty"`
+	// Where the peer is; a policy may prefer servers near it.                                                         
+	Region                                                                                      *string                `json:"region,omitempty"`
+	// Of several applications on one fleet, the one that the room is of. A room is its first                          
+	// peer's tenant's: peers of another one, or of none, are refused.                                                 
+	Tenant                                                                                      *string                `json:"tenant,omitempty"`
 }
 
 // The peer has a place. generation grows with each re-placement.
@@ -599,7 +714,7 @@ type ProduceIntent struct {
 	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
 	// Milliseconds; absent: at once.                                                                                
 	KeyFrameRequestDelayMS                                                                    *int64                 `json:"keyFrameRequestDelayMs,omitempty"`
-	MediaKind                                                                                 Kind                   `json:"mediaKind"`
+	MediaKind                                                                                 MediaKindEnum          `json:"mediaKind"`
 	Paused                                                                                    *bool                  `json:"paused,omitempty"`
 	Producer                                                                                  string                 `json:"producer"`
 	RTPParameters                                                                             RTPParameters          `json:"rtpParameters"`
@@ -630,7 +745,7 @@ type ProducerInfo struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
 	// deep.                                                                                                         
 	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
-	MediaKind                                                                                 Kind                   `json:"mediaKind"`
+	MediaKind                                                                                 MediaKindEnum          `json:"mediaKind"`
 	Paused                                                                                    bool                   `json:"paused"`
 	Peer                                                                                      string                 `json:"peer"`
 	Producer                                                                                  string                 `json:"producer"`
@@ -642,7 +757,7 @@ type ProducerOpened struct {
 	// deep.                                                                                                         
 	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
 	Generation                                                                                int64                  `json:"generation"`
-	MediaKind                                                                                 Kind                   `json:"mediaKind"`
+	MediaKind                                                                                 MediaKindEnum          `json:"mediaKind"`
 	Paused                                                                                    *bool                  `json:"paused,omitempty"`
 	Peer                                                                                      string                 `json:"peer"`
 	Producer                                                                                  string                 `json:"producer"`
@@ -674,6 +789,11 @@ type QueryRoom struct {
 type QueryStats struct {
 	ID     string `json:"id"`
 	Target Target `json:"target"`
+}
+
+// The consumers of a subscription as they are now, for a client that may have missed events.
+type QuerySubscription struct {
+	Subscription string `json:"subscription"`
 }
 
 // A transport's parameters again, with its ICE password; answered by TransportResult.
@@ -711,6 +831,15 @@ type RelayOpened struct {
 	Producer string `json:"producer"`
 	Source   Place  `json:"source"`
 	Target   Place  `json:"target"`
+}
+
+// Subscriptions of peers on a worker want producers that are on other workers.
+type RelaysRequested struct {
+	Incarnation string   `json:"incarnation"`
+	Producers   []string `json:"producers"`
+	Room        string   `json:"room"`
+	Server      string   `json:"server"`
+	Worker      string   `json:"worker"`
 }
 
 // Ask a video consumer's producer for a key frame. Answered by Done.
@@ -784,6 +913,58 @@ type StatsAnswer struct {
 	Stats []map[string]interface{} `json:"stats"`
 }
 
+// Receive every producer that the subscription selects, those that are there and those that
+// come. The peer's agent makes the consumers as soon as there is a transport for them, and
+// says so in batches (ConsumersOpened). A subscription lasts until unsubscribe or leave,
+// also at the peer's next place. With the id of an earlier one it replaces that; consumers
+// that it still wants stay as they are.
+type SubscribeIntent struct {
+	// Of the audio that is selected only so many producers flow: the loudest of the room. Those                   
+	// that a selector names by `producer` flow besides, whether they are loud or not.                             
+	Loudest                                                                                     *int64             `json:"loudest,omitempty"`
+	// Its consumers begin paused.                                                                                 
+	Paused                                                                                      *bool              `json:"paused,omitempty"`
+	// Of its simulcast and SVC consumers.                                                                         
+	PreferredLayers                                                                             *ConsumerLayers    `json:"preferredLayers,omitempty"`
+	// What the client can receive; kept with the transport. Absent: those that it has already.                    
+	RTPCapabilities                                                                             *RTPCapabilities   `json:"rtpCapabilities,omitempty"`
+	// The last selector that fits a producer decides whether it is received; absent: everything                   
+	// is.                                                                                                         
+	Select                                                                                      []ProducerSelector `json:"select,omitempty"`
+	Subscription                                                                                string             `json:"subscription"`
+	// The transport of its consumers; absent: the peer's newest whose direction is not `send`.                    
+	Transport                                                                                   *string            `json:"transport,omitempty"`
+}
+
+// The subscription as it stands; its consumers come as ConsumersOpened.
+type SubscribeResult struct {
+	Generation                                                                                  int64              `json:"generation"`
+	// Of the audio that is selected only so many producers flow: the loudest of the room. Those                   
+	// that a selector names by `producer` flow besides, whether they are loud or not.                             
+	Loudest                                                                                     *int64             `json:"loudest,omitempty"`
+	// Its consumers begin paused.                                                                                 
+	Paused                                                                                      *bool              `json:"paused,omitempty"`
+	// Of its simulcast and SVC consumers.                                                                         
+	PreferredLayers                                                                             *ConsumerLayers    `json:"preferredLayers,omitempty"`
+	// The last selector that fits a producer decides whether it is received; absent: everything                   
+	// is.                                                                                                         
+	Select                                                                                      []ProducerSelector `json:"select,omitempty"`
+	Subscription                                                                                string             `json:"subscription"`
+	// The transport of its consumers; absent: the peer's newest whose direction is not `send`.                    
+	Transport                                                                                   *string            `json:"transport,omitempty"`
+}
+
+// A subscription's consumers, as ConsumersOpened tells them; formats has all that they
+// refer to.
+type SubscriptionSnapshotAnswer struct {
+	Consumers                                      []SubscribedConsumer `json:"consumers"`
+	Formats                                        []ConsumerFormat     `json:"formats"`
+	Generation                                     int64                `json:"generation"`
+	Subscription                                   string               `json:"subscription"`
+	// Of its newest consumers; absent without any.                     
+	Transport                                      *string              `json:"transport,omitempty"`
+}
+
 // A transport ended without its client asking: ICE or DTLS failed for good.
 type TransportClosedClass struct {
 	Generation int64                 `json:"generation"`
@@ -801,6 +982,19 @@ type TransportResult struct {
 	SCTPParameters                                    *SCTPParameters `json:"sctpParameters,omitempty"`
 	Transport                                         string          `json:"transport"`
 }
+
+// End a subscription and all its consumers. Answered by Done.
+type UnsubscribeIntent struct {
+	Subscription string `json:"subscription"`
+}
+
+type ProducerSelectorKind string
+
+const (
+	Data        ProducerSelectorKind = "data"
+	PurpleAudio ProducerSelectorKind = "audio"
+	PurpleVideo ProducerSelectorKind = "video"
+)
 
 type Algorithm string
 
@@ -822,11 +1016,11 @@ const (
 
 // Always the media type of mimeType, which wins where they differ and counts where this is
 // absent.
-type Kind string
+type MediaKindEnum string
 
 const (
-	Audio Kind = "audio"
-	Video Kind = "video"
+	FluffyAudio MediaKindEnum = "audio"
+	FluffyVideo MediaKindEnum = "video"
 )
 
 // Seen from the router; ignored in an endpoint's capabilities.
@@ -857,6 +1051,7 @@ const (
 	UrnMediasoupParamsRTPHdrextPacketID                                       RTPHeaderExtensionURI = "urn:mediasoup:params:rtp-hdrext:packet-id"
 )
 
+// Absent for data.
 type ConsumeResultType string
 
 const (

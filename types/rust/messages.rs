@@ -6,6 +6,9 @@ use std::collections::HashMap;
 #[serde(rename_all = "camelCase")]
 pub struct Messages {
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_subscription_intent: Option<ChangeSubscriptionIntent>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub close_consumer_intent: Option<CloseConsumerIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,6 +33,9 @@ pub struct Messages {
     pub consume_data_result: Option<ConsumeDataResult>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub consume_failure: Option<ConsumeFailure>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub consume_intent: Option<ConsumeIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,10 +45,19 @@ pub struct Messages {
     pub consume_result: Option<ConsumeResult>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer_format: Option<ConsumerFormat>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_layers: Option<ConsumerLayers>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumers_closed: Option<ConsumersClosed>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_score: Option<ConsumerScore>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumers_opened: Option<ConsumersOpened>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub create_transport_intent: Option<CreateTransportIntent>,
@@ -147,10 +162,16 @@ pub struct Messages {
     pub producer_resumed: Option<ProducerResumed>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer_selector: Option<ProducerSelector>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub query_room: Option<QueryRoom>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_stats: Option<QueryStats>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_subscription: Option<QuerySubscription>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_transport: Option<QueryTransport>,
@@ -166,6 +187,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_opened: Option<RelayOpened>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relays_requested: Option<RelaysRequested>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_key_frame_intent: Option<RequestKeyFrameIntent>,
@@ -231,10 +255,67 @@ pub struct Messages {
     pub stats_answer: Option<StatsAnswer>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribed_consumer: Option<SubscribedConsumer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribe_intent: Option<SubscribeIntent>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribe_result: Option<SubscribeResult>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_snapshot_answer: Option<SubscriptionSnapshotAnswer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub transport_closed: Option<TransportClosed>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport_result: Option<TransportResult>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsubscribe_intent: Option<UnsubscribeIntent>,
+}
+
+/// Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChangeSubscriptionIntent {
+    /// Received from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub add: Option<Vec<ProducerSelector>>,
+
+    /// Not received any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove: Option<Vec<ProducerSelector>>,
+
+    pub subscription: String,
+}
+
+/// Fits the producers of other peers that have every field which is given; without any field
+/// all of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProducerSelector {
+    /// What fits is not received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<bool>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ProducerSelectorKind>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProducerSelectorKind {
+    Audio,
+
+    Data,
+
+    Video,
 }
 
 /// Receive a producer no more. Answered by Done.
@@ -365,6 +446,8 @@ pub struct ConsumeDataResult {
 
 /// How reliable an SCTP stream is. At most one of the two limits, and only when it is not
 /// ordered.
+///
+/// For data only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SctpStreamParameters {
@@ -381,6 +464,28 @@ pub struct SctpStreamParameters {
     pub ordered: Option<bool>,
 
     pub stream_id: i32,
+}
+
+/// A producer that a subscription wants and that cannot be consumed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConsumeFailure {
+    pub error: ErrorInfo,
+
+    pub producer: String,
+}
+
+/// An error on the wire.
+///
+/// For its own peer alone, as a peer event: why it was closed although the peer did not ask
+/// for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorInfo {
+    pub code: String,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    pub message: String,
 }
 
 /// Receive a producer of the room, wherever it is.
@@ -403,12 +508,16 @@ pub struct ConsumeIntent {
 
     pub producer: String,
 
+    /// What the client can receive, kept with the transport; `{}`: those that the transport has
+    /// already.
     pub rtp_capabilities: RtpCapabilities,
 
     pub transport: String,
 }
 
 /// Spatial and temporal layer of a simulcast or SVC consumer, each from 0.
+///
+/// Of its simulcast and SVC consumers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerLayers {
@@ -419,7 +528,15 @@ pub struct ConsumerLayers {
     pub temporal_layer: Option<i32>,
 }
 
+/// What the client can receive, kept with the transport; `{}`: those that the transport has
+/// already.
+///
 /// What an endpoint or a router can receive at media level.
+///
+/// What the client can receive; kept with the transport, for subscriptions and consumes on
+/// it.
+///
+/// What the client can receive; kept with the transport. Absent: those that it has already.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RtpCapabilities {
@@ -444,7 +561,7 @@ pub struct RtpCodecCapability {
     /// Always the media type of mimeType, which wins where they differ and counts where this is
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
+    pub kind: Option<MediaKindEnum>,
 
     /// Media type and subtype, such as 'audio/opus' or 'video/VP8'.
     pub mime_type: String,
@@ -465,7 +582,7 @@ pub struct RtpCodecCapability {
 /// absent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum MediaKindEnum {
     Audio,
 
     Video,
@@ -500,7 +617,7 @@ pub struct RtpHeaderExtension {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<RtpHeaderExtensionDirection>,
 
-    pub kind: Kind,
+    pub kind: MediaKindEnum,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_encrypt: Option<bool>,
@@ -531,7 +648,7 @@ pub struct ConsumeResult {
 
     pub generation: i64,
 
-    pub media_kind: Kind,
+    pub media_kind: MediaKindEnum,
 
     pub paused: bool,
 
@@ -552,6 +669,7 @@ pub struct ConsumeResult {
     pub consume_result_type: ConsumeResultType,
 }
 
+/// Absent for data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConsumeResultType {
@@ -761,6 +879,106 @@ pub enum ConsumerClosedReason {
     WorkerDied,
 }
 
+/// What the RTP parameters of several consumers have in common; format is its number at the
+/// peer's place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerFormat {
+    pub codecs: Vec<RtpCodecParameters>,
+
+    pub format: i64,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_extensions: Option<Vec<RtpHeaderExtensionParameters>>,
+}
+
+/// Consumers of a subscription ended, because it does not want their producers any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConsumersClosed {
+    pub consumers: Vec<String>,
+
+    pub generation: i64,
+
+    pub subscription: String,
+}
+
+/// Consumers were made for a subscription, or could not be made. A producer has one consumer
+/// in a subscription: the one that was named last. A consumer ends with its producer, or the
+/// transport, and nothing more is said of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConsumersOpened {
+    pub consumers: Vec<SubscribedConsumer>,
+
+    /// Producers that cannot be consumed; tried again when they are opened again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Vec<ConsumeFailure>>,
+
+    /// Those that no earlier one of this subscription and place has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formats: Option<Vec<ConsumerFormat>>,
+
+    pub generation: i64,
+
+    pub subscription: String,
+
+    pub transport: String,
+}
+
+/// A consumer or data consumer that was made for a subscription. The RTP parameters of a
+/// consumer are codecs and headerExtensions of its format with mid, encodings and rtcp as
+/// they are here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscribedConsumer {
+    pub consumer: String,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encodings: Option<Vec<RtpEncodingParameters>>,
+
+    /// Absent for data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<i64>,
+
+    pub kind: ProducerSelectorKind,
+
+    /// For data only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mid: Option<String>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub msid: Option<String>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+
+    pub producer: String,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer_paused: Option<bool>,
+
+    /// For data only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relayed: Option<bool>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp: Option<RtcpParameters>,
+
+    /// For data only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sctp_stream_parameters: Option<SctpStreamParameters>,
+
+    /// Absent for data.
+    #[serde(rename = "type")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribed_consumer_type: Option<ConsumeResultType>,
+}
+
 /// Open a WebRtcTransport on the peer's worker. ICE and DTLS parameters come to the inbox
 /// named by the header Mafalda-Reply-To; the stored result is the same without the ICE
 /// password.
@@ -794,6 +1012,11 @@ pub struct CreateTransportIntent {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefer_tcp: Option<bool>,
+
+    /// What the client can receive; kept with the transport, for subscriptions and consumes on
+    /// it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp_capabilities: Option<RtpCapabilities>,
 
     pub transport: String,
 }
@@ -848,20 +1071,6 @@ pub struct DataProducerClosed {
     pub peer: String,
 
     pub reason: ConsumerClosedReason,
-}
-
-/// For its own peer alone, as a peer event: why it was closed although the peer did not ask
-/// for it.
-///
-/// An error on the wire.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ErrorInfo {
-    pub code: String,
-
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub details: Option<HashMap<String, Option<serde_json::Value>>>,
-
-    pub message: String,
 }
 
 /// A data producer that can be consumed.
@@ -1095,6 +1304,10 @@ pub struct JoinIntent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
 
+    /// A peer of the room that belongs together with this one: placed on its worker if possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+
     /// The peer is a single transport, as a drop-in's peers are: less is expected of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_transport: Option<bool>,
@@ -1102,6 +1315,11 @@ pub struct JoinIntent {
     /// Where the peer is; a policy may prefer servers near it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+
+    /// Of several applications on one fleet, the one that the room is of. A room is its first
+    /// peer's tenant's: peers of another one, or of none, are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// The peer has a place. generation grows with each re-placement.
@@ -1285,7 +1503,7 @@ pub struct ProduceIntent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_frame_request_delay_ms: Option<i32>,
 
-    pub media_kind: Kind,
+    pub media_kind: MediaKindEnum,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
@@ -1346,7 +1564,7 @@ pub struct ProducerInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
 
-    pub media_kind: Kind,
+    pub media_kind: MediaKindEnum,
 
     pub paused: bool,
 
@@ -1366,7 +1584,7 @@ pub struct ProducerOpened {
 
     pub generation: i64,
 
-    pub media_kind: Kind,
+    pub media_kind: MediaKindEnum,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
@@ -1431,6 +1649,12 @@ pub enum Target {
     Producer,
 
     Transport,
+}
+
+/// The consumers of a subscription as they are now, for a client that may have missed events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuerySubscription {
+    pub subscription: String,
 }
 
 /// A transport's parameters again, with its ICE password; answered by TransportResult.
@@ -1502,6 +1726,20 @@ pub struct RelayOpened {
     pub source: Place,
 
     pub target: Place,
+}
+
+/// Subscriptions of peers on a worker want producers that are on other workers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RelaysRequested {
+    pub incarnation: String,
+
+    pub producers: Vec<String>,
+
+    pub room: String,
+
+    pub server: String,
+
+    pub worker: String,
 }
 
 /// Ask a video consumer's producer for a key frame. Answered by Done.
@@ -1613,6 +1851,91 @@ pub struct StatsAnswer {
     pub stats: Vec<HashMap<String, Option<serde_json::Value>>>,
 }
 
+/// Receive every producer that the subscription selects, those that are there and those that
+/// come. The peer's agent makes the consumers as soon as there is a transport for them, and
+/// says so in batches (ConsumersOpened). A subscription lasts until unsubscribe or leave,
+/// also at the peer's next place. With the id of an earlier one it replaces that; consumers
+/// that it still wants stay as they are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscribeIntent {
+    /// Of the audio that is selected only so many producers flow: the loudest of the room. Those
+    /// that a selector names by `producer` flow besides, whether they are loud or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loudest: Option<i32>,
+
+    /// Its consumers begin paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+
+    /// Of its simulcast and SVC consumers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferred_layers: Option<ConsumerLayers>,
+
+    /// What the client can receive; kept with the transport. Absent: those that it has already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp_capabilities: Option<RtpCapabilities>,
+
+    /// The last selector that fits a producer decides whether it is received; absent: everything
+    /// is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select: Option<Vec<ProducerSelector>>,
+
+    pub subscription: String,
+
+    /// The transport of its consumers; absent: the peer's newest whose direction is not `send`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
+}
+
+/// The subscription as it stands; its consumers come as ConsumersOpened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscribeResult {
+    pub generation: i64,
+
+    /// Of the audio that is selected only so many producers flow: the loudest of the room. Those
+    /// that a selector names by `producer` flow besides, whether they are loud or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loudest: Option<i32>,
+
+    /// Its consumers begin paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+
+    /// Of its simulcast and SVC consumers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferred_layers: Option<ConsumerLayers>,
+
+    /// The last selector that fits a producer decides whether it is received; absent: everything
+    /// is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select: Option<Vec<ProducerSelector>>,
+
+    pub subscription: String,
+
+    /// The transport of its consumers; absent: the peer's newest whose direction is not `send`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
+}
+
+/// A subscription's consumers, as ConsumersOpened tells them; formats has all that they
+/// refer to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SubscriptionSnapshotAnswer {
+    pub consumers: Vec<SubscribedConsumer>,
+
+    pub formats: Vec<ConsumerFormat>,
+
+    pub generation: i64,
+
+    pub subscription: String,
+
+    /// Of its newest consumers; absent without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
+}
+
 /// A transport ended without its client asking: ICE or DTLS failed for good.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransportClosed {
@@ -1657,4 +1980,10 @@ pub struct TransportResult {
     pub sctp_parameters: Option<SctpParameters>,
 
     pub transport: String,
+}
+
+/// End a subscription and all its consumers. Answered by Done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnsubscribeIntent {
+    pub subscription: String,
 }

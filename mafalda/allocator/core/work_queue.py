@@ -9,6 +9,7 @@ from __future__ import annotations
 from mafalda.allocator.core.fleet.candidates import ServerView
 from mafalda.allocator.core.state.draining import DrainingPeer, may_be_moved
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.relay_requests import RelayRequest
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
@@ -21,15 +22,18 @@ _LEFT_TO_OTHERS = 5
 
 
 def of_entry(view: View, seq: int) -> list[Stimulus]:
-    """The stimuli of one log entry: its intent, or the peers whose place it ended."""
+    """The stimuli of one log entry: its intent, the relays that it requests, or the peers whose place it ended."""
     if intent := view.open_intents.get(seq):
         return [intent]
+    if request := view.relay_requests.get(seq):
+        return [request]
     return list(view.unplaced.of_entry(seq))
 
 
 def woken(view: View) -> list[Stimulus]:
-    """The parked intents to be decided again because of entries that are folded now."""
-    return [intent for seq in view.parked.take_woken() if (intent := view.open_intents.get(seq))]
+    """The parked intents and requests to be decided again because of entries that are folded now."""
+    intents = [intent for seq in view.parked.take_woken() if (intent := view.open_intents.get(seq))]
+    return [*intents, *view.relay_requests.take_woken()]
 
 
 def due(view: View, now: float) -> list[Stimulus]:
@@ -83,6 +87,8 @@ def is_open(view: View, stimulus: Stimulus, now: float) -> bool:
         case DrainingPeer():
             peer = view.peer(stimulus.who)
             return peer is not None and (peer.generation, peer.place.server) == (stimulus.generation, stimulus.server)
+        case RelayRequest():
+            return view.relay_requests.get(stimulus.seq) is stimulus
         case ServerView():
             return view.liveness.is_lost(stimulus, now)
 
@@ -111,3 +117,5 @@ def discard(view: View, stimulus: Stimulus) -> None:
             view.unplaced.remove((stimulus.room, stimulus.peer))
         case DrainingPeer():
             stimulus.since_s = float("inf")
+        case RelayRequest():
+            view.relay_requests.decided(stimulus, ())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from mafalda.bus.protocol import Bus
+
 
 class Clock(Protocol):
     """Monotonic seconds, and a sleep in those seconds."""
@@ -14,11 +16,17 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
-class LoopClock:
-    """The running loop's own clock."""
+class BusClock:
+    """The time of a bus, which stands still while there is no bus: nothing that is known ages meanwhile.
+
+    ``sleep`` goes on, for what finds out whether there is a bus.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._bus.clock.time()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -16,12 +16,15 @@ import structlog
 from mafalda.aio.sequence import SequenceWaiter
 from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.aio.tasks import TaskScope
+from mafalda.aio.turns import Turn, Turns
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.decide.decide import decide
 from mafalda.allocator.core.decide.decision import Append, Decision
+from mafalda.allocator.core.fleet.candidates import ServerView
 from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.relay_requests import RelayRequest
 from mafalda.allocator.core.state.stimulus import Stimulus, cause_of, log_fields, room_of, seed_of
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock
@@ -87,7 +90,7 @@ class RoomExecutor:
         self._folded = folded
         self._rooms: SerialExecutor[str] = SerialExecutor(tasks, f"{config.name}-room", self._failed)
         self._queued: set[Stimulus] = set()
-        self._in_flight = asyncio.Semaphore(config.max_in_flight)
+        self._turns = Turns(config.max_in_flight)
         self._source = f"/mafalda/allocator/{config.name}"
         self._failed_beyond = 0  # the view's sequence at the last append that failed
 
@@ -112,24 +115,35 @@ class RoomExecutor:
 
     async def _decide_and_append(self, stimulus: Stimulus) -> None:
         """Decide, and decide again after each conflict. No back-off: the view has the winning command by then."""
+        # The loss of a server waits for nothing: until it is declared, its peers are nowhere.
+        turns = Turns(1) if isinstance(stimulus, ServerView) else self._turns
         for _ in range(self._config.max_attempts):
-            if not work_queue.is_open(self._view, stimulus, self._clock.now()):
-                return
-            decision = self._decide(stimulus)
-            if decision and decision.private and isinstance(stimulus, OpenIntent):
-                await self._reject_privately(stimulus, decision.private)
-            if decision is None or not decision.appends:
-                return
-            try:
-                await self._append_all(stimulus, decision)
-                return
-            except Conflict as conflict:
-                await self._fold_winner(decision, conflict)
-            except MafaldaError as error:
-                await self._append_failed(stimulus, decision, error)
-                return
+            async with turns.turn() as turn:
+                if await self._attempt(stimulus, turn):
+                    return
         self._counters["gave-up"] += 1
         _log.warning("gave-up", action="gave_up", room_id=room_of(stimulus), reason="conflicts in a row")
+
+    async def _attempt(self, stimulus: Stimulus, turn: Turn) -> bool:
+        """Decide once; whether that is all. The turn ends when the first message of the decision is stored."""
+        if not work_queue.is_open(self._view, stimulus, self._clock.now()):
+            return True
+        decision = self._decide(stimulus)
+        if decision and decision.private and isinstance(stimulus, OpenIntent):
+            await self._reject_privately(stimulus, decision.private)
+        if decision is None or not decision.appends:
+            return True
+        try:
+            await self._append_all(stimulus, decision, turn)
+            if isinstance(stimulus, RelayRequest):
+                self._view.relay_requests.decided(stimulus, decision.wait_for_all)
+        except Conflict as conflict:
+            turn.end()
+            await self._fold_winner(decision, conflict)
+            return False
+        except MafaldaError as error:
+            await self._append_failed(stimulus, decision, error)
+        return True
 
     def _decide(self, stimulus: Stimulus) -> Decision | None:
         """Decide. A stimulus whose decision raises is a bug; it is logged and removed, and the others go on."""
@@ -143,6 +157,8 @@ class RoomExecutor:
             work_queue.discard(view, stimulus)
             return None
         self._counters[f"decided-{decision.reason}"] += 1
+        if isinstance(stimulus, RelayRequest) and not decision.appends:
+            view.relay_requests.decided(stimulus, decision.wait_for_all)
         if isinstance(stimulus, OpenIntent):
             if decision.settled:
                 view.open_intents.close(stimulus.seq)
@@ -155,13 +171,13 @@ class RoomExecutor:
 
     # --- appending -------------------------------------------------------------------------------
 
-    async def _append_all(self, stimulus: Stimulus, decision: Decision) -> None:
+    async def _append_all(self, stimulus: Stimulus, decision: Decision, turn: Turn) -> None:
         cause = cause_of(stimulus)
         fields = self._fields(stimulus, decision)
         started = self._clock.now()
         with handling(cause, "allocator.decide", _attributes(fields)):
             for append in decision.appends:
-                seq = await self._append(append, cause)
+                seq = await self._append(append, cause, turn)
                 took = {"stream_seq": seq, "duration_s": round(self._clock.now() - started, 6)}
                 message = {"message": append.payload.action, "message_id": append.id, "subject": append.subject}
                 log = _log.info if isinstance(append.payload, _LOGGED_AT_INFO) else _log.debug
@@ -171,12 +187,13 @@ class RoomExecutor:
                     for further in work_queue.of_entry(self._view, seq):
                         self.submit(further)
 
-    async def _append(self, append: Append, cause: Message | None) -> int:
+    async def _append(self, append: Append, cause: Message | None, turn: Turn) -> int:
         """Append one message; returns its sequence, for a command once the view has it."""
         self._view.fleet.hold(append.id, list(append.holds), is_peer=isinstance(append.payload, PlacePeer))
         is_command = append.room is not None
         try:
             appended = await self._store(append, cause)
+            turn.end()
             self._counters["appended-twice" if appended.duplicate else "appended"] += 1
             if isinstance(append.payload, Rejected) and not appended.duplicate:
                 count_rejection("allocator", append.payload.intent, append.payload.error.code)
@@ -189,15 +206,14 @@ class RoomExecutor:
     async def _store(self, append: Append, cause: Message | None) -> Appended:
         message = self._compose(append, cause)
         if isinstance(append.payload, ServerLost):
-            # Not in the queue, and not repeated for long: by then the server may have sent a heartbeat again.
+            # Not repeated for long: by then the server may have sent a heartbeat again.
             try:
                 async with asyncio.timeout(self._config.report_interval_s):
                     return await self._bus.append(append.subject, message)
             except TimeoutError:
                 raise BusUnavailable("the log did not confirm a message", subject=append.subject) from None
         expect = Expect(subjects.room_commands(append.room), append.last_seq) if append.room is not None else None
-        async with self._in_flight:
-            return await self._bus.append(append.subject, message, expect=expect)
+        return await self._bus.append(append.subject, message, expect=expect)
 
     async def _append_failed(self, stimulus: Stimulus, decision: Decision, error: MafaldaError) -> None:
         """Nothing was stored. The stimulus stays open; a join that the log refuses is rejected in its private inbox."""

@@ -26,7 +26,7 @@ from mafalda.allocator.core.state.log_entry import read_entry, read_load
 from mafalda.allocator.core.state.snapshot import restore
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.view import View
-from mafalda.allocator.runner.clock import Clock, LoopClock
+from mafalda.allocator.runner.clock import BusClock, Clock
 from mafalda.allocator.runner.room_executor import RoomExecutor
 from mafalda.allocator.runner.snapshots import SnapshotWriter
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower
@@ -40,13 +40,17 @@ from mafalda.telemetry.metrics import Observation, Read, gauges
 #: An allocator follows the whole log: then each gap shows at the next entry, and nothing has to be read twice.
 FOLLOWED = subjects.LOG_SUBJECTS
 #: Entries that are given to one allocator first.
-SHARED = (subjects.ALL_INTENTS, *SERVER_LIFECYCLE_SUBJECTS)
+SHARED = (
+    subjects.ALL_INTENTS,
+    *SERVER_LIFECYCLE_SUBJECTS,
+    subjects.ALL_RELAY_REQUESTS,
+)
 #: Samples of load reports; an allocator receives the reports themselves.
 _SAMPLES = f".event.{events.LoadSampled.action}"
 GROUP = "allocator"
 
 #: Entries that are folded before other tasks run.
-_BURST = 256
+_BURST = 1024
 _CATCH_UP_POLL_S = 0.01
 #: A tick that is later than this shows that the process was suspended.
 _SUSPENDED_S = 1.0
@@ -72,7 +76,7 @@ async def run_allocator(
     Args:
         bus: Connected; stays open.
         config: The same for all allocators of a fleet, but for the name.
-        clock: ``None``: the loop's.
+        clock: ``None``: the bus's.
         rng: Makes the random numbers of one decision from a seed that follows from its stimulus.
         ready: Set when the log's past is folded and new intents are answered.
         counters: Counted into, if given: ``decided-…``, ``appended``, ``conflict``, ``unreadable-…`` and others.
@@ -84,7 +88,7 @@ async def run_allocator(
     """
     if config.policy not in POLICIES:
         raise ValueError(f"no such policy: {config.policy!r}; there are {', '.join(sorted(POLICIES))}")
-    allocator = Allocator(bus, config, clock or LoopClock(), rng, counters if counters is not None else Counter())
+    allocator = Allocator(bus, config, clock or BusClock(bus), rng, counters if counters is not None else Counter())
     try:
         await allocator.run(ready or asyncio.Event())
     except BaseExceptionGroup as group:

@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from nats.errors import BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
+from mafalda.aio.clock import PausableClock
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import background
 from mafalda.bus.config import BusConfig
@@ -34,6 +35,9 @@ _OLDEST_SERVER = (2, 12)
 #: Seconds before a new client is built; a server that closes each one at once is not asked without a pause.
 _REBUILD_WAIT_S = 0.1
 
+#: Why a connection's clock stands still.
+_DISCONNECTED = "disconnected"
+
 
 @dataclass(eq=False)
 class Connection:
@@ -42,6 +46,7 @@ class Connection:
     config: BusConfig
     refused: int = 0
     interruptions: int = 0
+    clock: PausableClock = field(default_factory=PausableClock)
     _client: Client = field(default_factory=FastClient)
     _subscriptions: dict[Subscription, None] = field(default_factory=dict)
     _up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -226,7 +231,7 @@ class Connection:
 
         async def on_reconnected() -> None:
             if client is self._client:
-                self._up.set()
+                self._on_connected()
                 _log.info("bus-reconnected", action="bus_reconnected", server=server_of(client))
 
         async def on_closed() -> None:
@@ -249,7 +254,7 @@ class Connection:
         self._is_subscribed = True
         for subscription in list(self._subscriptions):
             await self._subscribe(client, subscription)
-        self._up.set()
+        self._on_connected()
 
     async def _subscribe(self, client: Client, subscription: Subscription) -> None:
         hook: Any = DeliveryHook(subscription)
@@ -257,10 +262,15 @@ class Connection:
 
     # --- nats-py's callbacks ---------------------------------------------------------------------
 
+    def _on_connected(self) -> None:
+        self._up.set()
+        self.clock.resume(_DISCONNECTED)
+
     def _on_interrupted(self, client: Client) -> None:
         if client is not self._client or not self._up.is_set():
             return
         self._up.clear()
+        self.clock.stop(_DISCONNECTED)
         self.interruptions += 1
         _log.warning("bus-disconnected", action="bus_disconnected", reason=str(client.last_error or ""))
         for sink in {id(subscription.sink): subscription.sink for subscription in self._subscriptions}.values():

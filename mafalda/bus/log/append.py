@@ -22,7 +22,7 @@ from mafalda.bus.connection.jetstream_api import ApiRefused, parse_answer
 from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.log.patterns import to_regex
 from mafalda.bus.log.read import last_entry, next_entry
-from mafalda.bus.protocol import LOG_FULL, Appended, Expect
+from mafalda.bus.protocol import LOG_FULL, MESSAGE_ID, Appended, Expect
 from mafalda.contract.messages.envelope import CONTENT_TYPE, Message, encode
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.errors import BusUnavailable, Conflict, LogFull, MessageTooLarge
@@ -30,7 +30,6 @@ from mafalda.telemetry.tracing import current_traceparent, is_recording, span
 
 _log = structlog.get_logger(__name__)
 
-MESSAGE_ID = "Nats-Msg-Id"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -108,6 +107,23 @@ async def append(
 async def _append(
     connection: Connection, subject: str, raw: bytes, headers: dict[str, str], message_id: str, expect: Expect | None
 ) -> Appended:
+    is_unconfirmed = object()
+    try:
+        return await _append_until_confirmed(connection, subject, raw, headers, message_id, expect, is_unconfirmed)
+    finally:
+        connection.clock.resume(is_unconfirmed)
+
+
+async def _append_until_confirmed(
+    connection: Connection,
+    subject: str,
+    raw: bytes,
+    headers: dict[str, str],
+    message_id: str,
+    expect: Expect | None,
+    is_unconfirmed: object,
+) -> Appended:
+    """Repeat an append. The connection's clock is stopped for ``is_unconfirmed`` once an attempt has failed."""
     config = connection.config
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.append_timeout_s
@@ -120,6 +136,7 @@ async def _append(
             return Appended(int(ack["seq"]), bool(ack.get("duplicate", False)))
         except Unanswered as unanswered:
             reason = unanswered.reason
+            connection.clock.stop(is_unconfirmed)
             if reason == "timeout":
                 attempt_s = min(attempt_s * 2, _MAX_ATTEMPT_S)
         except ApiRefused as refused:
@@ -133,6 +150,7 @@ async def _append(
                 raise LogFull(LOG_FULL, subject=subject, reason=str(refused)) from None
             elif refused.code == 503 or refused.err_code == _DUPLICATE_IN_PROCESS_CODE:
                 reason = str(refused)
+                connection.clock.stop(is_unconfirmed)
             else:
                 raise BusUnavailable("the log refused a message", subject=subject, reason=str(refused)) from None
         _log.debug("append-repeat", action="append_repeat", subject=subject, message_id=message_id, reason=reason)

@@ -19,7 +19,7 @@ from mafalda.bus.connection.subscriptions import Subscription
 from mafalda.bus.log.coverage import Coverage, Verdict
 from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.log.read import bounds, last_seq, read_log
-from mafalda.bus.protocol import Delivery
+from mafalda.bus.protocol import MESSAGE_ID, Delivery
 from mafalda.contract.subjects import LIVE, live
 from mafalda.errors import BusUnavailable, LogTruncated, PermissionDenied
 
@@ -85,6 +85,7 @@ class NatsFollower:
             self._subscriptions[pattern] = await self._connection.subscribe(live(pattern), self)
         try:
             end = await last_seq(self._connection)  # asked after them on the same socket, so also a flush
+            self._coverage.note_end(end)
             if refused := next((self._denied.pop(p) for p in map(live, fresh) if p in self._denied), None):
                 raise refused
         except BaseException:
@@ -154,7 +155,7 @@ class NatsFollower:
         if pattern not in self._subscriptions:
             return None
         delivery = to_delivery(item.message, seq)
-        match self._coverage.judge(seq, previous, delivery.subject):
+        match self._coverage.judge(seq, previous, delivery.subject, _message_id(delivery)):
             case Verdict.YIELD:
                 if self._coverage.unverified > _MAX_UNVERIFIED:
                     self._audit()
@@ -191,16 +192,17 @@ class NatsFollower:
         except Exception:
             _log.exception("audit-failed", action="audit_failed")
         else:
-            if any(self._coverage.lacks(seq, subject) for seq, subject in lacking):
+            if any(self._coverage.lacks(*entry) for entry in lacking):
                 self._buffer.put(Gap.FOUND)
             elif self._gap is None:
                 self._coverage.audited(patterns, end)
 
-    async def _find_lacking(self, patterns: list[str], end: int) -> list[tuple[int, str]]:
+    async def _find_lacking(self, patterns: list[str], end: int) -> list[tuple[int, str, str]]:
         if end <= self._coverage.verified or not patterns:
             return []
         async with aclosing(self._read(patterns, end, headers_only=True)) as entries:
-            return [(it.seq, it.subject) async for it in entries if self._coverage.lacks(it.seq, it.subject)]
+            found = [(it.seq, it.subject, _message_id(it)) async for it in entries]
+            return [entry for entry in found if self._coverage.lacks(*entry)]
 
     # --- the log ---------------------------------------------------------------------------------
 
@@ -240,14 +242,14 @@ class NatsFollower:
                 if end > self._coverage.verified and patterns:
                     async with aclosing(self._read(patterns, end)) as entries:
                         async for entry in entries:
-                            if self._coverage.take_from_log(entry.seq, entry.subject):
+                            if self._coverage.take_from_log(entry.seq, entry.subject, _message_id(entry)):
                                 found += 1
                                 yield entry
                 break
             except BusUnavailable as error:
                 _log.warning("follower-waits", action="follower_waits", gap=reason, reason=str(error))
                 await asyncio.sleep(_RETRY_WAIT_S)
-        self._coverage.audited(patterns, end)  # not what was added meanwhile and begins before that end
+        self._coverage.caught_up(patterns, end)  # not what was added meanwhile and begins before that end
         self._gap = None
         _log.info("follower-caught-up", action="follower_caught_up", gap=reason, found=found, stream_seq=end)
 
@@ -256,6 +258,10 @@ class NatsFollower:
         verified = self._coverage.verified
         if 0 < verified < first_seq - 1:
             raise LogTruncated("entries were discarded before they were read", after_seq=verified, first_seq=first_seq)
+
+
+def _message_id(entry: Delivery) -> str:
+    return entry.headers.get(MESSAGE_ID, "")
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import asyncio
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -147,6 +148,7 @@ async def log_usage(connection: Connection) -> LogUsage:
         limit_bytes=_limit(config.get("max_bytes")),
         first_seq=int(state["first_seq"]) or 1,
         last_seq=int(state["last_seq"]),
+        as_of=datetime.fromisoformat(info["ts"]) if "ts" in info else None,
     )
 
 

@@ -14,9 +14,8 @@ from datetime import datetime
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call, parse_answer, parse_headers
 from mafalda.bus.connection.pending_requests import Unanswered
-from mafalda.bus.log.append import MESSAGE_ID
 from mafalda.bus.log.streams import LOG_STREAM, SNAPSHOT_STREAM
-from mafalda.bus.protocol import SnapshotObject
+from mafalda.bus.protocol import MESSAGE_ID, SnapshotObject
 from mafalda.contract.subjects import SNAPSHOT_PREFIX
 from mafalda.errors import BusUnavailable, Conflict, NotFound
 

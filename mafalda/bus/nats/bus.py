@@ -8,6 +8,7 @@ from datetime import datetime
 
 import structlog
 
+from mafalda.aio.clock import PausableClock
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import Connection, open_connection
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
@@ -49,6 +50,10 @@ class NatsBus:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.snapshots = NatsSnapshots(connection)
+
+    @property
+    def clock(self) -> PausableClock:
+        return self.connection.clock
 
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None

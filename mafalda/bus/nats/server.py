@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 import structlog
@@ -27,6 +28,16 @@ from mafalda.bus.errors import ServerFailed
 _log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+
+
+class ClusterMember(BaseModel):
+    """How a server takes part in a cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of the server; unique in the cluster.")
+    port: int = Field(ge=1, le=65535, description="On which it listens for the other servers.")
+    routes: tuple[str, ...] = Field(min_length=1, description="URLs of all servers' cluster ports.")
 
 
 class ServerConfig(BaseModel):
@@ -43,6 +54,7 @@ class ServerConfig(BaseModel):
     )
     store_dir: Path | None = Field(None, description="Directory of the streams. None: a fresh one, deleted at the end.")
     conf_file: Path | None = Field(None, description="None: Mafalda's own nats.conf.")
+    cluster: ClusterMember | None = Field(None, description="None: a server of its own.")
     accounts_conf: Path | None = Field(
         None, description="Accounts and auth callout, from `mafalda keys init`. None: open to whoever reaches the port."
     )
@@ -163,27 +175,34 @@ class NatsServer:
             await asyncio.sleep(0.02)
 
     def _conf(self) -> Path:
-        """The configuration file; where accounts or a websocket listener are added, one that includes it."""
-        conf = self._config.conf_file or default_conf()
-        origins, accounts = self._config.websocket_origins, self._config.accounts_conf
-        if origins is None and accounts is None:
+        """The configuration file; with what no option can give, one that includes it."""
+        conf, accounts = self._config.conf_file or default_conf(), self._config.accounts_conf
+        more = {**self._websocket_settings(), **self._cluster_settings()}
+        if not more and accounts is None:
             return conf
-        lines = [self._include(file) for file in (conf, accounts) if file]
-        if origins is not None:
-            listener = {
-                "host": self._config.host,
-                "port": self._websocket_port or -1,
-                "no_tls": True,
-                "allowed_origins": origins,
-            }
-            lines.append(f"websocket: {orjson.dumps(listener).decode()}\n")
+        included = [self._include(file) for file in (conf, accounts) if file]
+        settings = [f"{name}: {orjson.dumps(value).decode()}\n" for name, value in more.items()]
         own = self._directory / "nats.conf"
-        own.write_text("".join(lines))
+        own.write_text("".join([*included, *settings]))
         return own
 
     def _include(self, file: Path) -> str:
         """A line that includes a file; nats-server wants it relative to the including file."""
         return f"include {os.path.relpath(file.resolve(), self._directory.resolve())!r}\n"
+
+    def _websocket_settings(self) -> dict[str, Any]:
+        origins = self._config.websocket_origins
+        if origins is None:
+            return {}
+        port = self._websocket_port or -1
+        return {"websocket": {"host": self._config.host, "port": port, "no_tls": True, "allowed_origins": origins}}
+
+    def _cluster_settings(self) -> dict[str, Any]:
+        member = self._config.cluster
+        if member is None:
+            return {}
+        listen = f"{self._config.host}:{member.port}"
+        return {"server_name": member.name, "cluster": {"name": "mafalda", "listen": listen, "routes": member.routes}}
 
     def _listening_port(self, kind: str) -> int:
         """The port as this very process reports it, 0 until it does: on a taken port another process would answer."""

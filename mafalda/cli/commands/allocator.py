@@ -29,6 +29,13 @@ _DEFAULTS = AllocatorConfig()
 )
 @click.option("--name", default="allocator", show_default=True, help="Name of this allocator in logs and traces.")
 @click.option(
+    "--tenant-peers",
+    envvar="MAFALDA_TENANT_PEERS",
+    type=click.IntRange(1),
+    help="The most peers of one tenant at a time (each transport of a drop-in is one); default: any number. "
+    "[env: MAFALDA_TENANT_PEERS]",
+)
+@click.option(
     "--log-keep",
     "log_keep_s",
     envvar="MAFALDA_LOG_KEEP_S",

@@ -22,16 +22,20 @@ PIPED_WIDTH = 200
 
 @click.command()
 @click.argument("room", required=False)
+@click.option("--tenant", envvar="MAFALDA_TENANT", help="Only this application's rooms. [env: MAFALDA_TENANT]")
 @nats_option
 @json_option
-def ls(room: str | None, nats_url: str | None, as_json: bool) -> None:
-    """List servers, workers, rooms, peers and relays as they are now; with ROOM, only this room."""
-    run(_ls(room, nats_url, as_json))
+def ls(room: str | None, tenant: str | None, nats_url: str | None, as_json: bool) -> None:
+    """List servers, workers, rooms, peers and relays as they are now; with ROOM, only this room.
+
+    Rooms are listed by the application that they are of, where it is known.
+    """
+    run(_ls(room, tenant, nats_url, as_json))
 
 
-async def _ls(room: str | None, nats_url: str | None, as_json: bool) -> None:
+async def _ls(room: str | None, tenant: str | None, nats_url: str | None, as_json: bool) -> None:
     async with open_bus(nats_url) as bus:
-        found = await overview(bus, room=room)
+        found = await overview(bus, room=room, tenant=tenant)
     if as_json:
         print_json(found, indent=True)
         return
@@ -77,11 +81,14 @@ def workers_table(found: dict[str, Any]) -> Table:
 
 
 def peers_table(found: dict[str, Any]) -> Table:
-    """Rooms and their peers."""
-    table = _table("room", "peer", "worker", "generation", "status", "producers", "consumers")
-    for room in found["rooms"]:
+    """Rooms and their peers, by application."""
+    rooms = sorted(found["rooms"], key=lambda room: (room["application"] or "", room["room"]))
+    named = ("application",) if any(room["application"] for room in rooms) else ()
+    table = _table(*named, "room", "peer", "worker", "generation", "status", "producers", "consumers")
+    for room in rooms:
         for peer in room["peers"]:
             table.add_row(
+                *(room["application"] or "" for _ in named),
                 room["room"],
                 peer["peer"],
                 place(peer),

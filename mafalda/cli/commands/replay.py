@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,17 +10,21 @@ import click
 
 from mafalda.cli.connecting import open_bus
 from mafalda.cli.history import open_history
-from mafalda.cli.options import Moment, archive_option, json_option, nats_option, print_json, store_option
+from mafalda.cli.options import (
+    Moment,
+    archive_option,
+    deadline_option,
+    json_option,
+    nats_option,
+    print_json,
+    store_option,
+)
 from mafalda.cli.running import run
 from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.monitor.records import Record, read_lines
-from mafalda.monitor.replay import current_state
 from mafalda.monitor.replay import replay as rebuild
-from mafalda.monitor.verify import differences
+from mafalda.monitor.verify import verify as compare_and_audit
 from mafalda.projection.state import State
-
-VERIFY_TRIES = 5
-VERIFY_PAUSE_S = 0.5
 
 
 @click.command()
@@ -35,7 +38,8 @@ VERIFY_PAUSE_S = 0.5
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read this exported log instead of NATS.",
 )
-@click.option("--verify", is_flag=True, help="Compare with the workers' objects; exit code 1 if they differ.")
+@click.option("--verify", is_flag=True, help="Compare with the workers' objects and audit; exit code 1 if they differ.")
+@deadline_option
 @json_option
 def replay(
     nats_url: str | None,
@@ -45,13 +49,14 @@ def replay(
     seq: int | None,
     file: Path | None,
     verify: bool,
+    deadline_s: float,
     as_json: bool,
 ) -> None:
     """Compute the state from the log in NATS, or from a file that `mafalda log --json` wrote."""
     if verify and (at or seq is not None or file or store):
         raise click.UsageError("--verify compares with now; it goes with no --at, --seq, --file or --store")
     if verify:
-        run(_verify(nats_url, as_json))
+        run(_verify(nats_url, deadline_s, as_json))
     elif file:
         run(_replay_file(file, at, seq, as_json))
     else:
@@ -82,25 +87,26 @@ async def _entries(records: Iterator[Record]) -> AsyncIterator[Record]:
         yield entry
 
 
-async def _verify(nats_url: str | None, as_json: bool) -> int:
-    """Compare up to ``VERIFY_TRIES`` times: an object that is being opened or closed differs for a moment."""
+async def _verify(nats_url: str | None, deadline_s: float, as_json: bool) -> int:
     async with open_bus(nats_url) as bus:
-        for attempt in range(VERIFY_TRIES):
-            if attempt:
-                await asyncio.sleep(VERIFY_PAUSE_S)
-            state = await current_state(bus)
-            found = await differences(bus, state)
-            if not found:
-                break
+        verdict = await compare_and_audit(bus, deadline_s=deadline_s)
+    state = verdict.state
     if as_json:
-        print_json({"ok": not found, "seq": state.seq, "differences": found})
-    else:
-        for difference in found:
-            click.echo(difference)
-        servers = sum(server.status in ("up", "draining") for server in state.servers.values())
-        verdict = f"{len(found)} differences" if found else "equal to what the workers have"
-        click.echo(f"as of {state.seq}: {len(state.rooms)} rooms, {servers} servers up: {verdict}")
-    return 1 if found else 0
+        findings = [finding.to_json_dict() for finding in verdict.findings]
+        print_json({"ok": verdict.ok, "seq": state.seq, "differences": verdict.differences, "findings": findings})
+        return 0 if verdict.ok else 1
+    for difference in verdict.differences:
+        click.echo(difference)
+    for finding in verdict.findings:
+        click.echo(f"{finding.code}: {finding.what}")
+    servers = sum(server.status in ("up", "draining") for server in state.servers.values())
+    said = "equal to what the workers have"
+    if not verdict.ok:
+        said = (
+            f"{len(verdict.differences)} differences, {len(verdict.findings)} findings (`mafalda audit` explains them)"
+        )
+    click.echo(f"as of {state.seq}: {len(state.rooms)} rooms, {servers} servers up: {said}")
+    return 0 if verdict.ok else 1
 
 
 def _print(state: State, as_json: bool) -> None:

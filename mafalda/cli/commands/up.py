@@ -20,7 +20,8 @@ from mafalda.cli.running import run
 def up(as_json: bool, **fleet: Any) -> None:
     """Run a whole fleet on this machine: NATS, allocators, agents, workers.
 
-    Without --nats-url an embedded nats-server is started. Ctrl-C or SIGTERM stops everything.
+    Without --nats-url an embedded nats-server is started; with --nats-servers 3, a cluster of three. Ctrl-C or SIGTERM
+    stops everything.
     """
     run(_up(LocalFleetConfig(**fleet), as_json), log_level=None)
 
@@ -28,14 +29,18 @@ def up(as_json: bool, **fleet: Any) -> None:
 async def _up(config: LocalFleetConfig, as_json: bool) -> None:
     async with open_local_fleet(config, progress=lambda text: click.echo(text, err=as_json)) as running:
         if as_json:
-            pids = {part.name: part.process.pid for part in running.components if part.process}
+            pids = {name: server.pid for name, server in running.nats_servers.items()}
+            pids |= {part.name: part.process.pid for part in running.components if part.process}
             page = {"page_url": running.page_url} if running.page_url else {}
             page |= {"page_key": running.page_key} if running.page_key else {}
             page |= {"keys": str(running.keys.folder)} if running.keys else {}
-            print_json({"ready": True, "nats_url": running.nats_url, **page, "pids": pids})
+            monitor = {"monitor_url": running.monitor_url} if running.monitor_url else {}
+            print_json({"ready": True, "nats_url": running.nats_url, **page, **monitor, "pids": pids})
         else:
             if link := running.page_link():
                 click.echo(f"room page: {link}")
+            if running.monitor_url:
+                click.echo(f"monitor: {running.monitor_url}")
             if running.keys:
                 application = running.keys.role("application")
                 click.echo(f"closed: programs need a credential, such as {NKEY_FILE_VARIABLE}={application}")

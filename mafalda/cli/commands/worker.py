@@ -38,17 +38,19 @@ def worker() -> None:
 
 @worker.command()
 @click.option("--force", is_flag=True, help="Build again, even if a worker is installed.")
+@click.option("--sanitize", is_flag=True, help="One with sanitizers instead, for tests: see docs/worker.md.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def install(force: bool, as_json: bool, quiet: bool) -> None:
+def install(force: bool, sanitize: bool, as_json: bool, quiet: bool) -> None:
     """Find a mediasoup-worker, or build, test and cache one.
 
     A build takes five to six minutes on two cores; a worker in the cache takes milliseconds.
     """
     try:
-        if force or find_worker() is None:
+        if force or sanitize or find_worker() is None:
             _log_to_stderr()
-        installed = install_worker(_quiet if quiet else InstallProgress(sys.stderr.isatty()), force=force)
+        progress = _quiet if quiet else InstallProgress(sys.stderr.isatty())
+        installed = install_worker(progress, force=force, sanitize=sanitize)
     except WorkerInstallError as error:
         _fail(error, as_json)
     click.echo(json.dumps(installed.to_json()) if as_json else _sentence(installed))

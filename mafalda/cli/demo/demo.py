@@ -78,6 +78,7 @@ def demo(once: bool, duration: float | None, viewers: int, attach: bool, as_json
     if (as_json or duration) and not once:
         raise click.UsageError("--json and --duration go with --once")
     fleet["page"] = fleet["page"] and not once
+    fleet["monitor"] = fleet["monitor"] and not once
     fleet_config = LocalFleetConfig(**fleet, log_file=state_dir() / "demo.log")
     config = DemoConfig(fleet_config, attach, viewers, (duration or 10.0) if once else None, as_json)
     with tracing("mafalda-demo"):
@@ -93,6 +94,8 @@ async def _demo(config: DemoConfig) -> int:
         if config.duration_s is None:
             if running and (link := running.page_link(stage.room_id)):
                 click.echo(f"join in a browser: {link}")
+            if running and running.monitor_url:
+                click.echo(f"watch the fleet: {running.monitor_url}")
             await _watch(stage)
             return 0
         found = await _once(stage, config.duration_s)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Literal, NamedTuple
 
 from mafalda.aio.events import wait_first
-from mafalda.client.resources.reconnecting import ReconnectingConsumer
+from mafalda.client.resources.reconnecting import ConsumerSource, ReconnectingConsumer
 from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
@@ -44,13 +44,22 @@ class Consumer(ReconnectingConsumer):
 
     stats_target: Literal["consumer"] = "consumer"
 
-    def __init__(self, session: Session, producer: str, *, paused: bool, layers: ConsumerLayers | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        producer: str,
+        *,
+        paused: bool,
+        layers: ConsumerLayers | None,
+        source: ConsumerSource | None = None,
+    ) -> None:
         super().__init__(session, f"consumer-of-{producer}", producer)
         self._id = new_id("consumer")
+        self._source = source
+        self._source_layers = layers  # with which a subscription's consumers are made
         self._settings = ResourceSettings(self._send_setting, paused=paused, layers=layers, priority=None)
         self._track: IncomingTrack | None = None
         self._result: ConsumeResult | None = None
-        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._pump: asyncio.Task[None] | None = None
         self._former: list[_Former] = []
@@ -112,8 +121,7 @@ class Consumer(ReconnectingConsumer):
     async def _set(self, name: str, value: Any) -> None:
         self._check()
         self._settings.want(name, value)
-        if self.is_open:
-            await self._settings.apply(name)
+        await self._apply(self._settings, name)
 
     async def _send_setting(self, name: str, value: Any) -> None:
         intent: Intent
@@ -128,16 +136,26 @@ class Consumer(ReconnectingConsumer):
                 intent = SetPriority(consumer=self._id, priority=value)
         await self._session.requests.request(intent, Done)
 
-    async def _apply_settings(self) -> None:
-        await self._settings.apply()
+    async def _keep_settings(self) -> None:
+        await self._settings.keep_applied()
+
+    def _expects_media(self) -> bool:
+        producer = self._session.view.producers.get(self.producer_id)
+        return not self.paused and isinstance(producer, ProducerInfo) and not producer.paused
 
     async def _open_at(self, endpoint: Endpoint) -> None:
         await self._wait_for_producer()
-        self._id = new_id("consumer")
         opened_with = {**self._settings.wanted, "priority": None}
-        self._transport, self._local, self._result = await endpoint.consume(
-            self._id, self.producer_id, paused=opened_with["paused"], layers=opened_with["layers"]
-        )
+        if self._source is None:
+            self._id = new_id("consumer")
+            self._transport, self._local, self._result = await endpoint.consume(
+                self._id, self.producer_id, paused=opened_with["paused"], layers=opened_with["layers"]
+            )
+        else:
+            self._result = await self._source.media(self.producer_id, endpoint)
+            self._id = self._result.consumer
+            opened_with["layers"] = self._source_layers
+            self._transport, self._local = await endpoint.attach(self._result, paused=opened_with["paused"])
         self._settings.opened(opened_with)
         if self._track is None:
             self._track = IncomingTrack(self._result.media_kind, self._session.config.max_queued_frames)
@@ -176,7 +194,9 @@ class Consumer(ReconnectingConsumer):
             self._pump.cancel()
         self._end_former()
 
-    def _closing(self) -> CloseConsumer:
+    def _closing(self) -> Intent:
+        if self._source is not None:
+            return self._source.closing(self.producer_id)
         return CloseConsumer(consumer=self._id)
 
     def _ended(self) -> None:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 from mafalda.aio.bounded_queue import BoundedQueue
-from mafalda.client.resources.reconnecting import ReconnectingConsumer, ReconnectingProducer
+from mafalda.client.resources.reconnecting import ConsumerSource, ReconnectingConsumer, ReconnectingProducer
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
-from mafalda.client.webrtc.transport import ClientTransport, ProducerOptions
-from mafalda.contract.messages.intents import CloseDataConsumer, CloseDataProducer
+from mafalda.client.webrtc.transport import ProducerOptions
+from mafalda.contract.messages.intents import CloseDataConsumer, CloseDataProducer, Intent
 from mafalda.contract.messages.results import ConsumeDataResult
 from mafalda.errors import Broken, Closed, DeadlineExceeded
 
@@ -32,7 +32,6 @@ class DataProducer(ReconnectingProducer):
         self.protocol = protocol
         self._options = options
         self._reliability = reliability
-        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._waiting: deque[Data] = deque()
         self._sent = asyncio.Event()
@@ -99,12 +98,12 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
 
     stats_target: Literal["data-consumer"] = "data-consumer"
 
-    def __init__(self, session: Session, producer: str) -> None:
+    def __init__(self, session: Session, producer: str, *, source: ConsumerSource | None = None) -> None:
         super().__init__(session, f"data-consumer-of-{producer}", producer)
         self._id = new_id("data-consumer")
+        self._source = source
         self._messages: BoundedQueue[Data] = BoundedQueue(session.config.max_queued_messages, overflow="fail")
         self._result: ConsumeDataResult | None = None
-        self._transport: ClientTransport | None = None
         self._local: Any = None
         self._taken: Any = None  # the channel whose messages are taken
 
@@ -135,8 +134,13 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
 
     async def _open_at(self, endpoint: Endpoint) -> None:
         await self._wait_for_producer()
-        self._id = new_id("data-consumer")
-        self._transport, self._local, self._result = await endpoint.consume_data(self._id, self.producer_id)
+        if self._source is None:
+            self._id = new_id("data-consumer")
+            self._transport, self._local, self._result = await endpoint.consume_data(self._id, self.producer_id)
+        else:
+            self._result = await self._source.data(self.producer_id, endpoint)
+            self._id = self._result.data_consumer
+            self._transport, self._local = await endpoint.attach_data(self._result)
         opened = asyncio.Event()
         self._local.on("open", opened.set)
         self._local.on("open", self._switch)
@@ -144,7 +148,7 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
             self._switch()
         else:
             try:
-                async with asyncio.timeout(self._session.config.ice_timeout_s):
+                async with self._session.clock.timeout(self._session.config.ice_timeout_s):
                     await opened.wait()
             except TimeoutError:
                 raise DeadlineExceeded("the data channel did not open", producer=self.producer_id) from None
@@ -161,7 +165,9 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
         if self._transport is not None:
             await self._transport.stop_data(self._local)
 
-    def _closing(self) -> CloseDataConsumer:
+    def _closing(self) -> Intent:
+        if self._source is not None:
+            return self._source.closing(self.producer_id)
         return CloseDataConsumer(data_consumer=self._id)
 
     def _ended(self) -> None:

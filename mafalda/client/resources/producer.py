@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from aiortc import MediaStreamTrack
@@ -10,8 +11,9 @@ from aiortc import MediaStreamTrack
 from mafalda.client.resources.reconnecting import ReconnectingProducer
 from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
+from mafalda.client.session.view import ProducerChange
 from mafalda.client.webrtc.endpoint import Endpoint
-from mafalda.client.webrtc.transport import ClientTransport, ProducerOptions
+from mafalda.client.webrtc.transport import ProducerOptions
 from mafalda.contract.messages.intents import CloseProducer, PauseProducer, ResumeProducer
 from mafalda.contract.messages.results import Done
 
@@ -27,7 +29,6 @@ class Producer(ReconnectingProducer):
         self._options = options
         self._codec = codec
         self._settings = ResourceSettings(self._send_setting, paused=options.paused)
-        self._transport: ClientTransport | None = None
         self._local: Any = None
 
     @property
@@ -49,7 +50,11 @@ class Producer(ReconnectingProducer):
         return bool(self._settings.wanted["paused"])
 
     async def pause(self) -> None:
-        """Send nothing until ``resume``; consumers are notified."""
+        """Send nothing until ``resume``; consumers are notified.
+
+        It holds at once here, and whatever happens it is requested until the server has it: an error only says that
+        this is not so yet, unless it is a refusal.
+        """
         await self._set_paused(True)
 
     async def resume(self) -> None:
@@ -60,8 +65,7 @@ class Producer(ReconnectingProducer):
         self._check()
         self._settings.want("paused", paused)
         self._pause_here()
-        if self.is_open:
-            await self._settings.apply()
+        await self._apply(self._settings)
 
     async def _send_setting(self, _: str, paused: bool) -> None:
         intent = PauseProducer(producer=self.id) if paused else ResumeProducer(producer=self.id)
@@ -77,8 +81,13 @@ class Producer(ReconnectingProducer):
         self._settings.opened({"paused": options.paused})
         self._pause_here()
 
-    async def _apply_settings(self) -> None:
-        await self._settings.apply()
+    async def _keep_settings(self) -> None:
+        await self._settings.keep_applied()
+
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        if changes.get(self.id) in ("paused", "resumed"):
+            self._settings.observed("paused", changes[self.id] == "paused")
+        super().on_producer_changes(changes)
 
     def _pause_here(self) -> None:
         """Send what the application wants to be sent, whatever the server knows of it already."""

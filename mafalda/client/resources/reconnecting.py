@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import structlog
 from aiortc.exceptions import InvalidStateError as AiortcInvalidStateError
@@ -14,12 +14,16 @@ from pymediasoup.errors import InvalidStateError, UnsupportedError
 
 from mafalda import errors
 from mafalda.aio.events import Interrupted, run_unless_set, wait_first
+from mafalda.aio.tasks import cancel_and_wait
+from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
 from mafalda.client.session.view import ProducerChange
 from mafalda.client.webrtc.endpoint import Endpoint
+from mafalda.client.webrtc.transport import ClientTransport
+from mafalda.contract.messages.events import Event
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.queries import QueryStats, Stats
-from mafalda.contract.messages.results import Done
+from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done
 from mafalda.errors import BadInput, Broken, Closed, MafaldaError, NotFound
 
 _log = structlog.get_logger(__name__)
@@ -70,6 +74,10 @@ class ReconnectingResource(ABC):
         """Wait until media comes in at its present place; what is sent, and data, waits for nothing."""
         return
 
+    @abstractmethod
+    async def wait_flowing(self) -> None:
+        """Wait until media or data can flow at its present place, or it is closed for good."""
+
     async def wait_lost(self) -> None:
         """Wait until it is not open for the moment, or closed for good."""
         await wait_first(self._not_open, self._over)
@@ -79,7 +87,10 @@ class ReconnectingResource(ABC):
         await self._over.wait()
 
     async def close(self) -> None:
-        """Close it, here and on the server. Closing twice is closing once."""
+        """Close it, here and on the server. Closing twice is closing once.
+
+        Cancelled, it still closes: the server is requested to close it as soon as it can be reached.
+        """
         if self.closed:
             return
         was_open = self.is_open
@@ -87,7 +98,7 @@ class ReconnectingResource(ABC):
         if self._session.has_endpoint:
             if was_open:
                 await self._close_here()
-            await self._request_close()
+            await asyncio.wait([self._session.tasks.spawn(self._request_close(), f"{self._name}-close")])
 
     async def stats(self) -> Stats:
         """What the worker counts of it: statistics in the shape that mediasoup gives them."""
@@ -114,11 +125,6 @@ class ReconnectingResource(ABC):
             self._check()
         return self
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether it is something that the peer sends: ``Reconnected`` waits for it."""
-        return False
-
     def follows(self, producer: str) -> bool:
         """Whether it consumes this producer, wherever that is placed."""
         return False
@@ -126,6 +132,19 @@ class ReconnectingResource(ABC):
     @abstractmethod
     def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
         """A room event has changed producers, by id."""
+
+    def on_peer_event(self, event: Event) -> None:
+        """Something happened to the peer's own objects; of most kinds it concerns none."""
+        return
+
+    async def end_here(self) -> None:
+        """It is closed for good on the server already: close it here."""
+        if self.closed:
+            return
+        was_open = self.is_open
+        await self._end(None)
+        if was_open and self._session.has_endpoint:
+            await self._close_here()
 
     def lose(self) -> None:
         """Its server side is gone, though the transport is not: open it again."""
@@ -146,9 +165,18 @@ class ReconnectingResource(ABC):
     async def _open_at(self, endpoint: Endpoint) -> None:
         """Open it at this endpoint."""
 
-    async def _apply_settings(self) -> None:
-        """Request the settings that the application changed since it was opened; there are none by default."""
+    async def _keep_settings(self) -> None:
+        """Keep the server's settings equal to the application's, until cancelled; there are none by default."""
         return
+
+    async def _apply(self, settings: ResourceSettings, *names: str) -> None:
+        """Request settings now. What is being opened again, or has to be, is opened with them.
+
+        Raises:
+            MafaldaError: They are refused, or the server has not taken them yet.
+        """
+        with contextlib.suppress(Interrupted):
+            await run_unless_set(self._not_open, settings.apply(*names), f"{self._name}-apply")
 
     @abstractmethod
     async def _close_here(self) -> None:
@@ -172,12 +200,21 @@ class ReconnectingResource(ABC):
             raise self._error or Closed(f"{self._name} is closed")
 
     async def _request_close(self) -> None:
-        """Have it closed on the server; a refusal only means that it is closed already."""
-        intent = self._closing()
-        try:
-            await self._session.requests.request(intent, Done)
-        except MafaldaError as error:
-            _log.info("not closed there", action="client_not_closed", reason=str(error))
+        """Have it closed on the server; a refusal only means that it is closed already, and so does a lost endpoint."""
+        intent, endpoint = self._closing(), await self._session.endpoint()
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await run_unless_set(endpoint.gone, self._session.requests.request(intent, Done), f"{self._name}-close")
+                return
+            except Interrupted:
+                return
+            except MafaldaError as error:
+                _log.info("not closed there", action="client_not_closed", reason=str(error))
+                if not isinstance(error, Broken):
+                    return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _undo_opening(self) -> None:
         """Have it closed on the server, where it may have been opened although nothing was answered."""
@@ -194,9 +231,11 @@ class ReconnectingResource(ABC):
                     continue
                 self._opened_once = True
                 self._set_open(True)
-                with contextlib.suppress(Interrupted):
-                    await run_unless_set(endpoint.gone, self._reconcile(), f"{self._name}-settings")
-                await wait_first(endpoint.gone, self._lost)
+                settings = self._session.tasks.spawn(self._keep_settings(), f"{self._name}-settings")
+                try:
+                    await wait_first(endpoint.gone, self._lost)
+                finally:
+                    await cancel_and_wait(settings)
                 self._set_open(False)
                 await self._leave(endpoint)
         except MafaldaError as error:
@@ -207,20 +246,6 @@ class ReconnectingResource(ABC):
             if opened_once and not self._session.over:
                 self._session.gave_up(self.id, error)
 
-    async def _reconcile(self) -> None:
-        """Have the server take what the application set while it was being opened, trying again while that may help."""
-        pause_s = _FIRST_PAUSE_S
-        while not self._lost.is_set():
-            try:
-                return await self._apply_settings()
-            except MafaldaError as error:
-                _log.warning("not set yet", action="client_settings", name=self._name, reason=str(error))
-                if not isinstance(error, Broken):
-                    return None
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        return None
-
     def _set_open(self, is_open: bool) -> None:
         now, then = (self._open, self._not_open) if is_open else (self._not_open, self._open)
         now.set()
@@ -229,8 +254,8 @@ class ReconnectingResource(ABC):
     async def _open_or_gone(self, endpoint: Endpoint) -> bool:
         """Open it at this endpoint, trying again while that may help; ``False`` if the endpoint is gone meanwhile."""
         pause_s = _FIRST_PAUSE_S
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._open_timeout_s()
+        clock = self._session.clock
+        give_up_at = clock.time() + self._open_timeout_s()
         while True:
             self._lost.clear()
             try:
@@ -241,7 +266,7 @@ class ReconnectingResource(ABC):
                 if endpoint.gone.is_set():
                     return False  # it failed because of that
                 known = _as_mafalda_error(error)
-                if not self._may_retry(known) or loop.time() > give_up_at:
+                if not self._may_retry(known) or clock.time() > give_up_at:
                     raise known from error
                 _log.info("not open yet", action="client_reopen", name=self._name, reason=str(known))
             else:
@@ -257,6 +282,14 @@ class ReconnectingResource(ABC):
         """The first failure to open is the application's to handle; later whatever may pass is waited for."""
         return self._opened_once and not isinstance(error, BadInput)
 
+    async def _connected(self, transport: ClientTransport) -> bool:
+        """Wait until a transport is connected; ``False``: the resource is not open any more."""
+        try:
+            await run_unless_set(self._not_open, transport.wait_connected(), f"{self._name}-connected")
+        except Interrupted:
+            return False
+        return True
+
     async def _end(self, error: MafaldaError | None) -> None:
         self.finish(error)
         if self._task is not None and self._task is not asyncio.current_task():
@@ -264,12 +297,29 @@ class ReconnectingResource(ABC):
             await asyncio.wait([self._task])
 
 
+class ConsumerSource(Protocol):
+    """A subscription, as its consumers need it: the peer's agent makes what they would else request."""
+
+    async def media(self, producer: str, endpoint: Endpoint) -> ConsumeResult:
+        """The consumer of a producer at an endpoint, as soon as there is one."""
+
+    async def data(self, producer: str, endpoint: Endpoint) -> ConsumeDataResult:
+        """The data consumer of a producer at an endpoint, as soon as there is one."""
+
+    def closing(self, producer: str) -> Intent:
+        """The intent that ends the consumer of a producer."""
+
+
 class ReconnectingProducer(ReconnectingResource):
     """Something that the peer sends. Its id is the same at every place."""
 
-    @property
-    def is_sent(self) -> bool:
-        return True
+    _transport: ClientTransport | None = None
+
+    async def wait_flowing(self) -> None:
+        while not self.closed:
+            await self.wait_open()
+            if self._transport is not None and await self._connected(self._transport):
+                return
 
     def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
         if changes.get(self.id) == "closed":
@@ -293,6 +343,29 @@ class ReconnectingConsumer(ReconnectingResource):
             case "moved" | "opened":
                 self.lose()
 
+    _transport: ClientTransport | None = None
+
+    async def wait_flowing(self) -> None:
+        """Return also when the producer is paused, or silent for ``media_wait_s`` after the transport is connected."""
+        while not self.closed:
+            await self.wait_open()
+            if self._transport is None or not await self._connected(self._transport):
+                continue
+            if not self._expects_media():
+                return
+            try:
+                async with self._session.clock.timeout(self._session.config.media_wait_s):
+                    await run_unless_set(self._not_open, self.wait_media(), f"{self._name}-media")
+            except Interrupted:
+                continue
+            except TimeoutError:
+                _log.info("no media yet", action="client_no_media", name=self._name)
+            return
+
+    def _expects_media(self) -> bool:
+        """Whether media is to come once the transport is connected."""
+        return True
+
     async def _wait_for_producer(self) -> None:
         """Before opening again: wait until the producer is there. Before opening at all: until it is not being moved.
 
@@ -302,7 +375,7 @@ class ReconnectingConsumer(ReconnectingResource):
         view = self._session.view
         if self._opened_once or (self.producer_id in view.producers and not view.can_consume(self.producer_id)):
             try:
-                async with asyncio.timeout(self._session.config.producer_wait_s):
+                async with self._session.clock.timeout(self._session.config.producer_wait_s):
                     await self._session.until(lambda: view.can_consume(self.producer_id))
             except TimeoutError:
                 raise NotFound("the producer did not come back in time", producer=self.producer_id) from None

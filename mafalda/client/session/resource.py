@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mafalda.client.session.view import ProducerChange
+from mafalda.contract.messages.events import Event
 from mafalda.errors import MafaldaError
 
 
@@ -18,15 +19,14 @@ class SessionResource(Protocol):
     def id(self) -> str:
         """Its id on the server."""
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether it is something that the peer sends: ``Reconnected`` waits for it."""
-
     def follows(self, producer: str) -> bool:
         """Whether it consumes this producer, wherever that is placed."""
 
     def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
         """A room event has changed producers, by id."""
+
+    def on_peer_event(self, event: Event) -> None:
+        """Something happened to the peer's own objects."""
 
     def lose(self) -> None:
         """Its server side is gone, though the transport is not: open it again."""
@@ -36,6 +36,9 @@ class SessionResource(Protocol):
 
     async def wait_media(self) -> None:
         """Wait until media comes in at its present place, or it is closed; what is sent waits for nothing."""
+
+    async def wait_flowing(self) -> None:
+        """Wait until media or data can flow at its present place, or it is closed for good."""
 
     async def wait_open(self) -> None:
         """Wait until it is open, or closed for good."""

@@ -1,7 +1,9 @@
 """One membership of a room: what the log says of it, where the peer is placed, and the WebRTC endpoint there.
 
 One task reads the log: it matches results to requests, keeps the view of the room, and notices when the placement or a
-resource is gone. Another task makes an endpoint for each place. The states are those of ``SessionPlacement``.
+resource is gone. Another task makes an endpoint for each place. The states are those of ``SessionPlacement``. A peer
+that the fleet has removed although its application is there (an outage on its side alone, a worker that failed) joins
+again.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events
 from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.intents import Join
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.contract.messages.results import JoinResult, Result
 from mafalda.contract.reading import read_message
-from mafalda.errors import Broken, Closed, DeadlineExceeded, MafaldaError, NotJoined
+from mafalda.errors import Broken, Closed, DeadlineExceeded, MafaldaError, NoCapacity, NotJoined
 from mafalda.session.placement import SessionPlacement
 
 _log = structlog.get_logger(__name__)
@@ -43,11 +46,15 @@ class Session:
         reply_subject: The client's private inbox.
         room: The room's id.
         peer: The peer's id.
+        intent: How the peer joins, also when it has to join again.
         config: Limits.
     """
 
-    def __init__(self, bus: Bus, reply_subject: str, room: str, peer: str, config: ClientConfig) -> None:
+    def __init__(self, bus: Bus, reply_subject: str, room: str, peer: str, intent: Join, config: ClientConfig) -> None:
         self.config = config
+        #: By which all deadlines are counted: it stands still while there is no bus.
+        self.clock = bus.clock
+        self.intent = intent
         self.tasks = TaskScope(self.task_failed)
         self.requests = PeerRequests(bus, self.tasks, reply_subject, room, peer, config)
         self.ahead = TransportsAhead(self.requests, self.tasks)
@@ -62,11 +69,23 @@ class Session:
         self._over = asyncio.Event()
         self._error: MafaldaError | None = None
         self._changed = asyncio.Event()
+        self._lost_at: float | None = None  # by the clock, while reconnecting
+        self._rejoining: asyncio.Task[None] | None = None
 
     @property
     def placement(self) -> JoinResult | None:
         """The last placement; ``None`` before the join is answered."""
         return self._placement.placement
+
+    @property
+    def generation(self) -> int:
+        """Of the last placement; 0 before the join is answered."""
+        return self._placement.generation
+
+    @property
+    def is_reconnecting(self) -> bool:
+        """Whether ``Reconnecting`` was the last word."""
+        return self._lost_at is not None
 
     @property
     def over(self) -> bool:
@@ -221,6 +240,9 @@ class Session:
                 self._give_up_resource(payload.producer, error.to_error())
             case events.DataProducerClosed(error=ErrorInfo() as error):
                 self._give_up_resource(payload.data_producer, error.to_error())
+            case events.ConsumersOpened() | events.ConsumersClosed():
+                for resource in list(self._placement.held.values()):
+                    resource.on_peer_event(payload)
 
     def _give_up_resource(self, resource_id: str, error: MafaldaError) -> None:
         for resource in list(self._placement.held.values()):
@@ -239,8 +261,9 @@ class Session:
         elif seq > self.view.seq:
             changes = self.view.apply(seq, event)
             self.fanout.emit(event)
-            for resource in list(self._placement.held.values()):
-                resource.on_producer_changes(changes)
+            if not self._is_removal(event):
+                for resource in list(self._placement.held.values()):
+                    resource.on_producer_changes(changes)
         if self.placement is not None and getattr(event, "peer", None) == self.requests.peer:
             self._take_own_room_event(event, self.placement.generation)
 
@@ -252,12 +275,42 @@ class Session:
             case events.PeerStranded() if event.generation >= generation:
                 self._superseded(event.generation + 1, f"unschedulable: {event.error.code}")
             case events.PeerLeft() if event.generation >= generation and not self._placement.is_ending:
-                self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
+                if self._is_removal(event):
+                    self._removed(event)
+                else:
+                    self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
+
+    def _is_removal(self, event: events.Event) -> bool:
+        """Whether the fleet has removed this peer although it did not request to leave, so that it joins again."""
+        if not isinstance(event, events.PeerLeft) or event.peer != self.requests.peer:
+            return False
+        return event.reason != "left" and not self._placement.is_ending
+
+    def _removed(self, event: events.PeerLeft) -> None:
+        self._placement.lose(event.generation + 1)
+        self._lose_endpoint(f"removed: {event.reason}")
+        if self._rejoining is None or self._rejoining.done():
+            self._rejoining = self.tasks.spawn(self._rejoin(), "rejoin")
+
+    async def _rejoin(self) -> None:
+        """Join again, under the same id, as often as it takes; ``reconnect_timeout_s`` ends the membership before.
+
+        Raises:
+            MafaldaError: The join is refused, for another reason than that the fleet is full.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while self._placement.target is None:
+            try:
+                self.placed(await self.requests.request(self.intent, JoinResult))
+            except (Broken, NoCapacity) as error:
+                _log.info("not joined again yet", action="client_rejoin", reason=str(error))
+            await self.clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _send_heartbeats(self) -> None:
         """Query something at intervals, unless a connected transport shows that the peer is alive."""
         while True:
-            await asyncio.sleep(self.config.heartbeat_interval_s)
+            await self.clock.sleep(self.config.heartbeat_interval_s)
             endpoint = self._endpoint
             if endpoint is None or endpoint.is_connected or not self.has_endpoint:
                 continue
@@ -269,11 +322,9 @@ class Session:
     # --- keeping an endpoint --------------------------------------------------------------------------
 
     async def _keep_endpoint(self) -> None:
-        lost_at: float | None = None
-        loop = asyncio.get_running_loop()
         pause_s = 0.0
         while True:
-            placement = await self._target(lost_at)
+            placement = await self._target()
             self._placement.reopen()
             former = self._endpoint if self._endpoint and self._endpoint.is_handed_over else None
             endpoint = self._endpoint = Endpoint(
@@ -281,19 +332,18 @@ class Session:
             )
             await endpoint.load()
             self._ready.set()
-            if lost_at is not None and await self._reopened(endpoint):
+            if self._lost_at is not None and await self._flows(endpoint):
                 self._placement.reopened()
-                self.fanout.emit(
-                    Reconnected(placement.generation, placement.server, placement.worker, loop.time() - lost_at)
-                )
-                lost_at, pause_s = None, 0.0
+                took_s = self.clock.time() - self._lost_at
+                self._lost_at, pause_s = None, 0.0
+                self.fanout.emit(Reconnected(placement.generation, placement.server, placement.worker, took_s))
             if former is not None:
                 self.tasks.spawn(self._close_former(former, endpoint), f"close-former-{former.generation}")
             await endpoint.gone.wait()
             self._ready.clear()
             _log.info("reconnecting", action="client_reconnect", generation=endpoint.generation, reason=endpoint.cause)
-            if lost_at is None:
-                lost_at = loop.time()
+            if self._lost_at is None:
+                self._lost_at = self.clock.time()
                 self.fanout.emit(Reconnecting(endpoint.generation, endpoint.cause))
             if endpoint.is_handed_over:
                 continue
@@ -313,7 +363,7 @@ class Session:
                 await resource.wait_media()
 
         try:
-            async with asyncio.timeout(self.config.handover_timeout_s):
+            async with self.clock.timeout(self.config.handover_timeout_s):
                 await run_unless_set(endpoint.gone, all_receive(), "handover")
         except (TimeoutError, Interrupted) as error:
             reason = type(error).__name__
@@ -323,23 +373,20 @@ class Session:
         await former.close()
         endpoint.replaces = None
 
-    async def _target(self, lost_at: float | None) -> JoinResult:
+    async def _target(self) -> JoinResult:
         """The placement where the peer should be, as soon as it is known.
-
-        Args:
-            lost_at: When the last place was lost, in the loop's time; ``None``: the peer has just joined.
 
         Raises:
             DeadlineExceeded: There is none in time.
         """
         limit_s = self.config.reconnect_timeout_s
-        at = None if lost_at is None or limit_s is None else lost_at + limit_s
+        at = None if self._lost_at is None or limit_s is None else self._lost_at + limit_s
         try:
-            async with asyncio.timeout_at(at):
+            async with self.clock.timeout_at(at):
                 await self.until(lambda: self._placement.target is not None)
         except TimeoutError:
             raise DeadlineExceeded("no place in time", room=self.requests.room, timeout_s=limit_s) from None
-        if at is not None and asyncio.get_running_loop().time() > at:
+        if at is not None and self.clock.time() > at:
             raise DeadlineExceeded("could not reconnect in time", room=self.requests.room, timeout_s=limit_s)
         target = self._placement.target
         assert target is not None
@@ -348,21 +395,25 @@ class Session:
     async def _pause(self, pause_s: float, generation: int) -> None:
         """Wait before another try at the same place; a new place ends the wait."""
         try:
-            async with asyncio.timeout(pause_s):
+            async with self.clock.timeout(pause_s):
                 await self.until(lambda: self._placement.required_generation > generation)
         except TimeoutError:
             return
 
-    async def _reopened(self, endpoint: Endpoint) -> bool:
-        """Wait until what the peer sends is open again; ``False`` if the endpoint is gone before."""
+    async def _flows(self, endpoint: Endpoint) -> bool:
+        """Wait until media flows both ways; ``False`` if the endpoint is gone before.
 
-        async def all_open() -> None:
+        Where there is nothing to flow, the answer of the agent shows that the place is alive.
+        """
+
+        async def all_flow() -> None:
+            if not self._placement.held:
+                await self.requests.query(QueryRoom(), RoomSnapshot)
             for resource in list(self._placement.held.values()):
-                if resource.is_sent:
-                    await resource.wait_open()
+                await resource.wait_flowing()
 
         try:
-            await run_unless_set(endpoint.gone, all_open(), "reopened")
+            await run_unless_set(endpoint.gone, all_flow(), "flows")
         except Interrupted:
             return False
         return True

@@ -14,7 +14,7 @@ from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, Produc
 AnyProducer = ProducerInfo | DataProducerInfo
 
 #: ``moved``: its owner lost its place or its transport and will open it again under the same id.
-ProducerChange = Literal["opened", "moved", "closed"]
+ProducerChange = Literal["opened", "paused", "resumed", "moved", "closed"]
 
 #: The reasons of a close after which the owner opens the producer again.
 _REOPENED: tuple[events.ClosedReason, ...] = ("transport-closed", "peer-moved", "worker-died")
@@ -53,7 +53,7 @@ class RoomSnapshotView:
         """Apply one room event; events that the snapshot contains already are passed over.
 
         Returns:
-            The producers, by id, that this event opened, moved, or closed for good.
+            The producers, by id, that this event opened, paused, resumed, moved, or closed for good.
         """
         if seq <= self.seq:
             return {}
@@ -73,7 +73,7 @@ class RoomSnapshotView:
             case events.ProducerOpened() | events.DataProducerOpened():
                 return self._opened(event)
             case events.ProducerPaused() | events.ProducerResumed():
-                self._paused(event)
+                return self._paused(event)
             case events.ProducerClosed():
                 return self._closed(event.producer, event)
             case events.DataProducerClosed():
@@ -107,11 +107,13 @@ class RoomSnapshotView:
         self._moving.discard(key)
         return {key: "opened"}
 
-    def _paused(self, event: events.ProducerPaused | events.ProducerResumed) -> None:
+    def _paused(self, event: events.ProducerPaused | events.ProducerResumed) -> dict[str, ProducerChange]:
         info = self.producers.get(event.producer)
-        if isinstance(info, ProducerInfo):
-            paused = isinstance(event, events.ProducerPaused)
-            self.producers[event.producer] = info.model_copy(update={"paused": paused})
+        if not isinstance(info, ProducerInfo):
+            return {}
+        paused = isinstance(event, events.ProducerPaused)
+        self.producers[event.producer] = info.model_copy(update={"paused": paused})
+        return {event.producer: "paused" if paused else "resumed"}
 
     def _closed(self, key: str, event: events.ProducerClosed | events.DataProducerClosed) -> dict[str, ProducerChange]:
         owner, generation = self.producers.get(key), event.generation

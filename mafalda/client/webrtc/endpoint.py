@@ -22,8 +22,8 @@ from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.transport import ClientTransport, Direction, ProducerOptions
 from mafalda.contract.messages.intents import CloseTransport, Consume, ConsumeData, ResumeConsumer
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done, JoinResult
-from mafalda.errors import MafaldaError, UnsupportedError
-from mafalda.media.rtp import ConsumerLayers
+from mafalda.errors import CannotConsume, MafaldaError, UnsupportedError
+from mafalda.media.rtp import ConsumerLayers, RtpCapabilities
 
 _log = structlog.get_logger(__name__)
 
@@ -119,15 +119,28 @@ class Endpoint:
             consumer=consumer,
             transport=transport.id,
             producer=producer,
-            rtp_capabilities=compat.receivable(self._device),
+            rtp_capabilities=transport.capabilities_to_tell(),
             paused=True,
             preferred_layers=layers,
         )
-        result = await self._requests.request(intent, ConsumeResult)
+        result = await self._request_consume(transport, intent)
         local = await transport.consume(result)
         if not paused:
             await self._requests.request(ResumeConsumer(consumer=consumer), Done)
         return transport, local, result
+
+    async def _request_consume(self, transport: ClientTransport, intent: Consume) -> ConsumeResult:
+        try:
+            result = await self._requests.request(intent, ConsumeResult)
+        except CannotConsume:
+            if intent.rtp_capabilities.codecs:
+                raise
+            transport.capabilities_told(told=False)  # an agent of an earlier version keeps no capabilities
+            again = intent.model_copy(update={"rtp_capabilities": transport.capabilities_to_tell()})
+            return await self._requests.request(again, ConsumeResult)
+        if intent.rtp_capabilities.codecs:
+            transport.capabilities_told(told=True)
+        return result
 
     async def consume_data(self, consumer: str, producer: str) -> tuple[ClientTransport, Any, ConsumeDataResult]:
         """Receive a data producer."""
@@ -135,6 +148,24 @@ class Endpoint:
         intent = ConsumeData(data_consumer=consumer, transport=transport.id, data_producer=producer)
         result = await self._requests.request(intent, ConsumeDataResult)
         return transport, await transport.consume_data(result), result
+
+    async def open_receiver(self) -> RtpCapabilities:
+        """Open the transport that receives, for what the agent makes by itself; returns what can be received."""
+        await self._transport("receive")
+        return compat.receivable(self._device)
+
+    async def attach(self, result: ConsumeResult, *, paused: bool) -> tuple[ClientTransport, Any]:
+        """Receive a consumer that the agent has made, paused, by itself."""
+        transport = await self._transport("receive")
+        local = await transport.consume(result)
+        if not paused:
+            await self._requests.request(ResumeConsumer(consumer=result.consumer), Done)
+        return transport, local
+
+    async def attach_data(self, result: ConsumeDataResult) -> tuple[ClientTransport, Any]:
+        """Receive a data consumer that the agent has made by itself."""
+        transport = await self._transport("receive")
+        return transport, await transport.consume_data(result)
 
     async def close(self) -> None:
         """Close what is here; the worker's transports stay."""
@@ -166,7 +197,8 @@ class Endpoint:
                     self.lose,
                     connects_first=self.replaces is not None,
                 )
-                await transport.open(self._device, ahead.result if ahead else None)
+                capabilities = compat.receivable(self._device) if direction == "receive" else None
+                await transport.open(self._device, capabilities, ahead.result if ahead else None)
                 self._transports[direction] = transport
             return transport
 

@@ -31,7 +31,7 @@ from mafalda.contract.messages.results import (
     TransportResult,
 )
 from mafalda.errors import Broken, MafaldaError
-from mafalda.media.rtp import RtpParameters
+from mafalda.media.rtp import RtpCapabilities, RtpParameters
 from mafalda.media.transport import (
     DtlsParameters,
     IceCandidate,
@@ -54,14 +54,27 @@ class ProducerOptions:
     app_data: dict[str, Any] = field(default_factory=dict)
 
 
-async def create_transport(requests: PeerRequests, direction: Direction, id: str) -> TransportResult:
+async def create_transport(
+    requests: PeerRequests, direction: Direction, id: str, capabilities: RtpCapabilities | None = None
+) -> TransportResult:
     """Have a transport made on the peer's worker.
+
+    Args:
+        requests: The peer's.
+        direction: Whether it sends or receives.
+        id: The transport's.
+        capabilities: What can be received on it, if that is known already.
 
     Raises:
         MafaldaError: It is refused, or there is no answer in time.
     """
     intent = CreateTransport(
-        transport=id, direction=direction, enable_tcp=False, enable_sctp=True, num_sctp_streams=_SCTP_STREAMS
+        transport=id,
+        direction=direction,
+        enable_tcp=False,
+        enable_sctp=True,
+        num_sctp_streams=_SCTP_STREAMS,
+        rtp_capabilities=capabilities,
     )
     return await requests.request(intent, TransportResult)
 
@@ -104,16 +117,32 @@ class ClientTransport:
         self._connected = asyncio.Event()
         self._connecting: asyncio.Task[MafaldaError | None] | None = None
         self._closed = False
+        self._capabilities: RtpCapabilities | None = None
+        self._are_capabilities_told = False
 
     @property
     def is_connected(self) -> bool:
         """Whether ICE and DTLS are connected."""
         return self._connected.is_set() and not self._closed
 
-    async def open(self, device: Device, result: TransportResult | None = None) -> None:
-        """Make the transport on the worker, unless it is there already (``result``), and its counterpart here."""
+    async def wait_connected(self) -> None:
+        """Wait until ICE and DTLS were connected."""
+        await self._connected.wait()
+
+    async def open(
+        self, device: Device, capabilities: RtpCapabilities | None, result: TransportResult | None = None
+    ) -> None:
+        """Make the transport on the worker, unless it is there already (``result``), and its counterpart here.
+
+        Args:
+            device: Makes the counterpart.
+            capabilities: What can be received on it.
+            result: Of the transport, if it was requested before its capabilities were known.
+        """
+        self._capabilities = capabilities
         if result is None:
-            result = await create_transport(self._requests, self._direction, self.id)
+            self._are_capabilities_told = True
+            result = await create_transport(self._requests, self._direction, self.id, capabilities)
         if result.ice_parameters is None:
             raise Broken("the agent sent no ICE parameters", transport=self.id)
         self._candidates = result.ice_candidates
@@ -132,6 +161,14 @@ class ClientTransport:
         self._transport.on("produce", self._on_produce)
         self._transport.on("producedata", self._on_produce_data)
         self._transport.handler.pc.on("connectionstatechange", self._on_state)
+
+    def capabilities_to_tell(self) -> RtpCapabilities:
+        """What can be received, for a consume; empty if the agent has it already and keeps it."""
+        return RtpCapabilities() if self._are_capabilities_told or self._capabilities is None else self._capabilities
+
+    def capabilities_told(self, *, told: bool) -> None:
+        """A consume has told the agent what can be received, or has shown that the agent has not kept it."""
+        self._are_capabilities_told = told
 
     async def produce(self, track: MediaStreamTrack, options: ProducerOptions, codec: Any) -> Any:
         """Open a producer of this id for a track; pymediasoup's producer. ``start`` of its track begins to send."""
@@ -268,7 +305,7 @@ class ClientTransport:
 
     async def _watch(self) -> None:
         try:
-            async with asyncio.timeout(self._config.ice_timeout_s):
+            async with self._requests.clock.timeout(self._config.ice_timeout_s):
                 await self._connected.wait()
         except TimeoutError:
             self._lose(f"{self._direction} transport not connected in time")

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mafalda.contract.ids import Id
 from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.contract.messages.subscriptions import Subscription
 from mafalda.media.model import Model
 
 PlacementCause = Literal["join", "worker-died", "server-lost", "server-restarted", "drain"]
@@ -61,10 +62,14 @@ class PlacePeer(Command):
     app_data: AppData = app_data()
     region: Id | None = None
     one_transport: bool = Field(False, description="As in the join.")
+    tenant: Id | None = Field(None, description="As in the join.")
     handover: bool = Field(
         False,
         description="Make before break: the agent of the former place goes on forwarding until the client has moved, "
         "for a limited time.",
+    )
+    subscriptions: list[Subscription] = Field(
+        default_factory=list, description="The peer's subscriptions at its former place, which go on at this one."
     )
     explanation: Explanation
 
@@ -82,4 +87,23 @@ class OpenRelay(Command):
     explanation: Explanation
 
 
-COMMANDS: tuple[type[Command], ...] = (PlacePeer, OpenRelay)
+class RelayOrder(Model):
+    """One relay of a batch."""
+
+    producer: Id
+    data: bool = Field(False, description="A data producer.")
+    source: Place
+    generation: int = Field(ge=1, description="Generation of the peer that owns the producer.")
+
+
+class OpenRelays(Command):
+    """Relay several producers to one worker. For the target's server, which requests them of the sources."""
+
+    action = "open-relays"
+    room: Id
+    target: Place
+    relays: list[RelayOrder] = Field(min_length=1)
+    explanation: Explanation
+
+
+COMMANDS: tuple[type[Command], ...] = (PlacePeer, OpenRelay, OpenRelays)

@@ -16,6 +16,7 @@ from mafalda.contract.messages.commands import PlacementCause
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad
 from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.contract.messages.subscriptions import ConsumeFailure, ConsumerFormat, SubscribedConsumer
 from mafalda.media.model import Model
 from mafalda.media.rtp import MediaKind, ProducerType
 from mafalda.media.transport import SctpStreamParameters
@@ -64,13 +65,17 @@ class PeerStranded(Event):
     error: ErrorInfo
 
 
+#: Why a peer is not in a room any more.
+LeftReason = Literal["left", "timed-out", "evicted"]
+
+
 class PeerLeft(Event):
     """A peer is not in the room any more, and nothing of it is."""
 
     action = "peer-left"
     peer: Id
     generation: int
-    reason: Literal["left", "timed-out", "evicted"] = "left"
+    reason: LeftReason = "left"
 
 
 class ProducerOpened(Event):
@@ -213,6 +218,35 @@ class DataConsumerClosed(Event):
     reason: ClosedReason
 
 
+class ConsumersOpened(Event):
+    """Consumers were made for a subscription, or could not be made.
+
+    A producer has one consumer in a subscription: the one that was named last. A consumer ends with its producer, or
+    the transport, and nothing more is said of it.
+    """
+
+    action = "consumers-opened"
+    subscription: Id
+    transport: Id
+    generation: int
+    consumers: list[SubscribedConsumer]
+    formats: list[ConsumerFormat] = Field(
+        default_factory=list, description="Those that no earlier one of this subscription and place has."
+    )
+    failed: list[ConsumeFailure] = Field(
+        default_factory=list, description="Producers that cannot be consumed; tried again when they are opened again."
+    )
+
+
+class ConsumersClosed(Event):
+    """Consumers of a subscription ended, because it does not want their producers any more."""
+
+    action = "consumers-closed"
+    subscription: Id
+    generation: int
+    consumers: list[Id]
+
+
 # --- servers -------------------------------------------------------------------------------------
 
 
@@ -285,6 +319,17 @@ class WorkerDied(Event):
     signal: str | None = None
 
 
+class RelaysRequested(Event):
+    """Subscriptions of peers on a worker want producers that are on other workers."""
+
+    action = "relays-requested"
+    server: Id
+    incarnation: Id
+    worker: Id
+    room: Id
+    producers: list[Id]
+
+
 class LoadSampled(Event):
     """A load report kept in the log, so that a replay can decide again."""
 
@@ -313,6 +358,8 @@ PEER_EVENTS: tuple[type[Event], ...] = (
     DataConsumerClosed,
     ProducerClosed,
     DataProducerClosed,
+    ConsumersOpened,
+    ConsumersClosed,
 )
 SERVER_EVENTS: tuple[type[Event], ...] = (
     ServerStarted,
@@ -321,6 +368,7 @@ SERVER_EVENTS: tuple[type[Event], ...] = (
     ServerLost,
     WorkerStarted,
     WorkerDied,
+    RelaysRequested,
     LoadSampled,
 )
 EVENTS = tuple(dict.fromkeys(ROOM_EVENTS + PEER_EVENTS + SERVER_EVENTS))

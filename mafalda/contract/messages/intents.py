@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from mafalda.contract.ids import Id
 from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.contract.messages.payload import AppData, Kind, Payload, app_data
+from mafalda.contract.messages.subscriptions import MAX_SELECTORS, ProducerSelector, Subscription
 from mafalda.media.rtp import ConsumerLayers, MediaKind, RtpCapabilities, RtpParameters
 from mafalda.media.transport import DtlsParameters, NumSctpStreams, SctpStreamParameters
 
@@ -41,6 +42,14 @@ class Join(Intent):
     one_transport: bool = Field(
         False, description="The peer is a single transport, as a drop-in's peers are: less is expected of it."
     )
+    tenant: Id | None = Field(
+        None,
+        description="Of several applications on one fleet, the one that the room is of. A room is its first peer's "
+        "tenant's: peers of another one, or of none, are refused.",
+    )
+    beside: Id | None = Field(
+        None, description="A peer of the room that belongs together with this one: placed on its worker if possible."
+    )
 
 
 class Leave(Intent):
@@ -65,6 +74,9 @@ class CreateTransport(Intent):
     num_sctp_streams: NumSctpStreams | None = None
     max_sctp_message_size: int = Field(262144, ge=1, le=1 << 30, description="Bytes.")
     initial_available_outgoing_bitrate: int = Field(600_000, ge=1, le=4_294_967_295, description="Bits per second.")
+    rtp_capabilities: RtpCapabilities | None = Field(
+        None, description="What the client can receive; kept with the transport, for subscriptions and consumes on it."
+    )
     app_data: AppData = app_data()
     channel: ChannelCall | None = channel()
 
@@ -157,7 +169,9 @@ class Consume(Intent):
     consumer: Id
     transport: Id
     producer: Id
-    rtp_capabilities: RtpCapabilities
+    rtp_capabilities: RtpCapabilities = Field(
+        description="What the client can receive, kept with the transport; `{}`: those that the transport has already."
+    )
     paused: bool = Field(True, description="mediasoup's advice: start paused, resume when the client is ready.")
     preferred_layers: ConsumerLayers | None = None
     app_data: AppData = app_data()
@@ -255,6 +269,42 @@ class RequestKeyFrame(Intent):
     consumer: Id
 
 
+class Subscribe(Intent, Subscription):
+    """Receive every producer that the subscription selects, those that are there and those that come.
+
+    The peer's agent makes the consumers as soon as there is a transport for them, and says so in batches
+    (``ConsumersOpened``). A subscription lasts until ``unsubscribe`` or ``leave``, also at the peer's next place. With
+    the id of an earlier one it replaces that; consumers that it still wants stay as they are.
+    """
+
+    action = "subscribe"
+    rtp_capabilities: RtpCapabilities | None = Field(
+        None, description="What the client can receive; kept with the transport. Absent: those that it has already."
+    )
+
+
+class ChangeSubscription(Intent):
+    """Receive more of the room, or less, by a subscription that stands. Answered as ``subscribe``."""
+
+    action = "change-subscription"
+    subscription: Id
+    add: list[ProducerSelector] = Field(
+        default_factory=list, max_length=MAX_SELECTORS, description="Received from now on."
+    )
+    remove: list[ProducerSelector] = Field(
+        default_factory=list,
+        max_length=MAX_SELECTORS,
+        description="Not received any more.",
+    )
+
+
+class Unsubscribe(Intent):
+    """End a subscription and all its consumers. Answered by ``Done``."""
+
+    action = "unsubscribe"
+    subscription: Id
+
+
 class RequestChannel(Intent):
     """Whatever else an application that speaks the worker's channel asks of its peer's objects."""
 
@@ -284,5 +334,8 @@ INTENTS: tuple[type[Intent], ...] = (
     SetPreferredLayers,
     SetPriority,
     RequestKeyFrame,
+    Subscribe,
+    ChangeSubscription,
+    Unsubscribe,
     RequestChannel,
 )

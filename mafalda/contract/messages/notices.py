@@ -8,7 +8,9 @@ application's inbox, and from agent to agent on ``…server.{server}.notice.rela
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from mafalda.contract.ids import Id
 from mafalda.contract.messages.channel_calls import ChannelNotice
@@ -43,6 +45,22 @@ class RelayNotices(Notice):
     items: list[ChannelNotice]
 
 
+class AudioLevelsWanted(Notice):
+    """A server wants the levels of a room's audio producers, for some seconds: subscriptions there want the loudest."""
+
+    action = "audio-levels-wanted"
+    room: Id
+    listener: Id = Field(description="The server that they are sent to.")
+
+
+class AudioLevels(Notice):
+    """How loud audio producers of a room were on average since the last such notice, where they are received."""
+
+    action = "audio-levels"
+    room: Id
+    levels: dict[Id, Annotated[int, Field(ge=-127, le=0)]] = Field(description="dBov, by producer; -127: nothing.")
+
+
 #: Notifications in one message, and their bytes of JSON, roughly: a message has a greatest size.
 MAX_BATCH, MAX_BATCH_BYTES = 64, 96 * 1024
 
@@ -57,4 +75,4 @@ def first_batch(items: Sequence[ChannelNotice]) -> list[ChannelNotice]:
     return list(items[:MAX_BATCH])
 
 
-NOTICES: tuple[type[Notice], ...] = (ChannelNotices, RelayNotices)
+NOTICES: tuple[type[Notice], ...] = (ChannelNotices, RelayNotices, AudioLevelsWanted, AudioLevels)

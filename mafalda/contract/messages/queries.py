@@ -14,6 +14,7 @@ from pydantic import Field
 from mafalda.contract.ids import Id
 from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.contract.messages.subscriptions import ConsumerFormat, SubscribedConsumer
 from mafalda.media.model import Model
 from mafalda.media.rtp import MediaKind, ProducerType, RtpMapping, RtpParameters
 from mafalda.media.transport import SctpStreamParameters, SrtpParameters
@@ -55,6 +56,13 @@ class QueryTransport(Query):
 
     action = "transport"
     transport: Id
+
+
+class QuerySubscription(Query):
+    """The consumers of a subscription as they are now, for a client that may have missed events."""
+
+    action = "subscription"
+    subscription: Id
 
 
 class QueryStats(Query):
@@ -203,6 +211,17 @@ class ClosePipe(Request):
     target: Place
 
 
+class SubscriptionSnapshot(Answer):
+    """A subscription's consumers, as ``ConsumersOpened`` tells them; ``formats`` has all that they refer to."""
+
+    action = "subscription"
+    subscription: Id
+    generation: int
+    transport: Id | None = Field(None, description="Of its newest consumers; absent without any.")
+    consumers: list[SubscribedConsumer]
+    formats: list[ConsumerFormat]
+
+
 class Ok(Answer):
     """Done, without further data."""
 
@@ -284,7 +303,7 @@ class ServerInventory(Answer):
     relays: list[RelayInventory]
 
 
-QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QueryStats, QueryChannel)
+QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QuerySubscription, QueryStats, QueryChannel)
 REQUESTS: tuple[type[Payload], ...] = (
     ConnectPipe,
     CarryProducer,
@@ -296,6 +315,7 @@ REQUESTS: tuple[type[Payload], ...] = (
 )
 ANSWERS: tuple[type[Payload], ...] = (
     RoomSnapshot,
+    SubscriptionSnapshot,
     Stats,
     PipeConnected,
     ProducerCarried,

@@ -14,6 +14,7 @@ from mafalda.contract.ids import Id
 from mafalda.contract.messages.channel_calls import Body
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Kind, Payload
+from mafalda.contract.messages.subscriptions import Subscription
 from mafalda.media.rtp import (
     ConsumerScore,
     ConsumerType,
@@ -131,6 +132,13 @@ class ConsumeDataResult(Result):
     relayed: bool
 
 
+class SubscribeResult(Result, Subscription):
+    """The subscription as it stands; its consumers come as ``ConsumersOpened``."""
+
+    action = "subscribe"
+    generation: int
+
+
 class ChannelAnswer(Result):
     """What the worker answered to an application that speaks its channel.
 
@@ -161,5 +169,6 @@ RESULTS: tuple[type[Result], ...] = (
     ProduceDataResult,
     ConsumeResult,
     ConsumeDataResult,
+    SubscribeResult,
     ChannelAnswer,
 )

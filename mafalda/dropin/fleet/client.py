@@ -74,19 +74,30 @@ class FleetClient:
     """Made by ``open_fleet``.
 
     Attributes:
+        application: Its name where people look: its tenant's, else the host's with the process id.
         tasks: Owns the tasks of the peers' sessions.
         jobs: What sessions do, one after the other for each of them.
     """
 
-    def __init__(self, bus: Bus, follower: Follower, inbox: Inbox, callbacks: FleetCallbacks, tasks: TaskScope) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        follower: Follower,
+        inbox: Inbox,
+        callbacks: FleetCallbacks,
+        tasks: TaskScope,
+        tenant: str | None = None,
+    ) -> None:
         self._bus = bus
         self._follower = follower
         self._inbox = inbox
         self._callbacks = callbacks
         self.tasks = tasks
         self.jobs: SerialExecutor[Hashable] = SerialExecutor(tasks, "dropin session")
-        self.application = f"{socket.gethostname()}-{os.getpid()}"
-        self._source = f"/mafalda/dropin/{self.application}"
+        process = f"{socket.gethostname()}-{os.getpid()}"
+        self.application = tenant or process
+        self._tenant = tenant
+        self._source = f"/mafalda/dropin/{process}"
         times = RequestTimes(timeout_s=INTENT_TIMEOUT_S, inbox_wait_s=INBOX_WAIT_S, query_timeout_s=QUERY_TIMEOUT_S)
         answers = ChannelAnswers(self.query)
         self._requests = RequestClient(bus, tasks, inbox.subject, self._source, answers, times)
@@ -101,11 +112,17 @@ class FleetClient:
         """End ``follow_room``."""
         await self._follower.remove(_results(room))
 
-    async def join(self, room: str, peer: str, kind: str) -> JoinResult:
+    async def join(self, room: str, peer: str, kind: str, beside: str | None = None) -> JoinResult:
         """Join a room as a peer; its place. Joins again while the fleet has no capacity, until the deadline.
 
         Allocators count what they have just placed as load until a worker's report shows what it really costs. So an
         application that makes many transports at once exceeds the capacity for a moment; a worker would take them.
+
+        Args:
+            room: The router's id.
+            peer: The object's.
+            kind: Of object, for people who look at the fleet.
+            beside: The peer on whose worker it is placed if possible.
 
         Raises:
             NoCapacity: There is no place.
@@ -114,7 +131,12 @@ class FleetClient:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + JOIN_TIMEOUT_S
-        intent = Join(app_data={"application": self.application, "is": kind}, one_transport=True)
+        intent = Join(
+            app_data={"application": self.application, "is": kind},
+            one_transport=True,
+            tenant=self._tenant,
+            beside=beside,
+        )
         pauses = retrying(
             NoCapacity,
             action="join_retry",
@@ -218,9 +240,16 @@ class FleetClient:
 
 @asynccontextmanager
 async def open_fleet(
-    bus: Bus, callbacks: FleetCallbacks, timeout_s: float = FLEET_TIMEOUT_S
+    bus: Bus, callbacks: FleetCallbacks, timeout_s: float = FLEET_TIMEOUT_S, tenant: str | None = None
 ) -> AsyncIterator[FleetClient]:
-    """The fleet behind a bus, while the block runs; lost when the log has not answered for ``timeout_s`` seconds."""
+    """The fleet behind a bus, while the block runs.
+
+    Args:
+        bus: Connected.
+        callbacks: Take what the fleet reports.
+        timeout_s: The fleet is lost when the log has not answered for so many seconds.
+        tenant: The application's, among several on one fleet.
+    """
 
     def reader_failed(name: str, error: Exception) -> None:
         _log.error("cannot read from the fleet", action="fleet_unreadable", task=name, exc_info=error)
@@ -232,7 +261,7 @@ async def open_fleet(
         open_tasks() as tasks,
         open_tasks(reader_failed) as readers,
     ):
-        fleet = FleetClient(bus, follower, inbox, callbacks, tasks)
+        fleet = FleetClient(bus, follower, inbox, callbacks, tasks, tenant)
         readers.spawn(fleet.read_inbox(), "dropin inbox")
         readers.spawn(fleet.read_log(), "dropin log")
         readers.spawn(watch_log(bus, timeout_s, callbacks.on_fleet_silent, callbacks.on_fleet_lost), "dropin bus")

@@ -1,14 +1,16 @@
 """The session of one peer: each transport, observer and WebRtcServer of the application is a peer with its own place.
 
-A session does what is requested of it in the order of the requests. An observer is opened again when its worker dies,
-and so is a transport as long as the library has no answer to its making: what it holds and what was interrupted is
-requested again at its next place. The states are those of ``SessionPlacement``.
+A session does what is requested of it in the order of the requests. Observers and WebRtcServers are opened again when
+their worker dies, and so are transports that can be (``mafalda.dropin.virtual.remaking``), and any other one as long as
+the library has no answer to its making: what it holds and what was interrupted is requested again at its next place.
+The states are those of ``SessionPlacement``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +58,10 @@ class ObjectSession:
         self.room, self.peer, self.kind = room, peer, kind
         #: Whether it is opened again when its worker dies.
         self.is_reopened = True
+        #: Requests what it holds at its next place; ``None``: each intent in ``held``, one after the other.
+        self.remake: Callable[[], Awaitable[None]] | None = None
+        #: The peer on whose worker it is placed if possible.
+        self.beside: str | None = None
         #: The id of the WebRtcServer that it uses.
         self.webrtc_server: str | None = None
         self._placement: SessionPlacement[Intent, _Request] = SessionPlacement()
@@ -104,7 +110,7 @@ class ObjectSession:
 
         async def join() -> None:
             try:
-                self._placement.place(await self._fleet.join(self.room, self.peer, self.kind))
+                self._placement.place(await self._fleet.join(self.room, self.peer, self.kind, self.beside))
             except MafaldaError as error:
                 self._is_join_given_up = isinstance(error, DeadlineExceeded | BusUnavailable)
                 if not self._is_join_given_up:
@@ -132,11 +138,35 @@ class ObjectSession:
 
         self.submit_job(request)
 
+    async def request_now(self, intent: Intent) -> LibraryAnswer:
+        """Publish an intent at the present place, before what waits; its answer, a refusal if the place is lost."""
+        answered: asyncio.Future[LibraryAnswer] = asyncio.get_running_loop().create_future()
+
+        def take(answer: LibraryAnswer) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        await self._send(_Request(intent, take), is_repeated=False)
+        return await answered
+
+    async def wait_lost(self, timeout_s: float) -> bool:
+        """Wait until its place is lost; whether it is by then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._lost.wait()
+        return self._lost.is_set()
+
+    async def wait_back(self) -> bool:
+        """Wait until it is opened again, if its place is lost; whether it was in time."""
+        return not self.is_lost or await self._is_back()
+
     def query(self, call: ChannelCall, on_answer: OnAnswer) -> None:
         """Send a request outside the log when everything before it is answered."""
 
         async def query() -> None:
             await self._answered.wait()
+            if self.is_lost:
+                await self._is_back()
             try:
                 on_answer(LibraryAnswer(await self.query_now(call)))
             except MafaldaError as error:
@@ -296,8 +326,12 @@ class ObjectSession:
 
     async def _reopen(self) -> None:
         is_kept = self.is_reopened and not self.is_ending
-        for intent in list(self.held.values()) if is_kept else []:
-            await self._send(_Request(intent, self._note_refusal), is_repeated=False)
+        if is_kept and self.remake is not None:
+            await self.remake()
+            is_kept = self.is_reopened and not self.is_ending
+        elif is_kept:
+            for intent in list(self.held.values()):
+                await self._send(_Request(intent, self._note_refusal), is_repeated=False)
         while (request := self._placement.next_interrupted()) is not None:
             on_answer = request.on_answer
             if not isinstance(on_answer, _LeaveAnswer):

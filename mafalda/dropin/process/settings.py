@@ -5,6 +5,7 @@ Loaded before anything else, so that wrong settings end the process at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _OPTIONS = (
 )
 #: What ends when a real worker dies: its transports; all transports of routers that had one there; the drop-in.
 ON_WORKER_DEATH = ("transports", "router", "die")
+#: How many WebRtcTransports a participant has in most applications: one to send, one to receive.
+TRANSPORTS_PER_PEER = 2
 _DEFAULT_PORTS = (10000, 59999)
 
 
@@ -42,6 +45,9 @@ class WorkerSettings:
     rtc_min_port: int | None = None
     rtc_max_port: int | None = None
     on_worker_death: str = ON_WORKER_DEATH[0]
+    on_drain: str = ON_WORKER_DEATH[0]  # what ends when a server is drained by force; as ``on_worker_death``
+    transports_per_peer: int = TRANSPORTS_PER_PEER
+    tenant: str | None = None  # of several applications on one fleet
     fleet_timeout_s: float | None = None  # how long the log may not answer; ``None``: as each use has it
 
     @property
@@ -94,9 +100,49 @@ def read_on_worker_death(environment: Mapping[str, str]) -> str:
     Raises:
         WrongSettings: ``MAFALDA_ON_WORKER_DEATH`` is something else.
     """
-    value = environment.get("MAFALDA_ON_WORKER_DEATH") or ON_WORKER_DEATH[0]
+    return _read_end(environment, "MAFALDA_ON_WORKER_DEATH")
+
+
+def read_on_drain(environment: Mapping[str, str]) -> str:
+    """What ends when a server is drained by force; one of ``ON_WORKER_DEATH``.
+
+    Raises:
+        WrongSettings: ``MAFALDA_ON_DRAIN`` is something else.
+    """
+    return _read_end(environment, "MAFALDA_ON_DRAIN")
+
+
+def read_transports_per_peer(environment: Mapping[str, str]) -> int:
+    """How many WebRtcTransports belong to one participant.
+
+    Raises:
+        WrongSettings: ``MAFALDA_TRANSPORTS_PER_PEER`` is not a number from 1 to 16.
+    """
+    text = environment.get("MAFALDA_TRANSPORTS_PER_PEER") or str(TRANSPORTS_PER_PEER)
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 3 else 0
+    if not 1 <= value <= 16:
+        raise WrongSettings(f"MAFALDA_TRANSPORTS_PER_PEER is '{text[:40]}', not a number from 1 to 16")
+    return value
+
+
+def read_tenant(environment: Mapping[str, str]) -> str | None:
+    """Which of several applications on one fleet this one is; ``None`` if the environment does not say.
+
+    Raises:
+        WrongSettings: ``MAFALDA_TENANT`` is no id.
+    """
+    value = environment.get("MAFALDA_TENANT")
+    if not value:
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise WrongSettings(f"MAFALDA_TENANT is '{value[:40]}', not 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    return value
+
+
+def _read_end(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name) or ON_WORKER_DEATH[0]
     if value not in ON_WORKER_DEATH:
-        raise WrongSettings(f"MAFALDA_ON_WORKER_DEATH is '{value[:40]}', not one of {', '.join(ON_WORKER_DEATH)}")
+        raise WrongSettings(f"{name} is '{value[:40]}', not one of {', '.join(ON_WORKER_DEATH)}")
     return value
 
 

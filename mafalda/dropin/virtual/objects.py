@@ -28,6 +28,7 @@ class Node:
     producer: str | None = None  # of consumers
     sctp: bool = False
     webrtc_server: str | None = None  # of a transport
+    is_remade: bool = False  # of a transport: whether it is made again when its worker dies
     listen_infos: list[dict[str, Any]] = field(default_factory=list)  # of a WebRtcServer
     is_open: bool = False
     is_gone: bool = False  # of a transport: the library knows that it has ended with its worker

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from mafalda.contract.messages.intents import Intent
+from mafalda.contract.messages.intents import CreateTransport, Intent
 from mafalda.contract.messages.payload import Place
 from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, ignore
 from mafalda.dropin.fleet.channel_answers import make_call
@@ -16,6 +16,7 @@ from mafalda.dropin.fleet.object_session import ObjectSession
 from mafalda.dropin.virtual.library_channel import LibraryChannel
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
+from mafalda.dropin.virtual.remaking import Remaking
 from mafalda.errors import MafaldaError
 
 #: What ends an object that it is about.
@@ -46,6 +47,8 @@ class Sessions:
         self._fleet: FleetClient | None = None
         self._sessions: set[ObjectSession] = set()
         self._removed = asyncio.Event()
+        #: Makes transports again when their workers die.
+        self.remaking = Remaking(objects, self.notify_library, self.in_room)
 
     @property
     def fleet(self) -> FleetClient:
@@ -107,6 +110,8 @@ class Sessions:
                 return
             if node.kind in REOPENED:
                 session.held[node.id] = intent
+            elif node.is_remade and isinstance(intent, CreateTransport):
+                self.remaking.keep(node, session, intent, answer.body)
             else:
                 session.is_reopened = False
             request.undo = lambda: self.close_each([node], ignore)
@@ -142,8 +147,15 @@ class Sessions:
             node.held.append((event, body))
             return
         if event in _ENDINGS:
-            self._objects.remove(node)
+            if self.remaking.takes_end(node):
+                return
+            self.remove(node)
         self._channel.send_notification(handler, event, body)
+
+    def remove(self, node: Node) -> None:
+        """Remove an object, with everything in it, and do not make it again."""
+        for removed in self._objects.remove(node):
+            self.remaking.forget(removed)
 
     # --- closing --------------------------------------------------------------------------------------
 
@@ -172,7 +184,7 @@ class Sessions:
         """Remove objects and leave with their sessions; how many sessions there are."""
         sessions: list[ObjectSession] = []
         for node in nodes:
-            self._objects.remove(node)
+            self.remove(node)
             if node.session is not None:
                 sessions.append(node.session)
         for session in sessions:

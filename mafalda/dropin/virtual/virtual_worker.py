@@ -57,10 +57,12 @@ class VirtualWorker:
         self._on_close = on_close
         self._on_die = on_die
         self._on_worker_death = settings.on_worker_death
+        self._on_drain = settings.on_drain
         self._channel = LibraryChannel(settings, send)
         self._objects = Objects()
         self._logs = WorkerLogRequests(settings)
         self._sessions = Sessions(self._objects, self._channel, self._logs.follow)
+        self._sessions.remaking.on_failed = self._fail_to_remake
         self._waiting = WaitingRequests()
         self._is_ready = False
         self._is_closed = False
@@ -159,39 +161,49 @@ class VirtualWorker:
                 continue
             if session.is_lost:
                 session.lose()  # once more: what was requested while it was opened again may be lost as well
-            else:
-                self._lose(session)
+            else:  # its worker lives: an operator drains the server
+                self._lose(session, is_drained=True)
             session.move(placement)
             if not session.is_reopened:
                 session.leave(ignore)
 
-    def _lose(self, session: ObjectSession) -> None:
+    def _lose(self, session: ObjectSession, *, is_drained: bool = False) -> None:
         """In mediasoup's terms: the transport is disconnected and closed from outside, its consumers end."""
         session.lose()
         if session.is_ending:
             return
+        what = f"{session.kind} {session.peer}"
+        cause = f"the server of {what} is drained" if is_drained else f"the worker of {what} is gone"
         if session.is_reopened:
-            line = f"the worker of {session.kind} {session.peer} is gone; it will be made again on another"
-            self.log_to_library("W", line)
+            self.log_to_library("W", f"{cause}; it will be made again on another")
             return
-        self.log_to_library("E", f"the worker of {session.kind} {session.peer} is gone")
-        if self._on_worker_death == "die":
-            self.log_to_library("E", "ending with it (MAFALDA_ON_WORKER_DEATH=die)")
+        self.log_to_library("E", cause)
+        self._end_transport(session, is_drained=is_drained)
+
+    def _fail_to_remake(self, session: ObjectSession, reason: str) -> None:
+        self.log_to_library("E", f"{session.kind} {session.peer} cannot be made again: {reason}")
+        self._end_transport(session)
+
+    def _end_transport(self, session: ObjectSession, *, is_drained: bool = False) -> None:
+        setting = self._on_drain if is_drained else self._on_worker_death
+        name = "MAFALDA_ON_DRAIN" if is_drained else "MAFALDA_ON_WORKER_DEATH"
+        if setting == "die":
+            self.log_to_library("E", f"ending with it ({name}=die)")
             self._on_die()
             return
         node = self._objects.get(session.peer)
         if node is not None and node.session is session:
             self._disconnect(node)
-            if self._on_worker_death == "router":
-                self._end_router(node.parent)
+            if setting == "router":
+                self._end_router(node.parent, name)
 
-    def _end_router(self, id: str | None) -> None:
+    def _end_router(self, id: str | None, setting: str) -> None:
         """End the other transports of a router, wherever they are, as if their workers had died as well."""
         router = self._objects.get(id or "")
         for node in list(router.children.values()) if router is not None else []:
             session = node.session
             if node.kind == "transport" and node.is_open and not node.is_gone and session is not None:
-                self.log_to_library("E", f"{session.kind} {session.peer} ends too (MAFALDA_ON_WORKER_DEATH=router)")
+                self.log_to_library("E", f"{session.kind} {session.peer} ends too ({setting}=router)")
                 self._disconnect(node)
                 session.leave(ignore)
 

@@ -83,6 +83,8 @@ class Channel:
         self._on_broken = on_broken
         self.on_log: Callable[[str], None] = lambda _: None  # gets each log line, with its level in front
         self._writer: Writer | None = None
+        self._unsent: list[bytes] = []  # requests of this turn of the event loop but for the first
+        self._is_gathering = False
         self._reader = FrameReader()
         self._last_id = 0
         self._pending: dict[int, _AwaitedResponse] = {}
@@ -127,19 +129,28 @@ class Channel:
             WorkerClosed: The worker is closed, or closes meanwhile.
             WorkerExited: It died.
         """
+        if isinstance(_tracer, trace.ProxyTracer) and isinstance(
+            trace.get_tracer_provider(), trace.ProxyTracerProvider
+        ):  # nobody traces, and a span that is not recorded costs as well
+            return await self._await_answer(method, handler_id, body, creates, undo)
         with _tracer.start_as_current_span(
             "mediasoup.request " + _dotted(method),
             kind=trace.SpanKind.CLIENT,
             attributes={"mediasoup.handler_id": handler_id, "mediasoup.worker_pid": self._worker_pid},
         ):
-            answer = self._send(method, handler_id, body, creates, undo)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                # Accepted and cancelled in the same moment: the caller will not see the answer.
-                if undo is not None and not answer.cancelled() and answer.exception() is None:
-                    self._undo(method, creates, undo)
-                raise
+            return await self._await_answer(method, handler_id, body, creates, undo)
+
+    async def _await_answer(
+        self, method: str, handler_id: str, body: Mapping[str, Any] | None, creates: str | None, undo: Undo | None
+    ) -> dict[str, Any]:
+        answer = self._send(method, handler_id, body, creates, undo)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # Accepted and cancelled in the same moment: the caller will not see the answer.
+            if undo is not None and not answer.cancelled() and answer.exception() is None:
+                self._undo(method, creates, undo)
+            raise
 
     def _send(
         self,
@@ -159,9 +170,26 @@ class Channel:
         self._pending[id_] = _AwaitedResponse(method, handler_id, answer, deadline, creates, undo)
         if creates is not None:
             self._handlers.hold(creates)
+        self._write(writer, data)
+        return answer
+
+    def _write(self, writer: Writer, data: bytes) -> None:
+        """Write a request: the first of a turn of the event loop at once, those behind it together at its end."""
+        if self._is_gathering:
+            self._unsent.append(data)
+            return
+        self._is_gathering = True
+        self._loop.call_soon(self._flush)
         if not writer.is_closing():  # else the worker is dead, and ``end``, which fails this request, comes soon
             writer.write(data)
-        return answer
+
+    def _flush(self) -> None:
+        self._is_gathering = False
+        if self._unsent:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            if self._writer is not None and not self._writer.is_closing():
+                self._writer.write(data)
 
     def notify(self, event: str, handler_id: str = "", body: Mapping[str, Any] | None = None) -> None:
         """Send a notification.
@@ -178,7 +206,10 @@ class Channel:
         unsent_bytes = writer.get_write_buffer_size()
         if unsent_bytes > MAX_UNSENT_BYTES:
             raise WorkerRequestFailed("the worker does not read", unsent_bytes=unsent_bytes)
-        writer.write(frame(messages.encode_notification(event, handler_id, body)))
+        data = frame(messages.encode_notification(event, handler_id, body))
+        if self._unsent:
+            self._flush()
+        writer.write(data)
 
     def subscribe(self, handler_id: str, handler: Handler) -> None:
         """Deliver the notifications for ``handler_id`` to ``handler``, those that were held first."""
@@ -199,6 +230,7 @@ class Channel:
                 pending.answer.set_exception(_copy(error, pending.method))
                 pending.answer.exception()  # so that asyncio does not warn where the caller has given up
         self._pending.clear()
+        self._unsent.clear()
         self._handlers.clear()
 
     def feed(self, data: bytes) -> None:

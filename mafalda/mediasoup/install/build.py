@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -31,13 +31,16 @@ _TAIL_LINES = 40
 _FLAGS = ("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
 
 
-def compile_worker(worker: Path, build: Path, flatc: Flatc, progress: Progress, log: TextIO) -> Path:
+def compile_worker(
+    worker: Path, build: Path, flatc: Flatc, options: Sequence[str], progress: Progress, log: TextIO
+) -> Path:
     """Configure and compile.
 
     Args:
         worker: The prepared source.
         build: The folder to build in; it must not exist.
         flatc: The flatbuffers compiler to use.
+        options: Meson's.
         progress: Gets a step for each line of ninja's.
         log: Gets everything that the tools say.
 
@@ -53,7 +56,7 @@ def compile_worker(worker: Path, build: Path, flatc: Flatc, progress: Progress, 
     native = build.with_name("native.ini")
     native.write_text(f"[binaries]\nflatc = '{flatc.binary}'\n", encoding="utf-8")
     progress(Step("configure", "meson setup"))
-    setup = [*_meson(), "setup", str(build), str(worker), f"--native-file={native}", *pin.MESON_OPTIONS]
+    setup = [*_meson(), "setup", str(build), str(worker), f"--native-file={native}", *options]
     _run(setup, environment, log, "meson could not configure the worker")
     progress(Step("configure", "flatc: the channel's headers"))
     _run([*_ninja_in(build, ninja), _GENERATED_HEADER], environment, log, "flatc could not generate the headers")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mafalda.mediasoup.install import pin
+from mafalda.mediasoup.install.cache import CacheEntry
 from mafalda.mediasoup.install.mends import MENDS
 
 FILE_NAME = "build.json"
@@ -36,12 +37,12 @@ class Lack:
 
 
 def description(
-    key: str, *, libsrtp: Part, batch: Part, phases_s: Mapping[str, float], self_test: Mapping[str, Any]
+    entry: CacheEntry, *, libsrtp: Part, batch: Part, phases_s: Mapping[str, float], self_test: Mapping[str, Any]
 ) -> str:
     """The file's content.
 
     Args:
-        key: The cache's.
+        entry: Where it is going to be.
         libsrtp: Meant is the distribution's source with OpenSSL, linked in.
         batch: Meant is that the worker batches what it sends.
         phases_s: Seconds of each phase of the build.
@@ -49,9 +50,9 @@ def description(
     """
     info = {
         "version": pin.WORKER_VERSION,
-        "key": key,
+        "key": entry.key,
         "source_integrity": pin.SOURCE_INTEGRITY,
-        "options": list(pin.MESON_OPTIONS),
+        "options": list(entry.options),
         "mends": [{"path": mend.path, "why": mend.why} for mend in MENDS],
         "machine": platform.machine(),
         "compiler": _first_line(["c++", "--version"]),

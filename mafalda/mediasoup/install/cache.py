@@ -41,8 +41,11 @@ _POLL_S = 0.2
 
 
 @cache
-def content_key() -> str:
+def content_key(*extra_options: str) -> str:
     """The key of the binary that this code would build here: 16 hexadecimal digits.
+
+    Args:
+        extra_options: Of meson, besides the pinned ones.
 
     It covers the version, the sources' integrity, the mends, the build options, flatc's version, every overlay
     and native file, the machine, and the distribution whose libraries the binary is linked with.
@@ -56,6 +59,7 @@ def content_key() -> str:
         pin.FLATC_VERSION,
         pin.BUILD_TARGET,
         *pin.MESON_OPTIONS,
+        *extra_options,
         *(f"{mend.path}\0{mend.old}\0{mend.new}" for mend in mends.MENDS),
         platform.system(),
         platform.machine(),
@@ -97,10 +101,17 @@ class CacheEntry:
     Attributes:
         root: The cache's folder.
         key: The content key.
+        extra_options: Meson's for its build, besides the pinned ones.
     """
 
     root: Path
     key: str
+    extra_options: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Meson's options for its build; of options that contradict each other the last one counts."""
+        return (*pin.MESON_OPTIONS, *self.extra_options)
 
     @property
     def name(self) -> str:
@@ -200,9 +211,9 @@ class CacheEntry:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def current_entry(environ: Mapping[str, str] = os.environ) -> CacheEntry:
+def current_entry(environ: Mapping[str, str] = os.environ, *, extra_options: tuple[str, ...] = ()) -> CacheEntry:
     """The entry of the worker that this code would build here."""
-    return CacheEntry(root=cache_root(environ), key=content_key())
+    return CacheEntry(cache_root(environ), content_key(*extra_options), extra_options)
 
 
 def checksum_path(binary: Path) -> Path:

@@ -51,21 +51,23 @@ class Installed:
         return {**asdict(self), "path": str(self.path)}
 
 
-def install_worker(progress: Progress = silent, *, force: bool = False) -> Installed:
+def install_worker(progress: Progress = silent, *, force: bool = False, sanitize: bool = False) -> Installed:
     """Find a worker, or build, test and cache one. Blocking: from a coroutine, call it in a thread.
 
     Args:
         progress: Called with each step.
         force: Build even if a worker is there. ``MEDIASOUP_WORKER_BIN`` still wins afterwards.
+        sanitize: Get a worker with address and undefined-behaviour sanitizers instead. It is in the cache beside the
+            other and runs only where ``MEDIASOUP_WORKER_BIN`` names it.
 
     Raises:
         WorkerInstallError: which of its classes says why.
     """
     started = time.monotonic()
-    found = None if force else find_worker()
+    found = None if force or sanitize else find_worker()
     if found:
         return Installed(found.path, found.origin, pin.WORKER_VERSION, time.monotonic() - started)
-    entry = cache.current_entry()
+    entry = cache.current_entry(extra_options=pin.SANITIZE_OPTIONS if sanitize else ())
     progress(Step("find", f"no mediasoup-worker {pin.WORKER_VERSION} to use yet" if not force else "building anyway"))
     if entry.state() == "damaged":
         progress(Step("find", f"{entry.binary} is not what its checksum says: building it again"))
@@ -96,12 +98,12 @@ def _build(entry: CacheEntry, progress: Progress, started: float) -> Installed:
         prepare_source(worker, flatc)
         clock.lap("prepare")
         build = workspace / "build"
-        binary = compile_worker(worker, build, flatc, progress, log)
+        binary = compile_worker(worker, build, flatc, entry.options, progress, log)
         clock.lap("compile")
         batch, seen = prove_both_ways(worker, binary, lambda: recompile(build, progress, log), progress, log)
         clock.lap("self_test")
         progress(Step("publish", str(entry.binary)))
-        info = description(entry.key, libsrtp=libsrtp, batch=batch, phases_s=clock.phases_s, self_test=seen)
+        info = description(entry, libsrtp=libsrtp, batch=batch, phases_s=clock.phases_s, self_test=seen)
         path = entry.publish(binary, info)
     return Installed(path, "built", pin.WORKER_VERSION, time.monotonic() - started, clock.phases_s, seen)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mafalda.errors import UnsupportedError
 from mafalda.media.rtp import (
@@ -86,26 +86,55 @@ def get_consumer_rtp_parameters(
         InvalidParameters: the capabilities are malformed.
         UnsupportedError: no codec in common; the reason lists those of both sides.
     """
-    caps = validate_rtp_capabilities(remote_caps)
-    codecs = _receivable_codecs(consumable_params.codecs, caps, enable_rtx)
-    if not codecs or is_rtx(codecs[0]):
-        raise UnsupportedError(_no_codec_in_common(consumable_params, caps))
-    known = {(extension.preferred_id, extension.uri) for extension in caps.header_extensions}
-    extensions = tuple(
-        extension for extension in consumable_params.header_extensions if (extension.id, str(extension.uri)) in known
-    )
-    has_rtx = any(map(is_rtx, codecs))
+    codecs, extensions, has_rtx = _negotiate(consumable_params, remote_caps, enable_rtx)
     if pipe:
         encodings = _all_encodings(consumable_params, has_rtx, new_ssrc)
     else:
         encodings = (_single_encoding(consumable_params, has_rtx, new_ssrc),)
     return RtpParameters(
-        codecs=_with_one_bandwidth_estimator(codecs, {extension.uri for extension in extensions}),
+        codecs=codecs,
         header_extensions=extensions,
         encodings=encodings,
         rtcp=consumable_params.rtcp,
         msid=consumable_params.msid,
     )
+
+
+class _Negotiated(NamedTuple):
+    """What two sides have in common; the same for each consumer of a producer with the same capabilities."""
+
+    consumable: RtpParameters
+    caps: RtpCapabilities
+    codecs: tuple[RtpCodecParameters, ...]
+    extensions: tuple[RtpHeaderExtensionParameters, ...]
+    has_rtx: bool
+
+
+#: The last negotiations, by the identities of both sides, which are immutable and live as long as they are here.
+_NEGOTIATED: dict[tuple[int, int, bool], _Negotiated] = {}
+_MAX_NEGOTIATED = 4096
+
+
+def _negotiate(
+    consumable: RtpParameters, remote_caps: RtpCapabilities | Mapping[str, Any], enable_rtx: bool
+) -> tuple[tuple[RtpCodecParameters, ...], tuple[RtpHeaderExtensionParameters, ...], bool]:
+    """Codecs and header extensions of a consumer, and whether it retransmits by RTX."""
+    key = (id(consumable), id(remote_caps), enable_rtx)
+    found = _NEGOTIATED.get(key)
+    if found is None:
+        caps = validate_rtp_capabilities(remote_caps)
+        codecs = _receivable_codecs(consumable.codecs, caps, enable_rtx)
+        if not codecs or is_rtx(codecs[0]):
+            raise UnsupportedError(_no_codec_in_common(consumable, caps))
+        known = {(extension.preferred_id, extension.uri) for extension in caps.header_extensions}
+        extensions = tuple(it for it in consumable.header_extensions if (it.id, str(it.uri)) in known)
+        chosen = _with_one_bandwidth_estimator(codecs, {extension.uri for extension in extensions})
+        found = _Negotiated(consumable, caps, chosen, extensions, any(map(is_rtx, codecs)))
+        if caps is remote_caps:  # else it is a JSON object, which may change
+            if len(_NEGOTIATED) >= _MAX_NEGOTIATED:
+                del _NEGOTIATED[next(iter(_NEGOTIATED))]
+            _NEGOTIATED[key] = found
+    return found.codecs, found.extensions, found.has_rtx
 
 
 def get_pipe_consumer_rtp_parameters(

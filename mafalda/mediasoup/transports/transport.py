@@ -141,11 +141,12 @@ class Transport(TransportBase):
         self._check_open()
         if mid is not None and (not isinstance(mid, str) or not mid):
             raise InvalidParameters("mid must be a text that is not empty")
-        capabilities = ortc.validate_rtp_capabilities(rtp_capabilities)
         layers = ortc.parse(ConsumerLayers, preferred_layers) if preferred_layers is not None else None
         producer = self._router_context.producers.require(producer_id)
         with_rtx = producer.kind == "video" if enable_rtx is None else enable_rtx
-        parameters = ortc.get_consumer_rtp_parameters(producer.consumable_rtp_parameters, capabilities, pipe, with_rtx)
+        parameters = ortc.get_consumer_rtp_parameters(
+            producer.consumable_rtp_parameters, rtp_capabilities, pipe, with_rtx
+        )
         if not pipe:
             parameters = parameters.model_copy(update={"mid": mid or self._take_mid()})
         body = consume_body(

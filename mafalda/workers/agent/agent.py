@@ -31,11 +31,14 @@ from mafalda.workers.agent.stimulus_loop import StimulusLoop
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.core.drain import AnnounceDrain
+from mafalda.workers.core.instructions import RelayKey
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
+from mafalda.workers.loudness.levels import AudioLevelExchange
 from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
 from mafalda.workers.peers.session.services import PeerServices
+from mafalda.workers.relays.requests import RelayRequests
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.relays.source_port import RemoteSource, SourcePort
 from mafalda.workers.relays.sources import RelaySources
@@ -80,6 +83,7 @@ class Agent:
             inventory=self.inventory,
             drain=self.drain,
             receive_notices=self._sideband.receive,
+            receive_levels=self.audio_levels.receive,
         )
 
     # --- life ---------------------------------------------------------------------------------------
@@ -193,6 +197,18 @@ class Agent:
             room=self.machine.room,
             port_of=self._port_of,
             report=self._stimuli.report,
+            opened=self._relay_opened,
+        )
+        self.relay_requests = RelayRequests(
+            config.server, self.incarnation, tasks, self._publisher, lambda key: self.sessions.relay_changed(key)
+        )
+        self.audio_levels = AudioLevelExchange(
+            config,
+            tasks,
+            self._publisher,
+            self.routers,
+            room=self.machine.room,
+            changed=lambda room, producers: self.sessions.loudest_changed(room, producers),
         )
         self.relay_sources = RelaySources(
             config,
@@ -213,7 +229,10 @@ class Agent:
             rooms=self.machine,
             routers=self.routers,
             relay_targets=self.relay_targets,
+            relay_requests=self.relay_requests,
+            audio_levels=self.audio_levels,
             report=self._stimuli.report,
+            now=self._bus.clock.time,
             grants=self._bus.grants,
         )
         self.sessions = PeerSessions(
@@ -241,10 +260,14 @@ class Agent:
         self._tasks.spawn(reporter.run(), "load reports")
         self._tasks.spawn(reporter.sample(), "load samples")
         sweep = sweep_sessions(
-            self.config, self.sessions, has_application=lambda session: self._passthrough.get(session) is not None
+            self.config,
+            self.sessions,
+            self._bus.clock,
+            has_application=lambda session: self._passthrough.get(session) is not None,
         )
         self._tasks.spawn(sweep, "liveness sweep")
         self._tasks.spawn(self.drain.run(), "drain")
+        self._tasks.spawn(self.audio_levels.run(), "audio levels")
         self._tasks.spawn(self._passthrough.check_applications(), "health checks of applications")
 
     def _end_with(self, error: Exception) -> None:
@@ -291,6 +314,10 @@ class Agent:
     async def _append_server_event(self, event: WorkerStarted | WorkerDied | ServerDraining) -> None:
         await self._announced.wait()
         await self._publisher.append(event, subjects.server_event(self.config.server, event.action))
+
+    def _relay_opened(self, key: RelayKey) -> None:
+        self.relay_requests.opened(key)
+        self.sessions.relay_changed(key)
 
     def _port_of(self, server: str, cause: Message | None) -> SourcePort:
         if server == self.config.server:

@@ -84,6 +84,8 @@ class Dispatcher:
                 self._sessions.close_handed_over(room, peer, producer)
             case do.EvictPeer():
                 self._sessions.evict(instruction)
+            case do.CheckSubscriptions(room, producer):
+                self._sessions.producer_opened(room, producer)
             case do.CloseDuplicateProducer(room, peer, producer):
                 self._sessions.close_duplicate_producer(room, peer, producer)
 

@@ -8,7 +8,7 @@ import structlog
 
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.envelope import Message
-from mafalda.contract.messages.notices import RelayNotices
+from mafalda.contract.messages.notices import AudioLevels, AudioLevelsWanted, RelayNotices
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import (
     CarryProducer,
@@ -40,6 +40,7 @@ class AgentRequests:
         inventory: Takes the server's inventory.
         drain: The server's drain.
         receive_notices: Takes the notices about relayed producers.
+        receive_levels: Takes the notices about the loudness of producers.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class AgentRequests:
         inventory: Callable[[], Awaitable[ServerInventory]],
         drain: ServerDrain,
         receive_notices: Callable[[RelayNotices], None],
+        receive_levels: Callable[[AudioLevelsWanted | AudioLevels], None],
     ) -> None:
         self._server = server
         self._publisher = publisher
@@ -58,6 +60,7 @@ class AgentRequests:
         self._inventory = inventory
         self._drain = drain
         self._receive_notices = receive_notices
+        self._receive_levels = receive_levels
 
     async def reply(self, delivery: Delivery) -> Message:
         """Reply to one request.
@@ -96,5 +99,8 @@ class AgentRequests:
             except BadInput as error:
                 log.warning("notice refused", action="notice_refused", subject=delivery.subject, reason=str(error))
                 continue
-            if isinstance(message.data, RelayNotices):
-                self._receive_notices(message.data)
+            match message.data:
+                case RelayNotices() as notices:
+                    self._receive_notices(notices)
+                case AudioLevelsWanted() | AudioLevels() as levels:
+                    self._receive_levels(levels)

@@ -11,10 +11,11 @@ from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.errors import MafaldaError, WorkerExited
-from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer
+from mafalda.workers.core.instructions import AdoptPeer, Entry, EvictPeer, RelayKey
 from mafalda.workers.core.stimuli import PeerRefused, PeerTaskFailed
 from mafalda.workers.errors import as_mafalda_error
 from mafalda.workers.peers.intents.producers import close_silently, yield_producer
+from mafalda.workers.peers.intents.subscribed import look_again, look_at
 from mafalda.workers.peers.session.eviction import evict
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.services import PeerServices
@@ -103,6 +104,23 @@ class PeerSessions:
         """Handle an intent, after those of the same peer before it."""
         if session := self.by_key.get((room, peer)):
             session.enqueue_intent(entry)
+
+    def producer_opened(self, room: str, producer: str) -> None:
+        """A producer was opened: subscriptions may want it."""
+        self.services.audio_levels.producer_opened(room)
+        for session in self.services.subscribers.of(room):
+            look_again(session, producer)
+
+    def loudest_changed(self, room: str, producers: frozenset[str]) -> None:
+        """Producers are among the loudest of a room, or are not any more."""
+        for session in self.services.subscribers.of(room):
+            look_at(session, *producers)
+
+    def relay_changed(self, key: RelayKey) -> None:
+        """A relay has opened, or was requested in vain: subscriptions of peers on its worker may want its producer."""
+        for session in self.services.subscribers.of(key.room):
+            if session.place.worker == key.worker:
+                look_at(session, key.producer)
 
     def close_duplicate_producer(self, room: str, peer: str, producer: str) -> None:
         """Close a producer whose id another peer of the room had first."""

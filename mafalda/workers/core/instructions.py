@@ -192,8 +192,23 @@ class Superseded:
     incarnation: str
 
 
+@dataclass(frozen=True, slots=True)
+class CheckSubscriptions:
+    """Let the subscriptions of the room's peers here decide about a producer that was opened."""
+
+    room: str
+    producer: str
+
+
 PeerInstruction = (
-    AdoptPeer | DropPeer | HandOverPeer | CloseHandedOver | EvictPeer | HandleIntent | CloseDuplicateProducer
+    AdoptPeer
+    | DropPeer
+    | HandOverPeer
+    | CloseHandedOver
+    | EvictPeer
+    | HandleIntent
+    | CloseDuplicateProducer
+    | CheckSubscriptions
 )
 RelayInstruction = (
     OpenRelayTarget

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class PeerLiveness:
-    """Of one peer. Times are monotonic seconds, given by the caller."""
+    """Of one peer. Times are monotonic seconds, given by the caller; they stand still while no client can be heard."""
 
     active_at: float
     was_connected: bool = False

@@ -23,6 +23,7 @@ from mafalda.workers.core import stimuli
 from mafalda.workers.core.instructions import (
     AdoptPeer,
     CheckRelayWaiters,
+    CheckSubscriptions,
     CloseDuplicateProducer,
     CloseHandedOver,
     ClosePipeSources,
@@ -342,7 +343,7 @@ class Machine:
         match entry.message.data:
             case commands.PlacePeer(server=server, worker=worker):
                 return server == self.server and worker in self.workers
-            case commands.OpenRelay(target=target):
+            case commands.OpenRelay(target=target) | commands.OpenRelays(target=target):
                 return target.server == self.server and target.worker in self.workers
         return False
 
@@ -364,12 +365,14 @@ class Machine:
                 found = self._place(local, entry, place)
             case commands.OpenRelay() as order if order.target.server == self.server:
                 found = self._open_relay(local, entry, order)
+            case commands.OpenRelays() as batch if batch.target.server == self.server:
+                return [it for order in _orders(batch) for it in self._open_relay(local, entry, order)]
             case events.ProducerPaused(producer=producer) | events.ProducerResumed(producer=producer):
                 return [ReconcileRelayTarget(key) for key in local.relays if key.producer == producer]
             case events.ProducerOpened(producer=producer, peer=peer):
-                return [*found, *self._close_duplicate(local, room, peer, producer)]
+                return [*found, *self._producer_opened(local, room, peer, producer)]
             case events.DataProducerOpened(data_producer=producer, peer=peer):
-                return [*found, *self._close_duplicate(local, room, peer, producer)]
+                return [*found, *self._producer_opened(local, room, peer, producer)]
             case events.RelayClosed() | events.RelayFailed() as ended if ended.source.server == self.server:
                 found = [CloseRelaySource(room, ended.producer, ended.source.worker, ended.target)]
         reason = _REASONS.get(type(data))  # type: ignore[arg-type]
@@ -378,11 +381,12 @@ class Machine:
         # Closing comes first: a peer that comes back brings the same producer ids with it.
         return [*self._close_ended_relay_targets(local, room, reason), *found]
 
-    def _close_duplicate(self, local: LocalRoom, room: str, peer: str, producer: str) -> list[Instruction]:
+    def _producer_opened(self, local: LocalRoom, room: str, peer: str, producer: str) -> list[Instruction]:
         state = self.room(room)
         owner = state.producers.get(producer) if state else None
-        is_duplicate = owner is not None and owner.peer != peer and peer in local.peers
-        return [CloseDuplicateProducer(room, peer, producer)] if is_duplicate else []
+        if owner is not None and owner.peer != peer:
+            return [CloseDuplicateProducer(room, peer, producer)] if peer in local.peers else []
+        return [CheckSubscriptions(room, producer)] if local.peers else []
 
     def _idle_if_empty(self, room: str) -> list[Instruction]:
         """Make a room idle that has nothing here. One that is empty on all servers stays subscribed for a while."""
@@ -479,3 +483,19 @@ class Machine:
 
     def _places(self) -> set[Place]:
         return {worker.place for server in self.state.servers.values() for worker in server.workers.values()}
+
+
+def _orders(batch: commands.OpenRelays) -> list[commands.OpenRelay]:
+    """The relays of a batch, each as an order of its own."""
+    return [
+        commands.OpenRelay(
+            room=batch.room,
+            producer=it.producer,
+            data=it.data,
+            source=it.source,
+            target=batch.target,
+            generation=it.generation,
+            explanation=batch.explanation,
+        )
+        for it in batch.relays
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TypeVar
 
 from mafalda.aio.retry import retrying
@@ -36,6 +37,8 @@ class Publisher:
             MessageTooLarge: The message is larger than a reader accepts.
         """
         message = compose(payload, subject=subject, source=self._source, cause=cause, id=id)
+        with suppress(BusUnavailable, LogFull):  # as a rule once is enough, and the means to repeat cost more
+            return await self._append(subject, message)
         async for attempt in retrying(BusUnavailable, LogFull, action="append_retried", subject=subject):
             with attempt:
                 return await self._append(subject, message)

@@ -131,10 +131,10 @@ class LogReader:
                 return await self._bus.last_seq()
         raise AssertionError("retried until it succeeds")
 
-    async def past_intents(self, pattern: str, *, after_seq: int) -> list[Entry]:
-        """The intents after a log sequence, up to the last one; none if the bus is out of reach.
+    async def past_of_peer(self, pattern: str, *, after_seq: int) -> list[Entry]:
+        """A peer's intents, or the results of one kind, after a log sequence; none if the bus is out of reach.
 
-        Without a bus its client cannot have appended any.
+        Without a bus nobody can have appended any.
         """
         try:
             last = await self._bus.last(pattern)

@@ -60,6 +60,13 @@ class PassthroughPeers:
         peer.inbox = inbox
         return peer
 
+    def of_application(self, session: PeerSession) -> list[PassthroughPeer]:
+        """The passthrough peers of the session's application: those that have the same inbox."""
+        own = self._peers.get(session)
+        if own is None:
+            return []
+        return [peer for peer in self._peers.values() if peer is own or (own.inbox and peer.inbox == own.inbox)]
+
     async def follow_log(self, session: PeerSession, call: ChannelCall) -> dict[str, Any]:
         """Send the session's application log lines of its worker: how many, and about what, the call says.
 

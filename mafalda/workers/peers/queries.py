@@ -5,11 +5,12 @@ from __future__ import annotations
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.payload import Payload
-from mafalda.contract.messages.queries import QueryRoom, QueryStats, QueryTransport, Stats
+from mafalda.contract.messages.queries import QueryRoom, QueryStats, QuerySubscription, QueryTransport, Stats
 from mafalda.contract.reading import read_message
 from mafalda.errors import MalformedMessage, NotFound
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
 from mafalda.telemetry.tracing import handling
+from mafalda.workers.peers.intents.subscribed import subscription_snapshot
 from mafalda.workers.peers.intents.transports import transport_result
 from mafalda.workers.peers.room_pages import room_page
 from mafalda.workers.peers.session.session import PeerSession
@@ -34,6 +35,8 @@ async def _answer(session: PeerSession, query: Payload) -> Payload:
             return room_page(rooms.room(session.room), rooms.room_seq(session.room), after=query.after)
         case QueryTransport(transport=id):
             return transport_result(session, id, session.objects.webrtc_transport(id))
+        case QuerySubscription(subscription=id):
+            return subscription_snapshot(session, id)
         case QueryStats():
             return Stats(stats=await _stats(session, query))
     raise MalformedMessage("unknown query", action=query.action)

@@ -44,6 +44,7 @@ class RelayTargets:
         room: The fold of a room.
         port_of: The source side of a server's relays.
         report: Takes ``RelayTargetEnded``.
+        opened: Called when a relay target can be consumed.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class RelayTargets:
         room: Callable[[str], RoomState | None],
         port_of: PortOf,
         report: Callable[[Stimulus], None],
+        opened: Callable[[RelayKey], None],
     ) -> None:
         self._config = config
         self._tasks = tasks
@@ -66,6 +68,7 @@ class RelayTargets:
         self._room = room
         self._port_of = port_of
         self._report = report
+        self._opened = opened
         self._runs: SerialExecutor[RelayKey] = SerialExecutor(tasks, "relay")
         self.by_key: dict[RelayKey, RelayTarget] = {}
         self.waiters = RelayWaiters(lambda key: self.usable(key) is not None)
@@ -167,6 +170,7 @@ class RelayTargets:
             await self._append_opened(target)
             target.announced()
             self.waiters.opened(target.key)
+            self._opened(target.key)
             _log("relay_opened", target)
             await target.run()
         except TimeoutError:
@@ -221,7 +225,9 @@ class RelayTargets:
     async def _append(self, order: OpenRelay, event: Event, cause: Message, seq: int) -> None:
         """Append an event of a relay; its id derives from the order, so that the event is stored once."""
         subject = subjects.room_event(order.room, event.action)
-        await self._publisher.append(event, subject, cause=cause, id=derived_id(event.action, cause.id, seq))
+        await self._publisher.append(
+            event, subject, cause=cause, id=derived_id(event.action, cause.id, seq, order.producer)
+        )
 
 
 def _log(action: str, target: RelayTarget, **fields: object) -> None:

@@ -24,9 +24,16 @@ CRASH_LOOP_LIVES = 3
 log = structlog.get_logger("mafalda.workers")
 
 
+#: Batches of requests that one worker is given at a time.
+MAX_BATCHES = 4
+
+
 @dataclass(slots=True, eq=False)
 class LiveWorker:
-    """One worker process. Its id is never used again after its death."""
+    """One worker process. Its id is never used again after its death.
+
+    ``batches`` bounds the batches of requests that are in flight: a probe waits behind what was requested before it.
+    """
 
     place: Place
     slot: int
@@ -34,6 +41,7 @@ class LiveWorker:
     webrtc_server: WebRtcServer | None
     probe: WorkerProbe
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_BATCHES))
 
     @property
     def id(self) -> str:

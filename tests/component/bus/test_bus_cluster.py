@@ -6,11 +6,9 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -20,10 +18,10 @@ import pytest
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
 from mafalda.bus.connection.jetstream_api import call
-from mafalda.bus.errors import ServerFailed
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, SNAPSHOT_STREAM
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
+from mafalda.bus.nats.cluster import run_cluster
+from mafalda.bus.nats.server import NatsServer
 from mafalda.bus.protocol import Expect
 from mafalda.contract import subjects
 from mafalda.snapshot.store import read_snapshot, write_snapshot
@@ -39,20 +37,6 @@ pytestmark = [
 
 #: All deadlines here are those of a busy machine with two cores; nothing waits for them to pass.
 PATIENT: dict[str, Any] = {"connect_timeout_s": 60, "append_timeout_s": 60}
-
-CONF = """
-server_name: {name}
-jetstream {{}}
-cluster {{ name: test, listen: "127.0.0.1:{port}", routes: [{routes}] }}
-"""
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class Cluster:
@@ -89,34 +73,14 @@ class Cluster:
             os.kill(server.pid, signal.SIGCONT)
 
 
-@asynccontextmanager
-async def run_cluster(directory: Path) -> AsyncIterator[Cluster]:
-    async with AsyncExitStack() as stack:
-        ports = dict(zip(("n1", "n2", "n3"), free_ports(3), strict=True))
-        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports.values())
-        configs = []
-        for name, port in ports.items():
-            file = directory / f"{name}-{port}.conf"
-            file.write_text(CONF.format(name=name, port=port, routes=routes))
-            configs.append(ServerConfig(port=0, conf_file=file, start_timeout_s=60))
-        started = await asyncio.gather(*(stack.enter_async_context(run_server(config)) for config in configs))
-        yield Cluster(dict(zip(ports, started, strict=True)))
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One cluster for the module; another process may take a port first, so a start may need a second attempt."""
+def cluster() -> Iterator[Cluster]:
+    """One cluster for the module."""
     with asyncio.Runner() as runner:
-        for attempt in range(5):
-            running = run_cluster(tmp_path_factory.mktemp("cluster"))
-            try:
-                made = runner.run(running.__aenter__())
-                break
-            except ServerFailed:
-                if attempt == 4:
-                    raise
+        running = run_cluster()
+        made = runner.run(running.__aenter__())
         try:
-            yield made
+            yield Cluster(made.servers)
         finally:
             runner.run(running.__aexit__(None, None, None))
 

@@ -169,6 +169,30 @@ async def test_messages_under_live_that_were_not_stored_are_not_followed(nats_bu
         assert follower.unstored == 2
 
 
+@pytest.mark.parametrize("patterns", [(EVENT,), subjects.LOG_SUBJECTS], ids=["a part", "everything"])
+@pytest.mark.parametrize("far", [10**12, 1_000, 3])
+async def test_a_forged_sequence_under_live_keeps_nothing_back(
+    nats_bus: Any, h: Any, patterns: tuple[str, ...], far: int
+) -> None:
+    """Without permissions, as here. That nobody but the server publishes there at all is for its credentials to say."""
+    async with nats_bus.follow(*patterns) as follower:
+        await h.append(nats_bus, EVENT, EVENT)
+        assert await h.take(follower, 2) == [1, 2]
+        forged = {"Nats-Sequence": str(far), "Nats-Last-Sequence": "2", "Nats-Msg-Id": "forged"}
+        await nats_bus.connection.publish("live." + EVENT, b"forged", headers=forged)
+        await h.append(nats_bus, EVENT, EVENT, EVENT)
+        taken: list[tuple[int, bytes]] = []
+        while (5 not in (seq for seq, data in taken if data != b"forged")) and len(taken) < 4:
+            delivery = await anext(follower)
+            taken.append((delivery.seq, delivery.data))
+        assert [seq for seq, data in taken if data != b"forged"] == [3, 4, 5]
+        reads = follower.catch_ups
+        assert reads == 1
+        await h.append(nats_bus, *[EVENT] * 20)
+        assert await h.take(follower, 20) == list(range(6, 26))
+        assert (follower.catch_ups, follower.seq) == (reads, 25)
+
+
 async def test_an_append_whose_answer_was_lost_is_stored_once(proxy: Any, nats_url: str, h: Any) -> None:
     async with (
         connect(BusConfig(servers=(proxy.url,))) as bus,

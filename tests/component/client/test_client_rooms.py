@@ -215,13 +215,13 @@ async def join_and_leave(client: Client) -> str:
         return room.peer
 
 
-async def test_being_removed_ends_the_room(client: Client, fleet: ScriptedFleet) -> None:
+async def test_another_clients_leave_ends_the_room(client: Client, fleet: ScriptedFleet) -> None:
     async with client.join("lobby", "alice") as room:
         stream = room.events()
-        await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
+        await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1, reason="left"))
         with pytest.raises(NotJoined) as caught:
             await next_of(stream, Reconnected)
-        assert caught.value.details == {"reason": "evicted"}
+        assert caught.value.details == {"reason": "left"}
         with pytest.raises(NotJoined):
             await room.produce_data()
     assert fleet.received(intents.Leave) == []

@@ -13,7 +13,7 @@ from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Delivery, Follower
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import decode
-from mafalda.contract.messages.intents import Produce
+from mafalda.contract.messages.intents import Join, Produce
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import ChannelAnswer, Done, JoinResult
 from mafalda.dropin.fleet import client
@@ -33,6 +33,7 @@ DATA = {
     "protocol": "",
     "paused": False,
 }
+DATA_MADE = {"id": "d", "type": "direct", "label": "chat", "protocol": "", "paused": False}
 
 
 class Library:
@@ -44,6 +45,7 @@ class Library:
         self.bus = MemoryBus()
         self.intents: Follower
         self.has_died = False
+        self.joins: list[Join] = []
 
     def die(self) -> None:
         self.has_died = True
@@ -81,13 +83,26 @@ def placed(worker: str) -> JoinResult:
     return JoinResult(server="s", worker=worker, generation=1, router_rtp_capabilities=RtpCapabilities())
 
 
-async def add_transport(library: Library, id: int, transport: str, place: str) -> None:
-    """Make a direct transport on a worker of the fleet."""
-    options = {"direct": True, "maxMessageSize": 1000}
-    body = {"transportId": transport, "options": {"base": options}}
-    library.send(id, "ROUTER_CREATE_DIRECTTRANSPORT", "r", body)
+#: Such a transport cannot be made again when its worker dies.
+SECURED = {
+    "base": {"enableSctp": False},
+    "listenInfo": {"protocol": "udp", "ip": "127.0.0.1", "portRange": {}, "flags": {}},
+    "rtcpMux": True,
+    "enableSrtp": True,
+    "srtpCryptoSuite": "AEAD_AES_128_GCM",
+}
+
+
+async def add_transport(library: Library, id: int, transport: str, place: str, *, secured: bool = False) -> None:
+    """Make a direct transport, or a plain one with SRTP, on a worker of the fleet."""
+    options = SECURED if secured else {"base": {"direct": True, "maxMessageSize": 1000}}
+    body = {"transportId": transport, "options": options}
+    library.send(id, f"ROUTER_CREATE_{'PLAIN' if secured else 'DIRECT'}TRANSPORT", "r", body)
     join, action = await library.intent()
     assert action == "join"
+    joined = decode(join.data).data
+    assert isinstance(joined, Join)
+    library.joins.append(joined)
     await library.answer(join, placed(place))
     create, action = await library.intent()
     assert action == "create-transport"
@@ -100,9 +115,11 @@ async def add_transport(library: Library, id: int, transport: str, place: str) -
 async def with_transport(settings: WorkerSettings | None = None) -> AsyncIterator[Library]:
     """A library that has a router and a direct transport in it."""
     library = Library()
-    worker = library.worker = VirtualWorker(settings or WorkerSettings(), 1, library.take, lambda: None, library.die)
+    worker_settings = settings or WorkerSettings()
+    worker = library.worker = VirtualWorker(worker_settings, 1, library.take, lambda: None, library.die)
     callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lambda _: None)
-    async with open_fleet(library.bus, callbacks) as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
+    fleets = open_fleet(library.bus, callbacks, tenant=worker_settings.tenant)
+    async with fleets as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
         library.send(1, "WORKER_CREATE_ROUTER", "", {"routerId": "r"})  # before the fleet is known
         worker.begin(fleet)
         assert (await library.response(1)).accepted
@@ -163,16 +180,57 @@ async def test_what_cannot_be_done_is_refused_at_once(
 async def test_what_ends_with_a_worker(setting: str) -> None:
     async with with_transport(WorkerSettings(on_worker_death=setting)) as library:
         await add_transport(library, 3, "other", "w2")
-        library.worker.place_lost(lambda place: place.worker == "w")
+        await add_transport(library, 5, "doomed", "w3", secured=True)
+        library.worker.place_lost(lambda place: place.worker == "w3")
         assert library.has_died == (setting == "die")
         if setting == "router":
-            left, action = await library.intent()
-            address = subjects.parse(left.subject)
-            assert address is not None
-            assert (action, address.peer) == ("leave", "other")
+            left = [await library.intent() for _ in range(2)]
+            addresses = [subjects.parse(intent.subject) for intent, _ in left]
+            assert [action for _, action in left] == ["leave", "leave"]
+            assert {address.peer for address in addresses if address is not None} == {"t", "other"}
         else:
             library.send(4, "TRANSPORT_PRODUCE_DATA", "other", DATA)
             assert (await library.intent())[1] == "produce-data"
+
+
+async def test_joins_name_the_tenant() -> None:
+    async with with_transport(WorkerSettings(tenant="shop")) as library:
+        assert [(join.tenant, join.app_data["application"]) for join in library.joins] == [("shop", "shop")]
+
+
+async def test_a_drain_spares_the_application_that_dies_with_its_workers() -> None:
+    """Its worker lives, and the fleet gives the transport another place: only the transport ends."""
+    async with with_transport(WorkerSettings(on_worker_death="die")) as library:
+        await add_transport(library, 3, "doomed", "w3", secured=True)
+        library.worker.moved("r", "doomed", placed("w2").model_copy(update={"generation": 2}))
+        left, action = await library.intent()
+        address = subjects.parse(left.subject)
+        assert address is not None
+        assert (action, address.peer, library.has_died) == ("leave", "doomed", False)
+
+
+async def test_a_transport_that_can_be_is_made_again_with_what_is_on_it() -> None:
+    async with with_transport(WorkerSettings(on_worker_death="die")) as library:
+        library.send(3, "TRANSPORT_PRODUCE_DATA", "t", DATA)
+        produce, _ = await library.intent()
+        made = ChannelAnswer(intent="channel", generation=1, accepted=True, body=DATA_MADE)
+        await library.answer(produce, made, privately=True)
+        assert (await library.response(3)).accepted
+        library.worker.place_lost(lambda place: place.worker == "w")
+        library.send(4, "DATAPRODUCER_PAUSE", "d", None)  # waits until it is there again
+        place = placed("w2").model_copy(update={"generation": 2})
+        library.worker.moved("r", "t", place)
+        done = []
+        for _ in range(3):
+            intent, action = await library.intent()
+            done.append(action)
+            answer = ChannelAnswer(
+                intent=action, generation=2, accepted=True, body={} if action != "produce-data" else DATA_MADE
+            )
+            await library.answer(intent, answer, privately=True)
+        assert done == ["create-transport", "produce-data", "pause-producer"]
+        assert (await library.response(4)).accepted
+        assert not library.has_died
 
 
 async def test_nothing_dies_with_a_worker_that_has_no_transport(monkeypatch: pytest.MonkeyPatch) -> None:

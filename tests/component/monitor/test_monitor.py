@@ -22,6 +22,7 @@ from mafalda.contract.messages.queries import Ok, PeerInventory, QueryServer, Re
 from mafalda.contract.messages.results import Rejected
 from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, load
 from mafalda.errors import MalformedMessage, NotFound, WorkerRequestFailed
+from mafalda.monitor.audit.collect import audit
 from mafalda.monitor.checkup import check_log_usage, check_snapshots
 from mafalda.monitor.explain import explain, reasons
 from mafalda.monitor.live import live_state
@@ -29,7 +30,7 @@ from mafalda.monitor.overview import overview, read_loads, servers_refused
 from mafalda.monitor.records import Record, read_lines, read_log
 from mafalda.monitor.replay import current_state, replay
 from mafalda.monitor.sentences import sentence
-from mafalda.monitor.verify import differences
+from mafalda.monitor.verify import differences, verify
 from mafalda.testing.builders import NOON, message
 from mafalda.testing.memory_bus import MemoryBus
 from mafalda.testing.stories import Story, place
@@ -110,6 +111,42 @@ async def test_every_kind_of_difference_is_found(changed: dict[str, object], sai
     async with answering(bus, truth(**changed)):
         found = await differences(bus, await current_state(bus))
     assert any(said in difference for difference in found), found
+
+
+async def test_a_peer_that_never_joins_is_no_difference_and_yet_a_finding() -> None:
+    """The workers have what the log lists as joined; that somebody should have joined is in the log alone."""
+    bus = await bus_with(a_relayed_consume().places("carol", "s1-b"))
+    async with answering(bus, truth()):
+        assert await differences(bus, await current_state(bus)) == []
+        verdict = await verify(bus, deadline_s=0)
+        assert (await verify(bus, deadline_s=60)).ok
+    assert not verdict.ok
+    assert verdict.differences == []
+    (found,) = verdict.findings
+    assert (found.code, found.subject.peer, found.since) == ("peer-placing", "carol", bus.broker.stored_at[-1])
+
+
+async def test_what_was_different_only_for_a_moment_is_not_found() -> None:
+    """Bob's consumer is closed, and the log says so a moment later."""
+    bus = await bus_with(a_relayed_consume())
+    closing = truth(peers=[truth().peers[0], truth().peers[1].model_copy(update={"consumers": []})])
+    asked = 0
+
+    async def answer(question: Delivery) -> Message:
+        nonlocal asked
+        asked += 1
+        return compose(closing if asked == 1 else truth(), subject=question.reply or "_INBOX.x", source="/test")
+
+    async with bus.serve(agent_request("s1", QueryServer.action), handler=answer):
+        found = await audit(bus, pause_s=0)
+    assert (found.findings, asked) == ([], 2)
+
+
+async def test_what_stays_different_is_found() -> None:
+    bus = await bus_with(a_relayed_consume())
+    async with answering(bus, truth(relays=[])):
+        found = await audit(bus, pause_s=0)
+    assert {it.code for it in found.findings} == {"object-missing", "consumer-without-path"}
 
 
 async def test_an_agent_that_does_not_answer_is_a_difference() -> None:

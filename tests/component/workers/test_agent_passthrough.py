@@ -101,6 +101,17 @@ async def test_a_query_changes_nothing(fleet: Fleet, method: str, handler: str, 
     await fleet.equals_the_log()
 
 
+async def test_a_dump_shows_nothing_of_others(fleet: Fleet) -> None:
+    peer = await application(fleet)
+    (place,) = fleet.places("s1")
+    stranger = await fleet.join("lobby", "stranger", place)
+
+    assert (await query(peer, "ROUTER_DUMP"))["transportIds"] == ["plain"]
+    assert (await query(stranger, "ROUTER_DUMP")).get("transportIds", []) == []
+    with pytest.raises(NotFound):
+        await query(stranger, "TRANSPORT_DUMP", "plain")
+
+
 async def test_a_call_beside_the_log_is_done_in_the_order_of_the_intents(fleet: Fleet) -> None:
     peer = await application(fleet)
     session = fleet.agents["s1"].sessions.by_key["lobby", "app"]

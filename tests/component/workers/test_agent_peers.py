@@ -114,6 +114,25 @@ async def test_leaving_closes_everything_and_may_be_undone_by_joining(fleet: Fle
     await fleet.equals_the_log()
 
 
+async def test_a_leave_that_is_stored_again_does_not_end_the_next_membership(fleet: Fleet) -> None:
+    alice, _ = await pair(fleet)
+    leave = await alice.send(intents.Leave())
+    await alice.answer(leave, results.Done)
+    message = await alice.send(intents.Join())
+    await fleet.place("lobby", "alice", fleet.places("s1")[0], generation=2, join=message.id)
+    await fleet.wait_appended(results.JoinResult, lambda it: it.generation == 2)
+
+    fleet.broker.forget_ids()  # as after the duplicate window
+    await alice.send(intents.Leave(), id=leave.id)
+
+    refused = await fleet.wait_appended(results.Rejected)
+    assert refused.error.code == "stale-generation"
+    await alice.transport("send")
+    assert len(fleet.appended(events.PeerLeft)) == 1
+    await alice.ask(intents.Leave(), results.Done)
+    assert len(fleet.appended(events.PeerLeft)) == 2
+
+
 async def test_routers_close_with_the_last_peer(fleet: Fleet) -> None:
     alice, bob = await pair(fleet)
     agent = fleet.agents["s1"]

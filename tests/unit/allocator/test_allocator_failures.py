@@ -256,6 +256,23 @@ def test_a_partitioned_allocator_declares_no_server_lost(access: Access) -> None
     assert len(liveness.lost_servers(world.now)) == 1
 
 
+def test_a_partitioned_allocator_says_of_no_peer_that_it_has_no_room() -> None:
+    """All servers are silent to it, since it received no reports."""
+    world = World()
+    world.server("s1", 2)
+    world.joined("lobby", "alice")
+    liveness = world.view.liveness
+    world.now += 60
+    liveness.tick(world.now)
+    liveness.partitioned("read")
+    place = world.view.peer(("lobby", "alice")).place  # type: ignore[union-attr]
+    (lost,) = work_queue.of_entry(world.view, world.kill_worker(place))
+    assert world.decide(lost).reason == "waiting-for-reports"
+    assert world.join("lobby", "bob").reason == "waiting-for-reports"
+    liveness.reconnected("read", world.now)
+    assert placed(world.decide(lost)) == at("s1", 1)
+
+
 def test_an_allocator_that_reads_and_cannot_append_is_still_partitioned() -> None:
     world = World()
     world.server("s1", 1)

@@ -227,3 +227,32 @@ def test_a_restarted_worker_is_a_candidate() -> None:
     )
     world.server_event(started, "s1")
     assert placed(world.join("lobby", "alice")) == Place(server="s1", worker="s1-0-next")
+
+
+def _join(world: World, peer: str, beside: str | None = None) -> Place:
+    intent = world.intent("lobby", peer, intents.Join(one_transport=True, beside=beside))
+    return placed(world.commit(world.decide(intent)))
+
+
+def test_who_belongs_together_is_placed_together() -> None:
+    world = World(AllocatorConfig(policy="spread"))
+    world.server("s1", 3)
+    first = _join(world, "ana-sends")
+    assert _join(world, "ana-receives", beside="ana-sends") == first
+    assert _join(world, "ben-sends") != first
+    assert _join(world, "who", beside="nobody") != first
+
+
+def test_a_transport_stays_on_its_server_if_another_worker_of_it_can_take_it() -> None:
+    """A plain transport of an application can have its port again there."""
+    world = World(AllocatorConfig(policy="spread"))
+    world.server("s1", 2)
+    first, second = _join(world, "ingest"), _join(world, "other")
+    assert first != second
+    world.server("s2", 2)  # with nobody on it, so that the policy prefers it
+    world.kill_worker(first)
+    decision = world.decide(world.unplaced("lobby", "ingest"))
+    assert placed(decision) == second
+    (append,) = decision.commands
+    assert isinstance(append.payload, commands.PlacePeer)
+    assert "on the same server as before" in append.payload.explanation.summary

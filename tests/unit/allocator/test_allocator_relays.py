@@ -142,6 +142,21 @@ def test_a_region_is_entered_once() -> None:
     assert relay(world.decide(world.consume("lobby", places["us-2"], "mic"))).source.server == "us-1"
 
 
+def test_a_region_is_entered_once_by_consumes_of_the_same_moment_too() -> None:
+    world = World(AllocatorConfig(policy="spread"))
+    for server, region in (("eu-1", "eu"), ("us-1", "us"), ("us-2", "us"), ("asia-1", "asia")):
+        world.server(server, region=region)
+    peers = {world.joined("lobby", f"p{i}").server: f"p{i}" for i in range(4)}
+    world.produce("lobby", peers["eu-1"], "mic")
+    first = world.commit(world.decide(world.consume("lobby", peers["us-1"], "mic")))
+    waiting = world.consume("lobby", peers["us-2"], "mic")
+    decision = world.decide(waiting)
+    assert (decision.appends, decision.wait_for) == ((), "mic")
+    assert relay(world.decide(world.consume("lobby", peers["asia-1"], "mic"))).source.server == "eu-1"
+    world.relay_event(relay(first), events.RelayOpened)
+    assert relay(world.decide(waiting)).source.server == "us-1"
+
+
 def test_a_lost_source_is_no_source() -> None:
     world, places = spread_world(3, 1, 3, max_fan_out=2)
     first = world.commit(world.decide(world.consume("lobby", "p1", "mic")))
@@ -173,11 +188,18 @@ def test_a_closed_relay_is_opened_again_under_another_id() -> None:
 # --- any tree ------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 5), st.integers(1, 4), st.integers(2, 4), st.integers(0, 2**32), st.floats(0, 1))
+@given(
+    st.lists(st.sampled_from([None, "eu", "us"]), min_size=1, max_size=5),
+    st.integers(1, 4),
+    st.integers(2, 4),
+    st.integers(0, 2**32),
+    st.floats(0, 1),
+)
 def test_any_order_of_consumes_gives_one_tree(
-    servers: int, workers: int, max_fan_out: int, seed: int, opens_ratio: float
+    regions_of: list[str | None], workers: int, max_fan_out: int, seed: int, opens_ratio: float
 ) -> None:
-    """However consumes and openings interleave: fan-out is bounded, one pipe enters a server, all are reached."""
+    """However consumes and openings interleave: fan-out is bounded, a server or region is entered once."""
+    servers, regions = len(regions_of), {f"s{index}": region for index, region in enumerate(regions_of)}
     rng = random.Random(seed)
     places = [Place(server=f"s{s}", worker=f"s{s}-{w}") for s in range(servers) for w in range(workers)]
     rng.shuffle(places)
@@ -187,7 +209,7 @@ def test_any_order_of_consumes_gives_one_tree(
     waiting = list(targets)
     while waiting:
         target = rng.choice(waiting)
-        plan = relays.plan(producer, found, target, {}, max_fan_out=max_fan_out, explained=16)
+        plan = relays.plan(producer, found, target, regions, max_fan_out=max_fan_out, explained=16)
         opening = [relay for relay in found.values() if relay.status == "opening"]
         if plan.source is None:
             assert opening, "nothing to wait for"
@@ -203,3 +225,7 @@ def test_any_order_of_consumes_gives_one_tree(
     for server in {place.server for place in places}:
         entering = [r for r in found.values() if r.target.server == server and r.source.server != server]
         assert len(entering) == (0 if server == origin.server else 1)
+    for region in {region for region in regions_of if region is not None}:
+        crossing = [r for r in found.values() if regions[r.target.server] == region != regions[r.source.server]]
+        if max_fan_out > 2:  # with two slots none can be kept for the region
+            assert len(crossing) == (regions[origin.server] != region)

@@ -36,10 +36,10 @@ IN_PROCESS = refused(10158, "duplicate message id is in process", 409)
 
 
 class Answers(Connection):
-    """Gives these answers to appends, one after the other; ``None`` is no answer."""
+    """Gives these answers to appends, one after the other, the last one for ever; ``None`` is no answer."""
 
-    def __init__(self, *answers: dict[str, Any] | None) -> None:
-        super().__init__(BusConfig(append_timeout_s=0.3))
+    def __init__(self, *answers: dict[str, Any] | None, append_timeout_s: float = 60) -> None:
+        super().__init__(BusConfig(append_timeout_s=append_timeout_s))
         self._answers = list(answers)
         self.ids: list[str] = []
 
@@ -56,7 +56,7 @@ class Answers(Connection):
 
 async def append_to(connection: Connection, expect: Expect | None = None) -> Appended:
     message = compose(Done(intent="test", generation=1), subject=SUBJECT, source="/test")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         return await append(connection, SUBJECT, message, expect, None)
 
 
@@ -76,7 +76,7 @@ async def test_a_conditional_append_that_is_still_in_process() -> None:
 
 async def test_an_outcome_that_stays_open_is_unavailable_and_says_why() -> None:
     with pytest.raises(BusUnavailable) as caught:
-        await append_to(Answers(IN_PROCESS))
+        await append_to(Answers(IN_PROCESS, append_timeout_s=0.3))
     assert "10158" in caught.value.details["reason"]
 
 

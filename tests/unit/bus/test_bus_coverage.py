@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mafalda.bus.log.coverage import Coverage, Verdict
+from mafalda.bus.log.coverage import MAX_AHEAD, Coverage, Verdict
 from mafalda.contract.subjects import LOG_SUBJECTS
 
 A, B = "mafalda.room.r.event.a", "mafalda.room.r.event.b"
@@ -121,3 +121,62 @@ def test_whoever_removes_a_part_follows_the_whole_log_no_more() -> None:
     coverage.remove(LOG_SUBJECTS[:1])
     coverage.add([A], base=0)
     assert coverage.judge(2, 0, A) is Verdict.YIELD
+
+
+def test_an_entry_far_beyond_the_logs_end_is_looked_up_before_it_is_yielded() -> None:
+    coverage = coverage_of(A)
+    assert coverage.judge(MAX_AHEAD + 1, 0, A) is Verdict.CATCH_UP
+    coverage.caught_up([A], 5)
+    assert coverage.position == 5
+    assert coverage.judge(6, 0, A) is Verdict.YIELD
+
+
+def test_a_forged_sequence_costs_one_read_of_the_log() -> None:
+    coverage = coverage_of(A)
+    assert coverage.judge(1, 0, A, "m1") is Verdict.YIELD
+    assert coverage.judge(1_000, 1, A, "forged") is Verdict.YIELD
+    assert coverage.judge(2, 1, A, "m2") is Verdict.CATCH_UP
+    assert not coverage.take_from_log(1, A, "m1")
+    assert coverage.take_from_log(2, A, "m2")
+    coverage.caught_up([A], 2)
+    assert [coverage.judge(seq, seq - 1, A, f"m{seq}") for seq in (3, 4, 5)] == [Verdict.YIELD] * 3
+
+
+def test_what_the_log_has_is_yielded_although_its_sequence_was_forged_before() -> None:
+    coverage = coverage_of(A)
+    assert coverage.judge(2, 0, A, "forged") is Verdict.YIELD
+    assert coverage.judge(2, 0, A, "m2") is Verdict.CATCH_UP
+    assert coverage.take_from_log(2, A, "m2")
+    assert not coverage.take_from_log(2, A, "m2")
+
+
+def test_what_stays_beyond_the_logs_end_is_forgotten() -> None:
+    coverage = coverage_of(A)
+    assert coverage.judge(500, 0, A, "forged") is Verdict.YIELD
+    coverage.audited([A], 3)
+    assert coverage.unverified == 1  # it may have been stored after the end was read
+    coverage.audited([A], 4)
+    assert coverage.unverified == 0
+
+
+def test_a_forged_next_entry_does_not_replace_the_real_one() -> None:
+    coverage = coverage_of(*LOG_SUBJECTS)
+    assert coverage.judge(1, 0, A, "m1") is Verdict.YIELD
+    assert coverage.judge(2, 1, A, "forged") is Verdict.YIELD
+    assert coverage.judge(2, 1, A, "m2") is Verdict.CATCH_UP
+    assert coverage.verified == 1
+    assert coverage.take_from_log(2, A, "m2")
+    coverage.caught_up(LOG_SUBJECTS, 2)
+    assert coverage.judge(2, 1, A, "m2") is Verdict.SKIP
+    assert coverage.judge(3, 2, A, "m3") is Verdict.YIELD
+
+
+def test_what_is_read_again_after_a_forgery_is_not_yielded_again() -> None:
+    coverage = coverage_of(*LOG_SUBJECTS)
+    for seq in range(1, 6):
+        assert coverage.judge(seq, seq - 1, A, f"m{seq}") is Verdict.YIELD
+    coverage.audited(LOG_SUBJECTS, 5)
+    assert coverage.judge(3, 2, A, "forged") is Verdict.CATCH_UP
+    assert [seq for seq in range(1, 6) if coverage.take_from_log(seq, A, f"m{seq}")] == []
+    coverage.caught_up(LOG_SUBJECTS, 5)
+    assert (coverage.position, coverage.verified, coverage.unverified) == (5, 5, 0)

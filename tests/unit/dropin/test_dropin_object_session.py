@@ -34,7 +34,7 @@ class _Fleet:
         self.answers: list[OnAnswer] = []
         self.answers_early = self.hangs = False
 
-    async def join(self, room: str, peer: str, kind: str) -> JoinResult:
+    async def join(self, room: str, peer: str, kind: str, beside: str | None) -> JoinResult:
         self.requests.append("join")
         return _joined(1)
 

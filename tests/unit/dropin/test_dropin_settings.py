@@ -10,7 +10,15 @@ import pytest
 
 from mafalda.bus.config import DEFAULT_URL
 from mafalda.dropin.process import startup
-from mafalda.dropin.process.settings import WrongSettings, read_fleet_timeout, read_on_worker_death, read_settings
+from mafalda.dropin.process.settings import (
+    WrongSettings,
+    read_fleet_timeout,
+    read_on_drain,
+    read_on_worker_death,
+    read_settings,
+    read_tenant,
+    read_transports_per_peer,
+)
 
 
 def test_what_a_library_passes() -> None:
@@ -81,6 +89,29 @@ def test_what_ends_when_a_worker_dies() -> None:
     assert read_on_worker_death({"MAFALDA_ON_WORKER_DEATH": "die"}) == "die"
     with pytest.raises(WrongSettings, match="'restart', not one of transports, router, die"):
         read_on_worker_death({"MAFALDA_ON_WORKER_DEATH": "restart"})
+
+
+def test_a_drain_ends_no_more_than_its_transports_unless_that_is_set() -> None:
+    assert read_on_drain({"MAFALDA_ON_WORKER_DEATH": "die"}) == "transports"
+    assert read_on_drain({"MAFALDA_ON_DRAIN": "router"}) == "router"
+    with pytest.raises(WrongSettings, match="MAFALDA_ON_DRAIN is 'never'"):
+        read_on_drain({"MAFALDA_ON_DRAIN": "never"})
+
+
+def test_which_application_it_is() -> None:
+    assert read_tenant({}) is None
+    assert read_tenant({"MAFALDA_TENANT": "web-shop"}) == "web-shop"
+    for text in ("a.b", "with space", "x" * 65, "*"):
+        with pytest.raises(WrongSettings, match="MAFALDA_TENANT"):
+            read_tenant({"MAFALDA_TENANT": text})
+
+
+def test_how_many_transports_a_participant_has() -> None:
+    assert read_transports_per_peer({}) == 2
+    assert read_transports_per_peer({"MAFALDA_TRANSPORTS_PER_PEER": "1"}) == 1
+    for text in ("0", "17", "-1", "two", "1.5"):
+        with pytest.raises(WrongSettings, match="MAFALDA_TRANSPORTS_PER_PEER"):
+            read_transports_per_peer({"MAFALDA_TRANSPORTS_PER_PEER": text})
 
 
 def test_how_long_the_log_may_not_answer() -> None:

@@ -33,11 +33,13 @@ class FakeWorker:
         self.broken: list[FramingError] = []
         self.unsent_bytes = 0
         self.is_gone = False
+        self.writes = 0
         self._reader = FrameReader()
         self.channel = Channel(42, timeout_s, self.broken.append)
         self.channel.attach(self)
 
     def write(self, data: bytes) -> None:
+        self.writes += 1
         for payload in self._reader.feed(data):
             self.requests.append(Decoder(SCHEMA).decode(ROOT, payload)["data"][1])
 
@@ -78,6 +80,19 @@ async def test_requests_between_a_worker_s_exit_and_its_detection_fail_with_work
     with pytest.raises(WorkerExited) as died:
         await pending
     assert died.value.details["signal"] == "SIGKILL"
+
+
+async def test_requests_of_one_moment_are_written_together_and_before_what_follows() -> None:
+    worker = FakeWorker()
+    tasks = [asyncio.create_task(worker.channel.request("WORKER_DUMP")) for _ in range(5)]
+    await asyncio.sleep(0)
+    worker.channel.notify("WORKER_CLOSE")
+    assert (len(worker.requests), worker.writes) == (6, 3)
+    assert [request.get("id") for request in worker.requests] == [1, 2, 3, 4, 5, None]
+    await asyncio.sleep(0)
+    assert worker.writes == 3
+    worker.channel.end(WorkerClosed("the worker was closed"))
+    assert all(isinstance(it, WorkerClosed) for it in await asyncio.gather(*tasks, return_exceptions=True))
 
 
 async def test_answers_find_their_requests_in_any_order() -> None:

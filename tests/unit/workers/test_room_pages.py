@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mafalda.client.session.view import RoomSnapshotView
+from mafalda.contract.messages.envelope import MAX_MESSAGE_BYTES
 from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import PeerState, ProducerState, RoomState
 from mafalda.workers.peers.room_pages import room_page
@@ -55,3 +57,15 @@ def test_a_page_goes_on_where_the_last_one_ended_though_that_one_is_gone() -> No
 
 def test_a_room_that_is_not_known_is_empty() -> None:
     assert room_page(None, 3).peers == []
+
+
+def test_a_room_of_ten_thousand_comes_in_pages_that_fit_a_message() -> None:
+    room, after = room_of(10_000, 50, 0), None
+    seen: list[str] = []
+    while True:
+        page = room_page(room, 7, after=after)
+        assert len(orjson.dumps(page.to_json_dict())) < MAX_MESSAGE_BYTES
+        seen += [peer.peer for peer in page.peers]
+        if (after := page.next) is None:
+            break
+    assert sorted(seen) == sorted(room.peers)

@@ -5,8 +5,10 @@ import { Refused, type MafaldaError } from "./errors.js";
 import { LocalPublication, type PublishOptions } from "./media/publication.js";
 import { RemoteSubscription } from "./media/subscription.js";
 import { connectBus, type Bus, type BusOptions } from "./nats/bus.js";
+import type { ProducerSelector } from "./protocol/messages.js";
 import { newId } from "./protocol/subjects.js";
 import type { AppData, PeerInfo, ProducerInfo, RosterChange } from "./session/roster.js";
+import { RoomSubscription } from "./session/room-subscription.js";
 import { Session, type SessionState } from "./session/session.js";
 
 /** What is received by itself: everything, one kind, or nothing. */
@@ -51,13 +53,15 @@ export class Room extends Emitter<RoomEvents> {
   readonly subscriptions = new Map<string, RemoteSubscription>();
   readonly #session: Session;
   readonly #bus: Bus;
+  readonly #wish: RoomSubscription;
+  #isWishing = false;
 
   /** @internal */
   constructor(
     bus: Bus,
     readonly id: string,
     readonly peerId: string,
-    private readonly options: JoinOptions,
+    options: JoinOptions,
   ) {
     super();
     this.#bus = bus;
@@ -72,10 +76,18 @@ export class Room extends Emitter<RoomEvents> {
       },
       {
         changed: (changes) => changes.forEach((change) => this.#changed(change)),
+        peerEvent: (message) => this.#wish.take(message),
         state: (state, reason) => this.emit("stateChanged", { state, reason }),
         ended: (error) => this.#ended(error),
       },
     );
+    this.#wish = new RoomSubscription(this.#session, selected(options.autoSubscribe ?? "everything"), {
+      made: (producer) => this.subscriptions.get(producer)?.made(this.#wish.present(producer)?.id ?? ""),
+      failed: (producer, error) => this.subscriptions.get(producer)?.end(error),
+      ended: (error) => {
+        for (const it of [...this.subscriptions.values()]) it.end(error);
+      },
+    });
   }
 
   get state(): SessionState {
@@ -121,7 +133,10 @@ export class Room extends Emitter<RoomEvents> {
     const producer = this.producers.get(producerId);
     if (!producer) throw new Refused("not-found", "the room has no such producer", { producer: producerId });
     const subscription = this.#subscribe(producer);
-    await subscription.start();
+    const opened = subscription.start();
+    if (!this.#wish.wants(producer)) await this.#wish.add(producerId);
+    this.#begin();
+    await opened;
     return subscription;
   }
 
@@ -144,7 +159,7 @@ export class Room extends Emitter<RoomEvents> {
       if (it.state === "closed" && this.subscriptions.get(producer.id) === it) this.subscriptions.delete(producer.id);
       this.emit("subscriptionChanged", it);
     };
-    const subscription = new RemoteSubscription(this.#session, producer, onChange, () => this.emit("playbackBlocked", {}));
+    const subscription = new RemoteSubscription(this.#session, this.#wish, producer, onChange, () => this.emit("playbackBlocked", {}));
     this.subscriptions.set(producer.id, subscription);
     return subscription;
   }
@@ -162,6 +177,9 @@ export class Room extends Emitter<RoomEvents> {
         this.subscriptions.get(change.producer.id)?.producerBack();
         this.emit("producerAdded", change.producer);
         return this.#autoSubscribe(change.producer);
+      case "producer-reopened":
+        this.subscriptions.get(change.producer.id)?.producerReopened();
+        return this.emit("producerChanged", change.producer);
       case "producer-changed":
         return this.emit("producerChanged", change.producer);
       case "producer-removed":
@@ -175,18 +193,36 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #autoSubscribe(producer: ProducerInfo): void {
-    const wanted = this.options.autoSubscribe ?? "everything";
     if (producer.peer === this.peerId || producer.kind === "data" || this.subscriptions.has(producer.id)) return;
-    if (wanted !== "everything" && wanted !== producer.kind) return;
+    if (!this.#wish.wants(producer)) return;
+    this.#begin();
     const subscription = this.#subscribe(producer);
     this.emit("subscriptionChanged", subscription);
     subscription.start().catch(() => undefined); // its end is told by `subscriptionChanged`
+  }
+
+  /** Lets the subscription stand from now on; before the first producer that is wanted there is nothing to receive. */
+  #begin(): void {
+    if (this.#isWishing) return;
+    this.#isWishing = true;
+    this.#wish.start().catch(() => undefined); // what is received tells of its own end
   }
 
   #ended(error: MafaldaError | undefined): void {
     this.emit("ended", { error });
     this.endEvents();
     void this.#bus.close();
+  }
+}
+
+function selected(wanted: AutoSubscribe): ProducerSelector[] {
+  switch (wanted) {
+    case "everything":
+      return [{ kind: "audio" }, { kind: "video" }];
+    case "nothing":
+      return [];
+    default:
+      return [{ kind: wanted }];
   }
 }
 

@@ -54,6 +54,16 @@ describe("Roster", () => {
     expect(it.apply(11, opened("cam", "ana"))).toHaveLength(2); // ana's place, and her producer
   });
 
+  it("keeps the producers of a peer that is handed over, which cannot be consumed until they are open again", () => {
+    const it = roster();
+    const moved = { peer: "ana", generation: 2, cause: "drain" as const, handover: true, ...PLACE };
+    expect(it.apply(11, event("mafalda.event.peer-moved.v1", moved)).map((change) => change.type)).toEqual(["peer-changed"]);
+    expect(it.producers.has("cam")).toBe(true);
+    expect(it.canConsume("cam")).toBe(false);
+    expect(it.apply(12, opened("cam", "ana", 2)).map((change) => change.type)).toContain("producer-reopened");
+    expect(it.canConsume("cam")).toBe(true);
+  });
+
   it("keeps a producer as moved while its peer is placed again, and takes it back", () => {
     const it = roster();
     const moved = it.apply(11, event("mafalda.event.peer-moved.v1", { peer: "ana", generation: 2, cause: "worker-died", ...PLACE }));
@@ -74,7 +84,7 @@ describe("Roster", () => {
   });
 
   it("begins a producer anew that is opened without having been closed", () => {
-    expect(roster().apply(11, opened("cam", "ana", 2)).map((change) => change.type)).toEqual(["peer-changed", "producer-removed", "producer-added"]);
+    expect(roster().apply(11, opened("cam", "ana", 2)).map((change) => change.type)).toEqual(["peer-changed", "producer-reopened"]);
   });
 
   it("removes what a leaving peer sent, then the peer", () => {

@@ -9,11 +9,13 @@ from __future__ import annotations
 from mafalda.allocator.core.decide.decision import Append, Decision
 from mafalda.allocator.core.decide.intents import decide_intent
 from mafalda.allocator.core.decide.moving import move_peer
+from mafalda.allocator.core.decide.relaying import open_relays
 from mafalda.allocator.core.decide.replacing import replace_peer
 from mafalda.allocator.core.fleet.candidates import ServerView
 from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.draining import DrainingPeer
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.relay_requests import RelayRequest
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
@@ -27,7 +29,8 @@ def decide(view: View, stimulus: Stimulus, now: float, rng: Rng) -> Decision:
 
     Args:
         view: What is known.
-        stimulus: An open intent, an unplaced peer, a peer to be moved, or a server whose load reports are missing.
+        stimulus: An open intent, an unplaced peer, a peer to be moved, requested relays, or a server whose load
+            reports are missing.
         now: Seconds, monotonic.
         rng: The only source of randomness.
     """
@@ -38,6 +41,8 @@ def decide(view: View, stimulus: Stimulus, now: float, rng: Rng) -> Decision:
             return replace_peer(view, stimulus, now, rng)
         case DrainingPeer():
             return move_peer(view, stimulus, rng)
+        case RelayRequest():
+            return open_relays(view, stimulus)
         case ServerView():
             return _lose_server(stimulus)
 

@@ -31,8 +31,9 @@ class Decision:
     """The messages to append and one word why.
 
     ``settled``: the stimulus needs nothing more from allocators. ``wait_for``: decide again when a relay of this
-    producer opens or ends. ``waits``: decide again when a load report may have made room. ``private``: sent to the
-    inbox that the intent names, if no result can be published for it.
+    producer opens or ends; ``wait_for_all``: the same for those producers of a relay request that are not decided yet.
+    ``waits``: decide again when a load report may have made room. ``private``: sent to the inbox that the intent names,
+    if no result can be published for it.
     """
 
     reason: str
@@ -42,6 +43,7 @@ class Decision:
     settled: bool = False
     wait_for: str | None = None
     waits: bool = False
+    wait_for_all: tuple[str, ...] = ()
     private: Rejected | None = None
 
     @property

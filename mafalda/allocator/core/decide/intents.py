@@ -20,7 +20,7 @@ from mafalda.contract.ids import check_id, derived_id
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.reading import check_message
-from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NotJoined, WorkerExited
+from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NoCapacity, NotJoined, WorkerExited
 from mafalda.projection.state import UNPLACED
 
 
@@ -71,6 +71,8 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
     if peer and peer.status != UNPLACED:
         error = AlreadyExists("the peer has joined already", room=intent.peer[0], peer=peer.peer)
         return _reject(intent, error)
+    if refusal := _refused_to_tenant(view, intent.peer[0], join.tenant, is_new=peer is None):
+        return _reject(intent, refusal)
     wanted = PeerToPlace(
         intent.peer,
         "join",
@@ -81,6 +83,8 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
         causation=intent.id,
         one_transport=join.one_transport,
         join_seq=intent.seq,
+        tenant=join.tenant,
+        beside=join.beside,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker:
@@ -91,6 +95,18 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
     if now - intent.first_s < (view.config.join_timeout_s if settles else view.config.full_timeout_s):
         return Decision("waiting-for-capacity", waits=True)
     return _reject(intent, no_capacity(choice, joins_waiting=view.open_intents.waiting_count))
+
+
+def _refused_to_tenant(view: View, room_id: str, tenant: str | None, *, is_new: bool) -> MafaldaError | None:
+    """Why an application may not have a peer in a room: the room is another one's, or it has as many as it may."""
+    room, most = view.state.rooms.get(room_id), view.config.tenant_peers
+    if room is not None and room.peers and room.tenant != tenant:
+        return AlreadyExists("the room is of another tenant", room=room_id)
+    if tenant is None or most is None or not is_new:
+        return None
+    if len(view.state.peers_of.get(tenant, ())) >= most:
+        return NoCapacity("the tenant has as many peers as it may have", tenant=tenant, limit=most)
+    return None
 
 
 def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:

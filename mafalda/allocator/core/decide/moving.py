@@ -27,6 +27,7 @@ def move_peer(view: View, draining: DrainingPeer, rng: Rng) -> Decision:
         view.correlations.get(draining.who),
         event.id if event else None,
         peer.one_transport,
+        tenant=peer.tenant,
         join_seq=view.joining.get(draining.who),
         handover=not peer.one_transport and peer.status == "joined",
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from mafalda.allocator.core.decide.decision import Append, Decision
 from mafalda.allocator.core.fleet.candidates import WorkerView
 from mafalda.allocator.core.fleet.newcomers import kind_of
-from mafalda.allocator.core.fleet.obstacles import NO_REPORT_YET
+from mafalda.allocator.core.fleet.obstacles import NO_REPORT_YET, SERVER_SILENT
 from mafalda.allocator.core.placement import scores
-from mafalda.allocator.core.placement.policy import POLICIES, Rng
+from mafalda.allocator.core.placement.policy import Rng, choose
 from mafalda.allocator.core.placement.trace import Choice, PlacementRequest
 from mafalda.allocator.core.state.open_intents import Peer
 from mafalda.allocator.core.state.view import View
@@ -18,12 +18,15 @@ from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands
 from mafalda.contract.messages.payload import AppData
 from mafalda.errors import NoCapacity
-from mafalda.projection.state import PeerState
+from mafalda.projection.state import UNPLACED, PeerState
 
 
 @dataclass(frozen=True, slots=True)
 class PeerToPlace:
-    """What a ``PlacePeer`` command says, but for the place."""
+    """What a ``PlacePeer`` command says, but for the place.
+
+    ``beside`` is a peer of the room on whose worker this one is placed if possible, ``server`` the server where it is.
+    """
 
     who: Peer
     cause: commands.PlacementCause
@@ -35,6 +38,9 @@ class PeerToPlace:
     one_transport: bool = False
     handover: bool = False
     join_seq: int | None = None
+    tenant: str | None = None
+    beside: str | None = None
+    server: str | None = None
 
 
 def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Choice:
@@ -42,9 +48,20 @@ def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Ch
     room = view.rooms.get(wanted.who[0])
     newest = list(room.places)[-view.config.room_candidates :]
     in_room = [worker for key in newest if (worker := view.fleet.workers.get(key))]
-    policy = POLICIES[view.config.policy]
     cost = _added_load(view, wanted)
-    return policy(view.fleet, PlacementRequest(in_room, wanted.region, cost, view.config.micro(limit)), rng)
+    preferred, why = _preferred(view, wanted)
+    request = PlacementRequest(in_room, wanted.region, cost, view.config.micro(limit), preferred, why)
+    return choose(view.config.policy, view.fleet, request, rng)
+
+
+def _preferred(view: View, wanted: PeerToPlace) -> tuple[list[WorkerView], str]:
+    """The workers that are better than those that the policy prefers, and why."""
+    other = view.peer((wanted.who[0], wanted.beside)) if wanted.beside else None
+    if other is not None and other.status != UNPLACED:
+        worker = view.fleet.workers.get((other.place.server, other.place.worker))
+        return [worker] if worker else [], f"beside peer {other.peer}"
+    server = view.fleet.servers.get(wanted.server or "")
+    return list(server.workers.values()) if server else [], "on the same server as before"
 
 
 def fits_when_settled(view: View, wanted: PeerToPlace, limit: float) -> bool:
@@ -89,7 +106,9 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         app_data=wanted.app_data,
         region=wanted.region,
         one_transport=wanted.one_transport,
+        tenant=wanted.tenant,
         handover=wanted.handover,
+        subscriptions=list(peer.subscriptions.values()) if peer and peer.join == wanted.join else [],
         explanation=choice.explanation,
     )
     append = Append(
@@ -106,8 +125,13 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
 
 
 def waits_for_reports(view: View, now: float) -> bool:
-    """Whether the first load reports since this allocator started may still come and make a placement possible."""
-    return view.fleet.obstacles[NO_REPORT_YET] > 0 and now < view.liveness.grace_until_s
+    """Whether load reports that this allocator has not received yet may make a placement possible.
+
+    They are the first ones since it started, or those that it missed while it could not read or append.
+    """
+    obstacles, liveness = view.fleet.obstacles, view.liveness
+    may_be_first = obstacles[NO_REPORT_YET] > 0 and now < liveness.grace_until_s
+    return may_be_first or (obstacles[SERVER_SILENT] > 0 and liveness.has_failed_access)
 
 
 def no_capacity(choice: Choice, joins_waiting: int = 0) -> NoCapacity:

@@ -36,7 +36,10 @@ def replace_peer(view: View, unplaced: UnplacedPeer, now: float, rng: Rng) -> De
         view.correlations.get(who),
         event_id,
         peer.one_transport,
+        tenant=peer.tenant,
         join_seq=view.joining.get(who),
+        # A drop-in's plain transport can have its port again there.
+        server=peer.place.server if peer.one_transport else None,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker is None and view.config.ceiling > view.config.watermark:

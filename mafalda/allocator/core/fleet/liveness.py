@@ -48,6 +48,11 @@ class ServerLiveness:
         """Whether this access failed and has not worked again."""
         return access in self._failed
 
+    @property
+    def has_failed_access(self) -> bool:
+        """Whether what is missing says something about this allocator rather than about servers."""
+        return bool(self._failed)
+
     def reconnected(self, access: Access, now: float) -> None:
         """This access works again; if it had failed, the grace begins, and with it the time of each server."""
         if access in self._failed:
@@ -62,6 +67,7 @@ class ServerLiveness:
         self.grace_until_s = now + self._config.grace_s
         for server in self._fleet.servers.values():
             server.last_report_s = now
+            self._fleet.set_silent(server, False)
 
     def tick(self, now: float) -> None:
         """Mark the servers of which too many heartbeats are missing as silent."""

@@ -13,6 +13,7 @@ ROOM_ELSEWHERE = "room-elsewhere"
 FRESH_NOT_NEEDED = "fresh-not-needed"
 OTHER_REGION = "other-region"
 NOT_DRAWN = "not-drawn"
+NOT_PREFERRED = "not-preferred"
 
 # Sources of a relay.
 FAN_OUT_FULL = "fan-out-full"

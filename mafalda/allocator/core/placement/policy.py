@@ -28,6 +28,17 @@ class Rng(Protocol):
 Policy = Callable[[FleetView, PlacementRequest, Rng], Choice]
 
 
+def choose(policy: str, fleet: FleetView, request: PlacementRequest, rng: Rng) -> Choice:
+    """Choose by a policy, but a preferred worker first: of those that can take the peer, the least loaded."""
+    trace = PlacementTrace(fleet, request)
+    fit = [worker for worker in request.preferred if trace.fits(worker)]
+    if not fit:
+        return POLICIES[policy](fleet, request, rng)
+    trace.choose(min(fit, key=lambda worker: (worker.load, worker.headcount, worker.key)))
+    _count(trace, fleet.order(scores.loads), scores.ALL, outcomes.NOT_PREFERRED)
+    return trace.choice(policy, request.why)
+
+
 def pack(fleet: FleetView, request: PlacementRequest, _: Rng) -> Choice:
     """Choose the busiest below the limit: rooms stay together, idle servers stay idle."""
     trace = PlacementTrace(fleet, request, packs=True)

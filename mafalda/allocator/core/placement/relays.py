@@ -1,13 +1,13 @@
 """Choose the source of a new relay: the relays of a producer form a tree. Pure.
 
-One pipe goes into a server, and the other workers there get the producer from inside the server. The number of relays
-from one worker is bounded.
+One pipe goes into a region and one into a server; the other servers of the region, and the other workers of the server,
+get the producer from inside. The number of relays from one worker is bounded.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from mafalda.allocator.core.placement import outcomes
@@ -22,20 +22,25 @@ POLICY = "relay-tree"
 class Source:
     """A worker that has the producer.
 
-    ``depth`` is its depth in the tree, ``fan_out`` the number of relays from it, and ``outside`` how many of those
-    go to other servers.
+    ``depth`` is its depth in the tree, ``fan_out`` the number of relays from it, ``outside`` how many of those go to
+    other servers, and ``abroad`` how many of these to other regions.
     """
 
     place: Place
     depth: int
     fan_out: int
     outside: int
+    abroad: int
     region: str | None
 
-    def can_feed(self, target: Place, max_fan_out: int) -> bool:
-        """Whether one more relay can start here. One slot is kept for the source's own server."""
-        inside = self.place.server == target.server
-        return self.fan_out < max_fan_out and (inside or self.outside < max_fan_out - 1)
+    def can_feed(self, target: Place, region: str | None, max_fan_out: int) -> bool:
+        """Whether one more relay can start here; one slot is kept for its own server, and one for its own region."""
+        if self.fan_out >= max_fan_out:
+            return False
+        if self.place.server == target.server:
+            return True
+        is_near = self.region == region
+        return self.outside < max_fan_out - 1 and (is_near or self.abroad < max(1, max_fan_out - 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +71,24 @@ def plan(
         explained: How many sources the explanation names.
 
     Returns:
-        The source: inside the target's server if the producer is there already, else in its region,
+        The source: inside the target's server if the producer is there already or about to be, else in its region,
         else anywhere; then the nearest to the origin, then the one with the fewest relays.
     """
-    origin = producer.place
-    inside = [place for place in (origin, *relays) if place.server == target.server]
-    if inside and not any(place == origin or relays[place].status == "open" for place in inside):
-        return Plan(None)
+    origin, target_region = producer.place, regions.get(target.server)
     sources = _sources(origin, relays, regions)
-    fit = [source for source in sources if source.can_feed(target, max_fan_out)]
-    if inside:
+    fit = [source for source in sources if source.can_feed(target, target_region, max_fan_out)]
+    fitting = {source.place for source in fit}
+    places = (origin, *relays)
+    # The same server, else the same region, whichever has the producer, even if its relay is still being opened.
+    if any(place.server == target.server for place in places):
         fit = [source for source in fit if source.place.server == target.server]
+    elif target_region is not None:
+        there = [place for place in places if regions.get(place.server) == target_region]
+        near = [source for source in fit if source.region == target_region]
+        is_opening = any(place in relays and relays[place].status == "opening" for place in there)
+        fit = near if near or is_opening else fit
     if not fit:
         return Plan(None)
-    target_region = regions.get(target.server)
 
     def nearness(source: Source) -> tuple[bool, bool, int, int, str, str]:
         return (
@@ -92,16 +101,20 @@ def plan(
         )
 
     chosen = min(fit, key=nearness)
-    return Plan(chosen.place, _explain(chosen, sources, relays, target, max_fan_out, explained))
+    return Plan(chosen.place, _explain(chosen, sources, relays, fitting, max_fan_out, explained))
 
 
 def _sources(origin: Place, relays: Mapping[Place, RelayState], regions: Mapping[str, str | None]) -> list[Source]:
     """Every worker that has the producer now: the origin and the targets of open relays."""
     fan_out = Counter(relay.source for relay in relays.values())
-    outside = Counter(relay.source for relay in relays.values() if relay.source.server != relay.target.server)
+    leaving = [relay for relay in relays.values() if relay.source.server != relay.target.server]
+    outside = Counter(relay.source for relay in leaving)
+    abroad = Counter(
+        relay.source for relay in leaving if regions.get(relay.source.server) != regions.get(relay.target.server)
+    )
     places = [origin, *(place for place, relay in relays.items() if relay.status == "open")]
     return [
-        Source(place, _depth(place, relays), fan_out[place], outside[place], regions.get(place.server))
+        Source(place, _depth(place, relays), fan_out[place], outside[place], abroad[place], regions.get(place.server))
         for place in places
     ]
 
@@ -117,15 +130,14 @@ def _explain(
     chosen: Source,
     sources: list[Source],
     relays: Mapping[Place, RelayState],
-    target: Place,
+    fitting: Set[Place],
     max_fan_out: int,
     explained: int,
 ) -> Explanation:
     found = [(chosen.place, outcomes.CHOSEN)]
     for source in sources:
         if source is not chosen:
-            fit = source.can_feed(target, max_fan_out)
-            found.append((source.place, outcomes.FARTHER if fit else outcomes.FAN_OUT_FULL))
+            found.append((source.place, outcomes.FARTHER if source.place in fitting else outcomes.FAN_OUT_FULL))
     found += [(place, outcomes.STILL_OPENING) for place, relay in relays.items() if relay.status == "opening"]
     counts = Counter(outcome for _, outcome in found[1:])
     return Explanation(

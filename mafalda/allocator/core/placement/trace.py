@@ -16,14 +16,17 @@ from mafalda.contract.messages.commands import Candidate, Explanation
 class PlacementRequest:
     """A request for a worker for one peer.
 
-    ``in_room`` are workers that have the room already. ``cost`` is the expected cost of the peer and ``limit`` the load
-    that must not be exceeded with it, in millionths of a core.
+    ``in_room`` are workers that have the room already, ``preferred`` those on which the peer is placed if one of them
+    can take it, whatever the policy prefers, because of ``why``. ``cost`` is the expected cost of the peer and
+    ``limit`` the load that must not be exceeded with it, in millionths of a core.
     """
 
     in_room: Sequence[WorkerView]
     region: str | None
     cost: int
     limit: int
+    preferred: Sequence[WorkerView] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

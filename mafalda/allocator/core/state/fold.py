@@ -14,10 +14,11 @@ from mafalda.allocator.core.fleet.newcomers import kind_of
 from mafalda.allocator.core.state.draining import Move
 from mafalda.allocator.core.state.log_entry import LogEntry, rejection_error
 from mafalda.allocator.core.state.open_intents import MAX_WAITING, OpenIntent, Peer, Standing
+from mafalda.allocator.core.state.relay_requests import RelayRequest
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
 from mafalda.contract.messages import commands, events
-from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.payload import Payload, Place
 from mafalda.errors import NoCapacity
 from mafalda.projection.fold import apply
 from mafalda.projection.state import UNPLACED
@@ -287,18 +288,44 @@ def _relay_commanded(view: View, entry: LogEntry, command: commands.OpenRelay, n
     _apply(view, entry, command, now)
     room = view.state.rooms.get(command.room)
     relay = room.relays.get((command.producer, command.target)) if room else None
-    if relay is None or relay.source != command.source:
-        return
-    for place in (command.source, command.target):
+    if relay is not None and relay.source == command.source:
+        _reserve_relay(view, entry.seq, command.room, command.source, command.target)
+
+
+def _relays_commanded(view: View, entry: LogEntry, command: commands.OpenRelays, now: float) -> None:
+    _apply(view, entry, command, now)
+    room = view.state.rooms.get(command.room)
+    for order in command.relays:
+        relay = room.relays.get((order.producer, command.target)) if room else None
+        if relay is not None and relay.source == order.source:
+            _reserve_relay(view, entry.seq, command.room, order.source, command.target)
+
+
+def _reserve_relay(view: View, seq: int, room: str, source: Place, target: Place) -> None:
+    for place in (source, target):
         if worker := view.fleet.at(place):
-            cost = view.config.micro(view.config.costs.relay)
-            worker.reservations.reserve(entry.seq, (command.room, ""), cost)
+            worker.reservations.reserve(seq, (room, ""), view.config.micro(view.config.costs.relay))
             view.fleet.touch(worker)
+
+
+def _relays_requested(view: View, entry: LogEntry, event: events.RelaysRequested, _: float) -> None:
+    target = Place(server=event.server, worker=event.worker)
+    if view.state.worker(target):
+        view.relay_requests.add(RelayRequest(entry.seq, event.room, target, list(event.producers), entry.message))
+
+
+def _consumers_opened(view: View, entry: LogEntry, event: events.ConsumersOpened, now: float) -> None:
+    _apply(view, entry, event, now)
+    costs = view.config.costs
+    data = sum(it.kind == "data" for it in event.consumers)
+    cost = costs.consumer * (len(event.consumers) - data) + costs.data * data
+    _reserve(view, entry.seq, _peer_of(entry), event.generation, cost)
 
 
 def _relay_changed(view: View, entry: LogEntry, event: events.RelayOpened | events.RelayClosed, now: float) -> None:
     _apply(view, entry, event, now)
     view.parked.wake(entry.address.room or "", event.producer)
+    view.relay_requests.wake(entry.address.room or "", event.producer)
 
 
 def _relay_failed(view: View, entry: LogEntry, event: events.RelayFailed, now: float) -> None:
@@ -306,6 +333,7 @@ def _relay_failed(view: View, entry: LogEntry, event: events.RelayFailed, now: f
     _apply(view, entry, event, now)
     room = entry.address.room or ""
     view.parked.wake(room, event.producer)
+    view.relay_requests.wake(room, event.producer)
     for intent in view.open_intents.of_room(room):
         intent.since_s = now
 
@@ -314,6 +342,9 @@ def _relay_failed(view: View, entry: LogEntry, event: events.RelayFailed, now: f
 _RULES: dict[type[Payload], Callable[[View, LogEntry, Any, float], None]] = {
     commands.PlacePeer: _peer_placed,
     commands.OpenRelay: _relay_commanded,
+    commands.OpenRelays: _relays_commanded,
+    events.RelaysRequested: _relays_requested,
+    events.ConsumersOpened: _consumers_opened,
     events.PeerJoined: _peer_joined,
     events.PeerLeft: _peer_left,
     events.PeerMoved: _peer_arrived,

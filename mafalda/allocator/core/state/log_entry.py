@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from mafalda.contract.messages.envelope import Message, peek_id
@@ -22,6 +23,7 @@ from mafalda.contract.messages.results import (
     ConsumeResult,
     Done,
     Rejected,
+    SubscribeResult,
     TransportResult,
 )
 from mafalda.contract.reading import check_message, read_message
@@ -29,6 +31,7 @@ from mafalda.contract.subjects import Address, parse
 from mafalda.errors import BadInput, MafaldaError, MalformedMessage
 
 _REJECTED = Rejected.type_name()
+_SUBSCRIBED = SubscribeResult.type_name()
 
 #: Of each kind of result the fields that the projection uses, with their types; on the wire in camel case.
 _USED: dict[str, tuple[type[Payload], dict[str, type]]] = {
@@ -127,6 +130,11 @@ def _read_result(seq: int, address: Address, raw: bytes) -> LogEntry:
 
 def _used_fields(type_name: str, data: dict[str, Any]) -> Payload | None:
     """What the projection uses of a result; ``None`` if it uses none of this kind, or a field is of a wrong type."""
+    if type_name == _SUBSCRIBED:  # one for each peer, and all of it is used
+        try:
+            return SubscribeResult.model_validate(data, by_alias=True, by_name=False)
+        except ValidationError:
+            return None
     if type_name not in _USED:
         return None
     kind, used = _USED[type_name]

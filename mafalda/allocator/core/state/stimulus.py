@@ -1,14 +1,15 @@
-"""What a decision is made for: an intent, an unplaced peer, a peer to be moved, a server to be declared lost. Pure."""
+"""What a decision is made for: an intent, a peer without a place or to be moved, relays, a lost server. Pure."""
 
 from __future__ import annotations
 
 from mafalda.allocator.core.fleet.candidates import ServerView
 from mafalda.allocator.core.state.draining import DrainingPeer
 from mafalda.allocator.core.state.open_intents import OpenIntent
+from mafalda.allocator.core.state.relay_requests import RelayRequest
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.contract.messages.envelope import Message
 
-Stimulus = OpenIntent | UnplacedPeer | DrainingPeer | ServerView
+Stimulus = OpenIntent | UnplacedPeer | DrainingPeer | RelayRequest | ServerView
 
 
 def room_of(stimulus: Stimulus) -> str:
@@ -16,7 +17,7 @@ def room_of(stimulus: Stimulus) -> str:
     match stimulus:
         case OpenIntent():
             return stimulus.peer[0]
-        case UnplacedPeer() | DrainingPeer():
+        case UnplacedPeer() | DrainingPeer() | RelayRequest():
             return stimulus.room
         case ServerView():
             return ""
@@ -29,6 +30,8 @@ def cause_of(stimulus: Stimulus) -> Message | None:
             return stimulus.message
         case UnplacedPeer():
             return stimulus.event
+        case RelayRequest():
+            return stimulus.message
         case DrainingPeer() | ServerView():
             return None
 
@@ -42,6 +45,8 @@ def seed_of(stimulus: Stimulus) -> str:
             return f"{stimulus.room}/{stimulus.peer}/{stimulus.seq}"
         case DrainingPeer():
             return f"{stimulus.room}/{stimulus.peer}/drain/{stimulus.generation}"
+        case RelayRequest():
+            return f"{stimulus.room}/relays/{stimulus.seq}"
         case ServerView():
             return stimulus.incarnation
 
@@ -53,5 +58,7 @@ def log_fields(stimulus: Stimulus) -> dict[str, str | None]:
             return {"room_id": stimulus.peer[0], "peer_id": stimulus.peer[1]}
         case UnplacedPeer() | DrainingPeer():
             return {"room_id": stimulus.room, "peer_id": stimulus.peer}
+        case RelayRequest():
+            return {"room_id": stimulus.room, "server_id": stimulus.target.server}
         case ServerView():
             return {"server_id": stimulus.server, "incarnation": stimulus.incarnation}

@@ -15,6 +15,7 @@ from mafalda.allocator.core.fleet.fleet import FleetView
 from mafalda.allocator.core.fleet.liveness import ServerLiveness
 from mafalda.allocator.core.state.draining import Drains
 from mafalda.allocator.core.state.open_intents import OpenIntents, ParkedIntents, Peer
+from mafalda.allocator.core.state.relay_requests import RelayRequests
 from mafalda.allocator.core.state.rooms import Rooms
 from mafalda.allocator.core.state.unplaced import UnplacedPeers
 from mafalda.contract.messages.load import ServerLoad
@@ -39,6 +40,7 @@ class View:
     rooms: Rooms = field(default_factory=Rooms)
     open_intents: OpenIntents = field(default_factory=OpenIntents)
     parked: ParkedIntents = field(default_factory=ParkedIntents)
+    relay_requests: RelayRequests = field(default_factory=RelayRequests)
     unplaced: UnplacedPeers = field(default_factory=UnplacedPeers)
     drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.object_session import ObjectSession
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Kind, Node, Objects
+from mafalda.dropin.virtual.remaking import hold, kept_setting
 from mafalda.dropin.virtual.sessions import Sessions
 from mafalda.errors import DeadlineExceeded
 from mafalda.media.rtp import RtpCapabilities, RtpParameters, without_zero_channels
@@ -65,12 +66,12 @@ class EndpointRequests:
             "TRANSPORT_CLOSE_CONSUMER": self._closer("consumerId", "consumer"),
             "TRANSPORT_CLOSE_DATAPRODUCER": self._closer("dataProducerId", "dataproducer"),
             "TRANSPORT_CLOSE_DATACONSUMER": self._closer("dataConsumerId", "dataconsumer"),
-            "PRODUCER_PAUSE": _requester(lambda id: PauseProducer(producer=id)),
-            "PRODUCER_RESUME": _requester(lambda id: ResumeProducer(producer=id)),
-            "DATAPRODUCER_PAUSE": _requester(lambda id: PauseProducer(producer=id)),
-            "DATAPRODUCER_RESUME": _requester(lambda id: ResumeProducer(producer=id)),
-            "CONSUMER_PAUSE": _requester(lambda id: PauseConsumer(consumer=id)),
-            "CONSUMER_RESUME": _requester(lambda id: ResumeConsumer(consumer=id)),
+            "PRODUCER_PAUSE": _pauser(lambda id: PauseProducer(producer=id)),
+            "PRODUCER_RESUME": _pauser(lambda id: ResumeProducer(producer=id)),
+            "DATAPRODUCER_PAUSE": _pauser(lambda id: PauseProducer(producer=id)),
+            "DATAPRODUCER_RESUME": _pauser(lambda id: ResumeProducer(producer=id)),
+            "CONSUMER_PAUSE": _pauser(lambda id: PauseConsumer(consumer=id)),
+            "CONSUMER_RESUME": _pauser(lambda id: ResumeConsumer(consumer=id)),
             "RTPOBSERVER_ADD_PRODUCER": self._observe,
             "RTPOBSERVER_REMOVE_PRODUCER": self._unobserve,
             "RTPOBSERVER_PAUSE": self._pause_observer,
@@ -97,7 +98,7 @@ class EndpointRequests:
         if method.endswith(_READS) or _is_private(method, request.body):
             node.session.query(call, lambda answer: request.answer(answer, kind))
         else:
-            node.session.request(RequestChannel(call=call), lambda answer: request.answer(answer, kind))
+            _request_kept(request, node, node.session, RequestChannel(call=call))
 
     # --- making -------------------------------------------------------------------------------------
 
@@ -158,11 +159,13 @@ class EndpointRequests:
     def _make(self, request: LibraryRequest, session: ObjectSession, node: Node, intent: Intent, undo: Intent) -> None:
         def made(answer: LibraryAnswer) -> None:
             if answer.refusal is not None:
-                self._objects.remove(node)
+                self._sessions.remove(node)
                 if answer.refusal.code == DeadlineExceeded.code:
                     session.request(undo, ignore)  # it may be made all the same
                 request.refuse(answer.refusal)
                 return
+            if session.remake is not None:
+                hold(session, node.id, "made", intent)
             request.undo = lambda: self._undo(session, node, undo)
             request.accept(answer.body)
             self._sessions.announce(node)
@@ -170,7 +173,7 @@ class EndpointRequests:
         session.request(intent, made)
 
     def _undo(self, session: ObjectSession, node: Node, undo: Intent) -> None:
-        self._objects.remove(node)
+        self._sessions.remove(node)
         session.request(undo, ignore)
 
     # --- ending and pausing -------------------------------------------------------------------------
@@ -183,8 +186,8 @@ class EndpointRequests:
             node = transport.children.get(id)
             if node is None or node.kind != kind:
                 raise not_found(id, request.method)
-            self._objects.remove(node)
-            if session.is_lost:
+            self._sessions.remove(node)
+            if session.is_lost and not session.is_reopened:
                 request.accept()
                 return
             intents: dict[Kind, Intent] = {
@@ -254,13 +257,28 @@ class EndpointRequests:
                 del session.held[key]
 
 
-def _requester(intent: Callable[[str], Intent]) -> _Handler:
-    """Handles a request that is one intent about its object."""
+def _pauser(intent: Callable[[str], Intent]) -> _Handler:
+    """Handles a request that pauses or resumes its object by one intent."""
 
     def publish(request: LibraryRequest, node: Node, session: ObjectSession) -> None:
-        session.request(intent(node.id), request.answer)
+        _request_kept(request, node, session, intent(node.id))
 
     return publish
+
+
+def _request_kept(request: LibraryRequest, node: Node, session: ObjectSession, intent: Intent) -> None:
+    """Publish an intent; where a transport can be made again, what it sets is set again then."""
+
+    def granted(answer: LibraryAnswer) -> None:
+        if (
+            answer.refusal is None
+            and session.remake is not None
+            and (kept := kept_setting(request.method, node.id, intent, answer.body))
+        ):
+            hold(session, node.id, *kept)
+        request.answer(answer, node.type)
+
+    session.request(intent, granted)
 
 
 def _observed(observer: str, producer: str) -> str:

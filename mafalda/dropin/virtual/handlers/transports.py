@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.virtual.handlers.listen_infos import take_listen_infos
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Kind, Node, Objects
+from mafalda.dropin.virtual.peer_groups import PeerGroups
+from mafalda.dropin.virtual.remaking import can_be_remade
 from mafalda.dropin.virtual.sessions import Sessions
 from mafalda.mediasoup.codec.channel_json import to_json
 
@@ -46,6 +49,7 @@ class TransportRequests:
         self._addresses = HostAddresses()
         self._objects = objects
         self._sessions = sessions
+        self._groups = PeerGroups(settings.transports_per_peer)
         self.handlers: dict[str, Callable[[LibraryRequest], Any]] = {
             "ROUTER_CLOSE_TRANSPORT": lambda it: self._close(it, "transportId", "transport"),
             "ROUTER_CLOSE_RTPOBSERVER": lambda it: self._close(it, "rtpObserverId", "observer"),
@@ -62,7 +66,10 @@ class TransportRequests:
         infos = server.listen_infos if server else take_listen_infos(options, self._settings.port_range)
         node = Node(id, "transport", parent=router.id, type=kind, webrtc_server=server.id if server else None)
         node.sctp = bool(options.get("base", {}).get("enableSctp"))
+        node.is_remade = can_be_remade(kind, options)
         session = self._sessions.open(self._objects.add(node), router.id, kind)
+        if kind == "WebRtcTransport":
+            session.beside = self._groups.add(router.id, id, asyncio.get_running_loop().time())
         shared = SharedListener(id=server.id, listen_infos=to_json(infos)) if server else None
         wanted = {"transportId": id, "options": options}
         call = make_call(method, router.id, wanted, self._addresses.among(infos), listener=shared)
@@ -84,6 +91,7 @@ class TransportRequests:
         node = router.children.get(request.body[key])
         if node is None or node.kind != kind:
             raise not_found(request.body[key], request.method)
+        self._groups.forget(router.id, node.id)
         self._sessions.close_and_accept(request, [node])
 
     def _webrtc_server(self, options: dict[str, Any]) -> Node:

@@ -8,7 +8,7 @@ from mafalda.contract.messages import intents
 from mafalda.contract.messages.events import ClosedReason, ConsumerClosed, DataConsumerClosed
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Result
 from mafalda.errors import AlreadyExists, CannotConsume, NotFound
-from mafalda.media.rtp import SctpStreamParameters
+from mafalda.media.rtp import RtpCapabilities, SctpStreamParameters
 from mafalda.mediasoup import Consumer, DataConsumer, ortc
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry
@@ -85,13 +85,27 @@ async def open_consumer(
     return Outcome(result, private=private)
 
 
+def _rtp_capabilities(session: PeerSession, intent: intents.Consume) -> RtpCapabilities:
+    """What the client can receive, by the intent or by an earlier one, and kept for later ones.
+
+    Raises:
+        InvalidParameters: They are malformed.
+    """
+    if intent.rtp_capabilities.codecs:
+        capabilities = session.services.capabilities.the_same(ortc.validate_rtp_capabilities(intent.rtp_capabilities))
+        session.objects.keep_rtp_capabilities(intent.transport, capabilities)
+        return capabilities
+    return session.objects.rtp_capabilities_of(intent.transport) or intent.rtp_capabilities
+
+
 async def consume(session: PeerSession, intent: intents.Consume, entry: Entry) -> Outcome | None:
     """Open a consumer for the client's RTP capabilities; ``None`` while it waits for a relay."""
+    capabilities = _rtp_capabilities(session, intent)
 
     async def make(_: RelayTarget | None) -> tuple[Consumer, None]:
         consumer = await session.objects.webrtc_transport(intent.transport).consume(
             producer_id=intent.producer,
-            rtp_capabilities=intent.rtp_capabilities,
+            rtp_capabilities=capabilities,
             paused=intent.paused,
             preferred_layers=intent.preferred_layers,
             app_data={"room": session.room, "peer": session.peer, "consumer": intent.consumer},
@@ -101,7 +115,7 @@ async def consume(session: PeerSession, intent: intents.Consume, entry: Entry) -
     async def open_(relay: RelayTarget | None) -> Outcome:
         session.objects.webrtc_transport(intent.transport)
         producer = session.router.require_producer(intent.producer)
-        why_not = ortc.why_cannot_consume(producer.consumable_rtp_parameters, intent.rtp_capabilities)
+        why_not = ortc.why_cannot_consume(producer.consumable_rtp_parameters, capabilities)
         if why_not is not None:
             raise CannotConsume(why_not, producer=intent.producer)
         return await open_consumer(session, intent, relay, make)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mafalda.contract.messages import intents
-from mafalda.errors import NotFound
+from mafalda.errors import NotFound, Refused
 from mafalda.mediasoup import Consumer, DataConsumer
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.intents.relay_demand import add_demand, relay_key
+from mafalda.workers.peers.intents.relay_demand import update_demand
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
@@ -25,38 +25,41 @@ def _consumer(session: PeerSession, consumer: str) -> Consumer:
     return found
 
 
-def _update_demand(session: PeerSession, consumer: str, *, paused: bool) -> None:
-    """Update the demand for the relay that feeds a consumer, if one does."""
-    found = session.objects.consumers.get(consumer)
-    if found is None or found.relay is None:
-        return
-    if session.services.relay_targets.by_key.get(relay_key(session, found.producer)) is found.relay:
-        add_demand(session, found.producer, consumer, paused=paused)
-
-
 async def pause_consumer(session: PeerSession, intent: intents.PauseConsumer, _: Entry) -> Outcome:
     """Pause a consumer."""
+    _find(session, intent.consumer).is_paused = True
     await _consumer(session, intent.consumer).pause()
-    _update_demand(session, intent.consumer, paused=True)
+    update_demand(session, intent.consumer, paused=True)
     return done(session.placement, intent, intent.consumer)
 
 
 async def resume_consumer(session: PeerSession, intent: intents.ResumeConsumer, _: Entry) -> Outcome:
-    """Resume a consumer; its relay resumes first."""
+    """Resume a consumer; its relay resumes first. One that is muted flows as soon as it is loud again."""
     consumer = _consumer(session, intent.consumer)
-    _update_demand(session, intent.consumer, paused=False)
-    await consumer.resume()
+    found = _find(session, intent.consumer)
+    found.is_paused = False
+    if not found.is_muted:
+        update_demand(session, intent.consumer, paused=False)
+        await consumer.resume()
     return done(session.placement, intent, intent.consumer)
+
+
+def _check_own(found: PeerConsumer) -> None:
+    """Refuse to close what a subscription would open again."""
+    if found.subscription is not None:
+        raise Refused("it is a subscription's; change the subscription", subscription=found.subscription)
 
 
 async def close_consumer(session: PeerSession, intent: intents.CloseConsumer, _: Entry) -> Outcome:
     """Close a consumer."""
+    _check_own(_find(session, intent.consumer))
     await _consumer(session, intent.consumer).close()
     return done(session.placement, intent, intent.consumer)
 
 
 async def close_data_consumer(session: PeerSession, intent: intents.CloseDataConsumer, _: Entry) -> Outcome:
     """Close a data consumer."""
+    _check_own(_find(session, intent.data_consumer))
     consumer = _find(session, intent.data_consumer).consumer
     if not isinstance(consumer, DataConsumer):
         raise NotFound("the peer has no such data consumer, but a consumer", data_consumer=intent.data_consumer)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from mafalda.contract import subjects
 from mafalda.contract.messages import intents
 from mafalda.contract.messages.events import PeerLeft
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import check_reply
+from mafalda.errors import StaleGeneration
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.intents import consumers, producers, transports
+from mafalda.workers.peers.intents import consumers, producers, subscriptions, transports
 from mafalda.workers.peers.intents.consume import consume, consume_data
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
@@ -28,7 +30,17 @@ async def handle_intent(session: PeerSession, entry: Entry) -> Outcome | None:
     return await handler(session, entry.message.data, entry)
 
 
-async def _leave(session: PeerSession, intent: intents.Leave, _: Entry) -> Outcome:
+async def _leave(session: PeerSession, intent: intents.Leave, entry: Entry) -> Outcome:
+    """End the membership.
+
+    Raises:
+        StaleGeneration: The intent has a result already: it ended an earlier membership, and was stored again.
+    """
+    leaves = await session.services.log_reader.past_of_peer(
+        subjects.result(session.room, session.peer, intent.action), after_seq=0
+    )
+    if any(result.message.causationid == entry.message.id for result in leaves):
+        raise StaleGeneration("this leave has ended an earlier membership", generation=session.generation)
     outcome = done(session.placement, intent, None)
     outcome.events = producers.producers_closed(session, None, "peer-left")
     outcome.events.append(PeerLeft(peer=session.peer, generation=session.generation))
@@ -57,4 +69,7 @@ _HANDLERS: dict[type[Payload], Callable[[PeerSession, Any, Entry], Awaitable[Out
     intents.SetPreferredLayers: consumers.set_preferred_layers,
     intents.SetPriority: consumers.set_priority,
     intents.RequestKeyFrame: consumers.request_key_frame,
+    intents.Subscribe: subscriptions.subscribe,
+    intents.ChangeSubscription: subscriptions.change_subscription,
+    intents.Unsubscribe: subscriptions.unsubscribe,
 }

@@ -154,3 +154,12 @@ def add_demand(session: PeerSession, producer: str, consumer: str, *, paused: bo
 def withdraw_demand(session: PeerSession, producer: str, consumer: str) -> None:
     """Record at the relay that a consumer has closed."""
     session.services.relay_targets.release(relay_key(session, producer), (session.peer, consumer))
+
+
+def update_demand(session: PeerSession, consumer: str, *, paused: bool) -> None:
+    """Update the demand for the relay that feeds a consumer, if one does."""
+    found = session.objects.consumers.get(consumer)
+    if found is None or found.relay is None:
+        return
+    if session.services.relay_targets.by_key.get(relay_key(session, found.producer)) is found.relay:
+        add_demand(session, found.producer, consumer, paused=paused)

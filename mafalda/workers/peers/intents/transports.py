@@ -10,9 +10,10 @@ from mafalda.contract.messages import intents
 from mafalda.contract.messages.events import TransportClosed
 from mafalda.contract.messages.results import ChannelAnswer, TransportResult
 from mafalda.errors import AlreadyExists
-from mafalda.mediasoup import SctpLimits, Transport, WebRtcTransport
+from mafalda.mediasoup import SctpLimits, Transport, WebRtcTransport, ortc
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.peers.intents.producers import producers_closed
+from mafalda.workers.peers.intents.subscribed import look_at_all
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -46,8 +47,15 @@ async def create_transport(session: PeerSession, intent: intents.CreateTransport
         transport = await _create_webrtc_transport(session, intent)
         return transport, transport_result(session, intent.transport, transport)
 
+    capabilities = ortc.validate_rtp_capabilities(intent.rtp_capabilities) if intent.rtp_capabilities else None
     outcome = await open_transport(session, intent.transport, make)
     _watch_client(session, intent.transport)
+    if capabilities is not None:
+        known = session.services.capabilities.the_same(capabilities)
+        session.objects.keep_rtp_capabilities(intent.transport, known)
+    if intent.direction != "send":
+        session.objects.add_receiver(intent.transport, session.objects.webrtc_transport(intent.transport))
+        look_at_all(session)
     return outcome
 
 

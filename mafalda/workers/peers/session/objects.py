@@ -9,6 +9,7 @@ from typing import TypeVar
 import structlog
 
 from mafalda.errors import MafaldaError, NotFound
+from mafalda.media.rtp import RtpCapabilities
 from mafalda.mediasoup import (
     Consumer,
     DataConsumer,
@@ -35,12 +36,18 @@ class PeerConsumer:
         producer: The id of the producer that it consumes.
         transport: The client's id of the transport that it is on.
         relay: The relay that brings the producer to this worker; ``None`` if the producer is on this worker.
+        subscription: The subscription that it was made for; ``None``: it was asked for by itself.
+        is_paused: Whether the peer wants it paused.
+        is_muted: Whether it is paused because others are louder, whatever the peer wants.
     """
 
     consumer: Consumer | DataConsumer
     producer: str
     transport: str
     relay: RelayTarget | None
+    subscription: str | None = None
+    is_paused: bool = False
+    is_muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class PeerObjects:
         self.observers: dict[str, RtpObserver] = {}
         self.observed: dict[str, ObservedProducer] = {}  # by the id of the consume intent that added the producer
         self.reserved: set[str] = set()  # ids of consumers that wait for a relay
+        self.receivers: dict[str, None] = {}  # transports that may receive, the newest last
+        self._rtp_capabilities: dict[str | None, RtpCapabilities] = {}  # by transport; None: of the client
         self._close_callbacks: list[Callable[[], Awaitable[None]]] = []
 
     def transport(self, id: str) -> Transport:
@@ -112,6 +121,19 @@ class PeerObjects:
     def add_transport(self, id: str, transport: Transport) -> None:
         """Keep a transport until it closes."""
         _keep_until_closed(self.transports, id, transport)
+
+    def add_receiver(self, id: str, transport: Transport) -> None:
+        """Note that a transport may carry consumers, until it closes."""
+        self.receivers[id] = None
+        transport.on(transport.CLOSE, lambda _: self.receivers.pop(id, None))
+
+    def keep_rtp_capabilities(self, transport: str | None, capabilities: RtpCapabilities) -> None:
+        """Keep what the client can receive, on a transport or (``None``) on those of which nothing else is known."""
+        self._rtp_capabilities[transport] = capabilities
+
+    def rtp_capabilities_of(self, transport: str) -> RtpCapabilities | None:
+        """What the client can receive on a transport; ``None``: unknown."""
+        return self._rtp_capabilities.get(transport) or self._rtp_capabilities.get(None)
 
     def add_producer(self, id: str, producer: Producer | DataProducer) -> None:
         """Keep a producer or data producer until it closes."""

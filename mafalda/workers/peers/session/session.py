@@ -24,6 +24,7 @@ from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
+from mafalda.workers.core.subscriptions import SubscriptionBook
 from mafalda.workers.errors import as_contract_error, place_gone
 from mafalda.workers.peers.session.handover import producers_left, wait_until_moved
 from mafalda.workers.peers.session.job_queue import JobQueue
@@ -69,7 +70,12 @@ class PeerSession:
         self.objects = PeerObjects(self.placement)
         self.jobs = JobQueue(self.peer, self._over_error)
         self.responder = PeerResponder(services.publisher, self.placement)
-        self.liveness = PeerLiveness(active_at=_now())
+        self.book = SubscriptionBook(self.peer, self.generation)
+        for wish in command.subscriptions:
+            self.book.subscribe(wish)
+        self._wants_levels = False  # whether the wishes among the book's that need levels are counted
+        self.is_reconciling = False  # whether a job for the subscriptions waits or runs
+        self.liveness = PeerLiveness(active_at=services.now())
         self._entry = entry
         self._handle = handle
         self._answer_query = answer_query
@@ -106,6 +112,10 @@ class PeerSession:
         finally:
             self.jobs.skip_all()
             await self.objects.close()
+            self.services.subscribers.remove(self)
+            for wish in self.book.wishes.values() if self._wants_levels else ():
+                if wish.loudest is not None:
+                    self.services.audio_levels.unwant(self.room, wish.loudest)
             self.services.routers.release(self.room, self.place.worker, self)
             if self._handover is not None:
                 self.services.report(HandoverEnded(self.room, self.peer, self.generation))
@@ -158,7 +168,7 @@ class PeerSession:
 
     def enqueue_intent(self, entry: Entry) -> None:
         """Do an intent after the jobs before it; reject it if too many wait, or if the session ends before."""
-        self.liveness.note_activity(_now())
+        self.liveness.note_activity(self.services.now())
         try:
             self.jobs.check_room()
         except NoCapacity as error:
@@ -188,7 +198,7 @@ class PeerSession:
     async def _serve_query(self, delivery: Delivery) -> Message:
         if self._router is None:
             raise NotJoined("the peer is about to get its place", peer=self.peer)
-        self.liveness.note_activity(_now())  # a peer that only watches the room is there too
+        self.liveness.note_activity(self.services.now())  # a peer that only watches the room is there too
         if self.is_over:
             raise self._over_error()
         return await self._answer_query(self, delivery)
@@ -202,7 +212,7 @@ class PeerSession:
             isinstance(it, WebRtcTransport) and it.ice_state in ("connected", "completed")
             for it in self.objects.transports.values()
         )
-        self.liveness.note_connected(connected, _now())
+        self.liveness.note_connected(connected, self.services.now())
 
     # --- taking the place -----------------------------------------------------------------------------
 
@@ -227,6 +237,12 @@ class PeerSession:
             self._router = router if isinstance(router, Router) else None
             missed, _ = await asyncio.gather(self._read_missed(), self._report_placed())
             log.info("peer placed", action="peer_placed", **self.placement.log_fields, cause=self.command.cause)
+        if self.book.wishes:
+            services.subscribers.add(self)
+        for wish in self.book.wishes.values():
+            if wish.loudest is not None:
+                services.audio_levels.want(self.room, wish.loudest)
+        self._wants_levels = True
         services.report(PeerReady(self.room, self.peer, self.generation, missed))
 
     async def _read_missed(self) -> list[Entry]:
@@ -235,7 +251,7 @@ class PeerSession:
         What an earlier place of a peer that had not joined yet has answered is left out.
         """
         reader, command = self.services.log_reader, self.command
-        missed = await reader.past_intents(
+        missed = await reader.past_of_peer(
             subjects.intent(self.room, self.peer, "*"), after_seq=command.join_seq or self._entry.seq
         )
         if not missed or command.join_seq is None or command.cause == "join":

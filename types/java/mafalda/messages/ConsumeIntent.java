@@ -48,6 +48,10 @@ public class ConsumeIntent {
     @JsonProperty("producer")
     public void setProducer(String value) { this.producer = value; }
 
+    /**
+     * What the client can receive, kept with the transport; `{}`: those that the transport has
+     * already.
+     */
     @JsonProperty("rtpCapabilities")
     public RTPCapabilities getRTPCapabilities() { return rtpCapabilities; }
     @JsonProperty("rtpCapabilities")

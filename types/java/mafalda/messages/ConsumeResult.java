@@ -9,7 +9,7 @@ import com.fasterxml.jackson.annotation.*;
 public class ConsumeResult {
     private String consumer;
     private long generation;
-    private Kind mediaKind;
+    private MediaKindEnum mediaKind;
     private boolean paused;
     private String producer;
     private boolean producerPaused;
@@ -30,9 +30,9 @@ public class ConsumeResult {
     public void setGeneration(long value) { this.generation = value; }
 
     @JsonProperty("mediaKind")
-    public Kind getMediaKind() { return mediaKind; }
+    public MediaKindEnum getMediaKind() { return mediaKind; }
     @JsonProperty("mediaKind")
-    public void setMediaKind(Kind value) { this.mediaKind = value; }
+    public void setMediaKind(MediaKindEnum value) { this.mediaKind = value; }
 
     @JsonProperty("paused")
     public boolean getPaused() { return paused; }

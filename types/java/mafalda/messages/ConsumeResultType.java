@@ -4,6 +4,9 @@ package mafalda.messages;
 import java.io.IOException;
 import com.fasterxml.jackson.annotation.*;
 
+/**
+ * Absent for data.
+ */
 public enum ConsumeResultType {
     PIPE, SIMPLE, SIMULCAST, SVC;
 

@@ -5,6 +5,8 @@ import com.fasterxml.jackson.annotation.*;
 
 /**
  * Spatial and temporal layer of a simulcast or SVC consumer, each from 0.
+ *
+ * Of its simulcast and SVC consumers.
  */
 public class ConsumerLayers {
     private long spatialLayer;

@@ -18,6 +18,7 @@ public class CreateTransportIntent {
     private Long maxSCTPMessageSize;
     private NumSCTPStreams numSCTPStreams;
     private Boolean preferTCP;
+    private RTPCapabilities rtpCapabilities;
     private String transport;
 
     /**
@@ -69,6 +70,15 @@ public class CreateTransportIntent {
     public Boolean getPreferTCP() { return preferTCP; }
     @JsonProperty("preferTcp")
     public void setPreferTCP(Boolean value) { this.preferTCP = value; }
+
+    /**
+     * What the client can receive; kept with the transport, for subscriptions and consumes on
+     * it.
+     */
+    @JsonProperty("rtpCapabilities")
+    public RTPCapabilities getRTPCapabilities() { return rtpCapabilities; }
+    @JsonProperty("rtpCapabilities")
+    public void setRTPCapabilities(RTPCapabilities value) { this.rtpCapabilities = value; }
 
     @JsonProperty("transport")
     public String getTransport() { return transport; }

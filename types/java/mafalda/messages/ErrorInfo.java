@@ -5,10 +5,10 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.Map;
 
 /**
+ * An error on the wire.
+ *
  * For its own peer alone, as a peer event: why it was closed although the peer did not ask
  * for it.
- *
- * An error on the wire.
  */
 public class ErrorInfo {
     private String code;

@@ -9,8 +9,10 @@ import java.util.Map;
  */
 public class JoinIntent {
     private Map<String, Object> appData;
+    private String beside;
     private Boolean oneTransport;
     private String region;
+    private String tenant;
 
     /**
      * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels
@@ -20,6 +22,14 @@ public class JoinIntent {
     public Map<String, Object> getAppData() { return appData; }
     @JsonProperty("appData")
     public void setAppData(Map<String, Object> value) { this.appData = value; }
+
+    /**
+     * A peer of the room that belongs together with this one: placed on its worker if possible.
+     */
+    @JsonProperty("beside")
+    public String getBeside() { return beside; }
+    @JsonProperty("beside")
+    public void setBeside(String value) { this.beside = value; }
 
     /**
      * The peer is a single transport, as a drop-in's peers are: less is expected of it.
@@ -36,4 +46,13 @@ public class JoinIntent {
     public String getRegion() { return region; }
     @JsonProperty("region")
     public void setRegion(String value) { this.region = value; }
+
+    /**
+     * Of several applications on one fleet, the one that the room is of. A room is its first
+     * peer's tenant's: peers of another one, or of none, are refused.
+     */
+    @JsonProperty("tenant")
+    public String getTenant() { return tenant; }
+    @JsonProperty("tenant")
+    public void setTenant(String value) { this.tenant = value; }
 }

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.Map;
 
 public class Messages {
+    private ChangeSubscriptionIntent changeSubscriptionIntent;
     private CloseConsumerIntent closeConsumerIntent;
     private CloseDataConsumerIntent closeDataConsumerIntent;
     private CloseDataProducerIntent closeDataProducerIntent;
@@ -13,11 +14,15 @@ public class Messages {
     private ConnectTransportIntent connectTransportIntent;
     private ConsumeDataIntent consumeDataIntent;
     private ConsumeDataResult consumeDataResult;
+    private ConsumeFailure consumeFailure;
     private ConsumeIntent consumeIntent;
     private ConsumerClosed consumerClosed;
     private ConsumeResult consumeResult;
+    private ConsumerFormat consumerFormat;
     private ConsumerLayers consumerLayers;
+    private ConsumersClosed consumersClosed;
     private ConsumerScore consumerScore;
+    private ConsumersOpened consumersOpened;
     private CreateTransportIntent createTransportIntent;
     private DataConsumerClosed dataConsumerClosed;
     private DataProducerClosed dataProducerClosed;
@@ -52,13 +57,16 @@ public class Messages {
     private ProducerOpened producerOpened;
     private ProducerPaused producerPaused;
     private ProducerResumed producerResumed;
+    private ProducerSelector producerSelector;
     private QueryRoom queryRoom;
     private QueryStats queryStats;
+    private QuerySubscription querySubscription;
     private QueryTransport queryTransport;
     private RejectedResult rejectedResult;
     private RelayClosed relayClosed;
     private RelayFailed relayFailed;
     private RelayOpened relayOpened;
+    private RelaysRequested relaysRequested;
     private RequestKeyFrameIntent requestKeyFrameIntent;
     private RestartIceIntent restartIceIntent;
     private ResumeConsumerIntent resumeConsumerIntent;
@@ -80,8 +88,18 @@ public class Messages {
     private SetPreferredLayersIntent setPreferredLayersIntent;
     private SetPriorityIntent setPriorityIntent;
     private StatsAnswer statsAnswer;
+    private SubscribedConsumer subscribedConsumer;
+    private SubscribeIntent subscribeIntent;
+    private SubscribeResult subscribeResult;
+    private SubscriptionSnapshotAnswer subscriptionSnapshotAnswer;
     private TransportClosed transportClosed;
     private TransportResult transportResult;
+    private UnsubscribeIntent unsubscribeIntent;
+
+    @JsonProperty("changeSubscriptionIntent")
+    public ChangeSubscriptionIntent getChangeSubscriptionIntent() { return changeSubscriptionIntent; }
+    @JsonProperty("changeSubscriptionIntent")
+    public void setChangeSubscriptionIntent(ChangeSubscriptionIntent value) { this.changeSubscriptionIntent = value; }
 
     @JsonProperty("closeConsumerIntent")
     public CloseConsumerIntent getCloseConsumerIntent() { return closeConsumerIntent; }
@@ -123,6 +141,11 @@ public class Messages {
     @JsonProperty("consumeDataResult")
     public void setConsumeDataResult(ConsumeDataResult value) { this.consumeDataResult = value; }
 
+    @JsonProperty("consumeFailure")
+    public ConsumeFailure getConsumeFailure() { return consumeFailure; }
+    @JsonProperty("consumeFailure")
+    public void setConsumeFailure(ConsumeFailure value) { this.consumeFailure = value; }
+
     @JsonProperty("consumeIntent")
     public ConsumeIntent getConsumeIntent() { return consumeIntent; }
     @JsonProperty("consumeIntent")
@@ -138,15 +161,30 @@ public class Messages {
     @JsonProperty("consumeResult")
     public void setConsumeResult(ConsumeResult value) { this.consumeResult = value; }
 
+    @JsonProperty("consumerFormat")
+    public ConsumerFormat getConsumerFormat() { return consumerFormat; }
+    @JsonProperty("consumerFormat")
+    public void setConsumerFormat(ConsumerFormat value) { this.consumerFormat = value; }
+
     @JsonProperty("consumerLayers")
     public ConsumerLayers getConsumerLayers() { return consumerLayers; }
     @JsonProperty("consumerLayers")
     public void setConsumerLayers(ConsumerLayers value) { this.consumerLayers = value; }
 
+    @JsonProperty("consumersClosed")
+    public ConsumersClosed getConsumersClosed() { return consumersClosed; }
+    @JsonProperty("consumersClosed")
+    public void setConsumersClosed(ConsumersClosed value) { this.consumersClosed = value; }
+
     @JsonProperty("consumerScore")
     public ConsumerScore getConsumerScore() { return consumerScore; }
     @JsonProperty("consumerScore")
     public void setConsumerScore(ConsumerScore value) { this.consumerScore = value; }
+
+    @JsonProperty("consumersOpened")
+    public ConsumersOpened getConsumersOpened() { return consumersOpened; }
+    @JsonProperty("consumersOpened")
+    public void setConsumersOpened(ConsumersOpened value) { this.consumersOpened = value; }
 
     @JsonProperty("createTransportIntent")
     public CreateTransportIntent getCreateTransportIntent() { return createTransportIntent; }
@@ -318,6 +356,11 @@ public class Messages {
     @JsonProperty("producerResumed")
     public void setProducerResumed(ProducerResumed value) { this.producerResumed = value; }
 
+    @JsonProperty("producerSelector")
+    public ProducerSelector getProducerSelector() { return producerSelector; }
+    @JsonProperty("producerSelector")
+    public void setProducerSelector(ProducerSelector value) { this.producerSelector = value; }
+
     @JsonProperty("queryRoom")
     public QueryRoom getQueryRoom() { return queryRoom; }
     @JsonProperty("queryRoom")
@@ -327,6 +370,11 @@ public class Messages {
     public QueryStats getQueryStats() { return queryStats; }
     @JsonProperty("queryStats")
     public void setQueryStats(QueryStats value) { this.queryStats = value; }
+
+    @JsonProperty("querySubscription")
+    public QuerySubscription getQuerySubscription() { return querySubscription; }
+    @JsonProperty("querySubscription")
+    public void setQuerySubscription(QuerySubscription value) { this.querySubscription = value; }
 
     @JsonProperty("queryTransport")
     public QueryTransport getQueryTransport() { return queryTransport; }
@@ -352,6 +400,11 @@ public class Messages {
     public RelayOpened getRelayOpened() { return relayOpened; }
     @JsonProperty("relayOpened")
     public void setRelayOpened(RelayOpened value) { this.relayOpened = value; }
+
+    @JsonProperty("relaysRequested")
+    public RelaysRequested getRelaysRequested() { return relaysRequested; }
+    @JsonProperty("relaysRequested")
+    public void setRelaysRequested(RelaysRequested value) { this.relaysRequested = value; }
 
     @JsonProperty("requestKeyFrameIntent")
     public RequestKeyFrameIntent getRequestKeyFrameIntent() { return requestKeyFrameIntent; }
@@ -458,6 +511,26 @@ public class Messages {
     @JsonProperty("statsAnswer")
     public void setStatsAnswer(StatsAnswer value) { this.statsAnswer = value; }
 
+    @JsonProperty("subscribedConsumer")
+    public SubscribedConsumer getSubscribedConsumer() { return subscribedConsumer; }
+    @JsonProperty("subscribedConsumer")
+    public void setSubscribedConsumer(SubscribedConsumer value) { this.subscribedConsumer = value; }
+
+    @JsonProperty("subscribeIntent")
+    public SubscribeIntent getSubscribeIntent() { return subscribeIntent; }
+    @JsonProperty("subscribeIntent")
+    public void setSubscribeIntent(SubscribeIntent value) { this.subscribeIntent = value; }
+
+    @JsonProperty("subscribeResult")
+    public SubscribeResult getSubscribeResult() { return subscribeResult; }
+    @JsonProperty("subscribeResult")
+    public void setSubscribeResult(SubscribeResult value) { this.subscribeResult = value; }
+
+    @JsonProperty("subscriptionSnapshotAnswer")
+    public SubscriptionSnapshotAnswer getSubscriptionSnapshotAnswer() { return subscriptionSnapshotAnswer; }
+    @JsonProperty("subscriptionSnapshotAnswer")
+    public void setSubscriptionSnapshotAnswer(SubscriptionSnapshotAnswer value) { this.subscriptionSnapshotAnswer = value; }
+
     @JsonProperty("transportClosed")
     public TransportClosed getTransportClosed() { return transportClosed; }
     @JsonProperty("transportClosed")
@@ -467,4 +540,9 @@ public class Messages {
     public TransportResult getTransportResult() { return transportResult; }
     @JsonProperty("transportResult")
     public void setTransportResult(TransportResult value) { this.transportResult = value; }
+
+    @JsonProperty("unsubscribeIntent")
+    public UnsubscribeIntent getUnsubscribeIntent() { return unsubscribeIntent; }
+    @JsonProperty("unsubscribeIntent")
+    public void setUnsubscribeIntent(UnsubscribeIntent value) { this.unsubscribeIntent = value; }
 }

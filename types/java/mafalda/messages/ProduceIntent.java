@@ -10,7 +10,7 @@ import java.util.Map;
 public class ProduceIntent {
     private Map<String, Object> appData;
     private Long keyFrameRequestDelayMS;
-    private Kind mediaKind;
+    private MediaKindEnum mediaKind;
     private Boolean paused;
     private String producer;
     private RTPParameters rtpParameters;
@@ -34,9 +34,9 @@ public class ProduceIntent {
     public void setKeyFrameRequestDelayMS(Long value) { this.keyFrameRequestDelayMS = value; }
 
     @JsonProperty("mediaKind")
-    public Kind getMediaKind() { return mediaKind; }
+    public MediaKindEnum getMediaKind() { return mediaKind; }
     @JsonProperty("mediaKind")
-    public void setMediaKind(Kind value) { this.mediaKind = value; }
+    public void setMediaKind(MediaKindEnum value) { this.mediaKind = value; }
 
     @JsonProperty("paused")
     public Boolean getPaused() { return paused; }

@@ -9,7 +9,7 @@ import java.util.Map;
  */
 public class ProducerInfo {
     private Map<String, Object> appData;
-    private Kind mediaKind;
+    private MediaKindEnum mediaKind;
     private boolean paused;
     private String peer;
     private String producer;
@@ -24,9 +24,9 @@ public class ProducerInfo {
     public void setAppData(Map<String, Object> value) { this.appData = value; }
 
     @JsonProperty("mediaKind")
-    public Kind getMediaKind() { return mediaKind; }
+    public MediaKindEnum getMediaKind() { return mediaKind; }
     @JsonProperty("mediaKind")
-    public void setMediaKind(Kind value) { this.mediaKind = value; }
+    public void setMediaKind(MediaKindEnum value) { this.mediaKind = value; }
 
     @JsonProperty("paused")
     public boolean getPaused() { return paused; }

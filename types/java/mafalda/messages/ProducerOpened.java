@@ -10,7 +10,7 @@ import java.util.Map;
 public class ProducerOpened {
     private Map<String, Object> appData;
     private long generation;
-    private Kind mediaKind;
+    private MediaKindEnum mediaKind;
     private Boolean paused;
     private String peer;
     private String producer;
@@ -34,9 +34,9 @@ public class ProducerOpened {
     public void setGeneration(long value) { this.generation = value; }
 
     @JsonProperty("mediaKind")
-    public Kind getMediaKind() { return mediaKind; }
+    public MediaKindEnum getMediaKind() { return mediaKind; }
     @JsonProperty("mediaKind")
-    public void setMediaKind(Kind value) { this.mediaKind = value; }
+    public void setMediaKind(MediaKindEnum value) { this.mediaKind = value; }
 
     @JsonProperty("paused")
     public Boolean getPaused() { return paused; }

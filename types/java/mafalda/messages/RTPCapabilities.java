@@ -5,7 +5,15 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.List;
 
 /**
+ * What the client can receive, kept with the transport; `{}`: those that the transport has
+ * already.
+ *
  * What an endpoint or a router can receive at media level.
+ *
+ * What the client can receive; kept with the transport, for subscriptions and consumes on
+ * it.
+ *
+ * What the client can receive; kept with the transport. Absent: those that it has already.
  */
 public class RTPCapabilities {
     private List<RTPCodecCapability> codecs;

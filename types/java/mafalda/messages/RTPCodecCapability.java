@@ -11,7 +11,7 @@ import java.util.Map;
 public class RTPCodecCapability {
     private Long channels;
     private long clockRate;
-    private Kind kind;
+    private MediaKindEnum kind;
     private String mimeType;
     private Map<String, Parameter> parameters;
     private Long preferredPayloadType;
@@ -38,9 +38,9 @@ public class RTPCodecCapability {
      * absent.
      */
     @JsonProperty("kind")
-    public Kind getKind() { return kind; }
+    public MediaKindEnum getKind() { return kind; }
     @JsonProperty("kind")
-    public void setKind(Kind value) { this.kind = value; }
+    public void setKind(MediaKindEnum value) { this.kind = value; }
 
     /**
      * Media type and subtype, such as 'audio/opus' or 'video/VP8'.

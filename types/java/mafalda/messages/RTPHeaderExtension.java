@@ -9,7 +9,7 @@ import com.fasterxml.jackson.annotation.*;
  */
 public class RTPHeaderExtension {
     private RTPHeaderExtensionDirection direction;
-    private Kind kind;
+    private MediaKindEnum kind;
     private Boolean preferredEncrypt;
     private long preferredID;
     private String uri;
@@ -23,9 +23,9 @@ public class RTPHeaderExtension {
     public void setDirection(RTPHeaderExtensionDirection value) { this.direction = value; }
 
     @JsonProperty("kind")
-    public Kind getKind() { return kind; }
+    public MediaKindEnum getKind() { return kind; }
     @JsonProperty("kind")
-    public void setKind(Kind value) { this.kind = value; }
+    public void setKind(MediaKindEnum value) { this.kind = value; }
 
     @JsonProperty("preferredEncrypt")
     public Boolean getPreferredEncrypt() { return preferredEncrypt; }

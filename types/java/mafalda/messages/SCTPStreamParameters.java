@@ -6,6 +6,8 @@ import com.fasterxml.jackson.annotation.*;
 /**
  * How reliable an SCTP stream is. At most one of the two limits, and only when it is not
  * ordered.
+ *
+ * For data only.
  */
 public class SCTPStreamParameters {
     private Long maxPacketLifeTime;

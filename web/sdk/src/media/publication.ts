@@ -34,6 +34,8 @@ export class LocalPublication extends Resource {
   #track: MediaStreamTrack;
   #muted: boolean;
   #producer: types.Producer | undefined;
+  /** Sends at the former placement until the producer at the present one is open. */
+  #former: types.Producer | undefined;
   /** Aborts when the producer is of no more use. */
   #gone: AbortSignal | undefined;
 
@@ -70,7 +72,7 @@ export class LocalPublication extends Resource {
   /** Sends another track of the same kind from now on, such as another camera's. */
   async replaceTrack(track: MediaStreamTrack): Promise<void> {
     this.#track = track;
-    await this.#producer?.replaceTrack({ track });
+    await (this.#producer ?? this.#former)?.replaceTrack({ track });
     this.onChange(this);
   }
 
@@ -121,6 +123,7 @@ export class LocalPublication extends Resource {
     signal.throwIfAborted();
     this.#producer = producer;
     this.#gone = signal;
+    this.dropFormer();
     if (muted) producer.pause();
     if (this.#muted !== muted) await this.#applyMuted();
     if (this.#track !== track) await producer.replaceTrack({ track: this.#track });
@@ -133,6 +136,23 @@ export class LocalPublication extends Resource {
   protected override dropLocal(): void {
     this.#producer?.close();
     this.#producer = undefined;
+  }
+
+  protected override keepFormer(isHandedOver: boolean): void {
+    if (!isHandedOver) return this.dropLocal(); // its server side is gone: nothing is sent
+    if (!this.#producer) return;
+    this.#former?.close();
+    this.#former = this.#producer;
+    this.#producer = undefined;
+  }
+
+  protected override dropFormer(): void {
+    this.#former?.close();
+    this.#former = undefined;
+  }
+
+  protected override async flows(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
+    await endpoint.connected("send", signal);
   }
 
   protected override onState(_state: ResourceState): void {
@@ -151,6 +171,8 @@ export class LocalPublication extends Resource {
 
   /** Makes the producer what `muted` says: here at once, on the worker as soon as it answers; at the latest when it is opened again. */
   async #applyMuted(): Promise<void> {
+    if (this.#muted) this.#former?.pause();
+    else this.#former?.resume();
     const producer = this.#producer;
     if (!producer || producer.closed) return;
     if (this.#muted) producer.pause();

@@ -1,11 +1,11 @@
 /** A producer of the room that we receive, wherever it and we are placed. */
 
 import type { types } from "mediasoup-client";
-import { abortable } from "../abort.js";
+import { abortable, delay } from "../abort.js";
 import { MafaldaError } from "../errors.js";
-import { newId } from "../protocol/subjects.js";
 import type { Endpoint } from "../session/endpoint.js";
 import { Resource, type ResourceState } from "../session/resource.js";
+import type { RoomSubscription } from "../session/room-subscription.js";
 import type { ProducerInfo } from "../session/roster.js";
 import type { Session } from "../session/session.js";
 import { AdaptiveStream } from "./adaptive.js";
@@ -27,11 +27,20 @@ interface LiveConsumer {
 
 /** How long a producer may be away (its owner is being placed again) before the subscription ends. */
 const PRODUCER_PATIENCE_MS = 60_000;
+/** How long media is waited for once the transport is connected: a producer may be open and send nothing. */
+const MEDIA_WAIT_MS = 4_000;
+/** Nothing tells that a frame was decoded, but the statistics. */
+const MEDIA_POLL_MS = 50;
 
 /** Receives one track while its producer is in the room. */
 export class RemoteSubscription extends Resource {
   #consumerId: string | undefined;
+  /** The last consumer that we had; when it is gone, only another one is of use. */
+  #used: string | undefined;
   #live: LiveConsumer | undefined;
+  /** Is shown until the present consumer has media. */
+  #former: LiveConsumer | undefined;
+  readonly #streams = new WeakMap<HTMLMediaElement, MediaStream>();
   #isPaused = false;
   #isHidden = false;
   #spatialLayer: number | undefined;
@@ -42,6 +51,7 @@ export class RemoteSubscription extends Resource {
 
   constructor(
     session: Session,
+    private readonly wish: RoomSubscription,
     producer: ProducerInfo,
     private readonly onChange: (subscription: RemoteSubscription) => void,
     private readonly onBlocked: () => void,
@@ -68,7 +78,7 @@ export class RemoteSubscription extends Resource {
 
   /** The received track; another one after a new placement. */
   get track(): MediaStreamTrack | undefined {
-    return this.#live?.consumer.track;
+    return (this.#former ?? this.#live)?.consumer.track;
   }
 
   /**
@@ -83,6 +93,7 @@ export class RemoteSubscription extends Resource {
   detach(element: HTMLMediaElement): void {
     this.#adaptive.detach(element);
     element.srcObject = null;
+    this.#streams.delete(element);
   }
 
   /** Receives nothing until `resume`. */
@@ -113,15 +124,20 @@ export class RemoteSubscription extends Resource {
   /** Stops receiving. */
   async close(): Promise<void> {
     if (this.state === "closed") return;
-    const consumer = this.#consumerId;
     this.end();
-    if (consumer) await this.#closeOnWorker(consumer);
+    await this.wish.remove(this.#producer.id).catch(() => undefined); // said again when the subscription is opened again
   }
 
   /** @internal The producer's owner is being placed again: wait for it to open the producer again. */
   producerAway(): void {
     clearTimeout(this.#away);
     this.#away = setTimeout(() => this.end(new MafaldaError("not-found", "the producer did not come back in time")), PRODUCER_PATIENCE_MS);
+    this.reopen();
+  }
+
+  /** @internal The producer is open at another place already. */
+  producerReopened(): void {
+    this.producerBack();
     this.reopen();
   }
 
@@ -132,6 +148,11 @@ export class RemoteSubscription extends Resource {
     this.#back = Promise.withResolvers();
   }
 
+  /** @internal The agent has made a consumer of the producer. */
+  made(consumer: string): void {
+    if (this.#live && this.#consumerId !== consumer) this.reopen();
+  }
+
   override async check(): Promise<void> {
     if (!this.#consumerId) return;
     await this.session.requests.query("stats", { target: "consumer", id: this.#consumerId }, "mafalda.answer.stats.v1");
@@ -139,28 +160,17 @@ export class RemoteSubscription extends Resource {
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     const producerId = this.#producer.id;
-    while (!this.session.roster.producers.has(producerId)) await abortable(this.#back.promise, signal);
+    while (!this.session.roster.canConsume(producerId)) await abortable(this.#back.promise, signal);
     const transport = await endpoint.receiveTransport();
-    const consumer = newId();
-    this.#consumerId = consumer;
-    const data = { consumer, transport: transport.id, producer: producerId, rtpCapabilities: endpoint.device.recvRtpCapabilities as never, paused: true };
-    try {
-      const result = await this.session.requests.ask("consume", data, "mafalda.result.consume.v1", signal);
-      const local = await transport.consume({
-        id: result.consumer,
-        producerId: result.producer,
-        kind: result.mediaKind,
-        rtpParameters: result.rtpParameters as unknown as types.RtpParameters,
-      });
-      if (signal.aborted) local.close();
-      signal.throwIfAborted();
-      this.#live = { consumer: local, gone: signal, applied: { paused: true, spatialLayer: undefined }, applying: undefined };
-      await this.#apply();
-    } catch (error) {
-      if (!endpoint.lost.aborted) void this.#closeOnWorker(consumer);
-      throw error;
-    }
-    for (const element of this.#adaptive.elements) this.#show(element);
+    const made = await this.wish.consumer(producerId, transport.id, this.#used, signal);
+    this.#consumerId = made.id;
+    const local = await transport.consume({ id: made.id, producerId, kind: made.kind, rtpParameters: made.rtpParameters as types.RtpParameters });
+    if (signal.aborted) local.close();
+    signal.throwIfAborted();
+    this.#live = { consumer: local, gone: signal, applied: { paused: true, spatialLayer: undefined }, applying: undefined };
+    await this.#apply();
+    this.#used = made.id;
+    if (!this.#former) this.#showAll();
   }
 
   protected override dropLocal(): void {
@@ -169,26 +179,60 @@ export class RemoteSubscription extends Resource {
     this.#consumerId = undefined;
   }
 
+  protected override keepFormer(): void {
+    if (this.#former && this.#live) this.#former.consumer.close();
+    this.#former = this.#live ?? this.#former;
+    this.#live = undefined;
+    this.#consumerId = undefined;
+  }
+
+  protected override dropFormer(): void {
+    const former = this.#former;
+    this.#former = undefined;
+    if (former && this.#live) this.#showAll();
+    former?.consumer.close();
+  }
+
+  protected override async flows(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
+    await endpoint.connected("receive", signal);
+    const giveUpAt = performance.now() + MEDIA_WAIT_MS;
+    const live = this.#live;
+    while (live && !live.applied.paused && !this.producer.paused && performance.now() < giveUpAt) {
+      if (await hasMedia(live.consumer)) return;
+      await delay(MEDIA_POLL_MS, signal);
+    }
+  }
+
   protected override onEnded(): void {
     for (const element of this.#adaptive.elements) element.srcObject = null;
     this.#adaptive.close();
     clearTimeout(this.#away);
+    this.wish.forget(this.#producer.id);
   }
 
   protected override onState(_state: ResourceState): void {
     this.onChange(this);
   }
 
-  protected override mayRetry(error: unknown, openedOnce: boolean): boolean {
-    // The room's events may be ahead of our own agent's view of them for a moment.
-    const isAhead = error instanceof MafaldaError && error.code === "not-found" && this.session.roster.producers.has(this.producer.id);
-    return isAhead || super.mayRetry(error, openedOnce);
+  #show(element: HTMLMediaElement): void {
+    const { track } = this;
+    if (!track) return;
+    const stream = this.#streams.get(element);
+    if (stream && element.srcObject === stream) {
+      // Another track in the same stream: the element goes on, and shows the last picture until the next one.
+      const others = stream.getTracks().filter((it) => it !== track);
+      stream.addTrack(track);
+      for (const other of others) stream.removeTrack(other);
+    } else {
+      const fresh = new MediaStream([track]);
+      this.#streams.set(element, fresh);
+      element.srcObject = fresh;
+    }
+    this.#play(element);
   }
 
-  #show(element: HTMLMediaElement): void {
-    if (!this.track) return;
-    element.srcObject = new MediaStream([this.track]);
-    this.#play(element);
+  #showAll(): void {
+    for (const element of this.#adaptive.elements) this.#show(element);
   }
 
   #play(element: HTMLMediaElement): void {
@@ -227,7 +271,12 @@ export class RemoteSubscription extends Resource {
     }
   }
 
-  async #closeOnWorker(consumer: string): Promise<void> {
-    await this.session.requests.ask("close-consumer", { consumer }, "mafalda.result.done.v1").catch(() => undefined);
+}
+
+/** Whether something of the media was decoded. */
+async function hasMedia(consumer: types.Consumer): Promise<boolean> {
+  for (const it of (await consumer.getStats()).values() as IterableIterator<Record<string, unknown>>) {
+    if (it["type"] === "inbound-rtp" && Number(it["kind"] === "video" ? it["framesDecoded"] : it["packetsReceived"]) > 0) return true;
   }
+  return false;
 }

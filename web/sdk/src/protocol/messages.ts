@@ -1,6 +1,10 @@
 // Generated from schemas/ by scripts/generate-types.mjs; do not edit.
 
 /**
+ * The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other.
+ */
+export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" | "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time" | "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01" | "urn:ietf:params:rtp-hdrext:ssrc-audio-level" | "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension" | "urn:3gpp:video-orientation" | "urn:ietf:params:rtp-hdrext:toffset" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time" | "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay" | "urn:mediasoup:params:rtp-hdrext:packet-id")
+/**
  * The digest of a DTLS certificate (RFC 8122).
  */
 export type DtlsFingerprint = (DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1)
@@ -8,10 +12,6 @@ export type DtlsFingerprint = (DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerp
  * Send a track into the room.
  */
 export type ProduceIntent = ProduceIntent1
-/**
- * The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other.
- */
-export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" | "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time" | "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01" | "urn:ietf:params:rtp-hdrext:ssrc-audio-level" | "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension" | "urn:3gpp:video-orientation" | "urn:ietf:params:rtp-hdrext:toffset" | "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time" | "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay" | "urn:mediasoup:params:rtp-hdrext:packet-id")
 
 /**
  * The data of each message, by the message's CloudEvents type.
@@ -20,7 +20,10 @@ export interface MessageData {
 "mafalda.answer.drain-status.v1": DrainStatusAnswer
 "mafalda.answer.room.v1": RoomSnapshotAnswer
 "mafalda.answer.stats.v1": StatsAnswer
+"mafalda.answer.subscription.v1": SubscriptionSnapshotAnswer
 "mafalda.event.consumer-closed.v1": ConsumerClosed
+"mafalda.event.consumers-closed.v1": ConsumersClosed
+"mafalda.event.consumers-opened.v1": ConsumersOpened
 "mafalda.event.data-consumer-closed.v1": DataConsumerClosed
 "mafalda.event.data-producer-closed.v1": DataProducerClosed
 "mafalda.event.data-producer-opened.v1": DataProducerOpened
@@ -35,7 +38,9 @@ export interface MessageData {
 "mafalda.event.relay-closed.v1": RelayClosed
 "mafalda.event.relay-failed.v1": RelayFailed
 "mafalda.event.relay-opened.v1": RelayOpened
+"mafalda.event.relays-requested.v1": RelaysRequested
 "mafalda.event.transport-closed.v1": TransportClosed
+"mafalda.intent.change-subscription.v1": ChangeSubscriptionIntent
 "mafalda.intent.close-consumer.v1": CloseConsumerIntent
 "mafalda.intent.close-data-consumer.v1": CloseDataConsumerIntent
 "mafalda.intent.close-data-producer.v1": CloseDataProducerIntent
@@ -57,8 +62,11 @@ export interface MessageData {
 "mafalda.intent.resume-producer.v1": ResumeProducerIntent
 "mafalda.intent.set-preferred-layers.v1": SetPreferredLayersIntent
 "mafalda.intent.set-priority.v1": SetPriorityIntent
+"mafalda.intent.subscribe.v1": SubscribeIntent
+"mafalda.intent.unsubscribe.v1": UnsubscribeIntent
 "mafalda.query.room.v1": QueryRoom
 "mafalda.query.stats.v1": QueryStats
+"mafalda.query.subscription.v1": QuerySubscription
 "mafalda.query.transport.v1": QueryTransport
 "mafalda.result.consume-data.v1": ConsumeDataResult
 "mafalda.result.consume.v1": ConsumeResult
@@ -67,6 +75,7 @@ export interface MessageData {
 "mafalda.result.produce-data.v1": ProduceDataResult
 "mafalda.result.produce.v1": ProduceResult
 "mafalda.result.rejected.v1": RejectedResult
+"mafalda.result.subscribe.v1": SubscribeResult
 "mafalda.result.transport.v1": TransportResult
 }
 /**
@@ -156,6 +165,167 @@ stats: {
 }[]
 }
 /**
+ * A subscription's consumers, as ConsumersOpened tells them; formats has all that they refer to.
+ */
+export interface SubscriptionSnapshotAnswer {
+subscription: string
+generation: number
+/**
+ * Of its newest consumers; absent without any.
+ */
+transport?: string
+consumers: SubscribedConsumer[]
+formats: ConsumerFormat[]
+}
+/**
+ * A consumer or data consumer that was made for a subscription. The RTP parameters of a consumer are codecs and headerExtensions of its format with mid, encodings and rtcp as they are here.
+ */
+export interface SubscribedConsumer {
+consumer: string
+producer: string
+kind: ("audio" | "video" | "data")
+/**
+ * Absent for data.
+ */
+type?: ("simple" | "simulcast" | "svc" | "pipe")
+/**
+ * Absent for data.
+ */
+format?: number
+mid?: string
+encodings?: RtpEncodingParameters[]
+rtcp?: RtcpParameters
+msid?: string
+paused?: boolean
+producerPaused?: boolean
+relayed?: boolean
+sctpStreamParameters?: SctpStreamParameters
+/**
+ * For data only.
+ */
+label?: string
+/**
+ * For data only.
+ */
+protocol?: string
+}
+/**
+ * One RTP stream of a producer or consumer, such as a simulcast layer.
+ */
+export interface RtpEncodingParameters {
+ssrc?: number
+/**
+ * RTP stream id, unique within the parameters.
+ */
+rid?: string
+/**
+ * Payload type of this encoding's codec; absent is the first media codec.
+ */
+codecPayloadType?: number
+rtx?: RtxParameters
+/**
+ * Whether the stream may pause by itself; absent is the same as false.
+ */
+dtx?: boolean
+/**
+ * Spatial and temporal layers, such as 'L1T3' or 'L3T3_KEY'.
+ */
+scalabilityMode?: string
+scaleResolutionDownBy?: number
+/**
+ * Greatest bit rate of the stream, in bits per second.
+ */
+maxBitrate?: number
+}
+/**
+ * The retransmission stream of an encoding.
+ */
+export interface RtxParameters {
+ssrc: number
+}
+/**
+ * RTCP settings of RTP parameters.
+ */
+export interface RtcpParameters {
+cname?: string
+reducedSize?: boolean
+}
+/**
+ * For data only.
+ */
+export interface SctpStreamParameters {
+streamId: number
+/**
+ * Absent: true, unless a limit is given.
+ */
+ordered?: boolean
+/**
+ * Milliseconds after which a message is sent no more.
+ */
+maxPacketLifeTime?: number
+/**
+ * How often a message is sent again.
+ */
+maxRetransmits?: number
+}
+/**
+ * What the RTP parameters of several consumers have in common; format is its number at the peer's place.
+ */
+export interface ConsumerFormat {
+format: number
+codecs: RtpCodecParameters[]
+headerExtensions?: RtpHeaderExtensionParameters[]
+}
+/**
+ * A codec in use, with its payload type.
+ */
+export interface RtpCodecParameters {
+/**
+ * Media type and subtype, such as 'audio/opus' or 'video/VP8'.
+ */
+mimeType: string
+/**
+ * Hertz.
+ */
+clockRate: number
+/**
+ * Audio channels; 1 when left out. Never set for video.
+ */
+channels?: number
+/**
+ * Codec specific; some decide whether two codecs match.
+ */
+parameters?: {
+[k: string]: string | number | boolean | null
+}
+/**
+ * @maxItems 64
+ */
+rtcpFeedback?: RtcpFeedback[]
+/**
+ * RTP payload type, unique within the parameters.
+ */
+payloadType: number
+}
+/**
+ * One RTCP feedback message that a codec uses, such as nack or nack pli.
+ */
+export interface RtcpFeedback {
+type: string
+parameter?: string
+}
+/**
+ * An RTP header extension in use.
+ */
+export interface RtpHeaderExtensionParameters {
+uri: RtpHeaderExtensionUri
+id: number
+encrypt?: boolean
+parameters?: {
+[k: string]: string | number | boolean | null
+}
+}
+/**
  * A consumer ended without its client asking.
  */
 export interface ConsumerClosed {
@@ -163,6 +333,48 @@ consumer: string
 producer: string
 generation: number
 reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
+}
+/**
+ * Consumers of a subscription ended, because it does not want their producers any more.
+ */
+export interface ConsumersClosed {
+subscription: string
+generation: number
+consumers: string[]
+}
+/**
+ * Consumers were made for a subscription, or could not be made. A producer has one consumer in a subscription: the one that was named last. A consumer ends with its producer, or the transport, and nothing more is said of it.
+ */
+export interface ConsumersOpened {
+subscription: string
+transport: string
+generation: number
+consumers: SubscribedConsumer[]
+/**
+ * Those that no earlier one of this subscription and place has.
+ */
+formats?: ConsumerFormat[]
+/**
+ * Producers that cannot be consumed; tried again when they are opened again.
+ */
+failed?: ConsumeFailure[]
+}
+/**
+ * A producer that a subscription wants and that cannot be consumed.
+ */
+export interface ConsumeFailure {
+producer: string
+error: ErrorInfo
+}
+/**
+ * An error on the wire.
+ */
+export interface ErrorInfo {
+code: string
+message: string
+details?: {
+[k: string]: unknown
+}
 }
 /**
  * A data consumer ended without its client asking.
@@ -181,12 +393,12 @@ peer: string
 dataProducer: string
 generation: number
 reason: ("closed" | "transport-closed" | "producer-closed" | "peer-left" | "peer-moved" | "worker-died")
-error?: ErrorInfo
+error?: ErrorInfo1
 }
 /**
- * For its own peer alone, as a peer event: why it was closed although the peer did not ask for it.
+ * An error on the wire.
  */
-export interface ErrorInfo {
+export interface ErrorInfo1 {
 code: string
 message: string
 details?: {
@@ -203,7 +415,7 @@ transport: string
 server: string
 worker: string
 generation: number
-sctpStreamParameters: SctpStreamParameters
+sctpStreamParameters: SctpStreamParameters1
 label?: string
 protocol?: string
 /**
@@ -216,7 +428,7 @@ appData?: {
 /**
  * How reliable an SCTP stream is. At most one of the two limits, and only when it is not ordered.
  */
-export interface SctpStreamParameters {
+export interface SctpStreamParameters1 {
 streamId: number
 /**
  * Absent: true, unless a limit is given.
@@ -274,17 +486,7 @@ handover?: boolean
 export interface PeerStranded {
 peer: string
 generation: number
-error: ErrorInfo1
-}
-/**
- * An error on the wire.
- */
-export interface ErrorInfo1 {
-code: string
-message: string
-details?: {
-[k: string]: unknown
-}
+error: ErrorInfo
 }
 /**
  * A producer ended, and all its consumers with it.
@@ -365,7 +567,7 @@ producer: string
 data: boolean
 source: Place
 target: Place
-error: ErrorInfo1
+error: ErrorInfo
 }
 /**
  * A producer can now be consumed on the target worker, under its own id.
@@ -377,12 +579,52 @@ source: Place
 target: Place
 }
 /**
+ * Subscriptions of peers on a worker want producers that are on other workers.
+ */
+export interface RelaysRequested {
+server: string
+incarnation: string
+worker: string
+room: string
+producers: string[]
+}
+/**
  * A transport ended without its client asking: ICE or DTLS failed for good.
  */
 export interface TransportClosed {
 transport: string
 generation: number
 reason: ("ice-failed" | "dtls-failed" | "dtls-closed" | "timed-out")
+}
+/**
+ * Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
+ */
+export interface ChangeSubscriptionIntent {
+subscription: string
+/**
+ * Received from now on.
+ * 
+ * @maxItems 1024
+ */
+add?: ProducerSelector[]
+/**
+ * Not received any more.
+ * 
+ * @maxItems 1024
+ */
+remove?: ProducerSelector[]
+}
+/**
+ * Fits the producers of other peers that have every field which is given; without any field all of them.
+ */
+export interface ProducerSelector {
+kind?: ("audio" | "video" | "data")
+peer?: string
+producer?: string
+/**
+ * What fits is not received.
+ */
+exclude?: boolean
 }
 /**
  * Receive a producer no more. Answered by Done.
@@ -474,7 +716,7 @@ appData?: {
 }
 }
 /**
- * What an endpoint or a router can receive at media level.
+ * What the client can receive, kept with the transport; `{}`: those that the transport has already.
  */
 export interface RtpCapabilities {
 /**
@@ -522,13 +764,6 @@ kind?: ("audio" | "video")
 preferredPayloadType?: number
 }
 /**
- * One RTCP feedback message that a codec uses, such as nack or nack pli.
- */
-export interface RtcpFeedback {
-type: string
-parameter?: string
-}
-/**
  * An RTP header extension that an endpoint or a router supports. No worker need know its URI.
  */
 export interface RtpHeaderExtension {
@@ -569,6 +804,7 @@ maxSctpMessageSize?: number
  * Bits per second.
  */
 initialAvailableOutgoingBitrate?: number
+rtpCapabilities?: RtpCapabilities1
 /**
  * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
  */
@@ -590,6 +826,19 @@ OS: number
 MIS: number
 }
 /**
+ * What the client can receive; kept with the transport, for subscriptions and consumes on it.
+ */
+export interface RtpCapabilities1 {
+/**
+ * @maxItems 256
+ */
+codecs?: RtpCodecCapability[]
+/**
+ * @maxItems 256
+ */
+headerExtensions?: RtpHeaderExtension[]
+}
+/**
  * Become a peer of the room. The only intent that needs no placement to exist already.
  */
 export interface JoinIntent {
@@ -607,6 +856,14 @@ region?: string
  * The peer is a single transport, as a drop-in's peers are: less is expected of it.
  */
 oneTransport?: boolean
+/**
+ * Of several applications on one fleet, the one that the room is of. A room is its first peer's tenant's: peers of another one, or of none, are refused.
+ */
+tenant?: string
+/**
+ * A peer of the room that belongs together with this one: placed on its worker if possible.
+ */
+beside?: string
 }
 /**
  * Stop being a peer; everything the peer owns is closed.
@@ -632,7 +889,7 @@ producer: string
 export interface ProduceDataIntent {
 dataProducer: string
 transport: string
-sctpStreamParameters: SctpStreamParameters
+sctpStreamParameters: SctpStreamParameters1
 label?: string
 protocol?: string
 /**
@@ -683,89 +940,6 @@ rtcp?: RtcpParameters
 msid?: string
 }
 /**
- * A codec in use, with its payload type.
- */
-export interface RtpCodecParameters {
-/**
- * Media type and subtype, such as 'audio/opus' or 'video/VP8'.
- */
-mimeType: string
-/**
- * Hertz.
- */
-clockRate: number
-/**
- * Audio channels; 1 when left out. Never set for video.
- */
-channels?: number
-/**
- * Codec specific; some decide whether two codecs match.
- */
-parameters?: {
-[k: string]: string | number | boolean | null
-}
-/**
- * @maxItems 64
- */
-rtcpFeedback?: RtcpFeedback[]
-/**
- * RTP payload type, unique within the parameters.
- */
-payloadType: number
-}
-/**
- * An RTP header extension in use.
- */
-export interface RtpHeaderExtensionParameters {
-uri: RtpHeaderExtensionUri
-id: number
-encrypt?: boolean
-parameters?: {
-[k: string]: string | number | boolean | null
-}
-}
-/**
- * One RTP stream of a producer or consumer, such as a simulcast layer.
- */
-export interface RtpEncodingParameters {
-ssrc?: number
-/**
- * RTP stream id, unique within the parameters.
- */
-rid?: string
-/**
- * Payload type of this encoding's codec; absent is the first media codec.
- */
-codecPayloadType?: number
-rtx?: RtxParameters
-/**
- * Whether the stream may pause by itself; absent is the same as false.
- */
-dtx?: boolean
-/**
- * Spatial and temporal layers, such as 'L1T3' or 'L3T3_KEY'.
- */
-scalabilityMode?: string
-scaleResolutionDownBy?: number
-/**
- * Greatest bit rate of the stream, in bits per second.
- */
-maxBitrate?: number
-}
-/**
- * The retransmission stream of an encoding.
- */
-export interface RtxParameters {
-ssrc: number
-}
-/**
- * RTCP settings of RTP parameters.
- */
-export interface RtcpParameters {
-cname?: string
-reducedSize?: boolean
-}
-/**
  * Ask a video consumer's producer for a key frame. Answered by Done.
  */
 export interface RequestKeyFrameIntent {
@@ -805,6 +979,61 @@ consumer: string
 priority: number
 }
 /**
+ * Receive every producer that the subscription selects, those that are there and those that come. The peer's agent makes the consumers as soon as there is a transport for them, and says so in batches (ConsumersOpened). A subscription lasts until unsubscribe or leave, also at the peer's next place. With the id of an earlier one it replaces that; consumers that it still wants stay as they are.
+ */
+export interface SubscribeIntent {
+subscription: string
+/**
+ * The last selector that fits a producer decides whether it is received; absent: everything is.
+ * 
+ * @maxItems 1024
+ */
+select?: ProducerSelector[]
+/**
+ * The transport of its consumers; absent: the peer's newest whose direction is not `send`.
+ */
+transport?: string
+/**
+ * Its consumers begin paused.
+ */
+paused?: boolean
+preferredLayers?: ConsumerLayers1
+/**
+ * Of the audio that is selected only so many producers flow: the loudest of the room. Those that a selector names by `producer` flow besides, whether they are loud or not.
+ */
+loudest?: number
+rtpCapabilities?: RtpCapabilities2
+}
+/**
+ * Spatial and temporal layer of a simulcast or SVC consumer, each from 0.
+ */
+export interface ConsumerLayers1 {
+spatialLayer: number
+/**
+ * Absent is the highest one.
+ */
+temporalLayer?: number
+}
+/**
+ * What the client can receive; kept with the transport. Absent: those that it has already.
+ */
+export interface RtpCapabilities2 {
+/**
+ * @maxItems 256
+ */
+codecs?: RtpCodecCapability[]
+/**
+ * @maxItems 256
+ */
+headerExtensions?: RtpHeaderExtension[]
+}
+/**
+ * End a subscription and all its consumers. Answered by Done.
+ */
+export interface UnsubscribeIntent {
+subscription: string
+}
+/**
  * The room's peers and producers. A large room comes in pages.
  */
 export interface QueryRoom {
@@ -821,6 +1050,12 @@ target: ("transport" | "producer" | "consumer" | "data-producer" | "data-consume
 id: string
 }
 /**
+ * The consumers of a subscription as they are now, for a client that may have missed events.
+ */
+export interface QuerySubscription {
+subscription: string
+}
+/**
  * A transport's parameters again, with its ICE password; answered by TransportResult.
  */
 export interface QueryTransport {
@@ -834,7 +1069,7 @@ dataConsumer: string
 dataProducer: string
 transport: string
 generation: number
-sctpStreamParameters: SctpStreamParameters
+sctpStreamParameters: SctpStreamParameters1
 label: string
 protocol: string
 relayed: boolean
@@ -881,11 +1116,24 @@ export interface JoinResult {
 server: string
 worker: string
 generation: number
-routerRtpCapabilities: RtpCapabilities
+routerRtpCapabilities: RtpCapabilities3
 /**
  * The former place goes on forwarding for a while; see peer-moved.
  */
 handover?: boolean
+}
+/**
+ * What an endpoint or a router can receive at media level.
+ */
+export interface RtpCapabilities3 {
+/**
+ * @maxItems 256
+ */
+codecs?: RtpCodecCapability[]
+/**
+ * @maxItems 256
+ */
+headerExtensions?: RtpHeaderExtension[]
 }
 /**
  * A data producer is open.
@@ -909,7 +1157,43 @@ type: ("simple" | "simulcast" | "svc")
  */
 export interface RejectedResult {
 intent: string
-error: ErrorInfo1
+error: ErrorInfo
+}
+/**
+ * The subscription as it stands; its consumers come as ConsumersOpened.
+ */
+export interface SubscribeResult {
+subscription: string
+/**
+ * The last selector that fits a producer decides whether it is received; absent: everything is.
+ * 
+ * @maxItems 1024
+ */
+select?: ProducerSelector[]
+/**
+ * The transport of its consumers; absent: the peer's newest whose direction is not `send`.
+ */
+transport?: string
+/**
+ * Its consumers begin paused.
+ */
+paused?: boolean
+preferredLayers?: ConsumerLayers2
+/**
+ * Of the audio that is selected only so many producers flow: the loudest of the room. Those that a selector names by `producer` flow besides, whether they are loud or not.
+ */
+loudest?: number
+generation: number
+}
+/**
+ * Spatial and temporal layer of a simulcast or SVC consumer, each from 0.
+ */
+export interface ConsumerLayers2 {
+spatialLayer: number
+/**
+ * Absent is the highest one.
+ */
+temporalLayer?: number
 }
 /**
  * A WebRtcTransport as its client needs it; also the answer to restart-ice and to the query.

@@ -1,6 +1,7 @@
 /** The browser's WebRTC side at one placement: a mediasoup device, and a transport each way, made when first needed. */
 
 import { Device, type types } from "mediasoup-client";
+import { abortable } from "../abort.js";
 import { MafaldaError } from "../errors.js";
 import type { JoinResult } from "../protocol/messages.js";
 import { newId } from "../protocol/subjects.js";
@@ -22,22 +23,34 @@ export class Endpoint {
   readonly #transports = new Map<"send" | "receive", Promise<types.Transport>>();
   readonly #ids = new Set<string>();
   readonly #isConnected = new Set<types.Transport>();
+  #connectionChanged = Promise.withResolvers<void>();
+  #isHandedOver = false;
 
   private constructor(
     readonly placement: JoinResult,
     readonly device: Device,
     private readonly requests: Requests,
+    private readonly connectsFirst: boolean,
   ) {}
 
-  static async create(placement: JoinResult, requests: Requests): Promise<Endpoint> {
+  /**
+   * `connectsFirst`: producers are requested only when their transport is connected, because another endpoint sends the same until
+   * then.
+   */
+  static async create(placement: JoinResult, requests: Requests, connectsFirst = false): Promise<Endpoint> {
     const device = await Device.factory();
     await device.load({ routerRtpCapabilities: placement.routerRtpCapabilities as unknown as types.RtpCapabilities });
-    return new Endpoint(placement, device, requests);
+    return new Endpoint(placement, device, requests, connectsFirst);
   }
 
   /** Aborted when this endpoint is of no more use; its reason says why. */
   get lost(): AbortSignal {
     return this.#lost.signal;
+  }
+
+  /** Whether it is lost because the peer is handed over: its place goes on forwarding until `close`. */
+  get isHandedOver(): boolean {
+    return this.#isHandedOver;
   }
 
   get generation(): number {
@@ -67,10 +80,25 @@ export class Endpoint {
     return this.#isConnected.size > 0;
   }
 
-  /** This endpoint is of no more use: close what is here. The worker's side goes with the placement, or is closed by `closeRemote`. */
-  lose(reason: string): void {
+  /** Waits until the transport of this direction is connected. */
+  async connected(direction: "send" | "receive", signal: AbortSignal): Promise<void> {
+    const transport = await abortable(this.#transport(direction), signal);
+    while (!this.#isConnected.has(transport)) await abortable(this.#connectionChanged.promise, signal);
+  }
+
+  /**
+   * This endpoint is of no more use: close what is here. The worker's side goes with the placement, or is closed by `closeRemote`.
+   * `handover`: what is here works until the next endpoint carries media, so it stays open until `close`.
+   */
+  lose(reason: string, { handover = false } = {}): void {
     if (this.lost.aborted) return;
+    this.#isHandedOver = handover;
     this.#lost.abort(new MafaldaError("placement-lost", reason));
+    if (!handover) this.close();
+  }
+
+  /** Closes what is here of an endpoint that is lost. */
+  close(): void {
     for (const transport of this.#transports.values()) transport.then((it) => it.close(), () => undefined);
   }
 
@@ -97,7 +125,14 @@ export class Endpoint {
     this.#ids.add(id);
     const result = await this.requests.askTransport(
       "create-transport",
-      { transport: id, direction, enableTcp: true, enableSctp: true, numSctpStreams: { OS: 1024, MIS: 1024 } },
+      {
+        transport: id,
+        direction,
+        enableTcp: true,
+        enableSctp: true,
+        numSctpStreams: { OS: 1024, MIS: 1024 },
+        ...(direction === "receive" && { rtpCapabilities: this.device.recvRtpCapabilities as never }),
+      },
       this.lost,
     );
     if (!result.iceParameters) throw new MafaldaError("malformed-message", "the agent sent no ICE parameters");
@@ -133,7 +168,10 @@ export class Endpoint {
       transport.on("produce", ({ kind, rtpParameters, appData }, done, fail) => {
         const { id, paused, appData: custom } = appData as unknown as ProduceOptions;
         const data = { producer: id, transport: transport.id, mediaKind: kind, rtpParameters: rtpParameters as never, paused, appData: custom };
-        this.requests.ask("produce", data, "mafalda.result.produce.v1", this.lost).then((result) => done({ id: result.producer }), fail);
+        const ready = this.connectsFirst ? this.connected("send", this.lost) : Promise.resolve();
+        ready
+          .then(() => this.requests.ask("produce", data, "mafalda.result.produce.v1", this.lost))
+          .then((result) => done({ id: result.producer }), fail);
       });
       transport.on("producedata", ({ sctpStreamParameters, label, protocol, appData }, done, fail) => {
         const { id, appData: custom } = appData as unknown as ProduceOptions;
@@ -146,6 +184,9 @@ export class Endpoint {
       clearTimeout(timer);
       if (state === "connected") this.#isConnected.add(transport);
       else this.#isConnected.delete(transport);
+      const changed = this.#connectionChanged;
+      this.#connectionChanged = Promise.withResolvers();
+      changed.resolve();
       if (state === "failed") this.lose(`${transport.direction} transport failed`);
       if (state === "disconnected") timer = setTimeout(() => void this.#restartIce(transport), DISCONNECTED_MS);
     });

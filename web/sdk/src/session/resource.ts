@@ -19,6 +19,9 @@ export abstract class Resource {
   readonly #closed = new AbortController();
   readonly #firstOpen = Promise.withResolvers<void>();
   #reopen: () => void = () => undefined;
+  #changed = Promise.withResolvers<void>();
+  /** Where it was last seen to have media. */
+  #flowsAt: Endpoint | undefined;
 
   constructor(protected readonly session: Session) {
     this.#firstOpen.promise.catch(() => undefined); // whoever awaits it gets the error; without anybody it is in `closed`
@@ -55,9 +58,15 @@ export abstract class Resource {
     this.#error = error;
     this.#firstOpen.reject(error ?? new Closed("it was closed"));
     this.#closed.abort(error ?? new Closed("it was closed"));
+    this.dropFormer();
     this.dropLocal();
     this.onEnded();
     this.#setState("closed");
+  }
+
+  /** @internal Waits until media flows at this endpoint, or it is closed. */
+  async flowing(endpoint: Endpoint): Promise<void> {
+    while (this.#flowsAt !== endpoint && this.#state !== "closed") await abortable(this.#changed.promise, endpoint.lost);
   }
 
   /** Its server side is gone although the transport is not: open it again. */
@@ -69,6 +78,15 @@ export abstract class Resource {
   protected abstract open(endpoint: Endpoint, signal: AbortSignal): Promise<void>;
   /** Closes what mediasoup-client has of it. */
   protected abstract dropLocal(): void;
+  /**
+   * Keeps what mediasoup-client has of it, until what is opened next carries media: then `dropFormer` is due. `isHandedOver`: its server
+   * side still works.
+   */
+  protected abstract keepFormer(isHandedOver: boolean): void;
+  /** Closes what `keepFormer` kept. */
+  protected abstract dropFormer(): void;
+  /** Waits until media flows at the endpoint where it is open, or nothing is to flow. */
+  protected abstract flows(endpoint: Endpoint, signal: AbortSignal): Promise<void>;
   /** Lets go of what belongs to it. */
   protected onEnded(): void {}
   protected abstract onState(state: ResourceState): void;
@@ -83,7 +101,27 @@ export abstract class Resource {
   #setState(state: ResourceState): void {
     if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
+    this.#notify();
     this.onState(state);
+  }
+
+  #notify(): void {
+    const changed = this.#changed;
+    this.#changed = Promise.withResolvers();
+    changed.resolve();
+  }
+
+  /** Notes when media flows, and lets go of what was kept until then. */
+  async #watch(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
+    try {
+      await this.flows(endpoint, signal);
+    } catch (error) {
+      if (!signal.aborted) console.warn("mafalda: cannot tell whether media flows", error);
+    }
+    if (signal.aborted) return;
+    this.dropFormer();
+    this.#flowsAt = endpoint;
+    this.#notify();
   }
 
   async #keep(): Promise<void> {
@@ -111,10 +149,15 @@ export abstract class Resource {
         pause = FIRST_PAUSE_MS;
         this.#firstOpen.resolve();
         this.#setState("open");
+        void this.#watch(endpoint, signal);
         await anyAborted(signal);
         if (this.closedSignal.aborted) return;
-        this.#setState("opening");
-        this.dropLocal();
+        // What works until the next one does stays, and nobody needs to be told.
+        if (endpoint.lost.aborted && !endpoint.isHandedOver) {
+          this.dropFormer();
+          this.dropLocal();
+        } else this.keepFormer(endpoint.isHandedOver);
+        if (!endpoint.isHandedOver) this.#setState("opening");
       } catch (error) {
         if (this.closedSignal.aborted) return;
         this.end(error instanceof MafaldaError ? error : new MafaldaError("webrtc-failed", error instanceof Error ? error.message : String(error)));

@@ -37,6 +37,8 @@ export type RosterChange =
   | { type: "peer-left"; peer: PeerInfo; reason: string }
   | { type: "producer-added"; producer: ProducerInfo }
   | { type: "producer-changed"; producer: ProducerInfo }
+  /** It was opened at another place, to which its peer was handed over: whoever receives it must begin again. */
+  | { type: "producer-reopened"; producer: ProducerInfo }
   /** `moved`: its peer was placed again and opens it again under the same id. */
   | { type: "producer-removed"; producer: ProducerInfo; moved: boolean };
 
@@ -45,6 +47,8 @@ export class Roster {
   readonly peers = new Map<string, PeerInfo>();
   readonly producers = new Map<string, ProducerInfo>();
   readonly #generations = new Map<string, number>();
+  /** Producers of peers that are being handed over. */
+  readonly #moving = new Set<string>();
   seq = 0;
 
   /**
@@ -82,10 +86,16 @@ export class Roster {
     this.peers.clear();
     this.producers.clear();
     this.#generations.clear();
+    this.#moving.clear();
     for (const [id, peer] of peers) this.peers.set(id, peer);
     for (const [id, producer] of producers) this.producers.set(id, producer);
     this.seq = pages[0]?.seq ?? 0;
     return changes;
+  }
+
+  /** Whether a producer is here and is not being handed over, in which case it is about to be opened again. */
+  canConsume(producer: string): boolean {
+    return this.producers.has(producer) && !this.#moving.has(producer);
   }
 
   /** Applies one room event; returns what it changed. Events up to `seq` are in the snapshot already. */
@@ -101,7 +111,12 @@ export class Roster {
         return [{ type: isNew ? "peer-joined" : "peer-changed", peer }];
       }
       case "mafalda.event.peer-moved.v1": {
-        const { peer: id, server, worker } = message.data;
+        const { peer: id, server, worker, handover } = message.data;
+        if (handover) {
+          // Its producers go on at the former place until they are open at the new one.
+          for (const producer of this.producers.values()) if (producer.peer === id) this.#moving.add(producer.id);
+          return this.#setPlace(id, { server, worker });
+        }
         return [...this.#removeProducersOf(id, true), ...this.#setPlace(id, { server, worker })];
       }
       case "mafalda.event.peer-stranded.v1":
@@ -138,9 +153,10 @@ export class Roster {
   /** A producer that is known already was opened anew: whoever received the former one must begin again. */
   #add(producer: ProducerInfo, generation: number): RosterChange[] {
     const former = this.producers.get(producer.id);
+    this.#moving.delete(producer.id);
     this.producers.set(producer.id, producer);
     this.#generations.set(producer.id, generation);
-    return [...(former ? [{ type: "producer-removed", producer: former, moved: true } as const] : []), { type: "producer-added", producer }];
+    return [{ type: former ? "producer-reopened" : "producer-added", producer }];
   }
 
   #setPlace(id: string, place: Place): RosterChange[] {
@@ -163,12 +179,16 @@ export class Roster {
     const producer = this.producers.get(id);
     if (!producer || producer.peer !== peer || (this.#generations.get(id) ?? generation) > generation) return [];
     this.producers.delete(id);
+    this.#moving.delete(id);
     return [{ type: "producer-removed", producer, moved: COMES_BACK.has(reason) }];
   }
 
   #removeProducersOf(peer: string, moved: boolean): RosterChange[] {
     const gone = [...this.producers.values()].filter((producer) => producer.peer === peer);
-    for (const producer of gone) this.producers.delete(producer.id);
+    for (const producer of gone) {
+      this.producers.delete(producer.id);
+      this.#moving.delete(producer.id);
+    }
     return gone.map((producer) => ({ type: "producer-removed", producer, moved }));
   }
 }

@@ -28,6 +28,8 @@ export interface SessionOptions {
 
 export interface SessionListener {
   changed(changes: RosterChange[]): void;
+  /** Something happened to the peer's own objects. */
+  peerEvent(message: AnyMessage): void;
   state(state: SessionState, reason: string): void;
   ended(error: MafaldaError | undefined): void;
 }
@@ -40,6 +42,8 @@ const LONGEST_PAUSE_MS = 5_000;
 const AGENT_PATIENCE_MS = 20_000;
 /** An agent lets go of a peer that neither has a connected transport nor asks for anything for a minute. */
 const HEARTBEAT_MS = 20_000;
+/** After a handover the transports at the former place are closed when media flows at the new one, or after this: agents go on for 5 s. */
+const HANDOVER_MS = 4_000;
 
 /** See the module. `join` starts it. */
 export class Session {
@@ -51,6 +55,8 @@ export class Session {
   #state: SessionState = "joining";
   #early: Stored[] | undefined = [];
   #endpoint: Endpoint | undefined;
+  /** The last endpoint at which media was seen to flow. */
+  #flowsAt: Endpoint | undefined;
   #placement: JoinResult | undefined;
   /** The generation of the placement that we should be at; its parameters may still be on their way. */
   #wantedGeneration = 0;
@@ -172,14 +178,14 @@ export class Session {
     if (placement.generation < this.#wantedGeneration) return;
     if (this.#placement && placement.generation <= this.#placement.generation) return;
     this.#placement = placement;
-    this.#leavePlace(placement.generation, "the peer was placed again");
+    this.#leavePlace(placement.generation, "the peer was placed again", placement.handover);
     this.#placeChanged();
   }
 
   /** There is, or will be, another placement: what we have at the present one is gone. */
-  #leavePlace(wantedGeneration: number, reason: string): void {
+  #leavePlace(wantedGeneration: number, reason: string, handover = false): void {
     this.#wantedGeneration = Math.max(this.#wantedGeneration, wantedGeneration);
-    if (this.#endpoint && this.#endpoint.generation < this.#wantedGeneration) this.#endpoint.lose(reason);
+    if (this.#endpoint && this.#endpoint.generation < this.#wantedGeneration) this.#endpoint.lose(reason, { handover });
   }
 
   #placeChanged(): void {
@@ -195,13 +201,16 @@ export class Session {
     while (!ended.aborted) {
       while (!this.#placement || this.#placement.generation < this.#wantedGeneration) await abortable(this.#changedPlace.promise, ended);
       const openedAt = performance.now();
-      const endpoint = await Endpoint.create(this.#placement, this.requests);
+      const former = this.#endpoint?.isHandedOver ? this.#endpoint : undefined;
+      const endpoint = await Endpoint.create(this.#placement, this.requests, former !== undefined);
       if (endpoint.generation !== this.#placement.generation) continue;
       this.#endpoint = endpoint;
       this.#placeChanged();
-      this.#setState("joined", "");
+      void this.#announce(endpoint);
+      if (former) void this.#closeFormer(former, endpoint);
       await anyAborted(endpoint.lost, ended);
       if (ended.aborted) return endpoint.lose("the room was left");
+      if (endpoint.isHandedOver) continue; // nothing is interrupted
       this.#setState("reconnecting", String((endpoint.lost.reason as Error).message));
       if (performance.now() - openedAt > LONGEST_PAUSE_MS) pause = 0;
       if (this.#placement?.generation === endpoint.generation && this.#wantedGeneration <= endpoint.generation) {
@@ -210,6 +219,36 @@ export class Session {
         pause = Math.min(2 * pause + FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
       }
     }
+  }
+
+  /** Reports the peer as joined when media flows at the endpoint; where there is nothing to flow, when its agent answers. */
+  async #announce(endpoint: Endpoint): Promise<void> {
+    try {
+      if (this.#state !== "joining") {
+        while (this.resources.size === 0) {
+          try {
+            await abortable(this.requests.query("room", {}, "mafalda.answer.room.v1"), endpoint.lost);
+            break;
+          } catch (error) {
+            endpoint.lost.throwIfAborted();
+            if (error instanceof MafaldaError && error.code === "not-joined") return void this.#rejoin("the fleet let go of this peer");
+            await delay(REJOIN_PAUSE_MS, endpoint.lost);
+          }
+        }
+        await Promise.all([...this.resources].map((resource) => resource.flowing(endpoint)));
+      }
+    } catch {
+      return; // it is lost
+    }
+    this.#flowsAt = endpoint;
+    if (this.bus.isUp && !endpoint.lost.aborted) this.#setState("joined", "");
+  }
+
+  /** Closes what is left at the former place when media flows at the new one, or some time later. */
+  async #closeFormer(former: Endpoint, endpoint: Endpoint): Promise<void> {
+    const flows = Promise.all([...this.resources].map((resource) => resource.flowing(endpoint)));
+    await Promise.race([flows, delay(HANDOVER_MS, endpoint.lost)]).catch(() => undefined);
+    former.close();
   }
 
   /** The place was lost, by an outage or by the fleet's decision: become a peer again under the same id. */
@@ -291,12 +330,12 @@ export class Session {
         resource.reopen();
       }
     }
-    if (!endpoint.lost.aborted) this.#setState("joined", "");
+    if (this.#flowsAt === endpoint && !endpoint.lost.aborted) this.#setState("joined", "");
   }
 
   /** Without a connected transport, only a question tells the agent that this peer is still there. */
   async #heartbeat(): Promise<void> {
-    if (this.#state !== "joined" || !this.bus.isUp || this.#endpoint?.isConnected) return;
+    if (this.#leaving || !this.#placement || !this.bus.isUp || this.#endpoint?.isConnected) return;
     await this.requests.query("room", {}, "mafalda.answer.room.v1").catch((error: unknown) => {
       if (error instanceof MafaldaError && error.code === "not-joined") void this.#rejoin("the fleet let go of this peer");
     });
@@ -320,6 +359,8 @@ export class Session {
         return this.#consumerClosed(message.data.consumer);
       case "mafalda.event.data-consumer-closed.v1":
         return this.#consumerClosed(message.data.dataConsumer);
+      default:
+        return this.listener.peerEvent(message);
     }
   }
 
@@ -335,13 +376,14 @@ export class Session {
     if (present === undefined || !("peer" in message.data) || message.data.peer !== this.options.peer) return;
     switch (message.type) {
       case "mafalda.event.peer-moved.v1":
-        return this.#leavePlace(message.data.generation, `the peer was placed again: ${message.data.cause}`);
+        return this.#leavePlace(message.data.generation, `the peer was placed again: ${message.data.cause}`, message.data.handover);
       case "mafalda.event.peer-stranded.v1":
         if (message.data.generation >= present) this.#leavePlace(message.data.generation + 1, message.data.error.message);
         return;
       case "mafalda.event.peer-left.v1":
         if (message.data.generation < present || this.#leaving) return;
         if (message.data.reason === "timed-out") return void this.#rejoin("the fleet had no sign of this peer for too long");
+        if (message.data.reason === "evicted") return void this.#rejoin("this peer's worker could not take it");
         return this.end(new Refused("not-joined", `this peer is out of the room: ${message.data.reason ?? "left"}`));
     }
   }

@@ -8,7 +8,7 @@ import com.fasterxml.jackson.annotation.*;
  * Always the media type of mimeType, which wins where they differ and counts where this is
  * absent.
  */
-public enum Kind {
+public enum MediaKindEnum {
     AUDIO, VIDEO;
 
     @JsonValue
@@ -21,9 +21,9 @@ public enum Kind {
     }
 
     @JsonCreator
-    public static Kind forValue(String value) throws IOException {
+    public static MediaKindEnum forValue(String value) throws IOException {
         if (value.equals("audio")) return AUDIO;
         if (value.equals("video")) return VIDEO;
-        throw new IOException("Cannot deserialize Kind");
+        throw new IOException("Cannot deserialize MediaKindEnum");
     }
 }

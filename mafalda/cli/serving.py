@@ -1,0 +1,95 @@
+"""Serve a page and its JSON over HTTP, beside what else a command does."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mafalda.errors import Broken
+
+HOST = "127.0.0.1"
+#: By which a page on loopback may be opened.
+NAMES = (HOST, "localhost")
+MONITOR_PORT = 8081
+SHUTDOWN_TIMEOUT_S = 1
+
+
+class PageUnavailable(Broken):
+    """A page's port is taken."""
+
+    code = "page-unavailable"
+
+
+def listen(port: int | None, default_port: int, host: str = HOST) -> socket.socket:
+    """A listening socket for a page's visitors.
+
+    Args:
+        port: 0: any free one. ``None``: the default one, or any free one if that is taken.
+        default_port: The default one.
+        host: Address to listen on.
+
+    Raises:
+        PageUnavailable: The port is taken.
+    """
+    try:
+        return socket.create_server((host, default_port if port is None else port))
+    except OSError as error:
+        if port is None:
+            return listen(0, default_port, host)
+        raise PageUnavailable("the page cannot listen", port=port, cause=error.strerror) from error
+
+
+@asynccontextmanager
+async def serve(application: ASGIApp, listener: socket.socket, *, name: str) -> AsyncIterator[None]:
+    """Serve an application as long as the block. Visitors who are earlier wait in the socket's queue.
+
+    Args:
+        application: What is served.
+        listener: The listening socket.
+        name: Of the task.
+    """
+    server = _Server(
+        uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name=name)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the command."""
+        yield
+
+
+class Headers:
+    """Adds the same headers to every response."""
+
+    def __init__(self, app: ASGIApp, headers: dict[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,240 @@
+"""Subscriptions: one wish, and a consumer of each producer that fits it, made by the peer's agent as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import NamedTuple, TypeVar
+
+from mafalda.aio.bounded_queue import BoundedQueue
+from mafalda.aio.events import wait_first
+from mafalda.client.resources.consumer import Consumer
+from mafalda.client.resources.data import DataConsumer
+from mafalda.client.resources.reconnecting import ReconnectingResource
+from mafalda.client.session.session import Session
+from mafalda.client.session.view import ProducerChange
+from mafalda.client.webrtc.endpoint import Endpoint, new_id
+from mafalda.contract.messages.events import ConsumersClosed, ConsumersOpened, Event
+from mafalda.contract.messages.intents import ChangeSubscription, Intent, Subscribe, Unsubscribe
+from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, SubscribeResult
+from mafalda.contract.messages.subscriptions import (
+    ConsumerFormat,
+    ProducerSelector,
+    SubscribedConsumer,
+    change_selection,
+)
+from mafalda.errors import Closed, MafaldaError
+from mafalda.media.rtp import ConsumerLayers
+
+AnyConsumer = Consumer | DataConsumer
+R = TypeVar("R", ConsumeResult, ConsumeDataResult)
+
+
+class _Announced(NamedTuple):
+    """A consumer of which the agent has told."""
+
+    consumer: SubscribedConsumer
+    transport: str
+    generation: int
+
+
+class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
+    """Made by ``room.subscribe``. Iterate it for its consumers: those of now, then each new one, open.
+
+    It goes on at each next place of the peer, as its consumers do. A consumer that is closed alone is taken out of the
+    subscription.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        select: Iterable[ProducerSelector],
+        *,
+        paused: bool,
+        layers: ConsumerLayers | None,
+        loudest: int | None,
+    ) -> None:
+        self._id = new_id("subscription")
+        super().__init__(session, self._id)
+        self._select = list(select)
+        self._paused = paused
+        self._layers = layers
+        self._loudest = loudest
+        self._stands = False
+        self._queue: BoundedQueue[AnyConsumer] = BoundedQueue(session.config.max_queued_events, overflow="fail")
+        self._announced: dict[str, _Announced] = {}  # by producer
+        self._formats: dict[int, dict[int, ConsumerFormat]] = {}  # by generation
+        self._news = asyncio.Event()
+        self._consumers: dict[str, AnyConsumer] = {}  # by producer
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def consumers(self) -> Mapping[str, AnyConsumer]:
+        """The consumers that are open or about to be, by the id of their producer."""
+        return {producer: it for producer, it in self._consumers.items() if not it.closed}
+
+    async def __anext__(self) -> AnyConsumer:
+        try:
+            return await self._queue.take()
+        except Closed:
+            raise StopAsyncIteration from None
+
+    async def wait_flowing(self) -> None:
+        """Return when it is open at its present place: its consumers are awaited by themselves."""
+        await self.wait_open()
+
+    async def add(self, *, peer: str | None = None, kind: str | None = None, producer: str | None = None) -> None:
+        """Receive what fits from now on."""
+        await self._change(add=[_selector(peer, kind, producer)])
+
+    async def remove(self, *, peer: str | None = None, kind: str | None = None, producer: str | None = None) -> None:
+        """Receive nothing more of what fits."""
+        await self._change(remove=[_selector(peer, kind, producer)])
+
+    async def _change(self, *, add: Iterable[ProducerSelector] = (), remove: Iterable[ProducerSelector] = ()) -> None:
+        self._check()
+        change = ChangeSubscription(subscription=self._id, add=list(add), remove=list(remove))
+        self._select = change_selection(self._select, change.add, change.remove)
+        await self._session.requests.request(change, SubscribeResult)
+
+    # --- for its consumers --------------------------------------------------------------------------
+
+    async def media(self, producer: str, endpoint: Endpoint) -> ConsumeResult:
+        """The consumer of a producer at an endpoint, as soon as the agent has made it."""
+        found = await self._wait_announced(producer, endpoint)
+        it = found.consumer
+        return ConsumeResult(
+            consumer=it.consumer,
+            producer=producer,
+            transport=found.transport,
+            generation=found.generation,
+            media_kind="audio" if it.kind == "audio" else "video",
+            type=it.type or "simple",
+            rtp_parameters=it.rtp_parameters(self._formats[found.generation]),
+            paused=it.paused,
+            producer_paused=it.producer_paused,
+            relayed=it.relayed,
+        )
+
+    async def data(self, producer: str, endpoint: Endpoint) -> ConsumeDataResult:
+        """The data consumer of a producer at an endpoint, as soon as the agent has made it."""
+        found = await self._wait_announced(producer, endpoint)
+        it = found.consumer
+        assert it.sctp_stream_parameters is not None, "a data consumer has a stream"
+        return ConsumeDataResult(
+            data_consumer=it.consumer,
+            data_producer=producer,
+            transport=found.transport,
+            generation=found.generation,
+            sctp_stream_parameters=it.sctp_stream_parameters,
+            label=it.label or "",
+            protocol=it.protocol or "",
+            relayed=it.relayed,
+        )
+
+    def closing(self, producer: str) -> Intent:
+        """The intent that takes a producer out of the subscription."""
+        return ChangeSubscription(subscription=self._id, remove=[ProducerSelector(producer=producer)])
+
+    async def _wait_announced(self, producer: str, endpoint: Endpoint) -> _Announced:
+        while True:
+            self._check()
+            found = self._announced.get(producer)
+            if found and found.generation == endpoint.generation and endpoint.has_transport(found.transport):
+                return found
+            self._news.clear()
+            await wait_first(self._news, self._over)
+
+    # --- what the agent tells -----------------------------------------------------------------------
+
+    def on_peer_event(self, event: Event) -> None:
+        match event:
+            case ConsumersOpened(subscription=self._id):
+                self._take_opened(event)
+            case ConsumersClosed(subscription=self._id):
+                closed = set(event.consumers)
+                for producer, it in [*self._announced.items()]:
+                    if it.consumer.consumer in closed:
+                        self._drop(producer)
+
+    def _take_opened(self, event: ConsumersOpened) -> None:
+        formats = self._formats.setdefault(event.generation, {})
+        formats |= {it.format: it for it in event.formats}
+        for failure in event.failed:
+            self._session.gave_up(failure.producer, failure.error.to_error())
+        for it in event.consumers:
+            self._announced[it.producer] = _Announced(it, event.transport, event.generation)
+            known = self._consumers.get(it.producer)
+            if known is None or known.closed:
+                self._begin(it)
+            elif known.is_open:
+                known.lose()  # the agent has made it anew
+        self._news.set()
+
+    def _begin(self, announced: SubscribedConsumer) -> None:
+        made: AnyConsumer
+        if announced.kind == "data":
+            made = DataConsumer(self._session, announced.producer, source=self)
+        else:
+            made = Consumer(self._session, announced.producer, paused=self._paused, layers=self._layers, source=self)
+        self._consumers[announced.producer] = made
+        self._session.tasks.spawn(self._start(made), f"{self._id}-{announced.producer}")
+
+    async def _start(self, consumer: AnyConsumer) -> None:
+        try:
+            await consumer.start()
+        except MafaldaError as error:
+            if not self._session.over:
+                self._session.gave_up(consumer.producer_id, error)
+            return
+        self._queue.put(consumer)
+
+    def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
+        for producer, change in changes.items():
+            self._announced.pop(producer, None)  # its agent tells again when it is there
+            if change == "closed":
+                self._consumers.pop(producer, None)
+
+    def _drop(self, producer: str) -> None:
+        del self._announced[producer]
+        if consumer := self._consumers.pop(producer, None):
+            self._session.tasks.spawn(consumer.end_here(), f"{self._id}-drop-{producer}")
+
+    # --- as a resource ------------------------------------------------------------------------------
+
+    async def _open_at(self, endpoint: Endpoint) -> None:
+        self._formats = {
+            generation: it for generation, it in self._formats.items() if generation >= endpoint.generation
+        }
+        capabilities = await endpoint.open_receiver()
+        if self._stands:
+            return  # the peer's agent has it from the place before
+        intent = Subscribe(
+            subscription=self._id,
+            select=self._select,
+            paused=True,  # each is resumed when it is ready here, as mediasoup advises
+            preferred_layers=self._layers,
+            loudest=self._loudest,
+            rtp_capabilities=capabilities,
+        )
+        result = await self._session.requests.request(intent, SubscribeResult)
+        self._stands = result.generation == endpoint.generation
+
+    async def _close_here(self) -> None:
+        return
+
+    def _closing(self) -> Unsubscribe:
+        return Unsubscribe(subscription=self._id)
+
+    def _ended(self) -> None:
+        self._queue.end(self._error)
+        for consumer in self._consumers.values():
+            if not consumer.closed and not self._session.over:
+                self._session.tasks.spawn(consumer.end_here(), f"{self._id}-end-{consumer.producer_id}")
+
+
+def _selector(peer: str | None, kind: str | None, producer: str | None) -> ProducerSelector:
+    return ProducerSelector.model_validate({"peer": peer, "kind": kind, "producer": producer})
