@@ -19,6 +19,7 @@ from nkeys import NkeysError
 
 from mafalda.auth import nats_jwt
 from mafalda.auth.tokens import generate_key
+from mafalda.bus.config import read_seed
 from mafalda.contract.channels import QUERY_CHANNEL
 from mafalda.contract.permissions import (
     FLEET_ACCOUNT,
@@ -63,6 +64,11 @@ class KeyFolder:
         return self.folder / SYSTEM_USER
 
     @property
+    def accounts_conf(self) -> Path:
+        """Accounts, users and auth callout for a nats-server's configuration."""
+        return self.folder / ACCOUNTS_CONF
+
+    @property
     def nats_conf(self) -> Path:
         """The configuration of a nats-server."""
         return self.folder / NATS_CONF
@@ -94,6 +100,24 @@ def create_keys(folder: Path, *, more: str = "") -> KeyFolder:
     _write(keys.nats_conf, f"include '{ACCOUNTS_CONF}'\n{more}")
     _write(keys.issuer, f"{issuer_seed}\n")  # last: with it the folder is whole
     return keys
+
+
+def ensure_keys(folder: Path) -> KeyFolder:
+    """The keys in a folder, made if there are none; the configuration is written anew for this version's permissions.
+
+    Raises:
+        BadInput: The folder has some keys only, or a file that is none.
+    """
+    keys = KeyFolder(folder)
+    if not keys.issuer.exists():
+        return create_keys(folder)
+    users = {role: _public(keys.role(role)) for role in ROLES}
+    _write(keys.accounts_conf, accounts_conf(users, _public(keys.system_user), nats_jwt.public_key(read_issuer(keys))))
+    return keys
+
+
+def _public(file: Path) -> str:
+    return nats_jwt.public_key(read_seed(file).get_secret_value())
 
 
 def read_issuer(keys: KeyFolder) -> str:

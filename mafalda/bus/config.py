@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from mafalda.errors import BadInput
 
+#: The environment variable that names a file with the seed of a role's nkey.
+NKEY_FILE_VARIABLE = "MAFALDA_NKEY_FILE"
 DEFAULT_URL = "nats://127.0.0.1:4222"
 _USER_SEED = re.compile(r"SU[A-Z2-7]{56}")
 

@@ -6,33 +6,53 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
+from mafalda.auth.keys import KeyFolder, ensure_keys
 from mafalda.bus.config import DEFAULT_URL, BusConfig, read_seed, server_urls
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.cli.options import NKEY_FILE
-from mafalda.cli.paths import default_store_dir
+from mafalda.cli.paths import KEYS_FOLDER, default_store_dir
+from mafalda.contract.permissions import FleetRole
 from mafalda.errors import BusUnavailable
 
 #: A local server answers in milliseconds.
 LOCAL_CONNECT_TIMEOUT_S = 1.0
 
 
-def bus_config(nats_url: str | None, *, name: str = "mafalda") -> BusConfig:
+def bus_config(
+    nats_url: str | None, *, name: str = "mafalda", role: FleetRole = "operator", nkey_file: Path | None = None
+) -> BusConfig:
     """The bus configuration of a command.
 
     Args:
         nats_url: URLs separated by commas, from the option or the environment; ``None``: the embedded server's.
         name: Name of the connection, shown by NATS' monitoring.
+        role: Whose nkey is taken from the local fleet's keys, if no credential is given.
+        nkey_file: The nkey, whatever is given elsewhere.
+
+    Raises:
+        BadInput: The file with the nkey cannot be read.
     """
     config = BusConfig.from_environment(name=name)
     changes: dict[str, Any] = {"servers": server_urls(nats_url)} if nats_url else {}
     context = click.get_current_context(silent=True)
-    if context is not None and (file := context.meta.get(NKEY_FILE)):
+    file = nkey_file or (context.meta.get(NKEY_FILE) if context is not None else None)
+    if file is None and not (config.nkey_seed or config.token or config.credentials_file):
+        file = _local_nkey(changes.get("servers", config.servers), role)
+    if file is not None:
         changes |= {"nkey_seed": read_seed(file), "token": None}
     return config.model_copy(update=changes)
+
+
+def _local_nkey(servers: tuple[str, ...], role: FleetRole) -> Path | None:
+    """The nkey that ``mafalda up`` made on this machine, if the fleet is on this machine."""
+    file = KeyFolder(default_store_dir() / KEYS_FOLDER).role(role)
+    is_local = all(urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") for url in servers)
+    return file if is_local and file.exists() else None
 
 
 @asynccontextmanager
@@ -71,5 +91,12 @@ async def open_bus(nats_url: str | None, *, store: Path | None = None, stored: b
 
 
 async def _open_store(stack: AsyncExitStack, config: BusConfig, store: Path) -> NatsBus:
-    server = await stack.enter_async_context(run_server(ServerConfig(port=0, store_dir=store)))
-    return await stack.enter_async_context(connect(config.model_copy(update={"servers": (server.url,)})))
+    keys = KeyFolder(store / KEYS_FOLDER)
+    changes: dict[str, Any] = {}
+    accounts = None
+    if keys.issuer.exists():
+        accounts = ensure_keys(keys.folder).accounts_conf
+        changes = {"nkey_seed": read_seed(keys.role("operator")), "token": None}
+    server_config = ServerConfig(port=0, store_dir=store, accounts_conf=accounts)
+    server = await stack.enter_async_context(run_server(server_config))
+    return await stack.enter_async_context(connect(config.model_copy(update={"servers": (server.url,), **changes})))

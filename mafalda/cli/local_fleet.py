@@ -16,16 +16,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
 import structlog
 
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import TaskScope, open_tasks
+from mafalda.auth.keys import KeyFolder, ensure_keys
+from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.bus.errors import ServerFailed
 from mafalda.bus.nats.cluster import NatsCluster, run_cluster
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
-from mafalda.cli.page import RoomPage, open_page, serve_page
-from mafalda.cli.paths import default_store_dir
+from mafalda.cli.connecting import bus_config
+from mafalda.cli.page import PageAccess, RoomPage, open_page, serve_page
+from mafalda.cli.paths import KEYS_FOLDER, default_store_dir
 from mafalda.cli.serving import MONITOR_PORT, NAMES, listen
+from mafalda.contract.permissions import FleetRole
 from mafalda.errors import Broken
 
 log = structlog.get_logger(__name__)
@@ -52,6 +57,7 @@ class LocalFleetConfig:
     allocators: int = 1
     policy: str = "pack"
     nats_url: str | None = None
+    is_open: bool = True  # whoever reaches the embedded nats-server owns the fleet; False: keys and tokens
     nats_servers: int = 1  # more than one: a cluster, each stream with a copy on every server
     nats_host: str = "127.0.0.1"
     nats_port: int = 4222  # 0: any free one
@@ -70,6 +76,7 @@ class Component:
 
     name: str
     argv: list[str]
+    role: FleetRole
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits, each time it is started
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
@@ -82,8 +89,17 @@ class LocalFleet:
     nats_url: str
     nats_servers: dict[str, NatsServer] = field(default_factory=dict)
     page_url: str | None = None  # None: the room page is not served
+    page_key: str | None = None  # what the page's link must carry; None: the fleet is open
     monitor_url: str | None = None  # None: the monitor does not run
+    keys: KeyFolder | None = None  # None: the fleet is open
     components: list[Component] = field(default_factory=list)
+
+    def page_link(self, room: str | None = None) -> str | None:
+        """The link of the room page, with the key that it needs; ``None`` if it is not served."""
+        if self.page_url is None:
+            return None
+        fragment = f"#key={self.page_key}" if self.page_key else ""
+        return f"{self.page_url}{f'?room={room}' if room else ''}{fragment}"
 
 
 @asynccontextmanager
@@ -103,21 +119,31 @@ async def open_local_fleet(
     """
     async with AsyncExitStack() as stack:
         page = _open_page(config, stack, progress)
-        nats = None if config.nats_url else await _open_nats(config, page, stack, progress)
+        keys = None if config.is_open or config.nats_url else ensure_keys(_store(config) / KEYS_FOLDER)
+        nats = None if config.nats_url else await _open_nats(config, page, keys, stack, progress)
         url = nats.url if nats else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
-        components = _components(config)
+        components = _components(config, keys)
         monitor_url = _add_monitor(config, components, stack)
-        supervisor = ComponentSupervisor(url, errors.fileno() if errors else None, progress)
+        supervisor = ComponentSupervisor(url, keys, errors.fileno() if errors else None, progress)
         stack.push_async_callback(supervisor.stop, components)
         watchers = await stack.enter_async_context(open_tasks())
         for component in components:
             await supervisor.start(component, watchers)
-        page_url = None
+        fleet = LocalFleet(url, nats.servers if nats else {}, monitor_url=monitor_url, keys=keys, components=components)
         if page and nats:
             first = next(iter(nats.servers.values()))
-            page_url = await stack.enter_async_context(serve_page(page, url, first.websocket_port))
-        yield LocalFleet(url, nats.servers if nats else {}, page_url, monitor_url, components)
+            access = PageAccess.of(keys) if keys else None
+            bus = bus_config(url, name="room page", nkey_file=keys.role("operator") if keys else None)
+            fleet.page_url = await stack.enter_async_context(serve_page(page, bus, first.websocket_port, access))
+            fleet.page_key = access.key if access else None
+        if config.is_open and nats:
+            progress(click.style(f"open: whoever reaches {url} owns the fleet", fg="red", bold=True))
+        yield fleet
+
+
+def _store(config: LocalFleetConfig) -> Path:
+    return config.store_dir or default_store_dir()
 
 
 def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progress) -> RoomPage | None:
@@ -134,15 +160,16 @@ def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progre
 
 
 async def _open_nats(
-    config: LocalFleetConfig, page: RoomPage | None, stack: AsyncExitStack, progress: Progress
+    config: LocalFleetConfig, page: RoomPage | None, keys: KeyFolder | None, stack: AsyncExitStack, progress: Progress
 ) -> NatsCluster:
     """Start one nats-server, or several as a cluster; each is started again whenever it ends."""
-    store = config.store_dir or default_store_dir()
+    store = _store(config)
     store.mkdir(parents=True, exist_ok=True)
     server_config = ServerConfig(
         host=config.nats_host,
         port=config.nats_port,
         store_dir=store,
+        accounts_conf=keys.accounts_conf if keys else None,
         websocket_origins=page.origins if page else None,
     )
     if config.nats_servers == 1:
@@ -170,23 +197,30 @@ async def _keep_serving(name: str, server: NatsServer, progress: Progress) -> No
                 await server.start()
 
 
-def _components(config: LocalFleetConfig) -> list[Component]:
+def _components(config: LocalFleetConfig, keys: KeyFolder | None) -> list[Component]:
     mafalda = [sys.executable, "-m", "mafalda"]
+    auths = []
+    if keys:
+        auths.append(Component("auth", [*mafalda, "auth", "--keys", str(keys.folder), "--stop-with-stdin"], "auth"))
     allocators = [
-        Component(f"allocator-{number}", [*mafalda, "allocator", "--policy", config.policy, "--stop-with-stdin"])
+        Component(
+            f"allocator-{number}", [*mafalda, "allocator", "--policy", config.policy, "--stop-with-stdin"], "allocator"
+        )
         for number in range(1, config.allocators + 1)
     ]
     agents = [
         Component(
             f"agent server-{number}",
             [*mafalda, "agent", "--server", f"server-{number}", "--workers", str(config.workers), "--stop-with-stdin"],
+            "agent",
         )
         for number in range(1, config.servers + 1)
     ]
     archives = []
     if config.archive:
-        archives.append(Component("archive", [*mafalda, "archive", "run", config.archive, "--stop-with-stdin"]))
-    return allocators + agents + archives
+        run = [*mafalda, "archive", "run", config.archive, "--stop-with-stdin"]
+        archives.append(Component("archive", run, "archive"))
+    return allocators + auths + agents + archives
 
 
 def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: AsyncExitStack) -> str | None:
@@ -198,7 +232,7 @@ def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: A
     argv = [sys.executable, "-m", "mafalda", "monitor", "--listen-fd", str(descriptor), "--stop-with-stdin"]
     if config.archive:
         argv += ["--archive", config.archive]
-    components.append(Component("monitor", argv, pass_fds=(descriptor,)))
+    components.append(Component("monitor", argv, "monitor", pass_fds=(descriptor,)))
     return f"http://{NAMES[0]}:{listener.getsockname()[1]}/"
 
 
@@ -207,12 +241,14 @@ class ComponentSupervisor:
 
     Args:
         nats_url: Given to the components.
+        keys: Each component is given the nkey of its role; ``None``: the fleet is open, or the environment has it.
         stderr: File descriptor of the components' logs; ``None``: standard error.
         progress: Called with a sentence at each step.
     """
 
-    def __init__(self, nats_url: str, stderr: int | None, progress: Progress) -> None:
+    def __init__(self, nats_url: str, keys: KeyFolder | None, stderr: int | None, progress: Progress) -> None:
         self._environment = {**os.environ, "MAFALDA_NATS_URL": nats_url}
+        self._keys = keys
         self._stderr = stderr
         self._progress = progress
 
@@ -233,12 +269,13 @@ class ComponentSupervisor:
             await asyncio.gather(*(_stop(component) for component in group))
 
     async def _spawn(self, component: Component) -> None:
+        nkey = {NKEY_FILE_VARIABLE: str(self._keys.role(component.role))} if self._keys else {}
         component.process = process = await asyncio.create_subprocess_exec(
             *component.argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
-            env=self._environment,
+            env={**self._environment, **nkey},
             pass_fds=component.pass_fds,
             start_new_session=True,  # Ctrl-C is for the supervisor, which stops its children in order
         )

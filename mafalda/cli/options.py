@@ -167,6 +167,12 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             show_default=True,
             help="Port of the embedded nats-server, of a cluster's first; 0: any free port.",
         ),
+        click.option(
+            "--open",
+            "is_open",
+            is_flag=True,
+            help="Without keys and tokens: whoever reaches the embedded nats-server owns the fleet.",
+        ),
         click.option("--page/--no-page", default=True, show_default=True, help="Serve the room page, on loopback."),
         click.option(
             "--web-port",

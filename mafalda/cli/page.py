@@ -1,12 +1,15 @@
 """The room page of ``mafalda up``: its files, where its NATS is, and an overview of its fleet, over HTTP on loopback.
 
-The page is built from ``web/room`` by ``make setup``. It needs no token: whoever reaches the port can join every room.
+The page is built from ``web/room`` by ``make setup``. In a closed fleet its link carries a key, in the fragment, for
+which it gets a token for each room that it joins.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -24,14 +28,20 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from mafalda.auth.keys import KeyFolder
+from mafalda.auth.tokens import TokenKeys
+from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.cli.connecting import bus_config
 from mafalda.cli.serving import NAMES, Headers, listen, serve
+from mafalda.contract.grants import Grants
 from mafalda.contract.ids import check_id
+from mafalda.contract.permissions import inbox_prefix
 from mafalda.errors import BadInput
 from mafalda.monitor.overview import overview
 
 DEFAULT_PORT = 8080
+#: How long a page may stay in a room, in seconds.
+TOKEN_LIFE_S = 24 * 3600
 #: How old an overview may be that a page gets, in seconds: many pages cost no more than one.
 OVERVIEW_AGE_S = 1.0
 
@@ -68,17 +78,42 @@ def open_page(port: int | None) -> Iterator[RoomPage | None]:
         yield RoomPage(folder.resolve(), listener)
 
 
+@dataclass(frozen=True, slots=True)
+class PageAccess:
+    """Who may use the page of a closed fleet: whoever has its link, which carries the key."""
+
+    key: str
+    tokens: TokenKeys
+
+    @classmethod
+    def of(cls, keys: KeyFolder) -> PageAccess:
+        """A new key, for one run.
+
+        Raises:
+            BadInput: The key set of tokens cannot be read.
+        """
+        return cls(secrets.token_urlsafe(24), TokenKeys.read(keys.tokens))
+
+    def admits(self, request: Request) -> bool:
+        """Whether a request carries the key."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return secrets.compare_digest(given.encode(), self.key.encode())
+
+
 @asynccontextmanager
-async def serve_page(page: RoomPage, nats_url: str, websocket_port: int) -> AsyncIterator[str]:
+async def serve_page(
+    page: RoomPage, bus: BusConfig, websocket_port: int, access: PageAccess | None
+) -> AsyncIterator[str]:
     """Serve the page as long as the block; yields its URL.
 
     Args:
         page: From ``open_page``.
-        nats_url: Of the fleet that the page gets an overview of.
+        bus: Of the fleet that the page gets an overview of.
         websocket_port: Of NATS, on the host that the page is served from.
+        access: Who may use it; ``None``: everybody who reaches it, since the fleet is open.
     """
-    async with connect(bus_config(nats_url, name="room page")) as bus:
-        application = _application(page, _Api(bus, websocket_port), websocket_port)
+    async with connect(bus) as connected:
+        application = _application(page, _Api(connected, websocket_port, access), websocket_port)
         async with serve(application, page.listener, name="serve the room page"):
             yield f"{page.origins[0]}/"
 
@@ -96,6 +131,7 @@ def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
     return Starlette(
         routes=[
             Route("/api/config", api.config),
+            Route("/api/token", api.token, methods=["POST"]),
             Route("/api/rooms/{room}", api.room),
             Mount("/", StaticFiles(directory=page.folder, html=True)),
         ],
@@ -109,8 +145,9 @@ def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
 
 
 class _Api:
-    def __init__(self, bus: NatsBus, websocket_port: int) -> None:
+    def __init__(self, bus: NatsBus, websocket_port: int, access: PageAccess | None) -> None:
         self._bus = bus
+        self._access = access
         self._websocket_port = websocket_port
         self._lock = asyncio.Lock()
         self._overview: dict[str, Any] = {}
@@ -118,14 +155,30 @@ class _Api:
 
     async def config(self, _request: Request) -> Response:
         """Where the page's SDK connects to."""
-        return _json({"websocketPort": self._websocket_port})
+        return _json({"websocketPort": self._websocket_port, "needsToken": self._access is not None})
+
+    async def token(self, request: Request) -> Response:
+        """A token for one peer of one room, for who has the page's link."""
+        if self._access is None:
+            return _error("not-found", "this fleet is open: no token is needed", HTTPStatus.NOT_FOUND)
+        if not self._access.admits(request):
+            return _stranger()
+        try:
+            wanted = orjson.loads(await request.body())
+            grants = Grants(rooms=[wanted["room"]], peer=wanted["peer"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
+            return _error("bad-input", "a legal room and peer are needed", HTTPStatus.BAD_REQUEST)
+        text = self._access.tokens.mint(grants, life_s=TOKEN_LIFE_S, now=int(time.time()))
+        return _json({"token": text, "inboxPrefix": inbox_prefix(grants.rooms[0], grants.peer)})
 
     async def room(self, request: Request) -> Response:
         """All servers with their workers, and the peers and relays of one room."""
+        if self._access is not None and not self._access.admits(request):
+            return _stranger()
         try:
             room = check_id("room", request.path_params["room"])
         except BadInput as error:
-            return _json({"error": {"code": error.code, "message": str(error)}}, HTTPStatus.BAD_REQUEST)
+            return _error(error.code, str(error), HTTPStatus.BAD_REQUEST)
         now = asyncio.get_running_loop().time
         async with self._lock:
             if now() - self._read_at > OVERVIEW_AGE_S:
@@ -133,6 +186,14 @@ class _Api:
         rooms = {known["room"]: known for known in self._overview["rooms"]}
         found = rooms.get(room, {"peers": [], "relays": []})
         return _json({"servers": self._overview["servers"], "peers": found["peers"], "relays": found["relays"]})
+
+
+def _stranger() -> Response:
+    return _error("permission-denied", "open the link that mafalda printed: it carries a key", HTTPStatus.UNAUTHORIZED)
+
+
+def _error(code: str, message: str, status: HTTPStatus) -> Response:
+    return _json({"error": {"code": code, "message": message}}, status)
 
 
 def _json(value: Any, status: int = HTTPStatus.OK) -> Response:

@@ -12,6 +12,10 @@ def state_dir() -> Path:
     return Path(base).expanduser() / "mafalda"
 
 
+#: In the store folder: the keys of a closed fleet.
+KEYS_FOLDER = "keys"
+
+
 def default_store_dir() -> Path:
     """The default store folder of the embedded nats-server."""
     return state_dir() / "nats"

@@ -193,7 +193,7 @@ def role_permissions(role: FleetRole) -> Permissions:
     if role == "agent":
         served = (QUERY_CHANNEL, NOTICE_CHANNEL, REQUEST_CHANNEL, SERVER_NOTICE_CHANNEL)
         subscribe += [_wildcards(channel.pattern) for channel in served]
-    elif role != "application":
+    else:
         subscribe.append(_wildcards(LOAD_CHANNEL.pattern))
     return Permissions(tuple(dict.fromkeys(publish)), tuple(subscribe))
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,23 @@ class Up:
     environment: dict[str, str]
     page_url: str | None  # None: the room page has not been built
     monitor_url: str | None = None  # None: it was not wanted
+    keys: Path | None = None  # None: the fleet is open
+    page_key: str = ""  # of a closed fleet
 
     def mafalda(self, *arguments: str, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command against this fleet."""
         return subprocess.run(
             [sys.executable, "-m", "mafalda", *arguments],
-            env={**self.environment, "MAFALDA_NATS_URL": self.nats_url},
+            env={**self.environment, "MAFALDA_NATS_URL": self.nats_url, **self.nkey("operator")},
             capture_output=True,
             text=True,
             timeout=timeout_s,
             check=check,
         )
+
+    def nkey(self, role: str) -> dict[str, str]:
+        """The environment that has a role's credential."""
+        return {"MAFALDA_NKEY_FILE": str(self.keys / f"{role}.nk")} if self.keys else {}
 
     def json(self, *arguments: str) -> Any:
         """What a command prints with ``--json``."""
@@ -59,8 +65,18 @@ def environment(state: Path) -> dict[str, str]:
     return {**own, "XDG_STATE_HOME": str(state)}
 
 
+def up(state: Path, *arguments: str, **extra: str) -> AbstractContextManager[Up]:
+    """An open ``mafalda up`` on a free port, for tests that are not about credentials."""
+    return _up(state, "--open", *arguments, **extra)
+
+
+def closed_up(state: Path, *arguments: str) -> AbstractContextManager[Up]:
+    """``mafalda up`` as it is by default: closed."""
+    return _up(state, *arguments)
+
+
 @contextmanager
-def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
+def _up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
     """``mafalda up`` on free ports, stopped with SIGTERM if it still runs; the monitor only with ``--monitor``."""
     own = {**environment(state), **extra}
     ports = ["--nats-port", "0", "--web-port", "0", "--monitor-port", "0"]
@@ -77,13 +93,19 @@ def up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
         line = _first_line(process)
         assert line, f"mafalda up did not start: {(state / 'up.log').read_text()[-3000:]}"
         ready = json.loads(line)
-        yield Up(process, ready["nats_url"], ready["pids"], own, ready.get("page_url"), ready.get("monitor_url"))
+        page_url, page_key = ready.get("page_url"), ready.get("page_key", "")
+        monitor_url, keys = ready.get("monitor_url"), _keys(ready)
+        yield Up(process, ready["nats_url"], ready["pids"], own, page_url, monitor_url, keys, page_key)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(STOP_TIMEOUT_S)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def _keys(ready: dict[str, Any]) -> Path | None:
+    return Path(ready["keys"]) if "keys" in ready else None
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> bytes:

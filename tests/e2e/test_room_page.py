@@ -11,21 +11,25 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from mafalda.bus.config import BusConfig
+from mafalda.bus.config import BusConfig, read_seed
 from mafalda.bus.nats.bus import connect
 from mafalda.contract.messages.queries import DrainServer
 from mafalda.monitor.drain import drain_request
-from tests.e2e.conftest import Up, up
+from tests.e2e.conftest import Up, closed_up
 
 ROOM = "e2e"
 TIMEOUT_MS = 60_000
@@ -114,7 +118,9 @@ class Person:
 
 @pytest.fixture(scope="module")
 def page_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("page"), "--servers", "2", "--workers", "1", "--policy", "spread") as running:
+    with closed_up(
+        tmp_path_factory.mktemp("page"), "--servers", "2", "--workers", "1", "--policy", "spread"
+    ) as running:
         if running.page_url is None:
             pytest.skip("the room page has not been built: Node 22 with npm is missing (see `scripts/web build`)")
         yield running
@@ -145,7 +151,7 @@ def join(page_fleet: Up, browser: Browser, complaints: list[str]) -> Callable[[s
         page.add_init_script(f"({RECORDS_CONNECTIONS})()")
         page.on("pageerror", lambda error: complaints.append(f"{name}: {error}"))
         page.on("console", lambda message: _collect(complaints, name, message))
-        page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180")
+        page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180#key={page_fleet.page_key}")
         page.get_by_label("Your name").fill(name)
         page.get_by_role("button", name="Join now").click()
         expect(page.locator('[data-state="joined"]')).to_be_visible(timeout=TIMEOUT_MS)
@@ -166,7 +172,8 @@ def pair(join: Callable[[str], Person]) -> tuple[Person, Person]:
 
 def room(fleet: Up) -> dict[str, Any]:
     """What the page is told of its room, peers by id, and the pids of all workers."""
-    with urlopen(f"{fleet.page_url}api/rooms/{ROOM}") as answer:
+    request = Request(f"{fleet.page_url}api/rooms/{ROOM}", headers={"Authorization": f"Bearer {fleet.page_key}"})
+    with urlopen(request) as answer:
         found = json.load(answer)
     return {
         "peers": {peer["peer"]: peer for peer in found["peers"]},
@@ -178,7 +185,9 @@ def drain(fleet: Up, server: str, request: DrainServer) -> None:
     """Begin or cancel a drain, without waiting for its end; in a thread, since Playwright has the loop of this one."""
 
     async def ask() -> None:
-        async with connect(BusConfig(servers=(fleet.nats_url,))) as bus:
+        assert fleet.keys is not None
+        nkey = read_seed(fleet.keys / "operator.nk")
+        async with connect(BusConfig(servers=(fleet.nats_url,), nkey_seed=nkey)) as bus:
             await drain_request(bus, server, request)
 
     with ThreadPoolExecutor() as threads:
@@ -269,3 +278,33 @@ def test_who_switches_the_camera_off_or_leaves_is_gone_for_the_others(pair: tupl
 
 def test_no_page_complained(pair: tuple[Person, Person], complaints: list[str]) -> None:
     assert complaints == []
+
+
+def test_strangers_get_nothing(page_fleet: Up) -> None:
+    body = json.dumps({"room": ROOM, "peer": "mallory"}).encode()
+    for path, data in ((f"api/rooms/{ROOM}", None), ("api/token", body)):
+        for headers in ({}, {"Authorization": "Bearer guessed"}):
+            with pytest.raises(HTTPError) as refused, urlopen(Request(page_fleet.page_url + path, data, headers)):  # type: ignore[operator]
+                pass
+            assert refused.value.code == HTTPStatus.UNAUTHORIZED
+            refused.value.close()
+    stranger = subprocess.run(
+        [sys.executable, "-m", "mafalda", "ls"],
+        env={**page_fleet.environment, "XDG_STATE_HOME": "/nowhere", "MAFALDA_NATS_URL": page_fleet.nats_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert stranger.returncode == 1
+    assert "permission-denied" in stranger.stderr
+
+
+def test_a_token_is_minted_and_revoked(page_fleet: Up) -> None:
+    assert page_fleet.keys is not None
+    mint = ("token", "mint", "--keys", str(page_fleet.keys), "--room", ROOM, "--peer", "zoe", "--life", "5m")
+    text = page_fleet.mafalda(*mint).stdout.strip()
+    assert "0 connections" in page_fleet.mafalda("token", "revoke", text).stdout
+    refused = page_fleet.mafalda("token", "revoke", "nonsense", check=False)
+    assert refused.returncode == 1
+    assert "bad-token" in refused.stderr

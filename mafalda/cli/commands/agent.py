@@ -69,7 +69,7 @@ def agent(nats_url: str | None, stop_with_stdin: bool, metrics_listen: tuple[str
 
 
 async def _agent(nats_url: str | None, config: AgentConfig, stop_with_stdin: bool, leave: asyncio.Event) -> None:
-    async with connect(bus_config(nats_url, name=f"agent {config.server}")) as bus:
+    async with connect(bus_config(nats_url, name=f"agent {config.server}", role="agent")) as bus:
         await serve_until_stopped(
             lambda ready: run_agent(bus, config, ready=ready, leave=leave), stop_with_stdin=stop_with_stdin
         )

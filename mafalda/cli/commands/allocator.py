@@ -90,7 +90,7 @@ def allocator(
 
 
 async def _allocator(nats_url: str | None, config: AllocatorConfig, stop_with_stdin: bool) -> None:
-    async with connect(bus_config(nats_url, name=config.name)) as bus:
+    async with connect(bus_config(nats_url, name=config.name, role="allocator")) as bus:
         await serve_until_stopped(
             lambda ready: run_allocator(bus, config, ready=ready), stop_with_stdin=stop_with_stdin
         )

@@ -57,7 +57,7 @@ def run_command(
 
 async def _archive(url: str, nats_url: str | None, config: ArchiveConfig, stop_with_stdin: bool) -> None:
     target = open_archive(url)
-    async with connect(bus_config(nats_url, name="archive")) as bus:
+    async with connect(bus_config(nats_url, name="archive", role="archive")) as bus:
         await serve_until_stopped(
             lambda ready: run_archive(bus, target, config, ready=ready), stop_with_stdin=stop_with_stdin
         )

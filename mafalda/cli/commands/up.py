@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
 from mafalda.cli.options import json_option, local_fleet_options, nats_option, print_json
 from mafalda.cli.running import run
@@ -31,12 +32,17 @@ async def _up(config: LocalFleetConfig, as_json: bool) -> None:
             pids = {name: server.pid for name, server in running.nats_servers.items()}
             pids |= {part.name: part.process.pid for part in running.components if part.process}
             page = {"page_url": running.page_url} if running.page_url else {}
+            page |= {"page_key": running.page_key} if running.page_key else {}
+            page |= {"keys": str(running.keys.folder)} if running.keys else {}
             monitor = {"monitor_url": running.monitor_url} if running.monitor_url else {}
             print_json({"ready": True, "nats_url": running.nats_url, **page, **monitor, "pids": pids})
         else:
-            if running.page_url:
-                click.echo(f"room page: {running.page_url}")
+            if link := running.page_link():
+                click.echo(f"room page: {link}")
             if running.monitor_url:
                 click.echo(f"monitor: {running.monitor_url}")
+            if running.keys:
+                application = running.keys.role("application")
+                click.echo(f"closed: programs need a credential, such as {NKEY_FILE_VARIABLE}={application}")
             click.echo(f"up: {config.servers} x {config.workers} workers at {running.nats_url}. Ctrl-C stops all.")
         await asyncio.Event().wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +15,12 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from mafalda.bus.config import DEFAULT_URL
+from mafalda.bus.config import DEFAULT_URL, NKEY_FILE_VARIABLE
 from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.demo.peers import DemoPeer, publisher, viewer
 from mafalda.cli.demo.table import picture
-from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
+from mafalda.cli.local_fleet import LocalFleet, LocalFleetConfig, open_local_fleet
 from mafalda.cli.options import json_option, local_fleet_options, nats_option, print_json
 from mafalda.cli.paths import state_dir
 from mafalda.cli.running import run
@@ -88,13 +89,13 @@ async def _demo(config: DemoConfig) -> int:
     notes: deque[str] = deque(maxlen=6)
     note = (lambda text: click.echo(text, err=True)) if config.duration_s else notes.append
     async with AsyncExitStack() as stack:
-        url, page_url, monitor_url = await _fleet(config, stack)
+        url, running = await _fleet(config, stack)
         stage = await stack.enter_async_context(_stage(url, config.viewers, notes, note))
         if config.duration_s is None:
-            if page_url:
-                click.echo(f"join in a browser: {page_url}?room={stage.room_id}")
-            if monitor_url:
-                click.echo(f"watch the fleet: {monitor_url}")
+            if running and (link := running.page_link(stage.room_id)):
+                click.echo(f"join in a browser: {link}")
+            if running and running.monitor_url:
+                click.echo(f"watch the fleet: {running.monitor_url}")
             await _watch(stage)
             return 0
         found = await _once(stage, config.duration_s)
@@ -105,16 +106,18 @@ async def _demo(config: DemoConfig) -> int:
     return 0 if found["ok"] else 1
 
 
-async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> tuple[str, str | None, str | None]:
-    """The URL of the fleet's NATS, of its room page and of its monitor, if they are served."""
+async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> tuple[str, LocalFleet | None]:
+    """The URL of the fleet's NATS, and the fleet if it was started here."""
     if config.attach:
-        return config.fleet.nats_url or DEFAULT_URL, None, None
+        return config.fleet.nats_url or DEFAULT_URL, None
     if config.fleet.log_file:
         config.fleet.log_file.parent.mkdir(parents=True, exist_ok=True)
     running = await stack.enter_async_context(
         open_local_fleet(config.fleet, progress=lambda text: click.echo(text, err=True))
     )
-    return running.nats_url, running.page_url, running.monitor_url
+    if running.keys:  # the demo is an application: its peers have no tokens
+        os.environ[NKEY_FILE_VARIABLE] = str(running.keys.role("application"))
+    return running.nats_url, running
 
 
 @asynccontextmanager

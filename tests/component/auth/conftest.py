@@ -34,6 +34,13 @@ class Participant:
     refused: list[str] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
+    async def until_refused(self, number: int) -> None:
+        """Wait until NATS has refused so many subjects; nats-py reports them a while after its flush."""
+        await self.client.flush()
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.refused) < number:  # noqa: ASYNC110 - no event of its own
+                await asyncio.sleep(0.005)
+
 
 @dataclass
 class Closed:
@@ -72,7 +79,7 @@ class Closed:
         wanted = Grants.model_validate({"rooms": ["lobby"], "peer": "alice", **grants})
         return self.tokens.mint(wanted, life_s=600, now=int(time.time()))
 
-    async def connect(self, **credential: Any) -> Participant:
+    async def connect(self, peer: str = "alice", **credential: Any) -> Participant:
         """A connection of nats-py's own; it does not come back when it is ended."""
         participant: Participant
 
@@ -87,7 +94,7 @@ class Closed:
             self.server.url,
             allow_reconnect=False,
             connect_timeout=DEADLINE_S,
-            inbox_prefix="_INBOX.lobby.alice",
+            inbox_prefix=f"_INBOX.lobby.{peer}",
             error_cb=on_error,
             closed_cb=on_end,
             **credential,

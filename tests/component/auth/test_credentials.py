@@ -118,8 +118,9 @@ async def test_a_hostile_participant_gets_permission_errors_and_stores_nothing(c
             await alice.client.publish(subject, b"forged")
         for subject in HOSTILE_SUBSCRIBE:
             await alice.client.subscribe(subject)
-        await alice.client.flush()
-        for subject in (*HOSTILE_PUBLISH, *HOSTILE_SUBSCRIBE):
+        hostile = (*HOSTILE_PUBLISH, *HOSTILE_SUBSCRIBE)
+        await alice.until_refused(len(hostile))
+        for subject in hostile:
             assert any(f'"{subject.lower()}"' in refusal for refusal in alice.refused), subject
         assert await operator.last_seq() == before
     await alice.client.close()
@@ -171,13 +172,11 @@ async def test_two_auth_services_share_the_work(closed: Closed) -> None:
 
 
 async def test_a_moderator_removes_and_silences_others_of_its_room_alone(closed: Closed) -> None:
-    mona = await closed.connect(token=closed.mint(peer="mona", moderate=True))
+    mona = await closed.connect("mona", token=closed.mint(peer="mona", moderate=True))
     for action in ("leave", "pause-producer", "close-producer"):
-        await mona.client.publish(f"mafalda.room.lobby.peer.bob.intent.{action}", b"{}")
-    await mona.client.flush()
+        await mona.client.request(f"mafalda.room.lobby.peer.bob.intent.{action}", b"{}", timeout=DEADLINE_S)
     assert mona.refused == []
     for forbidden in ("lobby.peer.bob.intent.produce", "other.peer.bob.intent.leave"):
         await mona.client.publish(f"mafalda.room.{forbidden}", b"{}")
-    await mona.client.flush()
-    assert len(mona.refused) == 2
+    await mona.until_refused(2)
     await mona.client.close()

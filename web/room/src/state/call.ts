@@ -2,6 +2,7 @@
 
 import { computed, effect, signal } from "@preact/signals";
 import { joinRoom, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
+import { access } from "./access.js";
 import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, watchLevel } from "./devices.js";
 import { displayName, roomId, speakerId, videoSize } from "./settings.js";
 
@@ -46,16 +47,23 @@ export function note(text: string): void {
   setTimeout(() => (notes.value = notes.value.filter((it) => it.id !== id)), 5_000);
 }
 
+function newPeerId(): string {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Joins the room that is chosen, with what is switched on. */
 export async function join(): Promise<void> {
   phase.value = "joining";
   problem.value = "";
   try {
-    const { websocketPort } = (await (await fetch("api/config")).json()) as { websocketPort: number };
+    const peer = newPeerId();
+    const { websocketPort, ...credential } = await access(roomId.value, peer);
     const name = displayName.value.trim() || "Guest";
     const joined = await joinRoom({
       servers: `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:${websocketPort}`,
+      ...credential,
       room: roomId.value,
+      peer,
       appData: { name },
     });
     room = joined;

@@ -1,6 +1,7 @@
 /** Which servers and workers there are and who of this room is where, as `mafalda` tells the page. */
 
 import { signal } from "@preact/signals";
+import { api } from "./access.js";
 import { roomId } from "./settings.js";
 
 export interface Place {
@@ -28,7 +29,7 @@ export function watchFleet(): () => void {
   void (async () => {
     while (!stopped.signal.aborted) {
       try {
-        const answer = await fetch(`api/rooms/${encodeURIComponent(roomId.value)}`, { signal: stopped.signal });
+        const answer = await api(`api/rooms/${encodeURIComponent(roomId.value)}`, { signal: stopped.signal });
         if (!answer.ok) throw new Error(await answer.text());
         fleet.value = (await answer.json()) as FleetView;
         fleetProblem.value = "";
