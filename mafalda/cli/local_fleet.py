@@ -22,7 +22,7 @@ import structlog
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.auth.keys import KeyFolder, ensure_keys
-from mafalda.bus.config import NKEY_FILE_VARIABLE
+from mafalda.bus.config import NKEY_FILE_VARIABLE, read_seed
 from mafalda.bus.errors import ServerFailed
 from mafalda.bus.nats.cluster import NatsCluster, run_cluster
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
@@ -172,10 +172,13 @@ async def _open_nats(
         accounts_conf=keys.accounts_conf if keys else None,
         websocket_origins=page.origins if page else None,
     )
+    seed = read_seed(keys.role("allocator")) if keys else None
     if config.nats_servers == 1:
         cluster = NatsCluster({"nats": await stack.enter_async_context(run_server(server_config))})
     else:
-        cluster = await stack.enter_async_context(run_cluster(server_config, number=config.nats_servers))
+        cluster = await stack.enter_async_context(
+            run_cluster(server_config, number=config.nats_servers, nkey_seed=seed)
+        )
     watchers = await stack.enter_async_context(open_tasks())
     for name, server in cluster.servers.items():
         progress(f"{name}: nats-server at {server.url}, pid {server.pid}")

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from pydantic import SecretStr
+
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
 from mafalda.bus.connection.jetstream_api import call
@@ -44,13 +46,16 @@ class NatsCluster:
 
 
 @asynccontextmanager
-async def run_cluster(config: ServerConfig | None = None, *, number: int = 3) -> AsyncIterator[NatsCluster]:
+async def run_cluster(
+    config: ServerConfig | None = None, *, number: int = 3, nkey_seed: SecretStr | None = None
+) -> AsyncIterator[NatsCluster]:
     """Run a cluster as long as the block, with Mafalda's streams in it, each with a copy on every server.
 
     Args:
         config: Of each server. With a fixed port the others listen on the next ones; with a store directory each keeps
             its streams in a folder of its own there. Web pages may connect to the first server alone.
         number: How many servers; 1 to 5.
+        nkey_seed: Of a role that may make streams; ``None``: the servers are open.
 
     Raises:
         ServerFailed: One did not start; a taken port is the usual reason.
@@ -60,7 +65,7 @@ async def run_cluster(config: ServerConfig | None = None, *, number: int = 3) ->
     async with AsyncExitStack() as stack:
         cluster = await _start(config, number, stack)
         urls = tuple(server.url for server in cluster.servers.values())
-        wanted = BusConfig(servers=urls, replicas=number, connect_timeout_s=FORM_TIMEOUT_S)
+        wanted = BusConfig(servers=urls, replicas=number, connect_timeout_s=FORM_TIMEOUT_S, nkey_seed=nkey_seed)
         async with open_connection(wanted) as connection:
             await ensure_streams(connection)
         yield cluster
