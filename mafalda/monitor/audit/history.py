@@ -50,6 +50,7 @@ class AuditedLog:
     state: State = field(default_factory=State)
     base_seq: int = 0
     _open: dict[tuple[str, str, str], OpenIntent] = field(default_factory=dict)
+    _answered_keys: set[tuple[str, str, str]] = field(default_factory=set)
     _joins: dict[str, str] = field(default_factory=dict)  # id of a command: of the join that its agent answers
     _peers: dict[Peer, int] = field(default_factory=dict)  # the entry that gave a peer its place or status
     _relays: dict[Relay, int] = field(default_factory=dict)  # the entry that commanded or opened a relay
@@ -107,8 +108,10 @@ class AuditedLog:
         self._note_changes(entry.seq, address, data, before)
 
     def _add(self, intent: OpenIntent) -> None:
-        """Add an intent; one with the same id from the same peer is the same intent."""
-        self._open.setdefault((intent.room, intent.peer, intent.id), intent)
+        """Add an intent; one with the same id from the same peer is the same intent, also when it has its result."""
+        key = (intent.room, intent.peer, intent.id)
+        if key not in self._answered_keys and _can_be_answered(intent):
+            self._open.setdefault(key, intent)
 
     def _answered(self, address: Address, raw: bytes) -> None:
         """Close the intent that a result answers, also if it is of a type that this version does not know."""
@@ -118,7 +121,9 @@ class AuditedLog:
         except (orjson.JSONDecodeError, AttributeError):
             return
         for id in (cause, own, self._joins.pop(cause, "")):
-            self._open.pop((address.room or "", address.peer or "", id), None)
+            key = (address.room or "", address.peer or "", id)
+            if self._open.pop(key, None):
+                self._answered_keys.add(key)
 
     def _before(self, address: Address, data: Payload | None) -> _Before:
         """What an entry may change, as it is before it is folded. By subjects, since versions to come add messages."""
@@ -168,6 +173,11 @@ class _Before:
     losing: set[Peer] = field(default_factory=set)
     consumed: dict[Peer, set[str]] = field(default_factory=dict)
     relays: set[tuple[str, Place]] = field(default_factory=set)
+
+
+def _can_be_answered(intent: OpenIntent) -> bool:
+    """Whether its subject can carry a result; else its sender is answered in the inbox that it named, if any."""
+    return not {"*", ">"}.intersection((intent.room, intent.peer, intent.action))
 
 
 def _substitute_id(seq: int) -> str:
