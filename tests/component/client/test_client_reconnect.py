@@ -290,10 +290,10 @@ async def test_both_ends_moved_at_once(client: Client, fleet: ScriptedFleet) -> 
             "lobby", events.PeerMoved(peer="bob", server="s", worker="w", generation=2, cause="worker-died")
         )
         await fleet.open_elsewhere("lobby", opened_by("bob", "voice", generation=2))
-        await fleet.seen(lambda: len(fleet.received(intents.ResumeConsumer)) == 2)
-        async with asyncio.timeout(5):
-            await consumer.wait_open()
-        assert consumer.is_open
+        await fleet.seen(lambda: len(fleet.received(intents.ResumeConsumer)) >= 2)
+        async with asyncio.timeout(30):
+            while not consumer.is_open:  # it may have been open for a moment between the two moves
+                await consumer.wait_open()
 
 
 async def test_what_does_not_exist_cannot_be_consumed(client: Client, fleet: ScriptedFleet) -> None:
