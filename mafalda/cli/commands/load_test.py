@@ -66,7 +66,8 @@ def load_test(nats_url: str | None, as_json: bool, **options: Any) -> None:
 
 
 async def _load_test(config: LoadTestConfig, nats_url: str | None, as_json: bool) -> int:
-    settings = bus_config(nats_url, name="mafalda load-test").model_copy(update={"ensure_streams": False})
+    settings = bus_config(nats_url, name="mafalda load-test", role="application")
+    settings = settings.model_copy(update={"ensure_streams": False})
     console = Console(highlight=False)
     async with connect(settings) as bus, open_load_test(bus, config, secrets.token_hex(3)) as test:
         try:
