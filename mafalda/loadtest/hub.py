@@ -28,8 +28,8 @@ _REPEAT_S = 0.25
 #: Between two reads: what arrives meanwhile is read together. Short while an endpoint is being opened, whose handshake
 #: and key frame wait for it; the kernel stamps packets, so nothing that is measured depends on it.
 _GATHER_S, _GATHER_WHILE_OPENING_S = 0.1, 0.001
-#: The worker disconnects who sent no check for 30 s (RFC 7675).
-_CONSENT_INTERVAL_S = 8.0
+#: The worker disconnects who sent no check for 30 s (RFC 7675). Those that are due are sent every so often, together.
+_CONSENT_INTERVAL_S, _CONSENT_TICK_S = 8.0, 0.1
 #: Of each stream one packet of so many is decrypted.
 _SAMPLE_EVERY = 256
 _RTP_HEADER_BYTES = 12
@@ -45,6 +45,7 @@ class MediaEndpoint:
         number: Of its socket in the reader.
         sessions: SRTP; ``None`` until the handshake is done.
         on_rtcp: Called with each decrypted RTCP packet; ``None``: RTCP is not decrypted.
+        consent_at: When the next check is due, in the loop's time.
         first_arrival_ns: When its first RTP packet arrived, in nanoseconds since the epoch; 0: none has.
         rows: Of its streams in the hub's table.
         keys: By which the hub finds these rows.
@@ -55,6 +56,7 @@ class MediaEndpoint:
     handshake: Handshake
     sessions: SrtpSessions | None = None
     on_rtcp: Callable[[bytes], None] | None = None
+    consent_at: float = 0.0
     first_arrival_ns: int = 0
     rows: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
@@ -155,11 +157,8 @@ class MediaHub:
         self._resume()
         try:
             while not failed.done():
-                await asyncio.wait((failed,), timeout=_CONSENT_INTERVAL_S)
-                for endpoint in list(self._endpoints.values()):
-                    if endpoint.sessions is not None:
-                        endpoint.send(endpoint.handshake.binding_request())
-                        await asyncio.sleep(0)
+                await asyncio.wait((failed,), timeout=_CONSENT_TICK_S)
+                self._keep_consent(loop.time())
             await failed
         finally:
             self._failed = None
@@ -234,6 +233,12 @@ class MediaHub:
         self._owners.append(endpoint)
         endpoint.rows.append(row)
         return row
+
+    def _keep_consent(self, now: float) -> None:
+        for endpoint in self._endpoints.values():
+            if endpoint.sessions is not None and endpoint.consent_at <= now:
+                endpoint.consent_at = now + _CONSENT_INTERVAL_S
+                endpoint.send(endpoint.handshake.binding_request())
 
     # --- reading ----------------------------------------------------------------------------------------
 
