@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from mafalda.aio.retry import retrying
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
-from mafalda.bus.connection.jetstream_api import call
+from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.bus.errors import StreamMismatch
 from mafalda.bus.log.streams import LOAD_STREAM, LOG_STREAM, declared, differences
 from mafalda.bus.nats.bus import connect
@@ -27,7 +28,9 @@ async def found(bus: Any, stream: str) -> dict[str, Any]:
 
 async def make(url: str, **settings: Any) -> None:
     async with open_connection(BusConfig(servers=(url,))) as connection:
-        await call(connection, f"STREAM.CREATE.{settings['name']}", settings)
+        async for attempt in retrying(ApiRefused, action="test_stream_create", give_up_after_s=30):
+            with attempt:  # refused while nats-server deletes the files of streams before
+                await call(connection, f"STREAM.CREATE.{settings['name']}", settings)
 
 
 async def test_they_are_as_declared(nats_bus: Any, h: Any) -> None:
