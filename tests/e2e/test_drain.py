@@ -15,7 +15,7 @@ from mafalda.bus.nats.bus import connect
 from mafalda.contract import subjects
 from mafalda.contract.messages.events import ServerStarted
 from tests.e2e.conftest import Up, up
-from tests.e2e.test_failures import publishing, verified, watching
+from tests.e2e.watched_clip import publishing, verified, watching
 
 RESTART_TIMEOUT_S = 30
 

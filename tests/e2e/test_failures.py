@@ -2,80 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from mafalda.client import Consumer, Room, connect
-from mafalda.client.media import ClipSpec, Probe, make_clip, open_playback
-from tests.e2e.conftest import Up, up
-
-CLIP = ClipSpec(frame_rate=15, duration_s=4)
-RECOVERY_TIMEOUT_S = 30
-
-
-class Viewer:
-    """A peer that watches the clip and can tell whether more of it comes."""
-
-    def __init__(self, room: Room, probe: Probe, consumers: list[Consumer]) -> None:
-        self.room = room
-        self.probe = probe
-        self.consumers = consumers
-
-    async def sees_more(self, frames: int = 15) -> None:
-        """Wait until so many more frames are decoded."""
-        target = self.probe.report.frames_decoded + frames
-        await self.probe.wait_for(frames=target, timeout_s=RECOVERY_TIMEOUT_S)
-
-
-@asynccontextmanager
-async def publishing(url: str, room: str, folder: Path) -> AsyncIterator[Room]:
-    clip = await asyncio.to_thread(make_clip, folder / "clip.webm", CLIP)
-    async with (
-        open_playback(clip, loop=True) as playback,
-        connect(url) as client,
-        client.join(room, "publisher") as joined,
-    ):
-        assert playback.video
-        assert playback.audio
-        await joined.produce(playback.video, id="video")
-        await joined.produce(playback.audio, id="audio")
-        yield joined
-
-
-@asynccontextmanager
-async def watching(url: str, room: str, name: str) -> AsyncIterator[Viewer]:
-    async with connect(url) as client, client.join(room, name) as joined, asyncio.TaskGroup() as group:
-        probe = Probe(CLIP)
-        consumers = [await joined.consume(producer) for producer in ("video", "audio")]
-        tasks = [group.create_task(probe.run(consumer.track)) for consumer in consumers]
-        try:
-            yield Viewer(joined, probe, consumers)
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
-async def pid_of(running: Up, worker: str) -> int:
-    overview = await asyncio.to_thread(running.json, "ls")
-    for server in overview["servers"]:
-        for known in server["workers"]:
-            if known["worker"] == worker:
-                return int(known["pid"])
-    raise AssertionError(f"{worker} is not there: {overview}")
-
-
-async def verified(running: Up) -> None:
-    """Wait until log and workers are equal and an audit finds nothing; a failed append shows until the next one."""
-    command = ("replay", "--verify", "--deadline", "5", "--json")
-    deadline = asyncio.get_running_loop().time() + RECOVERY_TIMEOUT_S
-    while (verdict := await asyncio.to_thread(running.mafalda, *command, check=False)).returncode:
-        assert asyncio.get_running_loop().time() < deadline, verdict.stdout
+from tests.e2e.conftest import up
+from tests.e2e.watched_clip import CLIP, pid_of, publishing, verified, watching
 
 
 @pytest.mark.timeout(180)

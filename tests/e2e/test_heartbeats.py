@@ -20,7 +20,7 @@ from mafalda.client import connect
 from mafalda.errors import LogFull
 from mafalda.workers.config import AgentConfig
 from tests.e2e.conftest import Up, up
-from tests.e2e.test_failures import CLIP, publishing, verified, watching
+from tests.e2e.watched_clip import CLIP, publishing, verified, watching
 
 #: Frames of the clip in as many seconds as three missed heartbeats and one interval of load samples take, and more.
 WHILE_FULL = CLIP.frame_rate * 18

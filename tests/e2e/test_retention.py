@@ -14,7 +14,7 @@ from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
 from mafalda.client import connect as connect_client
 from tests.e2e.conftest import Up, up
-from tests.e2e.test_failures import publishing, verified, watching
+from tests.e2e.watched_clip import publishing, verified, watching
 
 SETTINGS = {
     "MAFALDA_SNAPSHOT_INTERVAL_S": "0.5",

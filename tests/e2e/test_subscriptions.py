@@ -10,7 +10,7 @@ from pathlib import Path
 from mafalda.client import Consumer, ProducerSelector, Subscription, connect
 from mafalda.client.media import ClipSpec, Probe, make_clip, open_playback
 from tests.e2e.conftest import up
-from tests.e2e.test_failures import pid_of, verified
+from tests.e2e.watched_clip import pid_of, verified
 
 CLIP = ClipSpec(frame_rate=15, duration_s=4)
 TIMEOUT_S = 30

@@ -172,7 +172,7 @@ class NatsServer:
                             return
                     finally:
                         writer.close()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # it writes its ports file and listens without a word to its parent
 
     def _conf(self) -> Path:
         """The configuration file; with what no option can give, one that includes it."""

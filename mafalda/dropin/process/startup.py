@@ -71,4 +71,4 @@ def is_reachable(urls: list[str], within_s: float = REACH_TIMEOUT_S) -> bool:
                 pass
         if time.monotonic() + _RETRY_INTERVAL_S >= deadline:
             return False
-        time.sleep(_RETRY_INTERVAL_S)
+        time.sleep(_RETRY_INTERVAL_S)  # before any event loop; nothing tells when a server begins to listen

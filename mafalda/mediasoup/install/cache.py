@@ -196,7 +196,7 @@ class CacheEntry:
                         raise InstallBusy(
                             "another process is installing the worker", lock=lock.name, waited_s=timeout_s
                         ) from None
-                time.sleep(_POLL_S)
+                time.sleep(_POLL_S)  # flock has no time limit of its own
             yield
 
     @contextlib.contextmanager

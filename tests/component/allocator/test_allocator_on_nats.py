@@ -47,7 +47,7 @@ async def agent(url: str, server: str, workers: int) -> AsyncIterator[Agent]:
         async def report() -> None:
             while True:
                 await scripted.report()
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # the pace of reports, for which nothing waits
 
         async with background(scripted.run(), server):
             await scripted.start()

@@ -41,7 +41,7 @@ async def client(bus: MemoryBus, fleet: ScriptedFleet) -> AsyncIterator[Client]:
 
 
 async def outlast_the_limits() -> None:
-    """Let more time pass than any request may take: what is counted must show that it is not counted."""
+    """Let more time pass than any request may take, as the outage itself: only that shows that it is not counted."""
     await asyncio.sleep(1.5)
 
 

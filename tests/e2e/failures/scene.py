@@ -20,37 +20,22 @@ import psutil
 from mafalda.bus.config import BusConfig, server_urls
 from mafalda.bus.nats.bus import NatsBus
 from mafalda.bus.nats.bus import connect as connect_bus
-from mafalda.client import Consumer, Producer, Room, connect
-from mafalda.client.media import ClipSpec, Probe, make_clip, open_playback
+from mafalda.client import Producer, Room, connect
+from mafalda.client.media import make_clip, open_playback
 from mafalda.errors import MafaldaError
 from mafalda.monitor.audit.collect import audit
 from mafalda.monitor.replay import current_state
 from mafalda.projection.state import State
 from tests.e2e.conftest import Up
+from tests.e2e.watched_clip import AUDIO, CLIP, RECOVERY_TIMEOUT_S, VIDEO, Viewer, watching
 
-CLIP = ClipSpec(frame_rate=15, duration_s=4)
 #: Seconds without a picture: the goal, and what fails a test.
 WORKER_GOAL_S, WORKER_LIMIT_S = 1.0, 15.0
 SERVER_GOAL_S, SERVER_LIMIT_S = 5.0, 30.0
 #: What a viewer whom nothing concerns may miss on a machine that is busy with other things.
 OTHERS_LIMIT_S = 4.0
-RECOVERY_TIMEOUT_S = 60.0
 #: What has waited for longer when everything is over is a finding.
 AUDIT_DEADLINE_S = 5.0
-
-
-@dataclass(slots=True)
-class Viewer:
-    """A peer that watches a clip."""
-
-    room: Room
-    probe: Probe
-    consumers: list[Consumer]
-
-    async def sees_more(self, frames: int = CLIP.frame_rate) -> None:
-        """Wait until so many more frames are decoded."""
-        target = self.probe.report.frames_decoded + frames
-        await self.probe.wait_for(frames=target, timeout_s=RECOVERY_TIMEOUT_S + 2 * frames / CLIP.frame_rate)
 
 
 @dataclass(slots=True)
@@ -106,26 +91,12 @@ async def open_call(url: str, folder: Path, *, viewers: int = 2, room: str | Non
         sender = await stack.enter_async_context(client.join(name, "sender"))
         assert playback.video
         assert playback.audio
-        video, audio = await sender.produce(playback.video, id="v"), await sender.produce(playback.audio, id="a")
+        video, audio = await sender.produce(playback.video, id=VIDEO), await sender.produce(playback.audio, id=AUDIO)
         call = Call(name, sender, video, audio)
         for number in range(viewers):
             call.viewers.append(await stack.enter_async_context(watching(url, name, f"viewer-{number + 1}")))
         await call.see_more(5)
         yield call
-
-
-@asynccontextmanager
-async def watching(url: str, room: str, name: str) -> AsyncIterator[Viewer]:
-    """A peer that watches what ``open_call`` publishes."""
-    async with connect(url) as client, client.join(room, name) as joined, asyncio.TaskGroup() as group:
-        probe = Probe(CLIP)
-        consumers = [await joined.consume(producer) for producer in ("v", "a")]
-        tasks = [group.create_task(probe.run(consumer.track)) for consumer in consumers]
-        try:
-            yield Viewer(joined, probe, consumers)
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 # --- the fleet -----------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 
 from mafalda.bus.nats.cluster import NatsCluster
 from tests.e2e.failures.conftest import Start
-from tests.e2e.failures.scene import CLIP, Call, count_lost_servers, is_clean, measured, open_call, stopped, watching
+from tests.e2e.failures.scene import Call, count_lost_servers, is_clean, measured, open_call, stopped
+from tests.e2e.watched_clip import CLIP, watching
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 

@@ -16,7 +16,8 @@ from mafalda.contract import subjects
 from mafalda.contract.messages.intents import Join, Leave
 from mafalda.errors import MafaldaError
 from tests.e2e.failures.conftest import Start
-from tests.e2e.failures.scene import count_lost_servers, is_clean, measured, open_call, open_view, record, watching
+from tests.e2e.failures.scene import count_lost_servers, is_clean, measured, open_call, open_view, record
+from tests.e2e.watched_clip import watching
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 

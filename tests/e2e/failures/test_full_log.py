@@ -14,7 +14,6 @@ import pytest
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from tests.e2e.failures.conftest import Start
 from tests.e2e.failures.scene import (
-    CLIP,
     SERVER_LIMIT_S,
     WORKER_GOAL_S,
     WORKER_LIMIT_S,
@@ -25,6 +24,7 @@ from tests.e2e.failures.scene import (
     worker_pids,
 )
 from tests.e2e.test_heartbeats import limit_log
+from tests.e2e.watched_clip import CLIP
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 

@@ -15,7 +15,6 @@ from mafalda.client import Producer
 from mafalda.errors import MafaldaError
 from tests.e2e.failures.conftest import Start
 from tests.e2e.failures.scene import (
-    CLIP,
     WORKER_GOAL_S,
     WORKER_LIMIT_S,
     Call,
@@ -24,9 +23,9 @@ from tests.e2e.failures.scene import (
     is_clean,
     measured,
     open_call,
-    watching,
     worker_pids,
 )
+from tests.e2e.watched_clip import CLIP, watching
 
 CONVERGE_TIMEOUT_S = 60
 

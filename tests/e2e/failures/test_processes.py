@@ -27,9 +27,9 @@ from tests.e2e.failures.scene import (
     open_call,
     record,
     stopped,
-    watching,
     worker_pids,
 )
+from tests.e2e.watched_clip import watching
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 

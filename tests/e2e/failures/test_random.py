@@ -27,9 +27,9 @@ from tests.e2e.failures.scene import (
     open_call,
     record,
     stopped,
-    watching,
     worker_pids,
 )
+from tests.e2e.watched_clip import watching
 
 MINUTES = float(os.environ.get("MAFALDA_CHAOS_MINUTES") or 0)
 SEED = int(os.environ.get("MAFALDA_CHAOS_SEED", "8"))
