@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from mafalda.aio.tasks import OnFailure, TaskScope, log_failure
+from mafalda.errors import Closed
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class SerialExecutor(Generic[K]):
         self._on_failure = on_failure
         self._queues: dict[K, deque[Job]] = {}
         self._idle: dict[K, asyncio.Event] = {}
+        self._running: dict[K, asyncio.Task[None]] = {}
 
     def submit(self, key: K, job: Job) -> None:
         """Run ``job`` after all that was submitted for ``key`` before."""
@@ -37,13 +39,15 @@ class SerialExecutor(Generic[K]):
             return
         self._queues[key] = deque([job])
         self._idle[key] = asyncio.Event()
-        self._tasks.spawn(self._run(key), f"{self._name} {key}")
+        task = self._running[key] = self._tasks.spawn(self._run(key), f"{self._name} {key}")
+        task.add_done_callback(lambda task: self._ended(key, task))
 
     async def run(self, key: K, job: Callable[[], Awaitable[T]]) -> T:
         """Run ``job`` after all that was submitted for ``key`` before, and return its result.
 
         Raises:
             Exception: Whatever ``job`` raises. ``on_failure`` is not called.
+            Closed: The owner of the tasks has ended before.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -60,6 +64,9 @@ class SerialExecutor(Generic[K]):
                     done.set_result(result)
 
         self.submit(key, run)
+        await asyncio.wait((done, self._running[key]), return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            raise Closed("the owner of this job has ended", job=self._name)
         return await done
 
     def backlog(self, key: K) -> int:
@@ -77,13 +84,16 @@ class SerialExecutor(Generic[K]):
 
     async def _run(self, key: K) -> None:
         queue = self._queues[key]
-        try:
-            while queue:
-                job = queue.popleft()
-                try:
-                    await job()
-                except Exception as error:
-                    self._on_failure(f"{self._name} {key}", error)
-        finally:
-            del self._queues[key]
+        while queue:
+            job = queue.popleft()
+            try:
+                await job()
+            except Exception as error:
+                self._on_failure(f"{self._name} {key}", error)
+        self._ended(key, self._running[key])
+
+    def _ended(self, key: K, task: asyncio.Task[None]) -> None:
+        """A key's task has run all jobs, or was cancelled, maybe before its first step."""
+        if self._running.get(key) is task:
+            del self._running[key], self._queues[key]
             self._idle.pop(key).set()

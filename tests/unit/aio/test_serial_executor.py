@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from mafalda.aio.serial_executor import SerialExecutor
-from mafalda.aio.tasks import open_tasks
+from mafalda.aio.tasks import TaskScope, open_tasks
+from mafalda.errors import Closed
 
 
 async def test_one_key_in_order_other_keys_beside_it() -> None:
@@ -51,6 +52,28 @@ async def test_the_result_or_the_error_of_a_job_reaches_who_waits_for_it() -> No
             await jobs.run("a", fail)
         assert await jobs.run("a", work) == 2
     assert failures == []
+
+
+async def test_who_waits_for_a_job_that_never_begins_is_told() -> None:
+    began = asyncio.Event()
+
+    async def block() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    tasks = TaskScope()
+    jobs = SerialExecutor[str](tasks, "job")
+    jobs.submit("a", block)
+    await began.wait()
+    waiting = asyncio.create_task(jobs.run("a", block))
+    await asyncio.sleep(0)
+    await tasks.close()
+    with pytest.raises(Closed):
+        await waiting
+    assert jobs.is_idle("a")
+    with pytest.raises(Closed):  # the scope cancels its task before the first step
+        await jobs.run("b", block)
+    assert jobs.is_idle("b")
 
 
 async def test_a_failed_job_does_not_stop_the_next() -> None:
