@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import orjson
 
 from mafalda.bus.protocol import Bus
@@ -25,8 +27,10 @@ class Cursor:
 
     def __init__(self, bus: Bus, name: str, seq: int, version: int) -> None:
         self._bus = bus
+        self._key = _PREFIX + name
         self._name = name
         self._version = version
+        self._reader = secrets.token_hex(8)
         #: The log sequence up to which everything has been handled.
         self.seq = seq
 
@@ -44,9 +48,8 @@ class Cursor:
             MalformedMessage: What is stored there is no cursor.
             BusUnavailable: NATS does not answer.
         """
-        key = _PREFIX + check_id("cursor", name)
-        found = await bus.snapshots.get(key)
-        seq = _read(name, found.data) if found else begin_seq
+        found = await bus.snapshots.get(_PREFIX + check_id("cursor", name))
+        seq = _read(name, found.data)[0] if found else begin_seq
         cursor = cls(bus, name, seq, found.version if found else 0)
         await cursor.save(seq)  # a reader that has it open notices
         return cursor
@@ -58,20 +61,33 @@ class Cursor:
             CursorMoved: Another reader has opened it.
             BusUnavailable: NATS does not answer.
         """
-        key = _PREFIX + self._name
+        data = orjson.dumps({"seq": seq, "reader": self._reader})
         try:
-            data = orjson.dumps({"seq": seq})
-            self._version = await self._bus.snapshots.put(key, data, last_version=self._version)
+            self._version = await self._bus.snapshots.put(self._key, data, last_version=self._version)
         except Conflict:
-            raise CursorMoved("another reader uses this cursor", cursor=self._name) from None
+            self._version = await self._own_version()
+            self._version = await self._bus.snapshots.put(self._key, data, last_version=self._version)
         self.seq = seq
 
+    async def _own_version(self) -> int:
+        """The version of a move that was stored although its acknowledgement was lost.
 
-def _read(name: str, data: bytes) -> int:
+        Raises:
+            CursorMoved: The last move is another reader's.
+        """
+        found = await self._bus.snapshots.get(self._key)
+        if found is None or _read(self._name, found.data)[1] != self._reader:
+            raise CursorMoved("another reader uses this cursor", cursor=self._name)
+        return found.version
+
+
+def _read(name: str, data: bytes) -> tuple[int, str]:
+    """The position, and who moved it last."""
     try:
-        seq = orjson.loads(data)["seq"]
+        stored = orjson.loads(data)
+        seq, reader = stored["seq"], str(stored["reader"])
     except (ValueError, KeyError, TypeError):
-        seq = None
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
+        seq = reader = None
+    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0 or reader is None:
         raise MalformedMessage("this is no cursor", cursor=name)
-    return seq
+    return seq, reader

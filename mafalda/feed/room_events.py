@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
-from mafalda.bus.protocol import Delivery, Follower
+from mafalda.bus.log.patterns import PatternSet
+from mafalda.bus.protocol import Bus, Delivery, Follower
 from mafalda.contract.ids import check_id
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import ROOM_EVENTS
 from mafalda.contract.reading import read_message
+from mafalda.contract.subjects import LOG_SUBJECTS
 from mafalda.errors import BadInput, UnknownType
 from mafalda.telemetry.metrics import count_unreadable
 
@@ -47,7 +50,7 @@ class Selection:
     room: str | None = None
     events: tuple[str, ...] = ()
 
-    def patterns(self) -> tuple[str, ...]:
+    def patterns(self) -> PatternSet:
         """The log subjects.
 
         Raises:
@@ -58,18 +61,49 @@ class Selection:
         known = {event.action for event in ROOM_EVENTS}
         if unknown := sorted(set(self.events) - known):
             raise UnknownType("rooms have no such event", event=unknown[0], known=", ".join(sorted(known)))
-        return tuple(f"mafalda.room.{room}.event.{event}" for event in self.events or ("*",))
+        return PatternSet(f"mafalda.room.{room}.event.{event}" for event in self.events or ("*",))
 
 
-async def follow_events(follower: Follower) -> AsyncIterator[RoomEvent]:
-    """The events that a follower yields. What is no event of Mafalda is logged and left out.
+class EventFollower:
+    """The events that are selected, in log order. Get one from ``follow_events``; iterate it from one task."""
+
+    def __init__(self, follower: Follower, patterns: PatternSet) -> None:
+        self._follower = follower
+        self._patterns = patterns
+
+    @property
+    def seq(self) -> int:
+        """The log sequence up to which all selected events have been yielded."""
+        return self._follower.seq
+
+    def __aiter__(self) -> AsyncIterator[RoomEvent]:
+        return self
+
+    async def __anext__(self) -> RoomEvent:
+        """The next event. What is no event of Mafalda is logged and left out.
+
+        Raises:
+            LogTruncated: The log has discarded entries that were not yielded yet.
+        """
+        async for delivery in self._follower:
+            if self._patterns.takes(delivery.subject) and (event := read_event(delivery)):
+                return event
+        raise StopAsyncIteration
+
+
+@asynccontextmanager
+async def follow_events(bus: Bus, selection: Selection, *, after_seq: int) -> AsyncIterator[EventFollower]:
+    """Follow events from just after a log sequence.
+
+    The whole log is followed: in a cluster a follower of some subjects may get an entry late, after a later one.
 
     Raises:
-        LogTruncated: The log has discarded entries that were not yielded yet.
+        IllegalId: As ``Selection.patterns``.
+        UnknownType: As ``Selection.patterns``.
     """
-    async for delivery in follower:
-        if event := read_event(delivery):
-            yield event
+    patterns = selection.patterns()
+    async with bus.follow(*LOG_SUBJECTS, after_seq=after_seq) as follower:
+        yield EventFollower(follower, patterns)
 
 
 def read_event(delivery: Delivery) -> RoomEvent | None:

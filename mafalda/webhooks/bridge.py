@@ -10,10 +10,10 @@ from opentelemetry import metrics
 from mafalda.aio.retry import retrying
 from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.aio.tasks import background, open_tasks
-from mafalda.bus.protocol import Bus, Follower
+from mafalda.bus.protocol import Bus
 from mafalda.errors import BusUnavailable
 from mafalda.feed.cursor import Cursor
-from mafalda.feed.room_events import RoomEvent, Selection, follow_events
+from mafalda.feed.room_events import EventFollower, RoomEvent, Selection, follow_events
 from mafalda.webhooks.config import WebhookConfig
 from mafalda.webhooks.dead_letters import DeadLetter, DeadLetters
 from mafalda.webhooks.endpoint import Endpoint
@@ -59,7 +59,7 @@ class Bridge:
             EndpointGone: The endpoint wants no events any more.
             CursorMoved: Another bridge uses the cursor.
         """
-        async with bus.follow(*selection.patterns(), after_seq=self._cursor.seq) as follower:
+        async with follow_events(bus, selection, after_seq=self._cursor.seq) as follower:
             async with (
                 background(self._deliver_all(follower), "webhook events") as reading,
                 background(self._save_regularly(follower), "webhook cursor") as saving,
@@ -69,10 +69,10 @@ class Bridge:
             if self._failed.done():
                 await self._failed
 
-    async def _deliver_all(self, follower: Follower) -> None:
+    async def _deliver_all(self, follower: EventFollower) -> None:
         async with open_tasks() as tasks:
             rooms = SerialExecutor[str](tasks, "webhook events of", on_failure=self._fail)
-            async for event in follow_events(follower):
+            async for event in follower:
                 self._progress.begin(event.seq)
                 await self._unfinished.acquire()
                 rooms.submit(event.room, lambda event=event: self._finish(event))  # type: ignore[misc]
@@ -111,14 +111,13 @@ class Bridge:
             with attempt:
                 await self._dead_letters.add(letter)
 
-    async def _save_regularly(self, follower: Follower) -> None:
+    async def _save_regularly(self, follower: EventFollower) -> None:
         while True:
             await asyncio.sleep(self._config.save_interval_s)
             self._progress.passed(follower.seq)
-            await self.save()
+            await self._save()
 
-    async def save(self) -> None:
-        """Move the cursor to what is finished."""
+    async def _save(self) -> None:
         if self._progress.seq != self._cursor.seq:
             async for attempt in retrying(BusUnavailable, action="webhook_cursor_retried", longest_s=30):
                 with attempt:

@@ -45,13 +45,13 @@ def feed(
 async def _feed(
     nats_url: str | None, selection: Selection, after_seq: int | None, cursor_name: str | None, limit: int | None
 ) -> None:
-    patterns = selection.patterns()
+    selection.patterns()  # refused before anything is connected
     async with open_bus(nats_url, stored=False) as bus:
         begin_seq = await bus.last_seq() if after_seq is None else after_seq
         cursor = await Cursor.open(bus, cursor_name, begin_seq=begin_seq) if cursor_name else None
         printed = 0
-        async with bus.follow(*patterns, after_seq=cursor.seq if cursor else begin_seq) as follower:
-            async for event in follow_events(follower):
+        async with follow_events(bus, selection, after_seq=cursor.seq if cursor else begin_seq) as follower:
+            async for event in follower:
                 line = {"seq": event.seq, "room": event.room, "event": orjson.Fragment(event.data)}
                 sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
                 sys.stdout.flush()

@@ -249,3 +249,15 @@ async def test_a_secret_that_is_none_is_refused_without_showing_it(receiver: Rec
         async with open_endpoint(wrong):
             pass
     assert "short" not in str(caught.value)
+
+
+async def test_a_move_whose_acknowledgement_was_lost_is_the_reader_s_own(bus: MemoryBus) -> None:
+    cursor = await Cursor.open(bus, "hooks", begin_seq=0)
+    stored = await bus.snapshots.get("cursor.hooks")
+    assert stored is not None
+    await bus.snapshots.put("cursor.hooks", stored.data)  # as a move of which the reader has not heard
+    await cursor.save(7)
+    other = await Cursor.open(bus, "hooks", begin_seq=0)
+    assert other.seq == 7
+    with pytest.raises(CursorMoved):
+        await cursor.save(8)
