@@ -2,7 +2,6 @@
 
 ``recvmmsg(2)`` by ctypes: Python's own ``recvmsg`` makes objects of each packet and its ancillary data, which is most
 of its cost. The kernel stamps each packet, so that how late it is read is no part of what is measured.
-What does not belong here: what is in a packet.
 """
 
 from __future__ import annotations
@@ -34,6 +33,10 @@ _MMSGHDR = np.dtype(
     }
 )
 _IOVEC = np.dtype([("base", "u8"), ("len", "u8")])
+#: Errors of a UDP socket after which the next packet may pass: a worker that died, a link that is down, full buffers.
+TRANSIENT_ERRORS = frozenset(
+    (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOBUFS, errno.EPERM)
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -133,7 +136,7 @@ class BatchReader:
             got = self._recvmmsg(descriptor, self._base + count * _ADDRESS, wanted, socket.MSG_DONTWAIT, None)
             if got < 0:
                 code = ctypes.get_errno()
-                if code not in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
+                if code not in TRANSIENT_ERRORS:
                     raise OSError(code, os.strerror(code))
                 continue
             is_partial |= got == wanted

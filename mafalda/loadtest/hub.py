@@ -18,7 +18,7 @@ import structlog
 
 from mafalda.contract.messages.results import TransportResult
 from mafalda.errors import Broken, DeadlineExceeded, MafaldaError, UnsupportedError
-from mafalda.loadtest.batch_reader import Batch, BatchReader, drops, open_socket
+from mafalda.loadtest.batch_reader import TRANSIENT_ERRORS, Batch, BatchReader, drops, open_socket
 from mafalda.loadtest.handshake import Handshake, SrtpSessions
 from mafalda.loadtest.identity import new_identity
 from mafalda.loadtest.rtp import sent_at_ns
@@ -77,8 +77,9 @@ class MediaEndpoint:
         """Send as it is."""
         try:
             self.socket.send(datagram)
-        except (BlockingIOError, ConnectionRefusedError):  # a worker that died; silence is noticed elsewhere
-            return
+        except OSError as error:
+            if error.errno not in TRANSIENT_ERRORS:  # silence is noticed elsewhere
+                raise
 
     def advance(self, datagram: bytes) -> None:
         """Take an answer of the handshake."""

@@ -50,7 +50,7 @@ class LoadPeer:
         self.is_leaving = True
         self._fleet.unwatch(self.room, self.peer)
         try:
-            if self._is_placed:
+            if self.started_ns:  # the join may be under way still
                 await self._fleet.request(self.room, self.peer, Leave(), Done)
         finally:
             if self._endpoint is not None:
