@@ -30,6 +30,10 @@ class History:
     bus: Bus
     archive: Archive | None
 
+    async def first_seq(self) -> int:
+        """The first log sequence that may be read; what the archive begins with is not looked up."""
+        return (await self.bus.log_usage()).first_seq if self.archive is None else 1
+
     async def state_before(self, *, seq: int | None, at: datetime | None) -> State:
         """The latest known state that is not later than a sequence or a time: a snapshot's, or the archive's."""
         if state := await snapshot_before(self.bus, seq=seq, at=at):

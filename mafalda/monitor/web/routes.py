@@ -176,10 +176,9 @@ class Api:
     @_answers_json
     async def log(self, request: Request) -> Any:
         """A page of the log up to ``seq``, or to its end."""
-        usage = await self._history.bus.log_usage()
         seq = await self._seq(request)
-        end = usage.last_seq if seq is None else seq
-        first = usage.first_seq if end >= usage.first_seq else 1
+        end = await self._history.bus.last_seq() if seq is None else seq
+        first = await self._history.first_seq()
         return await log_page(
             self._history, _filter(request), up_to_seq=end, first_seq=first, limit=_number(request, "limit", 100)
         )

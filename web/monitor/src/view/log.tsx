@@ -21,6 +21,8 @@ const COLUMNS: readonly Column[] = [
 const KINDS = ["intent", "command", "result", "event"] as const;
 const PAGE_ROWS = 200;
 const MAX_ROWS = 5_000;
+/** Older rows are fetched when fewer than these follow. */
+const NEAR_ROWS = 80;
 
 interface Rows {
   readonly rows: readonly LogRow[]; // newest first
@@ -77,7 +79,7 @@ export function LogView() {
         columns={COLUMNS}
         total={log.state.rows.length}
         rowHeight={32}
-        onLook={(first) => first > log.state.rows.length - 80 && log.older()}
+        onLook={(first) => first > log.state.rows.length - NEAR_ROWS && log.older()}
         empty="No entry of the log is like this."
         row={(index) => {
           const row = log.state.rows[index];
@@ -107,43 +109,74 @@ export function LogView() {
 /** The rows of a filter as of the moment that is shown; new ones are added while that is now. */
 function useLog(filter: string, paused: boolean) {
   const [state, setState] = useState<Rows>({ rows: [], before: null, dropped: 0 });
-  const loading = useRef(false);
+  const turn = useRef(new AbortController());
+  const loading = useRef<AbortController>();
   const query = Object.fromEntries(new URLSearchParams(filter));
   const moment = seq.value;
+  const page = (upTo: number | null, signal: AbortSignal) =>
+    ask<{ entries: LogRow[]; before: number | null }>("log", { ...query, seq: upTo, limit: PAGE_ROWS }, signal);
   useEffect(() => {
     const stopped = new AbortController();
-    let source: EventSource | undefined;
-    void (async () => {
-      try {
-        const found = await ask<{ entries: LogRow[]; before: number | null }>("log", { ...query, seq: moment, limit: PAGE_ROWS }, stopped.signal);
-        setState({ rows: [...found.entries].reverse(), before: found.before, dropped: 0 });
-      } catch (error) {
-        if (!stopped.signal.aborted) setState({ rows: [], before: null, dropped: 0, problem: (error as Error).message });
-        return;
-      }
-      if (moment !== null || paused || stopped.signal.aborted) return;
-      source = new EventSource(withParams("api/log/stream", query));
-      source.onmessage = (event: MessageEvent<string>) => {
-        const batch = JSON.parse(event.data) as { rows: LogRow[]; dropped: number };
-        if (batch.rows.length > 0 || batch.dropped > 0) setState((before) => added(before, batch));
-      };
-    })();
+    turn.current = stopped;
+    const fail = (error: unknown) => {
+      if (!stopped.signal.aborted) setState((before) => ({ ...before, problem: (error as Error).message }));
+    };
+    const load = async (extend: (found: Rows) => (before: Rows) => Rows) => {
+      const found = await page(moment, stopped.signal);
+      const rows = { rows: [...found.entries].reverse(), before: found.before, dropped: 0 };
+      if (!stopped.signal.aborted) setState(extend(rows));
+    };
+    if (moment !== null || paused) {
+      load((found) => () => found).catch(fail);
+      return () => stopped.abort();
+    }
+    // What is appended while a page is fetched comes by the stream, also after the stream was interrupted.
+    setState({ rows: [], before: null, dropped: 0 });
+    const source = new EventSource(withParams("api/log/stream", query));
+    source.onopen = () => void load((found) => (before) => joined(before, found)).catch(fail);
+    source.onmessage = (event: MessageEvent<string>) => {
+      const batch = JSON.parse(event.data) as { rows: LogRow[]; dropped: number };
+      if (batch.rows.length > 0 || batch.dropped > 0) setState((before) => added(before, batch));
+    };
     return () => {
       stopped.abort();
-      source?.close();
+      source.close();
     };
   }, [filter, moment, paused]);
   const older = async () => {
-    if (state.before === null || loading.current || state.rows.length >= MAX_ROWS) return;
-    loading.current = true;
+    const of = turn.current;
+    if (state.before === null || loading.current === of || state.rows.length >= MAX_ROWS) return;
+    loading.current = of;
     try {
-      const found = await ask<{ entries: LogRow[]; before: number | null }>("log", { ...query, seq: state.before, limit: PAGE_ROWS });
-      setState((before) => ({ ...before, rows: [...before.rows, ...[...found.entries].reverse()], before: found.before }));
+      const found = await page(state.before, of.signal);
+      if (!of.signal.aborted) {
+        setState((before) => ({ ...before, rows: [...before.rows, ...[...found.entries].reverse()], before: found.before }));
+      }
+    } catch (error) {
+      if (!of.signal.aborted) setState((before) => ({ ...before, problem: (error as Error).message }));
     } finally {
-      loading.current = false;
+      if (loading.current === of) loading.current = undefined;
     }
   };
+  useEffect(() => {
+    if (state.rows.length < NEAR_ROWS) void older(); // a filter may leave a page empty
+  }, [state.before]);
   return { state, older: () => void older() };
+}
+
+/** A newest page, and what the stream brought before it. Rows that are no longer next to it are let go. */
+function joined(state: Rows, page: Rows): Rows {
+  const newest = page.rows[0]?.seq ?? 0;
+  const end = page.rows.at(-1)?.seq ?? 0;
+  const fresh = state.rows.filter((it) => it.seq > newest);
+  const known = new Set(page.rows.map((it) => it.seq));
+  const overlaps = page.before === null || state.rows.some((it) => known.has(it.seq));
+  const older = overlaps ? state.rows.filter((it) => it.seq < end) : [];
+  return {
+    rows: [...fresh, ...page.rows, ...older].slice(0, MAX_ROWS),
+    before: older.length > 0 ? state.before : page.before,
+    dropped: state.dropped,
+  };
 }
 
 function added(state: Rows, batch: { rows: readonly LogRow[]; dropped: number }): Rows {

@@ -22,11 +22,18 @@ export function Timeline({ fleet }: { fleet: Totals | undefined }) {
     time.value = value;
     timer.current = setTimeout(() => void goTo(value), PAUSE_MS);
   };
-  const step = (by: number) => void goToEntry(Math.max(1, (seq.value ?? fleet?.log.lastSeq ?? 1) + by));
+  const live = () => {
+    clearTimeout(timer.current);
+    goLive();
+  };
+  const step = (by: number) => {
+    clearTimeout(timer.current);
+    void goToEntry(Math.max(1, (seq.value ?? fleet?.log.lastSeq ?? 1) + by));
+  };
   const words = isLive.value ? "now" : new Date(shown).toLocaleString("en-GB");
   return (
     <footer class="timeline">
-      <button class={`button live-button ${isLive.value ? "on" : ""}`} aria-pressed={isLive.value} onClick={goLive}>
+      <button class={`button live-button ${isLive.value ? "on" : ""}`} aria-pressed={isLive.value} onClick={live}>
         <Radio size={15} aria-hidden /> Live
       </button>
       <time class="first">{clock(first)}</time>
