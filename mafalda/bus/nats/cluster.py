@@ -5,7 +5,6 @@ Each server keeps its own copy of each stream. The log takes appends as long as 
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -13,11 +12,11 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from mafalda.aio.tasks import gather_or_cancel
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import open_connection
-from mafalda.bus.connection.jetstream_api import call
 from mafalda.bus.errors import ServerFailed
-from mafalda.bus.log.streams import LOG_STREAM, ensure_streams
+from mafalda.bus.log.streams import ensure_streams
 from mafalda.bus.nats.server import ClusterMember, NatsServer, ServerConfig, run_server
 
 #: Seconds until the servers of a new cluster have found each other and elected leaders: 3 to 6 on two busy cores.
@@ -36,13 +35,6 @@ class NatsCluster:
     def url(self) -> str:
         """For clients: the URLs of all servers, separated by commas."""
         return ",".join(server.url for server in self.servers.values())
-
-    async def log_leader(self) -> str | None:
-        """The name of the server that leads the log; ``None`` while there is none, or while no server answers."""
-        urls = tuple(server.url for server in self.servers.values() if server.pid)
-        async with open_connection(BusConfig(servers=urls, connect_timeout_s=FORM_TIMEOUT_S)) as connection:
-            info = await call(connection, f"STREAM.INFO.{LOG_STREAM}")
-        return info["cluster"].get("leader") or None
 
 
 @asynccontextmanager
@@ -76,7 +68,7 @@ async def _start(config: ServerConfig, number: int, stack: AsyncExitStack) -> Na
         async with AsyncExitStack() as starting:
             members = _members(config, number)
             try:
-                servers = await asyncio.gather(*(starting.enter_async_context(run_server(it)) for it in members))
+                servers = await gather_or_cancel(starting.enter_async_context(run_server(it)) for it in members)
             except ServerFailed:
                 if config.port or attempt == _TRIES - 1:
                     raise

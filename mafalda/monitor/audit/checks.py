@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -80,8 +79,9 @@ def compare(log: AuditedLog, evidence: Evidence) -> Iterator[Finding]:
         if server.status in ("up", "draining") and load and load.incarnation == server.incarnation:
             yield from _loads(log, server, load)
     yield from _two_places(evidence)
+    real = _RealPaths(evidence)
     for room in log.state.rooms.values():
-        yield from _without_path(room, evidence)
+        yield from _without_path(room, real)
 
 
 def _describe(error: MafaldaError) -> str:
@@ -188,46 +188,43 @@ def _two_places(evidence: Evidence) -> Iterator[Finding]:
             yield Finding("peer-in-two-places", what, Subject(room, peer))
 
 
-def _without_path(room: RoomState, evidence: Evidence) -> Iterator[Finding]:
+def _without_path(room: RoomState, real: _RealPaths) -> Iterator[Finding]:
     """Consumers whose producer is neither on their worker nor relayed there by workers that all have it."""
-    real = _RealPaths(room, evidence)
     for peer in room.peers.values():
         for consumer in peer.consumers.values():
-            if missing := real.gap(peer, consumer):
+            if missing := real.gap(room, peer, consumer):
                 what = f"consumer {consumer.consumer} of {room.room}/{peer.peer} gets nothing of {consumer.producer}"
                 at = Subject(room.room, peer.peer, peer.place.server, peer.place.worker, consumer.consumer)
                 yield Finding("consumer-without-path", f"{what}: {missing}", at)
 
 
 class _RealPaths:
-    """The paths of a room's producers, by inventories; what no inventory tells is taken to be there."""
+    """Where producers and relays are, by inventories; what no inventory tells is taken to be there."""
 
-    def __init__(self, room: RoomState, evidence: Evidence) -> None:
-        self._room = room
-        self._told = {name for name, it in evidence.inventories.items() if isinstance(it, ServerInventory)}
-        held = [it for it in evidence.inventories.values() if isinstance(it, ServerInventory)]
-        self._origins = Counter(
-            (producer, peer.worker)
-            for it in held
+    def __init__(self, evidence: Evidence) -> None:
+        held = {name: it for name, it in evidence.inventories.items() if isinstance(it, ServerInventory)}
+        self._told = held.keys()
+        self._origins = {
+            (peer.room, producer, peer.worker)
+            for it in held.values()
             for peer in it.peers
-            if peer.room == room.room
             for producer in (*peer.producers, *peer.data_producers)
-        )
-        self._relays = {(relay.producer, relay.target) for it in held for relay in it.relays if relay.room == room.room}
+        }
+        self._relays = {(relay.room, relay.producer, relay.target) for it in held.values() for relay in it.relays}
 
-    def gap(self, peer: PeerState, consumer: ConsumerState) -> str | None:
+    def gap(self, room: RoomState, peer: PeerState, consumer: ConsumerState) -> str | None:
         """What is missing between a producer and its consumer; ``None``: nothing."""
-        origin = self._room.producers.get(consumer.producer)
+        origin = room.producers.get(consumer.producer)
         if origin is None:
             return "the producer is not in the log"
         here, hops = peer.place, 0
         while here != origin.place:
-            relay = self._room.relays.get((consumer.producer, here))
-            if relay is None or relay.status != "open" or hops > len(self._room.relays):
+            relay = room.relays.get((consumer.producer, here))
+            if relay is None or relay.status != "open" or hops > len(room.relays):
                 return f"no open relay to {here.worker} in the log"
-            if here.server in self._told and (consumer.producer, here) not in self._relays:
+            if here.server in self._told and (room.room, consumer.producer, here) not in self._relays:
                 return f"{here.worker} does not have the relay"
             here, hops = relay.source, hops + 1
-        if here.server in self._told and not self._origins[consumer.producer, here.worker]:
+        if here.server in self._told and (room.room, consumer.producer, here.worker) not in self._origins:
             return f"{here.worker} does not have the producer"
         return None
