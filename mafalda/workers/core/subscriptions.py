@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from mafalda.contract.messages.commands import PlacePeer
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.results import Done, SubscribeResult
 from mafalda.contract.messages.subscriptions import ConsumerFormat, ConsumerKind, Subscription
 from mafalda.media.rtp import RtpParameters
 from mafalda.projection.state import ProducerState, RoomState
@@ -36,6 +39,23 @@ class Plan:
     close: dict[str, list[str]] = field(default_factory=dict)
     mute: list[str] = field(default_factory=list)
     unmute: list[str] = field(default_factory=list)
+
+
+def carried_over(command: PlacePeer, later: Iterable[Payload]) -> list[Subscription]:
+    """The subscriptions with which a peer comes to a place.
+
+    Args:
+        command: The placement; its subscriptions are as of its decision.
+        later: The results that the former place has appended from then until the command was stored, in order.
+    """
+    found = {wish.subscription: wish for wish in command.subscriptions}
+    for result in later:
+        match result:
+            case SubscribeResult():
+                found[result.subscription] = result.wish()
+            case Done(intent="unsubscribe", target=str(target)):
+                found.pop(target, None)
+    return list(found.values())
 
 
 def kind_of(producer: ProducerState) -> ConsumerKind:

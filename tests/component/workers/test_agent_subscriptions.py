@@ -11,7 +11,7 @@ from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, intents, results
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import QuerySubscription, SubscriptionSnapshot
-from mafalda.contract.messages.subscriptions import ProducerSelector, Subscription
+from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.media.rtp import ConsumerLayers, RtpCapabilities
 from mafalda.mediasoup.ortc import generate_router_rtp_capabilities
 from mafalda.workers.config import default_media_codecs
@@ -218,6 +218,9 @@ async def test_a_subscription_goes_on_at_the_next_place(fleet: Fleet) -> None:
     await fleet.until(holds(fleet, "bob", "mic"), "received at the first place")
 
     state = fleet.state().rooms["lobby"].peers["bob"]
+    decided_seq = fleet.state().seq
+    more = intents.ChangeSubscription(subscription="all", remove=[ProducerSelector(kind="video")])
+    await bob.ask(more, results.SubscribeResult)
     order = commands.PlacePeer(
         room="lobby",
         peer="bob",
@@ -227,6 +230,7 @@ async def test_a_subscription_goes_on_at_the_next_place(fleet: Fleet) -> None:
         cause="worker-died",
         join=state.join,
         subscriptions=list(state.subscriptions.values()),
+        subscriptions_seq=decided_seq,
         explanation=WHY,
     )
     await fleet.append(order, subjects.command("lobby", there.server, order.action))
@@ -235,5 +239,8 @@ async def test_a_subscription_goes_on_at_the_next_place(fleet: Fleet) -> None:
 
     await fleet.until(holds(fleet, "bob", "mic"), "received at the next place, without another wish")
     assert told(fleet, "bob")[-1].generation == 2
-    assert fleet.state().rooms["lobby"].peers["bob"].subscriptions == {"all": Subscription(subscription="all")}
+    (wish,) = fleet.state().rooms["lobby"].peers["bob"].subscriptions.values()
+    assert wish.select == [ProducerSelector(), ProducerSelector(kind="video", exclude=True)]
+    book = fleet.agents["s1"].sessions.by_key["lobby", "bob"].book
+    assert list(book.wishes.values()) == [wish], "what was answered after the decision counts too"
     await fleet.equals_the_log()
