@@ -145,8 +145,10 @@ class SubscriptionBook:
         key = Kept(wish.subscription, producer.producer)
         consumer = self._consumer_of.get(key)
         who = kind_of(producer), producer.peer, producer.producer
+        closing = plan.close.get(wish.subscription, [])
         if not wish.wants(*who):
-            if consumer is not None:
+            if consumer is not None and consumer not in closing:
+                self._muted.pop(consumer, None)
                 plan.close.setdefault(wish.subscription, []).append(consumer)
         elif is_loud or not wish.wants_by_loudness(*who):
             if consumer is None and key not in self._refused:
@@ -154,7 +156,10 @@ class SubscriptionBook:
             elif consumer is not None and consumer in self._muted:
                 del self._muted[consumer]
                 plan.unmute.append(consumer)
-        elif consumer is not None and consumer not in self._muted:
+            elif consumer is not None and consumer in closing:
+                closing.remove(consumer)
+                plan.unmute.append(consumer)
+        elif consumer is not None and consumer not in self._muted and consumer not in closing:
             self._mute(plan, wish, consumer)
 
     def _mute(self, plan: Plan, wish: Subscription, consumer: str) -> None:
@@ -163,6 +168,9 @@ class SubscriptionBook:
         plan.mute.append(consumer)
         muted = [it for it in self._muted if self._consumers[it].subscription == wish.subscription]
         if len(muted) > MUTED_FOR_EACH_LOUD * (wish.loudest or 1):
+            del self._muted[muted[0]]
+            if muted[0] in plan.mute:
+                plan.mute.remove(muted[0])
             plan.close.setdefault(wish.subscription, []).append(muted[0])
 
     # --- consumers ----------------------------------------------------------------------------------
