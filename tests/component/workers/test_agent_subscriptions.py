@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import QuerySubscription, SubscriptionSnapshot
 from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.media.rtp import ConsumerLayers, RtpCapabilities
+from mafalda.mediasoup import Consumer
 from mafalda.mediasoup.ortc import generate_router_rtp_capabilities
 from mafalda.workers.config import default_media_codecs
 from tests.component.workers.agent_world import WHY, Client, Fleet
@@ -160,6 +162,66 @@ async def test_what_cannot_be_consumed_is_told(fleet: Fleet) -> None:
         results.ConsumeResult,
     )
     await fleet.equals_the_log()
+
+
+async def test_what_fails_at_the_worker_is_told_and_tried_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice, bob = await joined(fleet, "alice", place), await joined(fleet, "bob", place)
+    await alice.produce("mic", "send")
+    await alice.produce("cam", "send", kind="video")
+    transport = fleet.agents["s1"].sessions.by_key["lobby", "bob"].objects.webrtc_transport("receive")
+    consume, failures = transport.consume, [errors.WorkerRequestFailed("refused"), errors.DeadlineExceeded("late")]
+
+    async def flaky(**given: Any) -> Consumer:
+        if given["producer_id"] == "mic" and failures:
+            raise failures.pop(0)
+        return await consume(**given)
+
+    monkeypatch.setattr(transport, "consume", flaky)
+    await bob.ask(intents.Subscribe(subscription="all"), results.SubscribeResult)
+
+    await fleet.until(holds(fleet, "bob", "mic", "cam"), "it is received in the end")
+    first, *later = told(fleet, "bob")
+    assert [it.producer for it in first.consumers] == ["cam"], "the others do not depend on it"
+    assert [(it.producer, it.error.code) for it in first.failed] == [("mic", "worker-request-failed")]
+    assert [it for batch in later for it in batch.failed] == [], "told once"
+    await fleet.equals_the_log()
+
+
+async def test_capabilities_learnt_in_any_way_serve_subscriptions(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice = await joined(fleet, "alice", place)
+    await alice.produce("mic", "send")
+    await alice.produce("cam", "send", kind="video")
+    bob = await fleet.join("lobby", "bob", place)
+    await bob.transport("receive", direction="receive")
+    await bob.ask(intents.Subscribe(subscription="all"), results.SubscribeResult)
+    audio_only = RtpCapabilities(codecs=tuple(codec for codec in CAPABILITIES.codecs if codec.kind == "audio"))
+    own = intents.Consume(consumer="own", transport="receive", producer="mic", rtp_capabilities=audio_only)
+    await bob.ask(own, results.ConsumeResult)
+    told_of = [it.producer for it in (await fleet.wait_appended(events.ConsumersOpened)).consumers]
+    assert told_of == ["mic"], "a consume has said what the client can receive"
+
+    again = intents.Subscribe(subscription="all", rtp_capabilities=CAPABILITIES)
+    await bob.ask(again, results.SubscribeResult)
+    await fleet.until(holds(fleet, "bob", "mic", "cam"), "they hold for the transport on which it receives")
+    with pytest.raises(errors.NotFound):
+        await bob.ask(own.model_copy(update={"consumer": "x", "transport": "none"}), results.ConsumeResult)
+    await fleet.equals_the_log()
+
+
+async def test_a_consumer_that_begins_paused_is_known_to_be(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice, bob = await joined(fleet, "alice", place), await joined(fleet, "bob", place)
+    await alice.produce("mic", "send")
+    await bob.consume("ear", "mic", "receive", paused=True)
+    kept = fleet.agents["s1"].sessions.by_key["lobby", "bob"].objects.consumers["ear"]
+    assert kept.is_paused
+    await bob.ask(intents.ResumeConsumer(consumer="ear"), results.Done)
+    assert not kept.is_paused
 
 
 async def test_relays_are_requested_together_and_their_consumers_told_together(fleet: Fleet) -> None:

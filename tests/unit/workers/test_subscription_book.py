@@ -121,6 +121,26 @@ def test_a_refused_one_is_tried_when_its_producer_is_opened_again() -> None:
     assert planned(book, state) == (["cam"], {})
 
 
+def test_a_refused_one_is_tried_when_the_client_can_receive_something_else() -> None:
+    book = SubscriptionBook("me", 1)
+    state = room(("alice", "cam", "video"))
+    book.subscribe(EVERYTHING)
+    book.refuse("all", "cam")
+    book.forget_refusals()
+    book.look_at_all(state)
+    assert planned(book, state) == (["cam"], {})
+
+
+def test_a_failure_is_told_once_until_the_consumer_is_made() -> None:
+    book = SubscriptionBook("me", 1)
+    book.subscribe(EVERYTHING)
+    assert [book.fail("all", "cam"), book.fail("all", "cam")] == [True, False]
+    book.opened("c1-1", "all", "cam")
+    assert book.fail("all", "cam")
+    book.opened_again("cam")
+    assert book.fail("all", "cam")
+
+
 def test_each_subscription_is_told_each_format_once() -> None:
     book = SubscriptionBook("me", 1)
     book.subscribe(EVERYTHING)

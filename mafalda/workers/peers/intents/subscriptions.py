@@ -6,9 +6,8 @@ from mafalda.contract.messages import intents
 from mafalda.contract.messages.results import SubscribeResult
 from mafalda.contract.messages.subscriptions import MAX_SELECTORS, Subscription, change_selection
 from mafalda.errors import BadInput, NotFound
-from mafalda.mediasoup import ortc
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.intents.subscribed import close_consumers, look_at_all
+from mafalda.workers.peers.intents.subscribed import close_consumers, keep_rtp_capabilities, look_at_all
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -16,8 +15,7 @@ from mafalda.workers.peers.session.session import PeerSession
 async def subscribe(session: PeerSession, intent: intents.Subscribe, _: Entry) -> Outcome:
     """Let a subscription stand, in place of an earlier one with its id."""
     if intent.rtp_capabilities is not None:
-        capabilities = session.services.capabilities.the_same(ortc.validate_rtp_capabilities(intent.rtp_capabilities))
-        session.objects.keep_rtp_capabilities(intent.transport, capabilities)
+        keep_rtp_capabilities(session, intent.transport, intent.rtp_capabilities)
     return _stand(session, intent.wish())
 
 
