@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from mafalda.aio.retry import retrying
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
 from mafalda.contract.messages.commands import PlacePeer
@@ -19,7 +20,7 @@ from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
 from mafalda.contract.messages.results import JoinResult
 from mafalda.contract.messages.subscriptions import Subscription
-from mafalda.errors import MafaldaError, NoCapacity, NotJoined
+from mafalda.errors import BusUnavailable, MafaldaError, NoCapacity, NotJoined
 from mafalda.mediasoup import Router, WebRtcTransport
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
@@ -268,14 +269,22 @@ class PeerSession:
         return [entry for entry in missed if entry.message.id not in answered]
 
     async def _read_subscriptions(self) -> list[Subscription]:
-        """The peer's subscriptions at its former place, up to the command that ended it."""
-        command = self.command
-        if command.subscriptions_seq is None:
-            return command.subscriptions
-        later = await self.services.log_reader.past_of_peer(
-            subjects.result(self.room, self.peer, "*"), after_seq=command.subscriptions_seq
-        )
-        return carried_over(command, (entry.message.data for entry in later if entry.seq < self._entry.seq))
+        """The peer's subscriptions at its former place, up to the command that ended it, if it may still subscribe."""
+        command, found = self.command, self.command.subscriptions
+        if command.subscriptions_seq is not None:
+            later = await self.services.log_reader.past_of_peer(
+                subjects.result(self.room, self.peer, "*"), after_seq=command.subscriptions_seq
+            )
+            found = carried_over(command, (entry.message.data for entry in later if entry.seq < self._entry.seq))
+        if not found:
+            return []
+        async for attempt in retrying(BusUnavailable, action="grants_retried", peer_id=self.peer):
+            with attempt:
+                grants = await self.services.grants(self.room, self.peer)
+        if grants is None or grants.subscribe:
+            return found
+        log.info("subscriptions not granted", action="subscriptions_ended", **self.placement.log_fields)
+        return []
 
     def _report_refused(self, error: MafaldaError) -> None:
         """The worker did not make what the session needs: the agent's machine decides what becomes of the peer."""
