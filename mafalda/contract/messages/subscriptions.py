@@ -21,7 +21,7 @@ from mafalda.media.rtp import (
 )
 from mafalda.media.transport import SctpStreamParameters
 
-#: Selectors of one subscription.
+#: Selectors of all subscriptions of a peer, which one message has to hold; each further subscription counts as one.
 MAX_SELECTORS = 1024
 ConsumerKind = Literal["audio", "video", "data"]
 

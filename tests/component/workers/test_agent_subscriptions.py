@@ -124,6 +124,23 @@ async def test_a_subscription_selects_changes_and_ends(fleet: Fleet) -> None:
     await fleet.equals_the_log()
 
 
+async def test_all_subscriptions_of_a_peer_have_a_limit_together(fleet: Fleet) -> None:
+    """A command that places the peer again has to hold them all."""
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    bob = await fleet.join("lobby", "bob", place)
+    half = [ProducerSelector(producer=f"p{number}") for number in range(512)]
+    for number in (1, 2):
+        ask = intents.Subscribe(subscription=f"s{number}", select=half[number - 1 :])
+        await bob.ask(ask, results.SubscribeResult)
+    with pytest.raises(errors.BadInput, match="too many selectors"):
+        await bob.ask(intents.Subscribe(subscription="s3"), results.SubscribeResult)
+    more = intents.ChangeSubscription(subscription="s2", add=[ProducerSelector(producer="x")])
+    with pytest.raises(errors.BadInput, match="too many selectors"):
+        await bob.ask(more, results.SubscribeResult)
+    await bob.ask(intents.Subscribe(subscription="s2", select=half[1:]), results.SubscribeResult)
+
+
 async def test_a_subscription_before_its_transport_waits_for_it(fleet: Fleet) -> None:
     await fleet.start("s1")
     (place,) = fleet.places("s1")

@@ -23,8 +23,6 @@ async def change_subscription(session: PeerSession, intent: intents.ChangeSubscr
     """Change what a subscription selects."""
     wish = _find(session, intent.subscription)
     select = change_selection(wish.select, intent.add, intent.remove)
-    if len(select) > MAX_SELECTORS:
-        raise BadInput("too many selectors", limit=MAX_SELECTORS)
     return _stand(session, wish.model_copy(update={"select": select}))
 
 
@@ -52,6 +50,14 @@ def _find(session: PeerSession, subscription: str) -> Subscription:
 
 
 def _stand(session: PeerSession, wish: Subscription) -> Outcome:
+    """Let a subscription stand.
+
+    Raises:
+        BadInput: The peer's subscriptions have too many selectors then.
+    """
+    others = [it for it in session.book.wishes.values() if it.subscription != wish.subscription]
+    if sum(len(it.select) for it in (wish, *others)) + len(others) > MAX_SELECTORS:
+        raise BadInput("too many selectors in the peer's subscriptions", limit=MAX_SELECTORS)
     former = session.book.wishes.get(wish.subscription)
     session.book.subscribe(wish)
     session.services.subscribers.add(session)
