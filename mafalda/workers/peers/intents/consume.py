@@ -12,7 +12,7 @@ from mafalda.media.rtp import RtpCapabilities, SctpStreamParameters
 from mafalda.mediasoup import Consumer, DataConsumer, ortc
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, consume_when_relayed, withdraw_demand
+from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, consume_when_relayed, keep_consumer
 from mafalda.workers.peers.intents.subscribed import keep_rtp_capabilities
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.responses import Outcome
@@ -175,15 +175,12 @@ async def consume_data(session: PeerSession, intent: intents.ConsumeData, entry:
 
 def _add(session: PeerSession, id: str, added: PeerConsumer) -> None:
     """Keep a consumer until it closes; report that to the peer if it closes because of its producer."""
-    session.objects.consumers[id] = added
 
     def closed(cause: str) -> None:
-        session.objects.consumers.pop(id, None)
-        withdraw_demand(session, added.producer, id)
         if cause in ("producerclose", "dataproducerclose") and not session.is_over:
             session.jobs.add(lambda: _report_closed(session, id, added))
 
-    added.consumer.on(added.consumer.CLOSE, closed)
+    keep_consumer(session, id, added, closed)
 
 
 async def _report_closed(session: PeerSession, id: str, closed: PeerConsumer) -> None:

@@ -21,7 +21,7 @@ from mafalda.media.rtp import RtpCapabilities
 from mafalda.mediasoup import Consumer, DataConsumer, WebRtcTransport, ortc
 from mafalda.workers.core.subscriptions import WantedConsumer
 from mafalda.workers.errors import as_mafalda_error
-from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, relay_key, update_demand, withdraw_demand
+from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, keep_consumer, relay_key, update_demand
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
@@ -300,17 +300,14 @@ async def _set_muted(session: PeerSession, id: str, *, muted: bool) -> None:
 
 def _keep(session: PeerSession, id: str, kept: PeerConsumer) -> None:
     """Keep a consumer until it closes; then its producer is looked at, since the subscription may still want it."""
-    session.objects.consumers[id] = kept
     session.book.opened(id, kept.subscription or "", kept.producer)
 
     def closed(cause: str) -> None:
-        session.objects.consumers.pop(id, None)
         session.book.closed(id)
-        withdraw_demand(session, kept.producer, id)
         if cause != "close":
             look_at(session, kept.producer)
 
-    kept.consumer.on(kept.consumer.CLOSE, closed)
+    keep_consumer(session, id, kept, closed)
 
 
 async def close_consumers(session: PeerSession, consumers: list[str]) -> None:
