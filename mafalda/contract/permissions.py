@@ -71,8 +71,8 @@ _SUBSCRIBE = (
     intents.ChangeSubscription,
     intents.Unsubscribe,
 )
-#: What a moderator may publish for any peer of its rooms.
-_MODERATE = (intents.Leave, intents.PauseProducer, intents.CloseProducer, intents.CloseDataProducer)
+#: What a moderator may publish for any peer of its rooms. These have no private result.
+MODERATE = (intents.Leave, intents.PauseProducer, intents.CloseProducer, intents.CloseDataProducer)
 #: For applications that speak the worker's channel; never for participants.
 _NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, queries.QueryChannel)
 _ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryStats)
@@ -122,8 +122,8 @@ def participant_permissions(grants: Grants) -> Permissions:
             publish += [f"{peer}.query.{query.action}" for query in _SUBSCRIBE_QUERIES]
         if grants.moderate:
             any_peer = f"mafalda.room.{room}.peer.*"
-            publish += [f"{any_peer}.intent.{intent.action}" for intent in _MODERATE]
-            subscribe += [f"live.{any_peer}.result.{intent.action}" for intent in _MODERATE]
+            publish += [f"{any_peer}.intent.{intent.action}" for intent in MODERATE]
+            subscribe += [f"live.{any_peer}.result.{intent.action}" for intent in MODERATE]
     return Permissions(tuple(publish), tuple(subscribe))
 
 

@@ -37,7 +37,10 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         command.region,
         command.one_transport,
         command.tenant,
-        subscriptions={it.subscription: it for it in command.subscriptions},
+        # Those of the command are as of its decision; the former place may have answered more until it was stored.
+        subscriptions=former.subscriptions
+        if former and former.join == command.join
+        else {it.subscription: it for it in command.subscriptions},
     )
     state.add_peer(room, peer)
 

@@ -917,7 +917,8 @@ type StatsAnswer struct {
 // come. The peer's agent makes the consumers as soon as there is a transport for them, and
 // says so in batches (ConsumersOpened). A subscription lasts until unsubscribe or leave,
 // also at the peer's next place. With the id of an earlier one it replaces that; consumers
-// that it still wants stay as they are.
+// that it still wants stay as they are. All subscriptions of a peer have at most 1024
+// selectors; each further subscription counts as one.
 type SubscribeIntent struct {
 	// Of the audio that is selected only so many producers flow: the loudest of the room. Those                   
 	// that a selector names by `producer` flow besides, whether they are loud or not.                             

@@ -1855,7 +1855,8 @@ pub struct StatsAnswer {
 /// come. The peer's agent makes the consumers as soon as there is a transport for them, and
 /// says so in batches (ConsumersOpened). A subscription lasts until unsubscribe or leave,
 /// also at the peer's next place. With the id of an earlier one it replaces that; consumers
-/// that it still wants stay as they are.
+/// that it still wants stay as they are. All subscriptions of a peer have at most 1024
+/// selectors; each further subscription counts as one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubscribeIntent {

@@ -90,6 +90,7 @@ class RoomExecutor:
         self._folded = folded
         self._rooms: SerialExecutor[str] = SerialExecutor(tasks, f"{config.name}-room", self._failed)
         self._queued: set[Stimulus] = set()
+        self._woken: set[RelayRequest] = set()  # of those: woken meanwhile, perhaps while they were decided
         self._turns = Turns(config.max_in_flight)
         self._source = f"/mafalda/allocator/{config.name}"
         self._failed_beyond = 0  # the view's sequence at the last append that failed
@@ -100,6 +101,8 @@ class RoomExecutor:
         An intent that can only be rejected here waits for those of its peer instead: placements do not wait for it.
         """
         if stimulus in self._queued:
+            if isinstance(stimulus, RelayRequest):
+                self._woken.add(stimulus)
             return
         self._queued.add(stimulus)
         key = room_of(stimulus)
@@ -112,6 +115,9 @@ class RoomExecutor:
             await self._decide_and_append(stimulus)
         finally:
             self._queued.discard(stimulus)
+            if isinstance(stimulus, RelayRequest) and stimulus in self._woken:
+                self._woken.discard(stimulus)
+                self.submit(stimulus)
 
     async def _decide_and_append(self, stimulus: Stimulus) -> None:
         """Decide, and decide again after each conflict. No back-off: the view has the winning command by then."""
@@ -133,6 +139,8 @@ class RoomExecutor:
             await self._reject_privately(stimulus, decision.private)
         if decision is None or not decision.appends:
             return True
+        if isinstance(stimulus, RelayRequest):  # what ends while the append is on its way wakes it
+            self._view.relay_requests.wait(stimulus, decision.wait_for_all)
         try:
             await self._append_all(stimulus, decision, turn)
             if isinstance(stimulus, RelayRequest):

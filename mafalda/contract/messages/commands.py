@@ -71,6 +71,12 @@ class PlacePeer(Command):
     subscriptions: list[Subscription] = Field(
         default_factory=list, description="The peer's subscriptions at its former place, which go on at this one."
     )
+    subscriptions_seq: int | None = Field(
+        None,
+        ge=0,
+        description="Log sequence as of which these are the subscriptions; what the former place has answered since "
+        "then changes them.",
+    )
     explanation: Explanation
 
 

@@ -274,7 +274,8 @@ class Subscribe(Intent, Subscription):
 
     The peer's agent makes the consumers as soon as there is a transport for them, and says so in batches
     (``ConsumersOpened``). A subscription lasts until ``unsubscribe`` or ``leave``, also at the peer's next place. With
-    the id of an earlier one it replaces that; consumers that it still wants stay as they are.
+    the id of an earlier one it replaces that; consumers that it still wants stay as they are. All subscriptions of a
+    peer have at most 1024 selectors; each further subscription counts as one.
     """
 
     action = "subscribe"

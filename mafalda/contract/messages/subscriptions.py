@@ -21,7 +21,7 @@ from mafalda.media.rtp import (
 )
 from mafalda.media.transport import SctpStreamParameters
 
-#: Selectors of one subscription.
+#: Selectors of all subscriptions of a peer, which one message has to hold; each further subscription counts as one.
 MAX_SELECTORS = 1024
 ConsumerKind = Literal["audio", "video", "data"]
 
@@ -79,13 +79,16 @@ class Subscription(Model):
 
     def wants_by_loudness(self, kind: ConsumerKind, peer: str, producer: str) -> bool:
         """Whether a producer that it wants flows only while it is among the loudest."""
-        last = next((it for it in reversed(self.select) if it.fits(kind, peer, producer)), None)
+        last = self._last_fitting(kind, peer, producer)
         return self.loudest is not None and kind == "audio" and last is not None and last.producer is None
 
     def wants(self, kind: ConsumerKind, peer: str, producer: str) -> bool:
         """Whether a producer of another peer is to be received."""
-        last = next((it for it in reversed(self.select) if it.fits(kind, peer, producer)), None)
+        last = self._last_fitting(kind, peer, producer)
         return last is not None and not last.exclude
+
+    def _last_fitting(self, kind: ConsumerKind, peer: str, producer: str) -> ProducerSelector | None:
+        return next((it for it in reversed(self.select) if it.fits(kind, peer, producer)), None)
 
 
 def change_selection(

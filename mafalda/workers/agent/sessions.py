@@ -107,7 +107,7 @@ class PeerSessions:
 
     def producer_opened(self, room: str, producer: str) -> None:
         """A producer was opened: subscriptions may want it."""
-        self.services.audio_levels.producer_opened(room)
+        self.services.audio_levels.producer_opened(room, producer)
         for session in self.services.subscribers.of(room):
             look_again(session, producer)
 

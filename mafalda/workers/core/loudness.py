@@ -14,6 +14,8 @@ SILENT_DBOV = -60
 NOTHING_DBOV = -127
 #: How much of a rise, and of a fall, one measurement counts: people are to be heard at once, and pauses to be bridged.
 _RISE, _FALL = 0.8, 0.1
+#: Workers report silence once. From then on a level falls as if it was measured at this interval, in seconds.
+_SILENCE_INTERVAL_S = 0.3
 #: Who takes another's place must be louder by so many dB, and the other has had it for so many seconds.
 MARGIN_DB, HOLD_S = 6.0, 1.5
 
@@ -30,6 +32,7 @@ class RoomLoudness:
     """The smoothed level of each producer of a room, and the loudest of them by how many are wanted."""
 
     _levels: dict[str, float] = field(default_factory=dict)
+    _silent: dict[str, float] = field(default_factory=dict)  # of which nothing was heard: when its level fell last
     _loudest: dict[int, _Loudest] = field(default_factory=dict)
 
     def loudest(self, count: int) -> frozenset[str]:
@@ -43,18 +46,32 @@ class RoomLoudness:
             levels: dBov (-127 to 0) of each producer that was measured; -127: nothing was heard of it.
             now: Seconds, monotonic.
         """
+        self._fall(now, levels)
         for producer, level in levels.items():
             before = self._levels.get(producer, float(NOTHING_DBOV))
             weight = _RISE if level > before else _FALL
             self._levels[producer] = before + (level - before) * weight
+            if level <= NOTHING_DBOV:
+                self._silent[producer] = now
+            else:
+                self._silent.pop(producer, None)
         self._update(now)
 
     def retain(self, producers: Container[str]) -> None:
         """Forget the producers that the room does not have any more."""
         for producer in [it for it in self._levels if it not in producers]:
             del self._levels[producer]
+            self._silent.pop(producer, None)
             for loudest in self._loudest.values():
                 loudest.since_s.pop(producer, None)
+
+    def _fall(self, now: float, measured: Container[str]) -> None:
+        """Lower the levels of those that are silent and are not measured now, by the time since they fell last."""
+        for producer, fell_s in self._silent.items():
+            if producer not in measured:
+                left = (1 - _FALL) ** ((now - fell_s) / _SILENCE_INTERVAL_S)
+                self._levels[producer] = NOTHING_DBOV + (self._levels[producer] - NOTHING_DBOV) * left
+                self._silent[producer] = now
 
     def _update(self, now: float) -> None:
         ranked = sorted(

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from mafalda.contract.messages.commands import PlacePeer
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.results import Done, SubscribeResult
 from mafalda.contract.messages.subscriptions import ConsumerFormat, ConsumerKind, Subscription
 from mafalda.media.rtp import RtpParameters
 from mafalda.projection.state import ProducerState, RoomState
@@ -38,6 +41,23 @@ class Plan:
     unmute: list[str] = field(default_factory=list)
 
 
+def carried_over(command: PlacePeer, later: Iterable[Payload]) -> list[Subscription]:
+    """The subscriptions with which a peer comes to a place.
+
+    Args:
+        command: The placement; its subscriptions are as of its decision.
+        later: The results that the former place has appended from then until the command was stored, in order.
+    """
+    found = {wish.subscription: wish for wish in command.subscriptions}
+    for result in later:
+        match result:
+            case SubscribeResult():
+                found[result.subscription] = result.wish()
+            case Done(intent="unsubscribe", target=str(target)):
+                found.pop(target, None)
+    return list(found.values())
+
+
 def kind_of(producer: ProducerState) -> ConsumerKind:
     """What a consumer of a producer is."""
     if producer.data:
@@ -58,6 +78,7 @@ class SubscriptionBook:
     _consumers: dict[str, Kept] = field(default_factory=dict)
     _consumer_of: dict[Kept, str] = field(default_factory=dict)
     _refused: set[Kept] = field(default_factory=set)
+    _failed: set[Kept] = field(default_factory=set)  # of which the peer was told, and that are tried again
     _pending: dict[str, None] = field(default_factory=dict)
     _formats: list[ConsumerFormat] = field(default_factory=list)
     _muted: dict[str, None] = field(default_factory=dict)  # since they are not among the loudest; the longest first
@@ -80,24 +101,29 @@ class SubscriptionBook:
 
     def opened_again(self, producer: str) -> None:
         """A producer was opened: consumers of it that were refused may be possible now."""
-        self._refused -= {kept for kept in self._refused if kept.producer == producer}
+        self._refused = {kept for kept in self._refused if kept.producer != producer}
+        self._failed = {kept for kept in self._failed if kept.producer != producer}
         self.look_at(producer)
 
     def subscribe(self, wish: Subscription) -> None:
         """Add a subscription, or replace the one with its id."""
         self.wishes[wish.subscription] = wish
         self._told_formats.pop(wish.subscription, None)
-        self._refused = {kept for kept in self._refused if kept.subscription != wish.subscription}
+        self._forget(wish.subscription)
 
     def unsubscribe(self, subscription: str) -> list[str]:
         """Remove a subscription; returns its consumers, which are not the book's any more."""
         self.wishes.pop(subscription, None)
         self._told_formats.pop(subscription, None)
-        self._refused = {kept for kept in self._refused if kept.subscription != subscription}
+        self._forget(subscription)
         gone = self.consumers_of(subscription)
         for consumer in gone:
             self.closed(consumer)
         return gone
+
+    def _forget(self, subscription: str) -> None:
+        self._refused = {kept for kept in self._refused if kept.subscription != subscription}
+        self._failed = {kept for kept in self._failed if kept.subscription != subscription}
 
     def plan(
         self, room: RoomState | None, limit: int, loudest: Callable[[int], frozenset[str]] = lambda _: frozenset()
@@ -125,8 +151,10 @@ class SubscriptionBook:
         key = Kept(wish.subscription, producer.producer)
         consumer = self._consumer_of.get(key)
         who = kind_of(producer), producer.peer, producer.producer
+        closing = plan.close.get(wish.subscription, [])
         if not wish.wants(*who):
-            if consumer is not None:
+            if consumer is not None and consumer not in closing:
+                self._muted.pop(consumer, None)
                 plan.close.setdefault(wish.subscription, []).append(consumer)
         elif is_loud or not wish.wants_by_loudness(*who):
             if consumer is None and key not in self._refused:
@@ -134,7 +162,10 @@ class SubscriptionBook:
             elif consumer is not None and consumer in self._muted:
                 del self._muted[consumer]
                 plan.unmute.append(consumer)
-        elif consumer is not None and consumer not in self._muted:
+            elif consumer is not None and consumer in closing:
+                closing.remove(consumer)
+                plan.unmute.append(consumer)
+        elif consumer is not None and consumer not in self._muted and consumer not in closing:
             self._mute(plan, wish, consumer)
 
     def _mute(self, plan: Plan, wish: Subscription, consumer: str) -> None:
@@ -143,6 +174,9 @@ class SubscriptionBook:
         plan.mute.append(consumer)
         muted = [it for it in self._muted if self._consumers[it].subscription == wish.subscription]
         if len(muted) > MUTED_FOR_EACH_LOUD * (wish.loudest or 1):
+            del self._muted[muted[0]]
+            if muted[0] in plan.mute:
+                plan.mute.remove(muted[0])
             plan.close.setdefault(wish.subscription, []).append(muted[0])
 
     # --- consumers ----------------------------------------------------------------------------------
@@ -159,6 +193,7 @@ class SubscriptionBook:
         """A consumer was made."""
         kept = Kept(subscription, producer)
         self._consumers[consumer], self._consumer_of[kept] = kept, consumer
+        self._failed.discard(kept)
 
     def closed(self, consumer: str) -> None:
         """A consumer has closed."""
@@ -168,8 +203,26 @@ class SubscriptionBook:
             del self._consumer_of[kept]
 
     def refuse(self, subscription: str, producer: str) -> None:
-        """A consumer cannot be made until the producer is opened again."""
+        """A consumer cannot be made until the producer is opened again, or the client can receive something else."""
         self._refused.add(Kept(subscription, producer))
+
+    def forget_refusals(self) -> None:
+        """The client can receive something else."""
+        self._refused.clear()
+
+    def fail(self, subscription: str, producer: str) -> bool:
+        """A consumer was not made, and is tried again; whether that is news for the peer."""
+        kept = Kept(subscription, producer)
+        is_new = kept not in self._failed
+        self._failed.add(kept)
+        return is_new
+
+    def set_muted(self, consumer: str, *, muted: bool) -> None:
+        """A consumer is still muted, or still flows: what was planned of it failed."""
+        if not muted:
+            self._muted.pop(consumer, None)
+        elif consumer in self._consumers:
+            self._muted[consumer] = None
 
     def format_of(self, parameters: RtpParameters) -> int:
         """The number of a consumer's format; a new one if the place has none like it."""

@@ -132,17 +132,14 @@ class LogReader:
         raise AssertionError("retried until it succeeds")
 
     async def past_of_peer(self, pattern: str, *, after_seq: int) -> list[Entry]:
-        """A peer's intents, or the results of one kind, after a log sequence; none if the bus is out of reach.
-
-        Without a bus nobody can have appended any.
-        """
-        try:
-            last = await self._bus.last(pattern)
-        except BusUnavailable:
-            return []
-        if last is None or last.seq <= after_seq:
-            return []
-        return await self.past(pattern, after_seq=after_seq, up_to_seq=last.seq)
+        """A peer's intents or results after a log sequence."""
+        async for attempt in _retrying("read_retried"):
+            with attempt:
+                last = await self._bus.last(pattern)
+                if last is None or last.seq <= after_seq:
+                    return []
+                return await self.past(pattern, after_seq=after_seq, up_to_seq=last.seq)
+        raise AssertionError("retried until it succeeds")
 
     def read_entry(self, delivery: Delivery) -> Entry | None:
         """Decode a delivery; None (and counted) if it is unreadable or does not belong on its subject.

@@ -85,8 +85,11 @@ class AudioLevelExchange:
         ranking = self._rankings.get(room)
         return ranking.loudest(count) if ranking else frozenset()
 
-    def producer_opened(self, room: str) -> None:
-        """A room has one more producer."""
+    def producer_opened(self, room: str, producer: str) -> None:
+        """A room has one more producer, perhaps with the id of one that has closed: observers have removed that one."""
+        for key, observed in self._observed.items():
+            if key[0] == room:
+                observed.discard(producer)
         if room in self._rankings:
             self._ask(room)
         if room in self._leases:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.contract import subjects
@@ -13,6 +14,8 @@ from mafalda.workers.log.publisher import Publisher
 
 #: After so many seconds a relay that was requested and did not open is requested again by who still needs it.
 RETRY_S = 2.0
+#: Producers of one request.
+MAX_PRODUCERS = 256
 _Batch = tuple[str, str]  # room, worker
 
 
@@ -61,15 +64,24 @@ class RelayRequests:
     async def _append(self, batch: _Batch) -> None:
         """Append what is needed in this moment, then what has come to be needed meanwhile."""
         room, worker = batch
-        while producers := list(self._waiting[batch]):
-            self._waiting[batch].clear()
-            event = RelaysRequested(
-                server=self._server, incarnation=self._incarnation, worker=worker, room=room, producers=producers
-            )
-            await self._publisher.append(event, subjects.server_event(self._server, event.action))
-            keys = [RelayKey(room, producer, worker) for producer in producers]
+        try:
+            while producers := list(islice(self._waiting[batch], MAX_PRODUCERS)):
+                for producer in producers:
+                    del self._waiting[batch][producer]
+                event = RelaysRequested(
+                    server=self._server, incarnation=self._incarnation, worker=worker, room=room, producers=producers
+                )
+                try:
+                    await self._publisher.append(event, subjects.server_event(self._server, event.action))
+                finally:
+                    self._expire_later(batch, producers)
+        finally:
+            self._expire_later(batch, self._waiting.pop(batch))
+
+    def _expire_later(self, batch: _Batch, producers: Iterable[str]) -> None:
+        room, worker = batch
+        if keys := [RelayKey(room, producer, worker) for producer in producers]:
             asyncio.get_running_loop().call_later(RETRY_S, self._expire, keys)
-        del self._waiting[batch]
 
     def _expire(self, keys: list[RelayKey]) -> None:
         for key in keys:

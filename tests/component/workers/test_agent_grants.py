@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from mafalda.contract import subjects
 from mafalda.contract.grants import Grants
-from mafalda.contract.messages import intents, results
+from mafalda.contract.messages import commands, events, intents, results
 from mafalda.contract.messages.channel_calls import ChannelCall
-from mafalda.errors import IllegalReplySubject, NotGranted
-from tests.component.workers.agent_world import Client, Fleet
+from mafalda.errors import IllegalReplySubject, NotFound, NotGranted
+from tests.component.workers.agent_world import WHY, Client, Fleet
 
 
 async def joined(fleet: Fleet, grants: Grants | None) -> Client:
@@ -45,6 +46,42 @@ async def test_secrets_go_to_a_participants_own_inbox_alone(fleet: Fleet) -> Non
         intent = await alice.send(intents.CreateTransport(transport="more"), inbox=foreign)
         with pytest.raises(IllegalReplySubject):
             await alice.answer(intent, results.TransportResult)
+
+
+async def test_a_moderators_inbox_is_ignored(fleet: Fleet) -> None:
+    """NATS permits a moderator to publish these for other peers; its client names its own inbox in each."""
+    alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice"))
+    await alice.produce("mic", "send")
+    async with fleet.bus.inbox() as moderators:
+        for intent in (intents.PauseProducer(producer="mic"), intents.CloseProducer(producer="mic"), intents.Leave()):
+            await alice.answer(await alice.send(intent, inbox=moderators), results.Done)
+
+
+async def test_standing_subscriptions_end_at_the_next_place_without_the_grant(fleet: Fleet) -> None:
+    alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice"))
+    (place,) = fleet.places("s1")
+    bob = await fleet.join("lobby", "bob", place)
+    await bob.transport("send", direction="send")
+    await bob.produce("mic", "send")
+    await alice.ask(intents.Subscribe(subscription="all"), results.SubscribeResult)
+    fleet.broker.grants["lobby", "alice"] = Grants(rooms=["lobby"], peer="alice", subscribe=False)
+    peer = fleet.state().rooms["lobby"].peers["alice"]
+    order = commands.PlacePeer(
+        room="lobby",
+        peer="alice",
+        server=place.server,
+        worker=place.worker,
+        generation=2,
+        cause="worker-died",
+        join=peer.join,
+        subscriptions=list(peer.subscriptions.values()),
+        subscriptions_seq=fleet.state().seq,
+        explanation=WHY,
+    )
+    await fleet.append(order, subjects.command("lobby", place.server, order.action))
+    await fleet.wait_appended(events.PeerMoved)
+    with pytest.raises(NotFound):
+        await alice.ask(intents.Unsubscribe(subscription="all"), results.Done)
 
 
 async def test_a_participant_cannot_call_the_workers_channel(fleet: Fleet) -> None:

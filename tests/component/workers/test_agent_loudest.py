@@ -133,6 +133,36 @@ async def test_workers_measure_what_they_receive() -> None:
         assert levels.loudest("lobby", 1) == frozenset()
 
 
+async def test_a_producer_that_is_opened_again_is_measured_again() -> None:
+    """Nothing was heard between its end and its next begin, so no measurement showed that it was gone."""
+    state = RoomState("lobby")
+    place = Place(server="s1", worker="w1")
+    state.producers["mic"] = ProducerState("mic", "ana", "send", place, 1, False, "audio")
+    async with create_worker() as worker, open_tasks() as tasks:
+        router = await worker.create_router(media_codecs=list(default_media_codecs()))
+        transport = await router.create_direct_transport()
+        levels = AudioLevelExchange(
+            AgentConfig(server="s1"),
+            tasks,
+            Publisher(MemoryBus(MemoryBroker(), name="s1"), "s1"),
+            Routers(router),  # type: ignore[arg-type]
+            room=lambda _: state,
+            changed=lambda _, __: None,
+        )
+        for ssrc in (1111, 2222):
+            producer = await _produce(transport, "mic", ssrc)
+            levels.producer_opened("lobby", "mic")
+            levels.want("lobby", 1)
+            sequence = 0
+            async with asyncio.timeout(DEADLINE_S):
+                while not levels.loudest("lobby", 1):
+                    sequence += 1
+                    producer.send(_packet(ssrc, sequence, 20))
+                    await asyncio.sleep(0.02)
+            levels.unwant("lobby", 1)
+            await producer.close()
+
+
 async def _produce(transport: DirectTransport, name: str, ssrc: int) -> Producer:
     return await transport.produce(
         id=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, intents, results
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import QuerySubscription, SubscriptionSnapshot
-from mafalda.contract.messages.subscriptions import ProducerSelector, Subscription
+from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.media.rtp import ConsumerLayers, RtpCapabilities
+from mafalda.mediasoup import Consumer
 from mafalda.mediasoup.ortc import generate_router_rtp_capabilities
 from mafalda.workers.config import default_media_codecs
 from tests.component.workers.agent_world import WHY, Client, Fleet
@@ -122,6 +124,23 @@ async def test_a_subscription_selects_changes_and_ends(fleet: Fleet) -> None:
     await fleet.equals_the_log()
 
 
+async def test_all_subscriptions_of_a_peer_have_a_limit_together(fleet: Fleet) -> None:
+    """A command that places the peer again has to hold them all."""
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    bob = await fleet.join("lobby", "bob", place)
+    half = [ProducerSelector(producer=f"p{number}") for number in range(512)]
+    for number in (1, 2):
+        ask = intents.Subscribe(subscription=f"s{number}", select=half[number - 1 :])
+        await bob.ask(ask, results.SubscribeResult)
+    with pytest.raises(errors.BadInput, match="too many selectors"):
+        await bob.ask(intents.Subscribe(subscription="s3"), results.SubscribeResult)
+    more = intents.ChangeSubscription(subscription="s2", add=[ProducerSelector(producer="x")])
+    with pytest.raises(errors.BadInput, match="too many selectors"):
+        await bob.ask(more, results.SubscribeResult)
+    await bob.ask(intents.Subscribe(subscription="s2", select=half[1:]), results.SubscribeResult)
+
+
 async def test_a_subscription_before_its_transport_waits_for_it(fleet: Fleet) -> None:
     await fleet.start("s1")
     (place,) = fleet.places("s1")
@@ -160,6 +179,66 @@ async def test_what_cannot_be_consumed_is_told(fleet: Fleet) -> None:
         results.ConsumeResult,
     )
     await fleet.equals_the_log()
+
+
+async def test_what_fails_at_the_worker_is_told_and_tried_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice, bob = await joined(fleet, "alice", place), await joined(fleet, "bob", place)
+    await alice.produce("mic", "send")
+    await alice.produce("cam", "send", kind="video")
+    transport = fleet.agents["s1"].sessions.by_key["lobby", "bob"].objects.webrtc_transport("receive")
+    consume, failures = transport.consume, [errors.WorkerRequestFailed("refused"), errors.DeadlineExceeded("late")]
+
+    async def flaky(**given: Any) -> Consumer:
+        if given["producer_id"] == "mic" and failures:
+            raise failures.pop(0)
+        return await consume(**given)
+
+    monkeypatch.setattr(transport, "consume", flaky)
+    await bob.ask(intents.Subscribe(subscription="all"), results.SubscribeResult)
+
+    await fleet.until(holds(fleet, "bob", "mic", "cam"), "it is received in the end")
+    first, *later = told(fleet, "bob")
+    assert [it.producer for it in first.consumers] == ["cam"], "the others do not depend on it"
+    assert [(it.producer, it.error.code) for it in first.failed] == [("mic", "worker-request-failed")]
+    assert [it for batch in later for it in batch.failed] == [], "told once"
+    await fleet.equals_the_log()
+
+
+async def test_capabilities_learnt_in_any_way_serve_subscriptions(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice = await joined(fleet, "alice", place)
+    await alice.produce("mic", "send")
+    await alice.produce("cam", "send", kind="video")
+    bob = await fleet.join("lobby", "bob", place)
+    await bob.transport("receive", direction="receive")
+    await bob.ask(intents.Subscribe(subscription="all"), results.SubscribeResult)
+    audio_only = RtpCapabilities(codecs=tuple(codec for codec in CAPABILITIES.codecs if codec.kind == "audio"))
+    own = intents.Consume(consumer="own", transport="receive", producer="mic", rtp_capabilities=audio_only)
+    await bob.ask(own, results.ConsumeResult)
+    told_of = [it.producer for it in (await fleet.wait_appended(events.ConsumersOpened)).consumers]
+    assert told_of == ["mic"], "a consume has said what the client can receive"
+
+    again = intents.Subscribe(subscription="all", rtp_capabilities=CAPABILITIES)
+    await bob.ask(again, results.SubscribeResult)
+    await fleet.until(holds(fleet, "bob", "mic", "cam"), "they hold for the transport on which it receives")
+    with pytest.raises(errors.NotFound):
+        await bob.ask(own.model_copy(update={"consumer": "x", "transport": "none"}), results.ConsumeResult)
+    await fleet.equals_the_log()
+
+
+async def test_a_consumer_that_begins_paused_is_known_to_be(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice, bob = await joined(fleet, "alice", place), await joined(fleet, "bob", place)
+    await alice.produce("mic", "send")
+    await bob.consume("ear", "mic", "receive", paused=True)
+    kept = fleet.agents["s1"].sessions.by_key["lobby", "bob"].objects.consumers["ear"]
+    assert kept.is_paused
+    await bob.ask(intents.ResumeConsumer(consumer="ear"), results.Done)
+    assert not kept.is_paused
 
 
 async def test_relays_are_requested_together_and_their_consumers_told_together(fleet: Fleet) -> None:
@@ -218,6 +297,9 @@ async def test_a_subscription_goes_on_at_the_next_place(fleet: Fleet) -> None:
     await fleet.until(holds(fleet, "bob", "mic"), "received at the first place")
 
     state = fleet.state().rooms["lobby"].peers["bob"]
+    decided_seq = fleet.state().seq
+    more = intents.ChangeSubscription(subscription="all", remove=[ProducerSelector(kind="video")])
+    await bob.ask(more, results.SubscribeResult)
     order = commands.PlacePeer(
         room="lobby",
         peer="bob",
@@ -227,6 +309,7 @@ async def test_a_subscription_goes_on_at_the_next_place(fleet: Fleet) -> None:
         cause="worker-died",
         join=state.join,
         subscriptions=list(state.subscriptions.values()),
+        subscriptions_seq=decided_seq,
         explanation=WHY,
     )
     await fleet.append(order, subjects.command("lobby", there.server, order.action))
@@ -235,5 +318,8 @@ async def test_a_subscription_goes_on_at_the_next_place(fleet: Fleet) -> None:
 
     await fleet.until(holds(fleet, "bob", "mic"), "received at the next place, without another wish")
     assert told(fleet, "bob")[-1].generation == 2
-    assert fleet.state().rooms["lobby"].peers["bob"].subscriptions == {"all": Subscription(subscription="all")}
+    (wish,) = fleet.state().rooms["lobby"].peers["bob"].subscriptions.values()
+    assert wish.select == [ProducerSelector(), ProducerSelector(kind="video", exclude=True)]
+    book = fleet.agents["s1"].sessions.by_key["lobby", "bob"].book
+    assert list(book.wishes.values()) == [wish], "what was answered after the decision counts too"
     await fleet.equals_the_log()

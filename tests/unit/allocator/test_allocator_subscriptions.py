@@ -102,6 +102,7 @@ def test_subscriptions_go_along_to_the_next_place_and_end_with_the_membership() 
     (append,) = decision.commands
     assert isinstance(append.payload, commands.PlacePeer)
     assert append.payload.subscriptions == [Subscription(subscription="all")]
+    assert append.payload.subscriptions_seq is not None
     world.kill_worker(placed(decision))
     again = world.join("lobby", "alice")
     assert all(it.payload.subscriptions == [] for it in again.commands if isinstance(it.payload, commands.PlacePeer))

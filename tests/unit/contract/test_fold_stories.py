@@ -415,6 +415,15 @@ def test_pauses() -> None:
     assert is_paused()
 
 
+def test_a_subscription_that_was_answered_while_a_move_was_decided_goes_along() -> None:
+    story = pair(Story())
+    story.append(results.SubscribeResult(subscription="all", generation=1), peer="bob")
+    story.moves("bob", "b-0", 2)
+    assert set(story.room.peers["bob"].subscriptions) == {"all"}
+    story.leaves("bob", 2).joins("bob", "b-0", 3)
+    assert story.room.peers["bob"].subscriptions == {}
+
+
 def test_producer_pauses() -> None:
     story = pair(Story())
 

@@ -56,6 +56,17 @@ def test_a_short_pause_costs_no_place() -> None:
     assert ranking.loudest(1) == {"bob"}
 
 
+def test_who_is_reported_silent_once_loses_the_place_to_one_that_is_not_louder() -> None:
+    ranking = RoomLoudness()
+    ranking.loudest(1)
+    measured(ranking, {"ana": LOUD}, at=0)
+    ranking.measure({"ana": NOTHING}, 10)
+    ranking.measure({"bob": QUIET}, 20)
+    assert ranking.loudest(1) == {"ana"}, "the first measurement of a rise counts less than the whole of it"
+    ranking.measure({"bob": QUIET}, 20.3)
+    assert ranking.loudest(1) == {"bob"}
+
+
 def test_who_leaves_makes_room() -> None:
     ranking = RoomLoudness()
     ranking.loudest(1)
@@ -93,6 +104,34 @@ def test_only_the_loudest_flow_and_those_that_were_named_and_everything_else() -
     plan = planned(book, "ana-mic")
     assert (opened(plan), plan.mute, plan.unmute) == (set(), ["bob-mic"], ["ana-mic"])
     assert planned(book, "ana-mic") == Plan()
+
+
+def test_of_many_that_are_quiet_all_but_a_few_are_closed_once() -> None:
+    book = SubscriptionBook("me", 1)
+    names = [f"mic-{number:02}" for number in range(60)]
+    state = room(*((f"p-{name}", name, "audio") for name in names))
+    book.subscribe(Subscription(subscription="s"))
+    for name in names:
+        book.opened(name, "s", name)
+    book.subscribe(Subscription(subscription="s", loudest=2))
+    book.look_at_all(state)
+    plan = book.plan(state, 100, lambda _: frozenset())
+    kept = names[-2 * MUTED_FOR_EACH_LOUD :]
+    assert (plan.close, plan.mute) == ({"s": names[: -len(kept)]}, kept)
+
+
+def test_what_is_loud_again_before_it_closes_flows() -> None:
+    book = SubscriptionBook("me", 1)
+    book.subscribe(Subscription(subscription="s", loudest=1))
+    names = [f"mic-{number}" for number in range(MUTED_FOR_EACH_LOUD + 1)]
+    state = room(*((f"p-{name}", name, "audio") for name in names))
+    for name in names:
+        book.opened(name, "s", name)
+    book.look_at(*names[:-1])
+    assert book.plan(state, 100).mute == names[:-1]
+    book.look_at(names[-1], names[0])
+    plan = book.plan(state, 100, lambda _: frozenset(names[:1]))
+    assert (plan.close.get("s", []), plan.mute, plan.unmute) == ([], names[-1:], names[:1])
 
 
 def test_few_muted_ones_are_kept() -> None:

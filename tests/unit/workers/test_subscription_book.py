@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from mafalda.contract.messages.commands import Explanation, PlacePeer
 from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.results import Done, SubscribeResult
 from mafalda.contract.messages.subscriptions import ConsumerKind, ProducerSelector, Subscription, change_selection
 from mafalda.projection.state import ProducerState, RoomState
 from mafalda.testing.media import OPUS_PARAMETERS, VP8_SIMULCAST_PARAMETERS
-from mafalda.workers.core.subscriptions import Plan, SubscriptionBook
+from mafalda.workers.core.subscriptions import Plan, SubscriptionBook, carried_over
 
 HERE = Place(server="s1", worker="w1")
 EVERYTHING = Subscription(subscription="all")
@@ -119,6 +121,26 @@ def test_a_refused_one_is_tried_when_its_producer_is_opened_again() -> None:
     assert planned(book, state) == (["cam"], {})
 
 
+def test_a_refused_one_is_tried_when_the_client_can_receive_something_else() -> None:
+    book = SubscriptionBook("me", 1)
+    state = room(("alice", "cam", "video"))
+    book.subscribe(EVERYTHING)
+    book.refuse("all", "cam")
+    book.forget_refusals()
+    book.look_at_all(state)
+    assert planned(book, state) == (["cam"], {})
+
+
+def test_a_failure_is_told_once_until_the_consumer_is_made() -> None:
+    book = SubscriptionBook("me", 1)
+    book.subscribe(EVERYTHING)
+    assert [book.fail("all", "cam"), book.fail("all", "cam")] == [True, False]
+    book.opened("c1-1", "all", "cam")
+    assert book.fail("all", "cam")
+    book.opened_again("cam")
+    assert book.fail("all", "cam")
+
+
 def test_each_subscription_is_told_each_format_once() -> None:
     book = SubscriptionBook("me", 1)
     book.subscribe(EVERYTHING)
@@ -131,3 +153,28 @@ def test_each_subscription_is_told_each_format_once() -> None:
 def test_ids_are_new_at_each_place() -> None:
     first, second = SubscriptionBook("me", 1), SubscriptionBook("me", 2)
     assert (first.new_id(), first.new_id(taken={"c1-2"}), second.new_id()) == ("c1-1", "c1-3", "c2-1")
+
+
+def test_what_the_former_place_answered_after_the_decision_goes_along() -> None:
+    command = PlacePeer(
+        room="lobby",
+        peer="me",
+        server="s1",
+        worker="w1",
+        generation=2,
+        cause="drain",
+        join="j",
+        subscriptions=[EVERYTHING, Subscription(subscription="ended")],
+        subscriptions_seq=7,
+        explanation=Explanation(policy="test", summary="the test says so"),
+    )
+    later = [
+        SubscribeResult(subscription="new", generation=1),
+        SubscribeResult(subscription="all", select=[], generation=1),
+        Done(intent="unsubscribe", target="ended", generation=1),
+        Done(intent="close-consumer", target="all", generation=1),
+    ]
+    assert carried_over(command, later) == [
+        Subscription(subscription="all", select=[]),
+        Subscription(subscription="new"),
+    ]

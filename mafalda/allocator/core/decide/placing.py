@@ -94,6 +94,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
     room_id, peer_id = wanted.who
     room = view.rooms.get(room_id)
     generation = room.next_generation(peer_id, peer.generation if peer else None)
+    member = peer if peer and peer.join == wanted.join else None
     command = commands.PlacePeer(
         room=room_id,
         peer=peer_id,
@@ -108,7 +109,8 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         one_transport=wanted.one_transport,
         tenant=wanted.tenant,
         handover=wanted.handover,
-        subscriptions=list(peer.subscriptions.values()) if peer and peer.join == wanted.join else [],
+        subscriptions=list(member.subscriptions.values()) if member else [],
+        subscriptions_seq=view.seq if member else None,
         explanation=choice.explanation,
     )
     append = Append(

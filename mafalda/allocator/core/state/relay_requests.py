@@ -50,12 +50,16 @@ class RelayRequests:
         """The request of a log entry, if producers of it are still to be decided."""
         return self._by_seq.get(seq)
 
+    def wait(self, request: RelayRequest, producers: Iterable[str]) -> None:
+        """Relays of these producers wake the request from now on; it is not decided yet."""
+        for producer in producers:
+            self._waiting.setdefault((request.room, producer), set()).add(request.seq)
+
     def decided(self, request: RelayRequest, waiting: Iterable[str]) -> None:
         """A request is decided but for the producers that wait for a relay; without such it ends."""
         self._forget(request)
         request.producers = list(waiting)
-        for producer in request.producers:
-            self._waiting.setdefault((request.room, producer), set()).add(request.seq)
+        self.wait(request, request.producers)
         if not request.producers:
             self._by_seq.pop(request.seq, None)
 

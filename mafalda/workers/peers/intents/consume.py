@@ -12,7 +12,8 @@ from mafalda.media.rtp import RtpCapabilities, SctpStreamParameters
 from mafalda.mediasoup import Consumer, DataConsumer, ortc
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, consume_when_relayed, withdraw_demand
+from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, consume_when_relayed, keep_consumer
+from mafalda.workers.peers.intents.subscribed import keep_rtp_capabilities
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.session import PeerSession
@@ -68,7 +69,8 @@ async def open_consumer(
     with RelayDemandLease(session, intent.producer, intent.consumer, relay, paused=intent.paused) as lease:
         consumer, private = await make(relay)
         lease.keep()
-    _add(session, intent.consumer, PeerConsumer(consumer, intent.producer, intent.transport, relay))
+    kept = PeerConsumer(consumer, intent.producer, intent.transport, relay, is_paused=intent.paused)
+    _add(session, intent.consumer, kept)
     result = ConsumeResult(
         consumer=intent.consumer,
         producer=intent.producer,
@@ -92,14 +94,13 @@ def _rtp_capabilities(session: PeerSession, intent: intents.Consume) -> RtpCapab
         InvalidParameters: They are malformed.
     """
     if intent.rtp_capabilities.codecs:
-        capabilities = session.services.capabilities.the_same(ortc.validate_rtp_capabilities(intent.rtp_capabilities))
-        session.objects.keep_rtp_capabilities(intent.transport, capabilities)
-        return capabilities
+        return keep_rtp_capabilities(session, intent.transport, intent.rtp_capabilities)
     return session.objects.rtp_capabilities_of(intent.transport) or intent.rtp_capabilities
 
 
 async def consume(session: PeerSession, intent: intents.Consume, entry: Entry) -> Outcome | None:
     """Open a consumer for the client's RTP capabilities; ``None`` while it waits for a relay."""
+    session.objects.webrtc_transport(intent.transport)
     capabilities = _rtp_capabilities(session, intent)
 
     async def make(_: RelayTarget | None) -> tuple[Consumer, None]:
@@ -120,7 +121,6 @@ async def consume(session: PeerSession, intent: intents.Consume, entry: Entry) -
             raise CannotConsume(why_not, producer=intent.producer)
         return await open_consumer(session, intent, relay, make)
 
-    session.objects.webrtc_transport(intent.transport)
     producer = find_free_producer(session, intent.producer, intent.consumer, data=False)
     return await consume_when_relayed(session, entry, producer, intent.consumer, open_)
 
@@ -175,15 +175,12 @@ async def consume_data(session: PeerSession, intent: intents.ConsumeData, entry:
 
 def _add(session: PeerSession, id: str, added: PeerConsumer) -> None:
     """Keep a consumer until it closes; report that to the peer if it closes because of its producer."""
-    session.objects.consumers[id] = added
 
     def closed(cause: str) -> None:
-        session.objects.consumers.pop(id, None)
-        withdraw_demand(session, added.producer, id)
         if cause in ("producerclose", "dataproducerclose") and not session.is_over:
             session.jobs.add(lambda: _report_closed(session, id, added))
 
-    added.consumer.on(added.consumer.CLOSE, closed)
+    keep_consumer(session, id, added, closed)
 
 
 async def _report_closed(session: PeerSession, id: str, closed: PeerConsumer) -> None:

@@ -27,8 +27,8 @@ def _consumer(session: PeerSession, consumer: str) -> Consumer:
 
 async def pause_consumer(session: PeerSession, intent: intents.PauseConsumer, _: Entry) -> Outcome:
     """Pause a consumer."""
-    _find(session, intent.consumer).is_paused = True
     await _consumer(session, intent.consumer).pause()
+    _find(session, intent.consumer).is_paused = True
     update_demand(session, intent.consumer, paused=True)
     return done(session.placement, intent, intent.consumer)
 
@@ -37,10 +37,10 @@ async def resume_consumer(session: PeerSession, intent: intents.ResumeConsumer, 
     """Resume a consumer; its relay resumes first. One that is muted flows as soon as it is loud again."""
     consumer = _consumer(session, intent.consumer)
     found = _find(session, intent.consumer)
-    found.is_paused = False
     if not found.is_muted:
         update_demand(session, intent.consumer, paused=False)
         await consumer.resume()
+    found.is_paused = False
     return done(session.placement, intent, intent.consumer)
 
 

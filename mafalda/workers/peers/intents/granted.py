@@ -5,7 +5,7 @@ from __future__ import annotations
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages import intents
 from mafalda.contract.messages.payload import Payload
-from mafalda.contract.permissions import inbox_prefix
+from mafalda.contract.permissions import MODERATE, inbox_prefix
 from mafalda.errors import IllegalReplySubject, NotGranted
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.peers.session.session import PeerSession
@@ -20,11 +20,13 @@ async def check_granted(session: PeerSession, entry: Entry) -> None:
         BusUnavailable: What was granted cannot be known now.
     """
     intent = entry.message.data
-    if not _depends_on_grants(intent) and not _is_foreign(entry.reply, session.room, session.peer):
+    # A moderator publishes some for others, and names its own inbox; nothing of their results is private.
+    reply = None if isinstance(intent, MODERATE) else entry.reply
+    if not _depends_on_grants(intent) and not _is_foreign(reply, session.room, session.peer):
         return
     grants = await session.services.grants(session.room, session.peer)
     if grants is not None:
-        refuse_unless_granted(grants, intent, entry.reply)
+        refuse_unless_granted(grants, intent, reply)
 
 
 def refuse_unless_granted(grants: Grants, intent: Payload, reply: str | None) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from mafalda.errors import DeadlineExceeded, MafaldaError
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry, RelayKey
+from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
@@ -140,6 +141,25 @@ class RelayDemandLease:
     def __exit__(self, *_: object) -> None:
         if self._relay is not None and not self._is_kept:
             withdraw_demand(self._session, self._producer, self._consumer)
+
+
+def keep_consumer(session: PeerSession, id: str, kept: PeerConsumer, closed: Callable[[str], None]) -> None:
+    """Keep a consumer until it closes; its relay is not needed any more then.
+
+    Args:
+        session: Of the peer.
+        id: The peer's id of the consumer.
+        kept: The consumer.
+        closed: Called with the cause after it has closed.
+    """
+    session.objects.consumers[id] = kept
+
+    def remove(cause: str) -> None:
+        session.objects.consumers.pop(id, None)
+        withdraw_demand(session, kept.producer, id)
+        closed(cause)
+
+    kept.consumer.on(kept.consumer.CLOSE, remove)
 
 
 def add_demand(session: PeerSession, producer: str, consumer: str, *, paused: bool) -> None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+import structlog
+
+from mafalda.aio.tasks import gather_or_cancel
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.events import ConsumersClosed, ConsumersOpened
 from mafalda.contract.messages.queries import SubscriptionSnapshot
 from mafalda.contract.messages.subscriptions import ConsumeFailure, SubscribedConsumer, Subscription
-from mafalda.errors import CannotConsume, Closed, MafaldaError, NotFound, UnsupportedError
-from mafalda.mediasoup import Consumer, DataConsumer, WebRtcTransport
+from mafalda.errors import CannotConsume, Closed, InvalidParameters, MafaldaError, NotFound, UnsupportedError
+from mafalda.media.rtp import RtpCapabilities
+from mafalda.mediasoup import Consumer, DataConsumer, WebRtcTransport, ortc
 from mafalda.workers.core.subscriptions import WantedConsumer
-from mafalda.workers.errors import as_contract_error
-from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, relay_key, update_demand, withdraw_demand
+from mafalda.workers.errors import as_mafalda_error
+from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, keep_consumer, relay_key, update_demand
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.session import PeerSession
 from mafalda.workers.relays.target import RelayTarget
@@ -26,6 +30,9 @@ from mafalda.workers.relays.target import RelayTarget
 _MAX_AT_A_TIME = 128
 #: Consumers that are requested of the worker at once: few, so that heartbeats come between them on a busy machine too.
 _IN_FLIGHT = 16
+#: After so many seconds what failed, though it may be possible, is tried again.
+_RETRY_S = 1.0
+log = structlog.get_logger("mafalda.workers")
 
 
 def look_at(session: PeerSession, *producers: str) -> None:
@@ -46,6 +53,34 @@ def look_at_all(session: PeerSession) -> None:
     _enqueue(session)
 
 
+def keep_rtp_capabilities(session: PeerSession, transport: str | None, given: RtpCapabilities) -> RtpCapabilities:
+    """Keep what the client can receive on a transport; subscriptions try again what they lacked that for.
+
+    Args:
+        session: Of the peer.
+        transport: The client's id of the transport; ``None``: the one on which subscriptions receive.
+        given: As the client gave them.
+
+    Returns:
+        The same capabilities, as they are kept.
+
+    Raises:
+        InvalidParameters: They are malformed.
+    """
+    capabilities = session.services.capabilities.the_same(ortc.validate_rtp_capabilities(given))
+    if transport is None:
+        transport = next(reversed(session.objects.receivers), None)
+    if session.objects.keep_rtp_capabilities(transport, capabilities) and session.book.wishes:
+        session.book.forget_refusals()
+        look_at_all(session)
+    return capabilities
+
+
+def _look_later(session: PeerSession, producer: str) -> None:
+    """Something failed that may succeed in a moment."""
+    asyncio.get_running_loop().call_later(_RETRY_S, look_at, session, producer)
+
+
 def _enqueue(session: PeerSession) -> None:
     if session.book.is_settled or session.is_reconciling or session.is_over:
         return
@@ -58,15 +93,15 @@ async def _reconcile(session: PeerSession) -> None:
         await _carry_out(session)
     finally:
         session.is_reconciling = False
-    _enqueue(session)
+        _enqueue(session)
 
 
 async def _carry_out(session: PeerSession) -> None:
     """Close what is not wanted any more of the next producers, open what is, and tell the peer."""
     levels, room = session.services.audio_levels, session.services.rooms.room(session.room)
     plan = session.book.plan(room, _MAX_AT_A_TIME, lambda count: levels.loudest(session.room, count))
-    await asyncio.gather(*(_set_muted(session, consumer, muted=True) for consumer in plan.mute))
-    await asyncio.gather(*(_set_muted(session, consumer, muted=False) for consumer in plan.unmute))
+    await gather_or_cancel(_set_muted(session, consumer, muted=True) for consumer in plan.mute)
+    await gather_or_cancel(_set_muted(session, consumer, muted=False) for consumer in plan.unmute)
     for subscription, consumers in plan.close.items():
         await close_consumers(session, consumers)
         closed = ConsumersClosed(subscription=subscription, generation=session.generation, consumers=consumers)
@@ -105,8 +140,8 @@ async def _open(session: PeerSession, batch: list[WantedConsumer]) -> None:
     made: list[SubscribedConsumer | ConsumeFailure | None] = []
     for start in range(0, len(batch), _IN_FLIGHT):
         async with session.live.batches:
-            made += await asyncio.gather(
-                *(_make(session, receiver, wanted) for wanted in batch[start : start + _IN_FLIGHT])
+            made += await gather_or_cancel(
+                _make(session, receiver, wanted) for wanted in batch[start : start + _IN_FLIGHT]
             )
     event = ConsumersOpened(
         subscription=wish.subscription,
@@ -139,15 +174,35 @@ async def _make(
             if consumer is None:
                 return None
             lease.keep()
-    except (NotFound, Closed):
-        return None  # the producer, its relay or the transport is closing
-    except MafaldaError as error:
-        known = CannotConsume(error.reason) if isinstance(error, UnsupportedError) else as_contract_error(error)
+    except (NotFound, Closed):  # the producer, its relay or the transport is closing; another relay may open
+        _look_later(session, producer.producer)
+        return None
+    except (UnsupportedError, InvalidParameters) as error:
+        known = CannotConsume(error.reason) if isinstance(error, UnsupportedError) else error
         session.book.refuse(wish.subscription, producer.producer)
         return ConsumeFailure(producer=producer.producer, error=ErrorInfo.of(known))
+    except Exception as error:  # whatever it is, the others are told
+        return _failed(session, wanted, error)
     kept = PeerConsumer(consumer, producer.producer, receiver.id, relay, wish.subscription, wish.paused)
     _keep(session, consumer_id, kept)
     return _describe(session, consumer_id, kept)
+
+
+def _failed(session: PeerSession, wanted: WantedConsumer, error: Exception) -> ConsumeFailure | None:
+    """A consumer was not made, and is tried again; the peer is told once until it is made."""
+    wish, producer = wanted
+    log.warning(
+        "consumer not made",
+        action="consumer_not_made",
+        **session.placement.log_fields,
+        producer_id=producer.producer,
+        reason=str(error),
+        exc_info=None if isinstance(error, MafaldaError) else error,
+    )
+    _look_later(session, producer.producer)
+    if not session.book.fail(wish.subscription, producer.producer):
+        return None
+    return ConsumeFailure(producer=producer.producer, error=ErrorInfo.of(as_mafalda_error(error)))
 
 
 async def _consume(session: PeerSession, receiver: _Receiver, wanted: WantedConsumer) -> Consumer | DataConsumer | None:
@@ -221,14 +276,23 @@ async def _set_muted(session: PeerSession, id: str, *, muted: bool) -> None:
     kept = session.objects.consumers.get(id)
     if kept is None or not isinstance(kept.consumer, Consumer) or kept.is_muted == muted:
         return
-    kept.is_muted = muted
-    if kept.is_paused:
-        return
     try:
-        update_demand(session, id, paused=muted)
-        await (kept.consumer.pause() if muted else kept.consumer.resume())
+        if not kept.is_paused:
+            update_demand(session, id, paused=muted)
+            await (kept.consumer.pause() if muted else kept.consumer.resume())
+        kept.is_muted = muted
     except (NotFound, Closed):
         return  # it is closing
+    except MafaldaError as error:
+        log.warning(
+            "consumer not muted" if muted else "consumer still muted",
+            action="mute_failed",
+            **session.placement.log_fields,
+            consumer_id=id,
+            reason=str(error),
+        )
+        session.book.set_muted(id, muted=not muted)
+        _look_later(session, kept.producer)
 
 
 # --- closing --------------------------------------------------------------------------------------
@@ -236,20 +300,32 @@ async def _set_muted(session: PeerSession, id: str, *, muted: bool) -> None:
 
 def _keep(session: PeerSession, id: str, kept: PeerConsumer) -> None:
     """Keep a consumer until it closes; then its producer is looked at, since the subscription may still want it."""
-    session.objects.consumers[id] = kept
     session.book.opened(id, kept.subscription or "", kept.producer)
 
     def closed(cause: str) -> None:
-        session.objects.consumers.pop(id, None)
         session.book.closed(id)
-        withdraw_demand(session, kept.producer, id)
         if cause != "close":
             look_at(session, kept.producer)
 
-    kept.consumer.on(kept.consumer.CLOSE, closed)
+    keep_consumer(session, id, kept, closed)
 
 
 async def close_consumers(session: PeerSession, consumers: list[str]) -> None:
-    """Close consumers of subscriptions."""
-    found = [session.objects.consumers[id].consumer for id in consumers if id in session.objects.consumers]
-    await asyncio.gather(*(consumer.close() for consumer in found))
+    """Close consumers of subscriptions. They are closed here even if the worker does not confirm it."""
+    await gather_or_cancel(_close(session, id) for id in consumers)
+
+
+async def _close(session: PeerSession, id: str) -> None:
+    kept = session.objects.consumers.get(id)
+    if kept is None:
+        return
+    try:
+        await kept.consumer.close()
+    except MafaldaError as error:
+        log.warning(
+            "object not closed",
+            action="close_failed",
+            **session.placement.log_fields,
+            object_id=kept.consumer.id,
+            reason=str(error),
+        )

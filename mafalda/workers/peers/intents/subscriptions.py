@@ -6,9 +6,8 @@ from mafalda.contract.messages import intents
 from mafalda.contract.messages.results import SubscribeResult
 from mafalda.contract.messages.subscriptions import MAX_SELECTORS, Subscription, change_selection
 from mafalda.errors import BadInput, NotFound
-from mafalda.mediasoup import ortc
 from mafalda.workers.core.instructions import Entry
-from mafalda.workers.peers.intents.subscribed import close_consumers, look_at_all
+from mafalda.workers.peers.intents.subscribed import close_consumers, keep_rtp_capabilities, look_at_all
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -16,8 +15,7 @@ from mafalda.workers.peers.session.session import PeerSession
 async def subscribe(session: PeerSession, intent: intents.Subscribe, _: Entry) -> Outcome:
     """Let a subscription stand, in place of an earlier one with its id."""
     if intent.rtp_capabilities is not None:
-        capabilities = session.services.capabilities.the_same(ortc.validate_rtp_capabilities(intent.rtp_capabilities))
-        session.objects.keep_rtp_capabilities(intent.transport, capabilities)
+        keep_rtp_capabilities(session, intent.transport, intent.rtp_capabilities)
     return _stand(session, intent.wish())
 
 
@@ -25,8 +23,6 @@ async def change_subscription(session: PeerSession, intent: intents.ChangeSubscr
     """Change what a subscription selects."""
     wish = _find(session, intent.subscription)
     select = change_selection(wish.select, intent.add, intent.remove)
-    if len(select) > MAX_SELECTORS:
-        raise BadInput("too many selectors", limit=MAX_SELECTORS)
     return _stand(session, wish.model_copy(update={"select": select}))
 
 
@@ -54,6 +50,14 @@ def _find(session: PeerSession, subscription: str) -> Subscription:
 
 
 def _stand(session: PeerSession, wish: Subscription) -> Outcome:
+    """Let a subscription stand.
+
+    Raises:
+        BadInput: The peer's subscriptions have too many selectors then.
+    """
+    others = [it for it in session.book.wishes.values() if it.subscription != wish.subscription]
+    if sum(len(it.select) for it in (wish, *others)) + len(others) > MAX_SELECTORS:
+        raise BadInput("too many selectors in the peer's subscriptions", limit=MAX_SELECTORS)
     former = session.book.wishes.get(wish.subscription)
     session.book.subscribe(wish)
     session.services.subscribers.add(session)

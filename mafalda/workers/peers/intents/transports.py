@@ -13,7 +13,7 @@ from mafalda.errors import AlreadyExists
 from mafalda.mediasoup import SctpLimits, Transport, WebRtcTransport, ortc
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.peers.intents.producers import producers_closed
-from mafalda.workers.peers.intents.subscribed import look_at_all
+from mafalda.workers.peers.intents.subscribed import keep_rtp_capabilities, look_at_all
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -47,12 +47,12 @@ async def create_transport(session: PeerSession, intent: intents.CreateTransport
         transport = await _create_webrtc_transport(session, intent)
         return transport, transport_result(session, intent.transport, transport)
 
-    capabilities = ortc.validate_rtp_capabilities(intent.rtp_capabilities) if intent.rtp_capabilities else None
+    if intent.rtp_capabilities:
+        ortc.validate_rtp_capabilities(intent.rtp_capabilities)  # before anything is made
     outcome = await open_transport(session, intent.transport, make)
     _watch_client(session, intent.transport)
-    if capabilities is not None:
-        known = session.services.capabilities.the_same(capabilities)
-        session.objects.keep_rtp_capabilities(intent.transport, known)
+    if intent.rtp_capabilities:
+        keep_rtp_capabilities(session, intent.transport, intent.rtp_capabilities)
     if intent.direction != "send":
         session.objects.add_receiver(intent.transport, session.objects.webrtc_transport(intent.transport))
         look_at_all(session)

@@ -121,15 +121,25 @@ class PeerObjects:
     def add_transport(self, id: str, transport: Transport) -> None:
         """Keep a transport until it closes."""
         _keep_until_closed(self.transports, id, transport)
+        transport.on(transport.CLOSE, lambda _: self._rtp_capabilities.pop(id, None))
 
     def add_receiver(self, id: str, transport: Transport) -> None:
         """Note that a transport may carry consumers, until it closes."""
         self.receivers[id] = None
         transport.on(transport.CLOSE, lambda _: self.receivers.pop(id, None))
 
-    def keep_rtp_capabilities(self, transport: str | None, capabilities: RtpCapabilities) -> None:
-        """Keep what the client can receive, on a transport or (``None``) on those of which nothing else is known."""
-        self._rtp_capabilities[transport] = capabilities
+    def keep_rtp_capabilities(self, transport: str | None, capabilities: RtpCapabilities) -> bool:
+        """Keep what the client can receive on a transport until that closes.
+
+        Without the transport (it is ``None``, or is not there yet): on those of which nothing else is known.
+
+        Returns:
+            Whether something else, or nothing, was known before.
+        """
+        key = transport if transport in self.transports else None
+        before = self._rtp_capabilities.get(key)
+        self._rtp_capabilities[key] = capabilities
+        return before is not capabilities and before != capabilities
 
     def rtp_capabilities_of(self, transport: str) -> RtpCapabilities | None:
         """What the client can receive on a transport; ``None``: unknown."""

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from mafalda.aio.tasks import TaskScope
 from mafalda.contract.grants import Grants
-from mafalda.media.rtp import RtpCapabilities
 from mafalda.projection.state import RoomState
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.stimuli import Stimulus
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
 from mafalda.workers.loudness.levels import AudioLevelExchange
+from mafalda.workers.peers.session.capabilities import KnownCapabilities
+from mafalda.workers.peers.session.subscribers import Subscribers
 from mafalda.workers.relays.requests import RelayRequests
 from mafalda.workers.relays.targets import RelayTargets
 from mafalda.workers.supervision.routers import Routers
-
-#: Different clients' capabilities that are remembered: there is one for each kind and version of a browser.
-MAX_KNOWN_CAPABILITIES = 256
-S = TypeVar("S", bound="OfRoom")
 
 
 class RoomReader(Protocol):
@@ -30,47 +27,6 @@ class RoomReader(Protocol):
     def room(self, room: str) -> RoomState | None: ...
 
     def room_seq(self, room: str) -> int: ...
-
-
-class OfRoom(Protocol):
-    """A session of a peer of a room."""
-
-    room: str
-
-
-class Subscribers(Generic[S]):
-    """The sessions with subscriptions, by room."""
-
-    def __init__(self) -> None:
-        self._by_room: dict[str, dict[S, None]] = {}
-
-    def add(self, session: S) -> None:
-        """Add a session; adding twice is adding once."""
-        self._by_room.setdefault(session.room, {})[session] = None
-
-    def remove(self, session: S) -> None:
-        """Remove a session, if it is there."""
-        if sessions := self._by_room.get(session.room):
-            sessions.pop(session, None)
-            if not sessions:
-                del self._by_room[session.room]
-
-    def of(self, room: str) -> list[S]:
-        """The sessions of a room."""
-        return list(self._by_room.get(room, ()))
-
-
-class KnownCapabilities:
-    """RTP capabilities of clients; equal ones are one object, so that the driver negotiates with them once."""
-
-    def __init__(self) -> None:
-        self._by_json: dict[str, RtpCapabilities] = {}
-
-    def the_same(self, capabilities: RtpCapabilities) -> RtpCapabilities:
-        """The first object that is equal to these."""
-        if len(self._by_json) >= MAX_KNOWN_CAPABILITIES:
-            self._by_json.clear()
-        return self._by_json.setdefault(capabilities.model_dump_json(), capabilities)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,19 +12,21 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from mafalda.aio.retry import retrying
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
 from mafalda.contract.messages.results import JoinResult
-from mafalda.errors import MafaldaError, NoCapacity, NotJoined
+from mafalda.contract.messages.subscriptions import Subscription
+from mafalda.errors import BusUnavailable, MafaldaError, NoCapacity, NotJoined
 from mafalda.mediasoup import Router, WebRtcTransport
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
-from mafalda.workers.core.subscriptions import SubscriptionBook
+from mafalda.workers.core.subscriptions import SubscriptionBook, carried_over
 from mafalda.workers.errors import as_contract_error, place_gone
 from mafalda.workers.peers.session.handover import producers_left, wait_until_moved
 from mafalda.workers.peers.session.job_queue import JobQueue
@@ -71,8 +73,6 @@ class PeerSession:
         self.jobs = JobQueue(self.peer, self._over_error)
         self.responder = PeerResponder(services.publisher, self.placement)
         self.book = SubscriptionBook(self.peer, self.generation)
-        for wish in command.subscriptions:
-            self.book.subscribe(wish)
         self._wants_levels = False  # whether the wishes among the book's that need levels are counted
         self.is_reconciling = False  # whether a job for the subscriptions waits or runs
         self.liveness = PeerLiveness(active_at=services.now())
@@ -235,9 +235,13 @@ class PeerSession:
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
-            missed, _ = await asyncio.gather(self._read_missed(), self._report_placed())
+            missed, wishes, _ = await asyncio.gather(
+                self._read_missed(), self._read_subscriptions(), self._report_placed()
+            )
             log.info("peer placed", action="peer_placed", **self.placement.log_fields, cause=self.command.cause)
-        if self.book.wishes:
+        for wish in wishes:
+            self.book.subscribe(wish)
+        if wishes:
             services.subscribers.add(self)
         for wish in self.book.wishes.values():
             if wish.loudest is not None:
@@ -263,6 +267,24 @@ class PeerSession:
         )
         answered = {entry.message.causationid for entry in results}
         return [entry for entry in missed if entry.message.id not in answered]
+
+    async def _read_subscriptions(self) -> list[Subscription]:
+        """The peer's subscriptions at its former place, up to the command that ended it, if it may still subscribe."""
+        command, found = self.command, self.command.subscriptions
+        if command.subscriptions_seq is not None:
+            later = await self.services.log_reader.past_of_peer(
+                subjects.result(self.room, self.peer, "*"), after_seq=command.subscriptions_seq
+            )
+            found = carried_over(command, (entry.message.data for entry in later if entry.seq < self._entry.seq))
+        if not found:
+            return []
+        async for attempt in retrying(BusUnavailable, action="grants_retried", peer_id=self.peer):
+            with attempt:
+                grants = await self.services.grants(self.room, self.peer)
+        if grants is None or grants.subscribe:
+            return found
+        log.info("subscriptions not granted", action="subscriptions_ended", **self.placement.log_fields)
+        return []
 
     def _report_refused(self, error: MafaldaError) -> None:
         """The worker did not make what the session needs: the agent's machine decides what becomes of the peer."""

@@ -9,7 +9,8 @@ import java.util.List;
  * come. The peer's agent makes the consumers as soon as there is a transport for them, and
  * says so in batches (ConsumersOpened). A subscription lasts until unsubscribe or leave,
  * also at the peer's next place. With the id of an earlier one it replaces that; consumers
- * that it still wants stay as they are.
+ * that it still wants stay as they are. All subscriptions of a peer have at most 1024
+ * selectors; each further subscription counts as one.
  */
 public class SubscribeIntent {
     private Long loudest;
