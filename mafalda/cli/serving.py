@@ -38,7 +38,8 @@ def listen(port: int | None, default_port: int, host: str = HOST) -> socket.sock
         PageUnavailable: The port is taken.
     """
     try:
-        return socket.create_server((host, default_port if port is None else port))
+        address = (host, default_port if port is None else port)
+        return socket.create_server(address, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         if port is None:
             return listen(0, default_port, host)

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from mafalda.cli.history import open_history
 from mafalda.cli.options import ListenAddress, archive_option, nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_stopped
-from mafalda.cli.serving import MONITOR_PORT, NAMES, Headers, listen, serve
+from mafalda.cli.serving import HOST, MONITOR_PORT, NAMES, Headers, listen, serve
 from mafalda.monitor.web.routes import Api
 from mafalda.monitor.web.watcher import watching
 
@@ -41,7 +41,8 @@ _HEADERS = {
     envvar="MAFALDA_MONITOR_LISTEN",
     type=ListenAddress(),
     metavar="[HOST:]PORT",
-    help="Serve the page there; port 0: any free one. [default: 127.0.0.1:8081] [env: MAFALDA_MONITOR_LISTEN]",
+    help="Serve the page there; port 0: any free one. [default: 127.0.0.1:8081, or a free port if that is taken] "
+    "[env: MAFALDA_MONITOR_LISTEN]",
 )
 @click.option(
     "--allow-host",
@@ -64,12 +65,12 @@ def monitor(
 
     It is read-only, and open to whoever reaches its port: it listens on loopback unless --listen names another address.
     """
-    host, port = address or (NAMES[0], MONITOR_PORT)
-    with socket.socket(fileno=listen_fd) if listen_fd is not None else listen(port, port, host) as listener:
+    host, port = address or (HOST, None)
+    shown = f"[{host}]" if ":" in host else host
+    with socket.socket(fileno=listen_fd) if listen_fd is not None else listen(port, MONITOR_PORT, host) as listener:
         if not stop_with_stdin:
-            shown = f"[{host}]" if ":" in host else host
             click.echo(f"monitor: http://{shown}:{listener.getsockname()[1]}/")
-        run(_monitor(nats_url, archive, listener, names, stop_with_stdin), log_level=None)
+        run(_monitor(nats_url, archive, listener, (shown, *names), stop_with_stdin), log_level=None)
 
 
 async def _monitor(
@@ -77,7 +78,7 @@ async def _monitor(
 ) -> None:
     async def component(ready: asyncio.Event) -> None:
         async with (
-            open_history(nats_url, None, archive) as history,
+            open_history(nats_url, None, archive, stored=False, role="monitor") as history,
             watching(history.bus) as watcher,
             serve(_application(Api(watcher, history), names), listener, name="serve the monitor"),
         ):
