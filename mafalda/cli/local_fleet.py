@@ -22,7 +22,7 @@ import structlog
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.auth.keys import KeyFolder, ensure_keys
-from mafalda.bus.config import NKEY_FILE_VARIABLE, read_seed
+from mafalda.bus.config import CREDENTIAL_VARIABLES, NKEY_FILE_VARIABLE, read_seed
 from mafalda.bus.errors import ServerFailed
 from mafalda.bus.nats.cluster import NatsCluster, run_cluster
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
@@ -65,6 +65,7 @@ class LocalFleetConfig:
     web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
     monitor: bool = True  # serve the monitor's page and JSON
     monitor_port: int | None = None  # None: 8081, or any free one if that is taken
+    keys: Path | None = None  # of the fleet at nats_url; None: it is open, or the environment has a credential
     store_dir: Path | None = None  # of the embedded nats-server; None: the default one
     archive: str | None = None  # folder or URL to archive the log to; None: it is not archived
     log_file: Path | None = None  # of all components; None: standard error
@@ -119,7 +120,7 @@ async def open_local_fleet(
     """
     async with AsyncExitStack() as stack:
         page = _open_page(config, stack, progress)
-        keys = None if config.is_open or config.nats_url else ensure_keys(_store(config) / KEYS_FOLDER)
+        keys = _keys(config)
         nats = None if config.nats_url else await _open_nats(config, page, keys, stack, progress)
         url = nats.url if nats else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
@@ -144,6 +145,12 @@ async def open_local_fleet(
 
 def _store(config: LocalFleetConfig) -> Path:
     return config.store_dir or default_store_dir()
+
+
+def _keys(config: LocalFleetConfig) -> KeyFolder | None:
+    if config.nats_url:
+        return KeyFolder(config.keys) if config.keys else None
+    return None if config.is_open else ensure_keys(_store(config) / KEYS_FOLDER)
 
 
 def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progress) -> RoomPage | None:
@@ -203,7 +210,7 @@ async def _keep_serving(name: str, server: NatsServer, progress: Progress) -> No
 def _components(config: LocalFleetConfig, keys: KeyFolder | None) -> list[Component]:
     mafalda = [sys.executable, "-m", "mafalda"]
     auths = []
-    if keys:
+    if keys and not config.nats_url:  # who runs that NATS runs its auth service
         auths.append(Component("auth", [*mafalda, "auth", "--keys", str(keys.folder), "--stop-with-stdin"], "auth"))
     allocators = [
         Component(
@@ -244,13 +251,16 @@ class ComponentSupervisor:
 
     Args:
         nats_url: Given to the components.
-        keys: Each component is given the nkey of its role; ``None``: the fleet is open, or the environment has it.
+        keys: Each component is given the nkey of its role, and no other credential; ``None``: the fleet is open, or
+            the environment has one.
         stderr: File descriptor of the components' logs; ``None``: standard error.
         progress: Called with a sentence at each step.
     """
 
     def __init__(self, nats_url: str, keys: KeyFolder | None, stderr: int | None, progress: Progress) -> None:
-        self._environment = {**os.environ, "MAFALDA_NATS_URL": nats_url}
+        others = CREDENTIAL_VARIABLES if keys else ()
+        inherited = {name: value for name, value in os.environ.items() if name not in others}
+        self._environment = {**inherited, "MAFALDA_NATS_URL": nats_url}
         self._keys = keys
         self._stderr = stderr
         self._progress = progress
