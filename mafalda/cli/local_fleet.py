@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -79,6 +80,7 @@ class Component:
     argv: list[str]
     role: FleetRole
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits, each time it is started
+    environment: dict[str, str] = field(default_factory=dict)  # beside what all have
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
@@ -91,7 +93,7 @@ class LocalFleet:
     nats_servers: dict[str, NatsServer] = field(default_factory=dict)
     page_url: str | None = None  # None: the room page is not served
     page_key: str | None = None  # what the page's link must carry; None: the fleet is open
-    monitor_url: str | None = None  # None: the monitor does not run
+    monitor_url: str | None = None  # with the key that it needs in a closed fleet; None: the monitor does not run
     keys: KeyFolder | None = None  # None: the fleet is open
     components: list[Component] = field(default_factory=list)
 
@@ -125,7 +127,7 @@ async def open_local_fleet(
         url = nats.url if nats else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
         components = _components(config, keys)
-        monitor_url = _add_monitor(config, components, stack)
+        monitor_url = _add_monitor(config, components, keys is not None, stack)
         supervisor = ComponentSupervisor(url, keys, errors.fileno() if errors else None, progress)
         stack.push_async_callback(supervisor.stop, components)
         watchers = await stack.enter_async_context(open_tasks())
@@ -233,8 +235,13 @@ def _components(config: LocalFleetConfig, keys: KeyFolder | None) -> list[Compon
     return allocators + auths + agents + archives
 
 
-def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: AsyncExitStack) -> str | None:
-    """Add the monitor, on a socket that stays open while it is started again; its URL."""
+def _add_monitor(
+    config: LocalFleetConfig, components: list[Component], is_closed: bool, stack: AsyncExitStack
+) -> str | None:
+    """Add the monitor, on a socket that stays open while it is started again; its URL, in a closed fleet with a key.
+
+    The key is another than the room page's, whose link is made to be passed on to guests.
+    """
     if not config.monitor:
         return None
     listener = stack.enter_context(listen(config.monitor_port, MONITOR_PORT))
@@ -242,8 +249,10 @@ def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: A
     argv = [sys.executable, "-m", "mafalda", "monitor", "--listen-fd", str(descriptor), "--stop-with-stdin"]
     if config.archive:
         argv += ["--archive", config.archive]
-    components.append(Component("monitor", argv, "monitor", pass_fds=(descriptor,)))
-    return f"http://{NAMES[0]}:{listener.getsockname()[1]}/"
+    key = secrets.token_urlsafe(24) if is_closed else ""
+    environment = {"MAFALDA_MONITOR_KEY": key}  # other users can read arguments; empty: the fleet is open
+    components.append(Component("monitor", argv, "monitor", pass_fds=(descriptor,), environment=environment))
+    return f"http://{NAMES[0]}:{listener.getsockname()[1]}/{f'?key={key}' if key else ''}"
 
 
 class ComponentSupervisor:
@@ -288,7 +297,7 @@ class ComponentSupervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
-            env={**self._environment, **nkey},
+            env={**self._environment, **nkey, **component.environment},
             pass_fds=component.pass_fds,
             start_new_session=True,  # Ctrl-C is for the supervisor, which stops its children in order
         )
