@@ -4,7 +4,7 @@ issuer.nk            signs participants' permissions; for the auth service alone
 tokens.json          JSON Web Key Set that signs and verifies tokens
 {role}.nk            one user's nkey for each role; auth-system.nk is the auth service's in NATS' system account
 accounts.conf        accounts, users and auth callout, for `include` in a nats-server's configuration
-nats.conf            a configuration of a nats-server that includes it
+nats.conf            a configuration of a nats-server: Mafalda's own, and the accounts
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from nkeys import NkeysError
 from mafalda.auth import nats_jwt
 from mafalda.auth.tokens import generate_key
 from mafalda.bus.config import read_seed
+from mafalda.bus.nats.server import default_conf
 from mafalda.contract.channels import QUERY_CHANNEL
 from mafalda.contract.permissions import (
     FLEET_ACCOUNT,
@@ -74,12 +75,11 @@ class KeyFolder:
         return self.folder / NATS_CONF
 
 
-def create_keys(folder: Path, *, more: str = "") -> KeyFolder:
+def create_keys(folder: Path) -> KeyFolder:
     """Make all keys and the configuration, readable by their owner alone.
 
     Args:
         folder: Made if it is missing.
-        more: Further lines of ``nats.conf``, after the include.
 
     Raises:
         BadInput: The folder has keys already: a running fleet would be locked out.
@@ -97,7 +97,7 @@ def create_keys(folder: Path, *, more: str = "") -> KeyFolder:
     users = {role: nats_jwt.public_key(seed) for role, seed in seeds.items()}
     accounts = accounts_conf(users, nats_jwt.public_key(system_seed), nats_jwt.public_key(issuer_seed))
     _write(folder / ACCOUNTS_CONF, accounts)
-    _write(keys.nats_conf, f"include '{ACCOUNTS_CONF}'\n{more}")
+    _write(keys.nats_conf, f"{default_conf().read_text()}\ninclude '{ACCOUNTS_CONF}'\n")
     _write(keys.issuer, f"{issuer_seed}\n")  # last: with it the folder is whole
     return keys
 

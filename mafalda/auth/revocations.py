@@ -14,6 +14,7 @@ from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call, parse_answer
 from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, SubscriptionBuffer
+from mafalda.bus.log.streams import LOG_STREAM, differences
 from mafalda.contract.grants import Grants
 from mafalda.contract.permissions import AUTH_PREFIX, AUTH_STREAM, REVOKED, granted_subject
 from mafalda.errors import BusUnavailable
@@ -27,12 +28,15 @@ _ROUNDS = 3
 
 
 async def ensure_auth_stream(connection: Connection) -> None:
-    """Create the stream of revocations if there is none. An entry outlives every token that it may be about.
+    """Create the stream of revocations, or update what differs, with as many replicas as the log has at least.
+
+    No participant gets in while the stream has no leader, and a revocation is as durable as its replicas. An entry
+    outlives every token that it may be about.
 
     Raises:
-        BusUnavailable: JetStream did not answer.
+        BusUnavailable: JetStream did not answer, or refused the stream.
     """
-    config = {
+    wanted: dict[str, Any] = {
         "name": AUTH_STREAM,
         "description": "Revoked tokens, and what each peer was granted.",
         "subjects": [f"{REVOKED}*", f"{AUTH_PREFIX}peer.*.*"],
@@ -42,10 +46,34 @@ async def ensure_auth_stream(connection: Connection) -> None:
         "max_age": (MAX_LIFE_S + 2 * LEEWAY_S) * 1_000_000_000,
     }
     try:
-        await call(connection, f"STREAM.CREATE.{AUTH_STREAM}", config)
+        log = await _config_of(connection, LOG_STREAM)
+        replicas = connection.config.replicas or (log or {}).get("num_replicas", 1)
+        found = await _config_of(connection, AUTH_STREAM)
+        if found is None:
+            try:
+                await call(connection, f"STREAM.CREATE.{AUTH_STREAM}", {**wanted, "num_replicas": replicas})
+                return
+            except ApiRefused as refused:
+                if refused.err_code != ApiRefused.NAME_IN_USE:
+                    raise
+            found = await _config_of(connection, AUTH_STREAM) or {}  # another auth service was faster
+        wanted["num_replicas"] = max(replicas, found.get("num_replicas", 1))
+        if changed := differences(found, wanted):
+            await call(connection, f"STREAM.UPDATE.{AUTH_STREAM}", {**found, **changed})
+            fields = ", ".join(sorted(changed))
+            _log.warning("stream-updated", action="stream_updated", stream=AUTH_STREAM, fields=fields)
     except ApiRefused as refused:
-        if refused.err_code != ApiRefused.NAME_IN_USE:
-            raise BusUnavailable("the stream of revocations cannot be made", reason=str(refused)) from None
+        raise BusUnavailable("the stream of revocations cannot be made", reason=str(refused)) from None
+
+
+async def _config_of(connection: Connection, stream: str) -> dict[str, Any] | None:
+    try:
+        config: dict[str, Any] = (await call(connection, f"STREAM.INFO.{stream}"))["config"]
+    except ApiRefused as refused:
+        if refused.err_code == ApiRefused.NO_STREAM:
+            return None
+        raise
+    return config
 
 
 async def is_revoked(connection: Connection, token_id: str) -> bool:

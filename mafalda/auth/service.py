@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 import orjson
@@ -84,10 +85,9 @@ class AuthService:
                 handle = self._authorize if item.message.subject == CALLOUT else self._revoke
                 tasks.spawn(self._answer(handle(item.message.data), item.message.reply), "auth answer")
 
-    async def _answer(self, answering: object, reply: str) -> None:
+    async def _answer(self, answering: Awaitable[bytes], reply: str) -> None:
         try:
-            answer: bytes = await answering  # type: ignore[misc]  # a coroutine of this class
-            await self._connection.publish(reply, answer)
+            await self._connection.publish(reply, await answering)
         except MafaldaError as error:  # the server refuses the connection when its time is over
             _log.warning("auth request unanswered", action="auth_unanswered", reason=str(error))
         except Exception:
@@ -99,9 +99,9 @@ class AuthService:
         jwt = error = ""
         try:
             token = self._keys.tokens.verify(_presented(request), now=now)
-            if await is_revoked(self._connection, token.id):
-                raise BadToken("the token is revoked")
+            await self._refuse_revoked(token)  # first: a revoked token's grants are not stored
             await store_grants(self._connection, token.grants)
+            await self._refuse_revoked(token)  # again: storing takes a while, and what is signed is not looked up later
             jwt = nats_jwt.user_jwt(
                 request["user_nkey"],
                 name=token.id,
@@ -118,6 +118,10 @@ class AuthService:
             _log.warning("connection refused", action="connection_refused", reason=error, host=host)
         answer = nats_jwt.response_jwt(request, jwt=jwt, error=error, now=now, issuer_seed=self._keys.issuer_seed)
         return answer.encode()
+
+    async def _refuse_revoked(self, token: Token) -> None:
+        if await is_revoked(self._connection, token.id):
+            raise BadToken("the token is revoked")
 
     async def _revoke(self, raw: bytes) -> bytes:
         try:

@@ -13,6 +13,8 @@ from mafalda.errors import BadInput
 
 #: The environment variable that names a file with the seed of a role's nkey.
 NKEY_FILE_VARIABLE = "MAFALDA_NKEY_FILE"
+#: All environment variables that give a credential.
+CREDENTIAL_VARIABLES = (NKEY_FILE_VARIABLE, "MAFALDA_NKEY", "MAFALDA_TOKEN", "MAFALDA_NATS_CREDS")
 DEFAULT_URL = "nats://127.0.0.1:4222"
 _USER_SEED = re.compile(r"SU[A-Z2-7]{56}")
 

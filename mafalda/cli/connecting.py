@@ -43,9 +43,18 @@ def bus_config(
     file = nkey_file or (context.meta.get(NKEY_FILE) if context is not None else None)
     if file is None and not (config.nkey_seed or config.token or config.credentials_file):
         file = _local_nkey(changes.get("servers", config.servers), role)
-    if file is not None:
-        changes |= {"nkey_seed": read_seed(file), "token": None}
-    return config.model_copy(update=changes)
+    config = config.model_copy(update=changes)
+    return with_nkey(config, file) if file is not None else config
+
+
+def with_nkey(config: BusConfig, file: Path) -> BusConfig:
+    """The configuration with the nkey in a file, and no other credential, which NATS would take instead.
+
+    Raises:
+        BadInput: The file cannot be read, or holds no nkey.
+    """
+    others: dict[str, Any] = {"token": None, "credentials_file": None, "user": None, "password": None}
+    return config.model_copy(update={"nkey_seed": read_seed(file), **others})
 
 
 def _local_nkey(servers: tuple[str, ...], role: FleetRole) -> Path | None:
@@ -56,7 +65,9 @@ def _local_nkey(servers: tuple[str, ...], role: FleetRole) -> Path | None:
 
 
 @asynccontextmanager
-async def open_bus(nats_url: str | None, *, store: Path | None = None, stored: bool = True) -> AsyncIterator[NatsBus]:
+async def open_bus(
+    nats_url: str | None, *, store: Path | None = None, stored: bool = True, role: FleetRole = "operator"
+) -> AsyncIterator[NatsBus]:
     """Connect a command that only reads.
 
     Without a URL, and without a NATS on the default port, an embedded nats-server opens the log that the last one left,
@@ -66,11 +77,12 @@ async def open_bus(nats_url: str | None, *, store: Path | None = None, stored: b
         nats_url: URLs of NATS.
         store: Read the log in this store folder instead.
         stored: Whether the log that the last embedded nats-server left may be used.
+        role: Whose nkey is taken from the local fleet's keys, as in ``bus_config``.
 
     Raises:
         BusUnavailable: NATS cannot be reached, and no log was left.
     """
-    config = bus_config(nats_url, name="mafalda cli")
+    config = bus_config(nats_url, name="mafalda cli", role=role)
     async with AsyncExitStack() as stack:
         if store:
             yield await _open_store(stack, config, store)
@@ -92,11 +104,10 @@ async def open_bus(nats_url: str | None, *, store: Path | None = None, stored: b
 
 async def _open_store(stack: AsyncExitStack, config: BusConfig, store: Path) -> NatsBus:
     keys = KeyFolder(store / KEYS_FOLDER)
-    changes: dict[str, Any] = {}
     accounts = None
     if keys.issuer.exists():
         accounts = ensure_keys(keys.folder).accounts_conf
-        changes = {"nkey_seed": read_seed(keys.role("operator")), "token": None}
+        config = with_nkey(config, keys.role("operator"))
     server_config = ServerConfig(port=0, store_dir=store, accounts_conf=accounts)
     server = await stack.enter_async_context(run_server(server_config))
-    return await stack.enter_async_context(connect(config.model_copy(update={"servers": (server.url,), **changes})))
+    return await stack.enter_async_context(connect(config.model_copy(update={"servers": (server.url,)})))

@@ -14,6 +14,7 @@ import click
 
 from mafalda.bus.protocol import Bus
 from mafalda.cli.connecting import open_bus
+from mafalda.contract.permissions import FleetRole
 from mafalda.errors import LogTruncated
 from mafalda.monitor.records import Record, record
 from mafalda.monitor.replay import snapshot_before
@@ -74,20 +75,29 @@ class History:
 
 
 @asynccontextmanager
-async def open_history(nats_url: str | None, store: Path | None, archive: str | None) -> AsyncIterator[History]:
+async def open_history(
+    nats_url: str | None,
+    store: Path | None,
+    archive: str | None,
+    *,
+    stored: bool = True,
+    role: FleetRole = "operator",
+) -> AsyncIterator[History]:
     """Connect a command that reads the past.
 
     Args:
         nats_url: URLs of NATS, as in ``open_bus``.
         store: The store folder of an embedded nats-server, as in ``open_bus``.
         archive: The archive's folder or URL; ``None``: the log alone.
+        stored: Whether a stopped fleet's log may be used, as in ``open_bus``; not by what runs for long.
+        role: As in ``open_bus``.
 
     Raises:
         BusUnavailable: NATS cannot be reached.
         BadInput: It is not the address of an archive.
     """
     opened = _open_archive(archive) if archive else None
-    async with open_bus(nats_url, store=store) as bus:
+    async with open_bus(nats_url, store=store, stored=stored, role=role) as bus:
         yield History(bus, opened)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +23,7 @@ import structlog
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.auth.keys import KeyFolder, ensure_keys
-from mafalda.bus.config import NKEY_FILE_VARIABLE, read_seed
+from mafalda.bus.config import CREDENTIAL_VARIABLES, NKEY_FILE_VARIABLE, read_seed
 from mafalda.bus.errors import ServerFailed
 from mafalda.bus.nats.cluster import NatsCluster, run_cluster
 from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
@@ -65,6 +66,7 @@ class LocalFleetConfig:
     web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
     monitor: bool = True  # serve the monitor's page and JSON
     monitor_port: int | None = None  # None: 8081, or any free one if that is taken
+    keys: Path | None = None  # of the fleet at nats_url; None: it is open, or the environment has a credential
     store_dir: Path | None = None  # of the embedded nats-server; None: the default one
     archive: str | None = None  # folder or URL to archive the log to; None: it is not archived
     log_file: Path | None = None  # of all components; None: standard error
@@ -78,6 +80,7 @@ class Component:
     argv: list[str]
     role: FleetRole
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits, each time it is started
+    environment: dict[str, str] = field(default_factory=dict)  # beside what all have
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
@@ -90,7 +93,7 @@ class LocalFleet:
     nats_servers: dict[str, NatsServer] = field(default_factory=dict)
     page_url: str | None = None  # None: the room page is not served
     page_key: str | None = None  # what the page's link must carry; None: the fleet is open
-    monitor_url: str | None = None  # None: the monitor does not run
+    monitor_url: str | None = None  # with the key that it needs in a closed fleet; None: the monitor does not run
     keys: KeyFolder | None = None  # None: the fleet is open
     components: list[Component] = field(default_factory=list)
 
@@ -119,12 +122,12 @@ async def open_local_fleet(
     """
     async with AsyncExitStack() as stack:
         page = _open_page(config, stack, progress)
-        keys = None if config.is_open or config.nats_url else ensure_keys(_store(config) / KEYS_FOLDER)
+        keys = _keys(config)
         nats = None if config.nats_url else await _open_nats(config, page, keys, stack, progress)
         url = nats.url if nats else config.nats_url or ""
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
         components = _components(config, keys)
-        monitor_url = _add_monitor(config, components, stack)
+        monitor_url = _add_monitor(config, components, keys is not None, stack)
         supervisor = ComponentSupervisor(url, keys, errors.fileno() if errors else None, progress)
         stack.push_async_callback(supervisor.stop, components)
         watchers = await stack.enter_async_context(open_tasks())
@@ -144,6 +147,12 @@ async def open_local_fleet(
 
 def _store(config: LocalFleetConfig) -> Path:
     return config.store_dir or default_store_dir()
+
+
+def _keys(config: LocalFleetConfig) -> KeyFolder | None:
+    if config.nats_url:
+        return KeyFolder(config.keys) if config.keys else None
+    return None if config.is_open else ensure_keys(_store(config) / KEYS_FOLDER)
 
 
 def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progress) -> RoomPage | None:
@@ -203,7 +212,7 @@ async def _keep_serving(name: str, server: NatsServer, progress: Progress) -> No
 def _components(config: LocalFleetConfig, keys: KeyFolder | None) -> list[Component]:
     mafalda = [sys.executable, "-m", "mafalda"]
     auths = []
-    if keys:
+    if keys and not config.nats_url:  # who runs that NATS runs its auth service
         auths.append(Component("auth", [*mafalda, "auth", "--keys", str(keys.folder), "--stop-with-stdin"], "auth"))
     allocators = [
         Component(
@@ -226,8 +235,13 @@ def _components(config: LocalFleetConfig, keys: KeyFolder | None) -> list[Compon
     return allocators + auths + agents + archives
 
 
-def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: AsyncExitStack) -> str | None:
-    """Add the monitor, on a socket that stays open while it is started again; its URL."""
+def _add_monitor(
+    config: LocalFleetConfig, components: list[Component], is_closed: bool, stack: AsyncExitStack
+) -> str | None:
+    """Add the monitor, on a socket that stays open while it is started again; its URL, in a closed fleet with a key.
+
+    The key is another than the room page's, whose link is made to be passed on to guests.
+    """
     if not config.monitor:
         return None
     listener = stack.enter_context(listen(config.monitor_port, MONITOR_PORT))
@@ -235,8 +249,10 @@ def _add_monitor(config: LocalFleetConfig, components: list[Component], stack: A
     argv = [sys.executable, "-m", "mafalda", "monitor", "--listen-fd", str(descriptor), "--stop-with-stdin"]
     if config.archive:
         argv += ["--archive", config.archive]
-    components.append(Component("monitor", argv, "monitor", pass_fds=(descriptor,)))
-    return f"http://{NAMES[0]}:{listener.getsockname()[1]}/"
+    key = secrets.token_urlsafe(24) if is_closed else ""
+    environment = {"MAFALDA_MONITOR_KEY": key}  # other users can read arguments; empty: the fleet is open
+    components.append(Component("monitor", argv, "monitor", pass_fds=(descriptor,), environment=environment))
+    return f"http://{NAMES[0]}:{listener.getsockname()[1]}/{f'?key={key}' if key else ''}"
 
 
 class ComponentSupervisor:
@@ -244,13 +260,16 @@ class ComponentSupervisor:
 
     Args:
         nats_url: Given to the components.
-        keys: Each component is given the nkey of its role; ``None``: the fleet is open, or the environment has it.
+        keys: Each component is given the nkey of its role, and no other credential; ``None``: the fleet is open, or
+            the environment has one.
         stderr: File descriptor of the components' logs; ``None``: standard error.
         progress: Called with a sentence at each step.
     """
 
     def __init__(self, nats_url: str, keys: KeyFolder | None, stderr: int | None, progress: Progress) -> None:
-        self._environment = {**os.environ, "MAFALDA_NATS_URL": nats_url}
+        others = CREDENTIAL_VARIABLES if keys else ()
+        inherited = {name: value for name, value in os.environ.items() if name not in others}
+        self._environment = {**inherited, "MAFALDA_NATS_URL": nats_url}
         self._keys = keys
         self._stderr = stderr
         self._progress = progress
@@ -278,7 +297,7 @@ class ComponentSupervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
-            env={**self._environment, **nkey},
+            env={**self._environment, **nkey, **component.environment},
             pass_fds=component.pass_fds,
             start_new_session=True,  # Ctrl-C is for the supervisor, which stops its children in order
         )

@@ -194,6 +194,11 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
         click.option(
             "--store", "store_dir", type=click.Path(path_type=Path), help="Store folder of the embedded nats-server."
         ),
+        click.option(
+            "--keys",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="With --nats-url: folder of `mafalda keys init`; each component takes the nkey of its role.",
+        ),
     )
 
     def decorate(command: F) -> F:
@@ -202,6 +207,18 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
         return command
 
     return decorate
+
+
+def check_fleet_keys(nats_url: str | None, keys: Path | None) -> None:
+    """Check the credentials of a command that starts components of several roles.
+
+    Raises:
+        click.UsageError: One role's nkey is given, or keys for the embedded nats-server, which has its own.
+    """
+    if click.get_current_context().meta.get(NKEY_FILE) is not None:
+        raise click.UsageError("--nkey-file is the nkey of one role, and a fleet has several: give --keys FOLDER")
+    if keys is not None and nats_url is None:
+        raise click.UsageError("--keys goes with --nats-url: the embedded nats-server's are in its store folder")
 
 
 def _odd(_context: click.Context, _option: click.Parameter, value: int) -> int:

@@ -32,7 +32,7 @@ from mafalda.auth.keys import KeyFolder
 from mafalda.auth.tokens import TokenKeys
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
-from mafalda.cli.serving import NAMES, Headers, listen, serve
+from mafalda.cli.serving import NAMES, Headers, given_key, is_key, listen, serve, stranger
 from mafalda.contract.grants import Grants
 from mafalda.contract.ids import check_id
 from mafalda.contract.permissions import inbox_prefix
@@ -96,8 +96,7 @@ class PageAccess:
 
     def admits(self, request: Request) -> bool:
         """Whether a request carries the key."""
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        return secrets.compare_digest(given.encode(), self.key.encode())
+        return is_key(given_key(request), self.key)
 
 
 @asynccontextmanager
@@ -155,26 +154,30 @@ class _Api:
 
     async def config(self, _request: Request) -> Response:
         """Where the page's SDK connects to."""
-        return _json({"websocketPort": self._websocket_port, "needsToken": self._access is not None})
+        return _json({"websocketPort": self._websocket_port})
 
     async def token(self, request: Request) -> Response:
-        """A token for one peer of one room, for who has the page's link."""
-        if self._access is None:
-            return _error("not-found", "this fleet is open: no token is needed", HTTPStatus.NOT_FOUND)
-        if not self._access.admits(request):
-            return _stranger()
+        """A new peer of one room, with the token that a closed fleet needs, for who has the page's link.
+
+        The id is drawn here: with a token for another's id one could take over that peer.
+        """
+        if self._access is not None and not self._access.admits(request):
+            return stranger()
         try:
             wanted = orjson.loads(await request.body())
-            grants = Grants(rooms=[wanted["room"]], peer=wanted["peer"])
+            grants = Grants(rooms=[wanted["room"]], peer=secrets.token_hex(12))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
-            return _error("bad-input", "a legal room and peer are needed", HTTPStatus.BAD_REQUEST)
+            return _error("bad-input", "a legal room is needed", HTTPStatus.BAD_REQUEST)
+        if self._access is None:
+            return _json({"peer": grants.peer})
         text = self._access.tokens.mint(grants, life_s=TOKEN_LIFE_S, now=int(time.time()))
-        return _json({"token": text, "inboxPrefix": inbox_prefix(grants.rooms[0], grants.peer)})
+        credential = {"token": text, "inboxPrefix": inbox_prefix(grants.rooms[0], grants.peer)}
+        return _json({"peer": grants.peer, **credential})
 
     async def room(self, request: Request) -> Response:
         """All servers with their workers, and the peers and relays of one room."""
         if self._access is not None and not self._access.admits(request):
-            return _stranger()
+            return stranger()
         try:
             room = check_id("room", request.path_params["room"])
         except BadInput as error:
@@ -186,10 +189,6 @@ class _Api:
         rooms = {known["room"]: known for known in self._overview["rooms"]}
         found = rooms.get(room, {"peers": [], "relays": []})
         return _json({"servers": self._overview["servers"], "peers": found["peers"], "relays": found["relays"]})
-
-
-def _stranger() -> Response:
-    return _error("permission-denied", "open the link that mafalda printed: it carries a key", HTTPStatus.UNAUTHORIZED)
 
 
 def _error(code: str, message: str, status: HTTPStatus) -> Response:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 
+import orjson
 import uvicorn
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mafalda.errors import Broken
@@ -38,7 +43,8 @@ def listen(port: int | None, default_port: int, host: str = HOST) -> socket.sock
         PageUnavailable: The port is taken.
     """
     try:
-        return socket.create_server((host, default_port if port is None else port))
+        address = (host, default_port if port is None else port)
+        return socket.create_server(address, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         if port is None:
             return listen(0, default_port, host)
@@ -93,3 +99,49 @@ class Headers:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def is_key(given: str, key: str) -> bool:
+    """Whether two keys are the same, in a time that says nothing of how much of them is."""
+    return secrets.compare_digest(given.encode(), key.encode())
+
+
+def given_key(request: Request) -> str:
+    """The key in a request's ``Authorization``; empty without one."""
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+def stranger() -> Response:
+    """The answer to a request without the key."""
+    error = {"code": "permission-denied", "message": "open the link that mafalda printed: it carries a key"}
+    return Response(orjson.dumps({"error": error}), HTTPStatus.UNAUTHORIZED, media_type="application/json")
+
+
+class KeyRequired:
+    """Refuses requests below a path that carry no key.
+
+    A link carries it as ``?key=``. The browser then keeps it in a cookie that no script reads, since it sends no header
+    of a page's own for server-sent events; programs send it as ``Authorization: Bearer``.
+    """
+
+    def __init__(self, app: ASGIApp, key: str, path: str) -> None:
+        self._app = app
+        self._key = key
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app if scope["type"] != "http" else self._admit(Request(scope))
+        await app(scope, receive, send)
+
+    def _admit(self, request: Request) -> ASGIApp:
+        cookie = f"key-{(request.scope.get('server') or ('', 0))[1]}"  # browsers send cookies to all ports of a host
+        linked = request.query_params.get("key")
+        if linked is not None and is_key(linked, self._key):
+            url = request.url.remove_query_params("key")
+            response = RedirectResponse(f"{url.path}{f'?{url.query}' if url.query else ''}", HTTPStatus.SEE_OTHER)
+            response.set_cookie(cookie, self._key, httponly=True, samesite="strict")
+            return response
+        if not request.url.path.startswith(self._path):
+            return self._app
+        given = (given_key(request), request.cookies.get(cookie, ""))
+        return self._app if any(is_key(it, self._key) for it in given) else stranger()

@@ -11,10 +11,23 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mafalda.contract.messages.commands import Explanation, OpenRelay, PlacePeer
+from mafalda.contract.messages.commands import Explanation, OpenRelay, OpenRelays, PlacePeer
 from mafalda.contract.messages.results import Rejected
 from mafalda.errors import NotFound
 from mafalda.monitor.records import Record
+
+#: The commands that have reasons.
+Decision = PlacePeer | OpenRelay | OpenRelays
+
+
+def relayed_producers(command: object) -> tuple[str, ...]:
+    """The producers that a command relays; none if it is another."""
+    match command:
+        case OpenRelay():
+            return (command.producer,)
+        case OpenRelays():
+            return tuple(relay.producer for relay in command.relays)
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +40,7 @@ class History:
     @property
     def decisions(self) -> list[Record]:
         """The placement commands among the entries."""
-        return [
-            entry for entry in self.entries if entry.message and isinstance(entry.message.data, PlacePeer | OpenRelay)
-        ]
+        return [entry for entry in self.entries if entry.message and isinstance(entry.message.data, Decision)]
 
     @property
     def refusals(self) -> list[Record]:
@@ -69,6 +80,8 @@ def _mentions(entry: Record, wanted: str) -> bool:
     if message is None:
         return False
     if wanted in (message.id, message.correlationid, message.causationid):
+        return True
+    if wanted in relayed_producers(message.data):
         return True
     return _holds(message.data.to_json_dict(), wanted, depth=2)
 

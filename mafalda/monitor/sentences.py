@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mafalda.contract.messages.commands import OpenRelay, PlacePeer
+from mafalda.contract.messages.commands import OpenRelay, OpenRelays, PlacePeer
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import Rejected
 from mafalda.monitor.records import Record
@@ -24,6 +24,9 @@ def sentence(entry: Record) -> str:
             return f"place {data.peer} on {_place(place)} (generation {data.generation}, {data.cause})"
         case OpenRelay():
             return f"relay {data.producer} from {_place(data.source)} to {_place(data.target)}"
+        case OpenRelays():
+            relays = ", ".join(f"{relay.producer} from {_place(relay.source)}" for relay in data.relays)
+            return f"relay {relays} to {_place(data.target)}"
         case Rejected():
             return f"rejected {data.intent}: {data.error.message} [{data.error.code}]"
         case _:

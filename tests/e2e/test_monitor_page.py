@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.client import connect
-from tests.e2e.conftest import Up, up
+from tests.e2e.conftest import Up, closed_up
 
 TIMEOUT_MS = 60_000
 ROOM = "watched"
@@ -26,7 +27,7 @@ AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("monitor"), "--no-page", "--policy", "spread", "--monitor") as running:
+    with closed_up(tmp_path_factory.mktemp("monitor"), "--no-page", "--policy", "spread", "--monitor") as running:
         yield running
 
 
@@ -58,8 +59,9 @@ async def findings(page: Page) -> list[str]:
     return [f"{it['id']}: {it['help']}: {[node['target'] for node in it['nodes']]}" for it in found]
 
 
-async def test_the_page_shows_the_fleet_now_and_at_any_moment(watched: Up) -> None:
+async def test_the_page_shows_the_fleet_now_and_at_any_moment(watched: Up, monkeypatch: pytest.MonkeyPatch) -> None:
     complaints: list[str] = []
+    monkeypatch.setenv(NKEY_FILE_VARIABLE, f"{watched.keys}/application.nk")
     async with chromium() as browser, connect(watched.nats_url) as client:
         assert watched.monitor_url is not None
         page = await open_page(browser, f"{watched.monitor_url}#/rooms", complaints)
@@ -118,9 +120,11 @@ async def test_axe_finds_nothing_in_either_theme(watched: Up) -> None:
 
 def test_other_sites_cannot_read_it(watched: Up) -> None:
     """A browser lets every site connect to loopback, by a name of its own that leads there."""
-    address = urlsplit(watched.monitor_url or "").netloc
-    assert _status(address, Host=address) == HTTPStatus.OK
-    assert _status(address, Host="elsewhere.example") == HTTPStatus.BAD_REQUEST
+    link = urlsplit(watched.monitor_url or "")
+    key = {"Authorization": f"Bearer {link.query.removeprefix('key=')}"}
+    assert _status(link.netloc, Host=link.netloc, **key) == HTTPStatus.OK
+    assert _status(link.netloc, Host="elsewhere.example", **key) == HTTPStatus.BAD_REQUEST
+    assert _status(link.netloc, Host=link.netloc) == HTTPStatus.UNAUTHORIZED  # another user of this machine
 
 
 def _status(address: str, **headers: str) -> int:

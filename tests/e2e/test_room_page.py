@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -281,7 +282,7 @@ def test_no_page_complained(pair: tuple[Person, Person], complaints: list[str]) 
 
 
 def test_strangers_get_nothing(page_fleet: Up) -> None:
-    body = json.dumps({"room": ROOM, "peer": "mallory"}).encode()
+    body = json.dumps({"room": ROOM}).encode()
     for path, data in ((f"api/rooms/{ROOM}", None), ("api/token", body)):
         for headers in ({}, {"Authorization": "Bearer guessed"}):
             with pytest.raises(HTTPError) as refused, urlopen(Request(page_fleet.page_url + path, data, headers)):  # type: ignore[operator]
@@ -298,6 +299,22 @@ def test_strangers_get_nothing(page_fleet: Up) -> None:
     )
     assert stranger.returncode == 1
     assert "permission-denied" in stranger.stderr
+
+
+def test_the_page_gets_a_token_for_no_peer_of_its_choice(page_fleet: Up) -> None:
+    """Else whoever has the link could take over another guest's peer."""
+    body = json.dumps({"room": ROOM, "peer": "alice"}).encode()
+    headers = {"Authorization": f"Bearer {page_fleet.page_key}"}
+    peers = set()
+    for _ in range(2):
+        with urlopen(Request(f"{page_fleet.page_url}api/token", body, headers)) as answer:
+            admitted = json.load(answer)
+        claims = admitted["token"].split(".")[1]
+        grants = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["mafalda"]
+        assert (grants["peer"], grants["rooms"]) == (admitted["peer"], [ROOM])
+        assert admitted["inboxPrefix"] == f"_INBOX.{ROOM}.{admitted['peer']}"
+        peers.add(admitted["peer"])
+    assert len(peers - {"alice"}) == 2
 
 
 def test_a_token_is_minted_and_revoked(page_fleet: Up) -> None:

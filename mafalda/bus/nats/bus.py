@@ -14,11 +14,11 @@ from mafalda.bus.connection.connection import Connection, open_connection
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
 from mafalda.bus.log import append, read, snapshots
 from mafalda.bus.log.follower import NatsFollower, open_follower
-from mafalda.bus.log.grants import read_grants
 from mafalda.bus.log.patterns import check_pattern
 from mafalda.bus.log.snapshots import NatsSnapshots
 from mafalda.bus.log.streams import ensure_streams
 from mafalda.bus.nats import requests
+from mafalda.bus.nats.grants import read_grants
 from mafalda.bus.nats.inbox import open_inbox
 from mafalda.bus.protocol import Appended, Delivery, Expect, Follower, Handler, Inbox, LogUsage
 from mafalda.contract.grants import Grants

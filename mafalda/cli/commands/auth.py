@@ -9,8 +9,7 @@ import click
 from mafalda.auth.keys import KeyFolder, read_issuer
 from mafalda.auth.service import AuthKeys, run_auth_service
 from mafalda.auth.tokens import TokenKeys
-from mafalda.bus.config import read_seed
-from mafalda.cli.connecting import bus_config
+from mafalda.cli.connecting import bus_config, with_nkey
 from mafalda.cli.options import keys_option, nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_stopped
 
@@ -30,8 +29,8 @@ def auth(nats_url: str | None, stop_with_stdin: bool, keys: Path) -> None:
 
 async def _auth(nats_url: str | None, stop_with_stdin: bool, folder: KeyFolder) -> None:
     base = bus_config(nats_url, name="auth")
-    fleet = base.model_copy(update={"nkey_seed": read_seed(folder.role("auth")), "token": None})
-    system = base.model_copy(update={"nkey_seed": read_seed(folder.system_user), "token": None, "name": "auth system"})
+    fleet = with_nkey(base, folder.role("auth"))
+    system = with_nkey(base, folder.system_user).model_copy(update={"name": "auth system"})
     keys = AuthKeys(TokenKeys.read(folder.tokens), read_issuer(folder))
     await serve_until_stopped(
         lambda ready: run_auth_service(fleet, system, keys, ready=ready), stop_with_stdin=stop_with_stdin

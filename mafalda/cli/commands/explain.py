@@ -10,9 +10,8 @@ from mafalda.cli.commands.log import line
 from mafalda.cli.history import open_history
 from mafalda.cli.options import archive_option, json_option, nats_option, print_json, store_option
 from mafalda.cli.running import run
-from mafalda.contract.messages.commands import OpenRelay, PlacePeer
 from mafalda.contract.subjects import LOG_SUBJECTS
-from mafalda.monitor.explain import History, reasons
+from mafalda.monitor.explain import Decision, History, reasons
 from mafalda.monitor.explain import explain as find_history
 
 
@@ -38,7 +37,7 @@ async def _explain(wanted: str, nats_url: str | None, store: Path | None, archiv
         return
     for entry in history.entries:
         click.echo(line(entry))
-        if entry.message and isinstance(entry.message.data, PlacePeer | OpenRelay):
+        if entry.message and isinstance(entry.message.data, Decision):
             for reason in reasons(entry.message.data.explanation):
                 click.echo(f"{'':>22}{reason}")
 

@@ -30,6 +30,6 @@ def init(folder: Path) -> None:
         sys.exit(1)
     click.echo(
         f"made {folder}: an nkey for each role (agent.nk, ...), tokens.json, accounts.conf and nats.conf.\n"
-        f"nats-server -c {made.nats_conf} takes only these keys, and participants with a token once\n"
-        f"mafalda auth --keys {folder} runs. Keep the folder secret; a host needs only the files of its own role."
+        f"nats-server -c {made.nats_conf} -a HOST -sd STORE takes only these keys, and participants with a token\n"
+        f"once mafalda auth --keys {folder} runs. Keep the folder secret; a host needs only the files of its own role."
     )

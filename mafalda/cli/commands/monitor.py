@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from mafalda.cli.history import open_history
 from mafalda.cli.options import ListenAddress, archive_option, nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_stopped
-from mafalda.cli.serving import MONITOR_PORT, NAMES, Headers, listen, serve
+from mafalda.cli.serving import HOST, MONITOR_PORT, NAMES, Headers, KeyRequired, listen, serve
 from mafalda.monitor.web.routes import Api
 from mafalda.monitor.web.watcher import watching
 
@@ -30,6 +30,8 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+#: Addresses that are no name to open the page by.
+_WILDCARDS = ("0.0.0.0", "::")
 
 
 @click.command()
@@ -41,7 +43,8 @@ _HEADERS = {
     envvar="MAFALDA_MONITOR_LISTEN",
     type=ListenAddress(),
     metavar="[HOST:]PORT",
-    help="Serve the page there; port 0: any free one. [default: 127.0.0.1:8081] [env: MAFALDA_MONITOR_LISTEN]",
+    help="Serve the page there; port 0: any free one. [default: 127.0.0.1:8081, or a free port if that is taken] "
+    "[env: MAFALDA_MONITOR_LISTEN]",
 )
 @click.option(
     "--allow-host",
@@ -50,6 +53,13 @@ _HEADERS = {
     metavar="NAME",
     help="A further host name by which browsers may open the page, such as monitor.example.com; *: any.",
 )
+@click.option(
+    "--key",
+    envvar="MAFALDA_MONITOR_KEY",
+    metavar="TEXT",
+    help="Answer only whose link carries this key, as ?key=TEXT; other users see it here, but not in the environment. "
+    "[env: MAFALDA_MONITOR_KEY]",
+)
 @click.option("--listen-fd", type=click.IntRange(0), hidden=True, help="A listening socket of the supervisor's.")
 @stop_with_stdin_option
 def monitor(
@@ -57,29 +67,37 @@ def monitor(
     archive: str | None,
     address: tuple[str, int] | None,
     names: tuple[str, ...],
+    key: str | None,
     listen_fd: int | None,
     stop_with_stdin: bool,
 ) -> None:
     """Serve a page of the whole fleet, now and at any moment of the past, and the same as JSON under /api/.
 
-    It is read-only, and open to whoever reaches its port: it listens on loopback unless --listen names another address.
+    It is read-only. Without --key it is open to whoever reaches its port: it listens on loopback unless --listen names
+    another address.
     """
-    host, port = address or (NAMES[0], MONITOR_PORT)
-    with socket.socket(fileno=listen_fd) if listen_fd is not None else listen(port, port, host) as listener:
+    host, port = address or (HOST, None)
+    shown = f"[{host}]" if ":" in host else host
+    with socket.socket(fileno=listen_fd) if listen_fd is not None else listen(port, MONITOR_PORT, host) as listener:
         if not stop_with_stdin:
-            shown = f"[{host}]" if ":" in host else host
-            click.echo(f"monitor: http://{shown}:{listener.getsockname()[1]}/")
-        run(_monitor(nats_url, archive, listener, names, stop_with_stdin), log_level=None)
+            click.echo(f"monitor: http://{shown}:{listener.getsockname()[1]}/{f'?key={key}' if key else ''}")
+        hosts = names if host in _WILDCARDS else (shown, *names)
+        run(_monitor(nats_url, archive, listener, hosts, key, stop_with_stdin), log_level=None)
 
 
 async def _monitor(
-    nats_url: str | None, archive: str | None, listener: socket.socket, names: tuple[str, ...], stop_with_stdin: bool
+    nats_url: str | None,
+    archive: str | None,
+    listener: socket.socket,
+    names: tuple[str, ...],
+    key: str | None,
+    stop_with_stdin: bool,
 ) -> None:
     async def component(ready: asyncio.Event) -> None:
         async with (
-            open_history(nats_url, None, archive) as history,
+            open_history(nats_url, None, archive, stored=False, role="monitor") as history,
             watching(history.bus) as watcher,
-            serve(_application(Api(watcher, history), names), listener, name="serve the monitor"),
+            serve(_application(Api(watcher, history), names, key), listener, name="serve the monitor"),
         ):
             ready.set()
             await asyncio.Event().wait()
@@ -87,7 +105,7 @@ async def _monitor(
     await serve_until_stopped(component, stop_with_stdin=stop_with_stdin)
 
 
-def _application(api: Api, names: tuple[str, ...]) -> Starlette:
+def _application(api: Api, names: tuple[str, ...], key: str | None) -> Starlette:
     return Starlette(
         routes=[*api.routes(), _page()],
         middleware=[
@@ -95,6 +113,7 @@ def _application(api: Api, names: tuple[str, ...]) -> Starlette:
             Middleware(TrustedHostMiddleware, allowed_hosts=[*NAMES, "[::1]", *names]),
             Middleware(Headers, headers=_HEADERS),
             Middleware(GZipMiddleware),
+            *([Middleware(KeyRequired, key=key, path="/api/")] if key else []),
         ],
     )
 

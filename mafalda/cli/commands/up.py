@@ -9,7 +9,7 @@ import click
 
 from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
-from mafalda.cli.options import json_option, local_fleet_options, nats_option, print_json
+from mafalda.cli.options import check_fleet_keys, json_option, local_fleet_options, nats_option, print_json
 from mafalda.cli.running import run
 
 
@@ -23,6 +23,7 @@ def up(as_json: bool, **fleet: Any) -> None:
     Without --nats-url an embedded nats-server is started; with --nats-servers 3, a cluster of three. Ctrl-C or SIGTERM
     stops everything.
     """
+    check_fleet_keys(fleet["nats_url"], fleet["keys"])
     run(_up(LocalFleetConfig(**fleet), as_json), log_level=None)
 
 
@@ -41,7 +42,7 @@ async def _up(config: LocalFleetConfig, as_json: bool) -> None:
                 click.echo(f"room page: {link}")
             if running.monitor_url:
                 click.echo(f"monitor: {running.monitor_url}")
-            if running.keys:
+            if running.keys and not config.nats_url:
                 application = running.keys.role("application")
                 click.echo(f"closed: programs need a credential, such as {NKEY_FILE_VARIABLE}={application}")
             click.echo(f"up: {config.servers} x {config.workers} workers at {running.nats_url}. Ctrl-C stops all.")

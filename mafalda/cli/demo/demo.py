@@ -15,13 +15,13 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from mafalda.bus.config import DEFAULT_URL, NKEY_FILE_VARIABLE
+from mafalda.bus.config import CREDENTIAL_VARIABLES, DEFAULT_URL, NKEY_FILE_VARIABLE
 from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.demo.peers import DemoPeer, publisher, viewer
 from mafalda.cli.demo.table import picture
 from mafalda.cli.local_fleet import LocalFleet, LocalFleetConfig, open_local_fleet
-from mafalda.cli.options import json_option, local_fleet_options, nats_option, print_json
+from mafalda.cli.options import check_fleet_keys, json_option, local_fleet_options, nats_option, print_json
 from mafalda.cli.paths import state_dir
 from mafalda.cli.running import run
 from mafalda.client.media import ClipSpec, make_clip, open_playback
@@ -77,6 +77,8 @@ def demo(once: bool, duration: float | None, viewers: int, attach: bool, as_json
     """
     if (as_json or duration) and not once:
         raise click.UsageError("--json and --duration go with --once")
+    if not attach:
+        check_fleet_keys(fleet["nats_url"], fleet["keys"])
     fleet["page"] = fleet["page"] and not once
     fleet["monitor"] = fleet["monitor"] and not once
     fleet_config = LocalFleetConfig(**fleet, log_file=state_dir() / "demo.log")
@@ -116,6 +118,8 @@ async def _fleet(config: DemoConfig, stack: AsyncExitStack) -> tuple[str, LocalF
         open_local_fleet(config.fleet, progress=lambda text: click.echo(text, err=True))
     )
     if running.keys:  # the demo is an application: its peers have no tokens
+        for name in CREDENTIAL_VARIABLES:
+            os.environ.pop(name, None)
         os.environ[NKEY_FILE_VARIABLE] = str(running.keys.role("application"))
     return running.nats_url, running
 

@@ -58,6 +58,8 @@ class ObjectSession:
         self.room, self.peer, self.kind = room, peer, kind
         #: Whether it is opened again when its worker dies.
         self.is_reopened = True
+        #: Whether it was lost last since its server is drained; else its worker died.
+        self.is_drained = False
         #: Requests what it holds at its next place; ``None``: each intent in ``held``, one after the other.
         self.remake: Callable[[], Awaitable[None]] | None = None
         #: The peer on whose worker it is placed if possible.

@@ -18,7 +18,7 @@ from mafalda.dropin.fleet.answers import LibraryAnswer, Refusal, ignore
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.object_session import REOPEN_TIMEOUT_S, ObjectSession
 from mafalda.dropin.virtual.objects import Node, Objects
-from mafalda.errors import AlreadyExists, MafaldaError, NotFound
+from mafalda.errors import AlreadyExists, MafaldaError, NotFound, WorkerExited
 from mafalda.mediasoup.codec.channel_json import from_json, to_json
 
 #: Between two tries to consume a producer that is being made again as well, in seconds.
@@ -108,12 +108,20 @@ class Remaking:
     Args:
         objects: All of the application's.
         notify: Tells the library of something that has happened to an object.
+        end: Removes a consumer that cannot be made again, and tells the library by an event.
         sessions_in: All sessions of a room.
     """
 
-    def __init__(self, objects: Objects, notify: Notify, sessions_in: Callable[[str], list[ObjectSession]]) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        notify: Notify,
+        end: Callable[[Node, str], None],
+        sessions_in: Callable[[str], list[ObjectSession]],
+    ) -> None:
         self._objects = objects
         self._notify = notify
+        self._end = end
         self._sessions_in = sessions_in
         #: Called with a session whose transport could not be made again: it has ended with its worker.
         self.on_failed: Callable[[ObjectSession, str], None] = lambda session, reason: None
@@ -140,7 +148,11 @@ class Remaking:
         create, *settings = groups.pop(node.id)
         assert isinstance(create, CreateTransport)
         former = _address(self._made[node].answer)
-        refusal = await self._create(node, session, create)
+        try:
+            refusal = await self._create(node, session, create)
+        except WorkerExited:  # the next place makes it again
+            _log.info("lost again", action="remade_lost_again", peer_id=session.peer)
+            return
         if refusal is not None:
             if not session.is_ending:
                 self._fail(session, refusal)
@@ -157,17 +169,21 @@ class Remaking:
         await self._report_address(node, session, former)
 
     async def _create(self, node: Node, session: ObjectSession, create: CreateTransport) -> str | None:
-        """Make the transport, on its former ports if possible; the reason if it is not there again."""
+        """Make the transport, on its former ports if possible; the reason if it is not there again.
+
+        Raises:
+            WorkerExited: The worker of this place is gone too.
+        """
         made = self._made[node]
         here = session.place.server if session.place else None
         on_ports = on_former_ports(create, made.answer) if here == made.server else None
         if node.type == "PipeTransport" and on_ports is None:
             return "it is on another server, and the other end of a pipe cannot be told"
-        answer = await session.request_now(on_ports or create)
+        answer = _of_living(await session.request_now(on_ports or create))
         if _is_refused(answer) and on_ports is not None and not session.is_ending:
             if node.type == "PipeTransport":
                 return "its port is in use, and the other end of a pipe cannot be told"
-            answer = await session.request_now(create)
+            answer = _of_living(await session.request_now(create))
         if not _is_refused(answer):
             self._made[node] = _Made(here, answer.body or made.answer)
             return None
@@ -215,7 +231,7 @@ class Remaking:
             for intent in settings:
                 _note(await session.request_now(intent), intent)
         elif _is_missing(answer) or not session.is_lost:
-            self._notify(id, ENDS[node.kind], None)
+            self._end(node, ENDS[node.kind])
 
     def _is_coming(self, producer: str) -> bool:
         """Whether a producer may still be made again."""
@@ -301,6 +317,13 @@ def _observe_again(session: ObjectSession, transport: Node) -> None:
 def _is_refused(answer: LibraryAnswer) -> bool:
     """Whether something is not there; it is, if it was requested before."""
     return answer.refusal is not None and answer.refusal.code != AlreadyExists.code
+
+
+def _of_living(answer: LibraryAnswer) -> LibraryAnswer:
+    """The answer, if its worker lives."""
+    if answer.refusal is not None and answer.refusal.code == WorkerExited.code:
+        raise WorkerExited(answer.refusal.reason)
+    return answer
 
 
 def _is_missing(answer: LibraryAnswer) -> bool:

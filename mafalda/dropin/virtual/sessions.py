@@ -48,7 +48,7 @@ class Sessions:
         self._sessions: set[ObjectSession] = set()
         self._removed = asyncio.Event()
         #: Makes transports again when their workers die.
-        self.remaking = Remaking(objects, self.notify_library, self.in_room)
+        self.remaking = Remaking(objects, self.notify_library, self._end_consumer, self.in_room)
 
     @property
     def fleet(self) -> FleetClient:
@@ -145,12 +145,15 @@ class Sessions:
             return
         if not node.is_open:
             node.held.append((event, body))
-            return
-        if event in _ENDINGS:
-            if self.remaking.takes_end(node):
-                return
-            self.remove(node)
-        self._channel.send_notification(handler, event, body)
+        elif event not in _ENDINGS:
+            self._channel.send_notification(handler, event, body)
+        elif not self.remaking.takes_end(node):
+            self._end_consumer(node, event)
+
+    def _end_consumer(self, node: Node, event: str) -> None:
+        """A consumer has ended, and is not made again."""
+        self.remove(node)
+        self._channel.send_notification(node.id, event, None)
 
     def remove(self, node: Node) -> None:
         """Remove an object, with everything in it, and do not make it again."""

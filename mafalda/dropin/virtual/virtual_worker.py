@@ -169,6 +169,7 @@ class VirtualWorker:
 
     def _lose(self, session: ObjectSession, *, is_drained: bool = False) -> None:
         """In mediasoup's terms: the transport is disconnected and closed from outside, its consumers end."""
+        session.is_drained = is_drained
         session.lose()
         if session.is_ending:
             return
@@ -178,15 +179,15 @@ class VirtualWorker:
             self.log_to_library("W", f"{cause}; it will be made again on another")
             return
         self.log_to_library("E", cause)
-        self._end_transport(session, is_drained=is_drained)
+        self._end_transport(session)
 
     def _fail_to_remake(self, session: ObjectSession, reason: str) -> None:
         self.log_to_library("E", f"{session.kind} {session.peer} cannot be made again: {reason}")
         self._end_transport(session)
 
-    def _end_transport(self, session: ObjectSession, *, is_drained: bool = False) -> None:
-        setting = self._on_drain if is_drained else self._on_worker_death
-        name = "MAFALDA_ON_DRAIN" if is_drained else "MAFALDA_ON_WORKER_DEATH"
+    def _end_transport(self, session: ObjectSession) -> None:
+        setting = self._on_drain if session.is_drained else self._on_worker_death
+        name = "MAFALDA_ON_DRAIN" if session.is_drained else "MAFALDA_ON_WORKER_DEATH"
         if setting == "die":
             self.log_to_library("E", f"ending with it ({name}=die)")
             self._on_die()
@@ -204,6 +205,7 @@ class VirtualWorker:
             session = node.session
             if node.kind == "transport" and node.is_open and not node.is_gone and session is not None:
                 self.log_to_library("E", f"{session.kind} {session.peer} ends too ({setting}=router)")
+                session.is_reopened = False  # its consumers are not made again, so the library must know of their end
                 self._disconnect(node)
                 session.leave(ignore)
 

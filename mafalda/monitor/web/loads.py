@@ -12,6 +12,8 @@ from mafalda.contract.messages.load import ServerLoad
 SAMPLE_S = 5.0
 #: One hour of samples of each server.
 MAX_SAMPLES = 720
+#: A server that has not reported for as long as its samples reach back is forgotten.
+KEPT = timedelta(seconds=MAX_SAMPLES * SAMPLE_S)
 #: A report that is older than this says nothing of a moment, in seconds. Agents sample theirs into the log rarely.
 VALID_S = 60.0
 
@@ -32,12 +34,18 @@ class LoadHistory:
         """Keep a report; one that is older than the last is ignored."""
         known = self._servers.get(load.server)
         if known is None:
+            self._forget(time)
             known = self._servers[load.server] = _OfServer((time, load))
         elif time <= known.last[0]:
             return
         known.last = (time, load)
         if not known.samples or time - known.samples[-1][0] >= timedelta(seconds=SAMPLE_S):
             known.samples.append((time, load))
+
+    def _forget(self, now: datetime) -> None:
+        """Forget the servers that are gone, when a new one comes: each has another id."""
+        for server in [it for it, known in self._servers.items() if now - known.last[0] > KEPT]:
+            del self._servers[server]
 
     def at(self, server: str, moment: datetime | None) -> ServerLoad | None:
         """The report that was the last at a moment (``None``: now), if it was not too old then."""

@@ -19,8 +19,9 @@ from starlette.routing import BaseRoute, Route
 
 from mafalda.aio.bounded_queue import BoundedQueue
 from mafalda.contract.ids import check_id
-from mafalda.contract.messages.commands import Explanation, OpenRelay, PlacePeer
+from mafalda.contract.messages.commands import Explanation, PlacePeer
 from mafalda.errors import BadInput, Broken, MafaldaError, NotFound
+from mafalda.monitor.explain import relayed_producers
 from mafalda.monitor.records import Record
 from mafalda.monitor.sentences import sentence
 from mafalda.monitor.web.log_pages import LogFilter, log_page, log_row
@@ -36,6 +37,8 @@ Endpoint = Callable[[Any, Request], Awaitable[Any]]
 MAX_ROWS = 500
 DEFAULT_ROWS = 100
 MAX_DECISIONS = 50
+#: Peers whose decisions are kept, those that were asked for last.
+MAX_DECIDED = 64
 #: Objects of one peer that are listed.
 MAX_OBJECTS = 200
 #: Between two batches of the stream, in seconds, and rows in one.
@@ -68,6 +71,8 @@ class Api:
         self._watcher = watcher
         self._history = history
         self._past = Past(history, watcher.checkpoints)
+        #: By room and peer: the sequence up to which the log has been read for decisions, and those.
+        self._decided: dict[tuple[str, str], tuple[int, list[dict[str, Any]]]] = {}
 
     def routes(self) -> list[BaseRoute]:
         """All paths."""
@@ -246,19 +251,30 @@ class Api:
         return room
 
     async def _decisions(self, room: str, peer: str, request: Request) -> list[dict[str, Any]]:
-        """Newest first. Only what mentions the peer or a producer of it is decoded."""
+        """Newest first. Of now, only what is new since the last time is read: an open page asks every second."""
         seq = await self._seq(request)
         state = self._watcher.state if seq is None else await self._past.state(seq)
+        up_to_seq = state.seq if seq is None else seq
+        after_seq, found = self._decided.get((room, peer), (0, [])) if seq is None else (0, [])
         known = state.rooms.get(room)
-        produced = known.peers[peer].producers if known and peer in known.peers else set()
-        found = [
-            {"seq": entry.seq, "time": entry.message.time.isoformat(), "text": sentence(entry), **reasons}
-            async for entry in self._history.read(f"mafalda.command.{room}.*.*", up_to_seq=seq)
-            if entry.message is not None
-            and _is_about(entry.message.data, peer, produced)
-            and (reasons := _explanation(entry)) is not None
-        ]
-        return found[::-1][:MAX_DECISIONS]
+        produced = set(known.peers[peer].producers) if known and peer in known.peers else set()
+        if after_seq < up_to_seq:
+            new = [
+                {"seq": entry.seq, "time": entry.message.time.isoformat(), "text": sentence(entry), **reasons}
+                async for entry in self._history.read(
+                    f"mafalda.command.{room}.*.*", after_seq=after_seq, up_to_seq=up_to_seq
+                )
+                if entry.message is not None
+                and _is_about(entry.message.data, peer, produced)
+                and (reasons := _explanation(entry)) is not None
+            ]
+            found = [*new[::-1], *found][:MAX_DECISIONS]
+        if seq is None:
+            self._decided.pop((room, peer), None)  # to the end, as what was asked for last
+            self._decided[room, peer] = (up_to_seq, found)
+            while len(self._decided) > MAX_DECIDED:
+                del self._decided[next(iter(self._decided))]
+        return found
 
     def _read(self, *, after_seq: int, up_to_seq: int) -> AsyncIterator[Record]:
         return self._history.read(*LogFilter().patterns(), after_seq=after_seq, up_to_seq=up_to_seq)
@@ -276,7 +292,7 @@ async def _batch(queue: BoundedQueue[Record]) -> tuple[list[Record], int]:
 def _is_about(command: Any, peer: str, producers: set[str]) -> bool:
     if isinstance(command, PlacePeer):
         return command.peer == peer
-    return isinstance(command, OpenRelay) and command.producer in producers
+    return not producers.isdisjoint(relayed_producers(command))
 
 
 def _explanation(entry: Record) -> dict[str, Any] | None:

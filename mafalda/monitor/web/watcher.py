@@ -37,7 +37,6 @@ class Watcher:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.time: datetime | None = None  # of the last entry
         self.loads = LoadHistory()
         self.problems = Problems()
         self.problems_since_seq = state.seq
@@ -73,10 +72,7 @@ class Watcher:
     def about(self, entry: Record) -> None:
         """Take in what an entry says of problems and loads."""
         self.problems.add(entry)
-        if entry.message is None:
-            return
-        self.time = entry.message.time
-        if isinstance(entry.message.data, LoadSampled):
+        if entry.message is not None and isinstance(entry.message.data, LoadSampled):
             self.loads.add(entry.message.time, entry.message.data.load)
 
     def load(self, delivery: Delivery) -> None:

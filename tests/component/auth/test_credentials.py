@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
 import pytest
 
+from mafalda.auth import service
 from mafalda.auth.nats_jwt import new_user_seed
+from mafalda.auth.revocations import store_grants, store_revocation
 from mafalda.bus.config import BusConfig
+from mafalda.bus.connection.connection import Connection
 from mafalda.bus.nats.bus import connect
 from mafalda.contract import subjects
 from mafalda.contract.grants import Grants
@@ -161,6 +165,19 @@ async def test_a_revoked_token_ends_its_connections_and_its_peer(closed: Closed)
         assert orjson.loads(denied.data)["error"]["code"] == "bad-token"
     assert other.client.is_connected
     await other.client.close()
+
+
+async def test_a_token_revoked_while_its_grants_are_stored_is_refused(
+    closed: Closed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = closed.mint()
+
+    async def store_then_revoke(connection: Connection, grants: Grants) -> None:
+        await store_grants(connection, grants)
+        await store_revocation(connection, closed.tokens.verify(text, now=int(time.time())))
+
+    monkeypatch.setattr(service, "store_grants", store_then_revoke)
+    await refused(closed, token=text)
 
 
 async def test_two_auth_services_share_the_work(closed: Closed) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mafalda.auth.keys import ISSUER, SYSTEM_USER, TOKENS
+from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.mediasoup.install.cache import cache_root
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -120,9 +122,25 @@ def test_the_command_of_the_unit_knows_its_options(unit: Path) -> None:
     assert started
     words = started[1].removeprefix(INSTALLED).split()
     command = [word for word in words[1:] if not word.startswith("$")]
+    if words[-1] == "${CREDENTIALS_DIRECTORY}":
+        command.append(str(DEPLOY))
     shown = run(sys.executable, "-m", "mafalda", *command, "--help")
     assert shown.returncode == 0, shown.stderr
     stop = re.search(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE)
     if "--drain-grace" in command:
         assert stop
         assert int(stop[1]) > float(command[command.index("--drain-grace") + 1])
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_unit_gets_the_keys_that_it_reads_and_no_others(unit: Path) -> None:
+    """A service with a user of its own cannot read the files of root's in /etc/mafalda."""
+    role, text = unit.stem.removeprefix("mafalda-"), unit.read_text()
+    given = dict(re.findall(r"^LoadCredential=([^:]+):(.*)$", text, re.MULTILINE))
+    assert given == {name: f"/etc/mafalda/{name}" for name in given}
+    if role == "auth":
+        assert given.keys() == {"auth.nk", SYSTEM_USER, ISSUER, TOKENS}
+        assert "--keys ${CREDENTIALS_DIRECTORY}" in text
+    else:
+        assert given.keys() == {f"{role}.nk"}
+        assert f"Environment={NKEY_FILE_VARIABLE}=%d/{role}.nk" in text

@@ -13,14 +13,16 @@ from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Delivery, Follower
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.intents import Join, Produce
 from mafalda.contract.messages.payload import Payload
-from mafalda.contract.messages.results import ChannelAnswer, Done, JoinResult
+from mafalda.contract.messages.results import ChannelAnswer, Done, JoinResult, Rejected
 from mafalda.dropin.fleet import client
 from mafalda.dropin.fleet.client import FleetCallbacks, open_fleet
 from mafalda.dropin.process.settings import WorkerSettings
-from mafalda.dropin.virtual import library_request
+from mafalda.dropin.virtual import library_request, remaking
 from mafalda.dropin.virtual.virtual_worker import VirtualWorker
+from mafalda.errors import MafaldaError, NotFound, WorkerExited
 from mafalda.media.rtp import RtpCapabilities
 from mafalda.mediasoup.channel import messages
 from mafalda.testing.memory_bus import MemoryBus
@@ -41,6 +43,7 @@ class Library:
 
     def __init__(self) -> None:
         self.responses: dict[int, messages.Response] = {}
+        self.notified: list[tuple[str, str]] = []  # about which object, what
         self.worker: VirtualWorker
         self.bus = MemoryBus()
         self.intents: Follower
@@ -54,6 +57,8 @@ class Library:
         message = messages.decode(payload)
         if isinstance(message, messages.Response):
             self.responses[message.id] = message
+        elif isinstance(message, messages.Notification):
+            self.notified.append((message.handler_id, message.event))
 
     def send(self, id: int, method: str, handler: str, body: dict[str, Any] | None) -> None:
         self.worker.receive(messages.encode_request(id, method, handler, body))
@@ -231,6 +236,78 @@ async def test_a_transport_that_can_be_is_made_again_with_what_is_on_it() -> Non
         assert done == ["create-transport", "produce-data", "pause-producer"]
         assert (await library.response(4)).accepted
         assert not library.has_died
+
+
+def moved_to(worker: str, generation: int) -> JoinResult:
+    return placed(worker).model_copy(update={"generation": generation})
+
+
+async def answer_next(library: Library, action: str, result: Payload | None = None) -> None:
+    """Answer the next intent, which must be this one; without a result, as done."""
+    intent, found = await library.intent()
+    assert found == action
+    body = DATA_MADE if action == "produce-data" else {}
+    done = ChannelAnswer(intent=action, generation=1, accepted=True, body=body)
+    await library.answer(intent, result or done, privately=result is None)
+
+
+def refused(action: str, error: MafaldaError) -> Rejected:
+    return Rejected(intent=action, error=ErrorInfo.of(error))
+
+
+async def consume_data(library: Library) -> None:
+    """Transport t produces data, and the transport other, on another worker, consumes it."""
+    await add_transport(library, 3, "other", "w2")
+    library.send(4, "TRANSPORT_PRODUCE_DATA", "t", DATA)
+    await answer_next(library, "produce-data")
+    assert (await library.response(4)).accepted
+    library.send(5, "TRANSPORT_CONSUME_DATA", "other", {**DATA, "dataConsumerId": "c"})
+    await answer_next(library, "consume-data")
+    assert (await library.response(5)).accepted
+
+
+async def test_a_drain_spares_the_application_even_if_a_transport_cannot_be_made_again() -> None:
+    async with with_transport(WorkerSettings(on_worker_death="die")) as library:
+        library.worker.moved("r", "t", moved_to("w2", 2))
+        await answer_next(library, "create-transport", refused("create-transport", NotFound("no router")))
+        assert (await library.intent())[1] == "leave"
+        assert not library.has_died
+
+
+async def test_a_transport_whose_next_worker_dies_too_is_made_on_the_one_after_it() -> None:
+    async with with_transport(WorkerSettings(on_worker_death="die")) as library:
+        library.worker.place_lost(lambda place: place.worker == "w")
+        library.worker.moved("r", "t", moved_to("w2", 2))
+        await answer_next(library, "create-transport", refused("create-transport", WorkerExited("it is gone")))
+        library.send(3, "TRANSPORT_PRODUCE_DATA", "t", DATA)
+        await answer_next(library, "produce-data", refused("produce-data", WorkerExited("it is gone")))
+        library.worker.place_lost(lambda place: place.worker == "w2")
+        library.worker.moved("r", "t", moved_to("w3", 3))
+        await answer_next(library, "create-transport")
+        await answer_next(library, "produce-data")
+        assert (await library.response(3)).accepted
+        assert not library.has_died
+
+
+async def test_a_consumer_whose_producer_does_not_come_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remaking, "REOPEN_TIMEOUT_S", 0.0)
+    async with with_transport() as library:
+        await consume_data(library)
+        library.worker.place_lost(lambda place: place.worker == "w")
+        library.worker.notify_library("c", "DATACONSUMER_DATAPRODUCER_CLOSE", None)
+        library.worker.moved("r", "t", moved_to("w3", 2))
+        await answer_next(library, "create-transport")
+        await answer_next(library, "produce-data", refused("produce-data", NotFound("no such thing")))
+        await answer_next(library, "consume-data", refused("consume-data", NotFound("no such producer")))
+        await until(lambda: library.notified == [("c", "DATACONSUMER_DATAPRODUCER_CLOSE")])
+
+
+async def test_the_library_knows_of_every_consumer_that_ends_with_a_router() -> None:
+    async with with_transport(WorkerSettings(on_worker_death="router")) as library:
+        await consume_data(library)
+        await add_transport(library, 6, "doomed", "w3", secured=True)
+        library.worker.place_lost(lambda place: place.worker == "w3")
+        assert ("c", "DATACONSUMER_DATAPRODUCER_CLOSE") in library.notified
 
 
 async def test_nothing_dies_with_a_worker_that_has_no_transport(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Delivery, LogUsage
 from mafalda.cli.commands.ls import log_warning
-from mafalda.contract.messages.commands import Candidate, Explanation
+from mafalda.contract.messages.commands import Candidate, Explanation, OpenRelays, RelayOrder
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
@@ -220,6 +220,18 @@ async def test_explain_finds_the_decisions_of_an_id_and_their_reasons() -> None:
     assert any("open-relay" in entry.subject for entry in (await explain(read_log(bus, *LOG_SUBJECTS), "mic")).entries)
     with pytest.raises(NotFound):
         await explain(read_log(bus, *LOG_SUBJECTS), "nobody")
+
+
+async def test_a_batch_of_relays_is_explained_by_each_of_its_producers() -> None:
+    here, there = place("s1-a"), place("s1-b")
+    orders = [RelayOrder(producer=producer, source=here, generation=1) for producer in ("mic", "camera")]
+    because = Explanation(policy="relay-tree", summary="2 relays.")
+    bus = await bus_with(
+        a_relayed_consume().append(OpenRelays(room="lobby", target=there, relays=orders, explanation=because))
+    )
+    story = await explain(read_log(bus, *LOG_SUBJECTS), "camera")
+    (decision,) = story.decisions
+    assert sentence(decision) == "relay mic from s1-a, camera from s1-a to s1-b"
 
 
 def test_what_an_explanation_lists_is_not_counted_again() -> None:

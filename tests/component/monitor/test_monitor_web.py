@@ -12,6 +12,7 @@ import orjson
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from mafalda.bus.protocol import Delivery
 from mafalda.cli.history import History
 from mafalda.contract.messages.envelope import encode
 from mafalda.monitor.web.past import Checkpoints
@@ -100,6 +101,34 @@ async def test_a_room_its_peers_and_why_they_are_where_they_are() -> None:
         assert (gone["status"], len(gone["decisions"])) == ("left", 1)
         assert (await client.get("problems"))["problems"][0]["cause"] == "worker-died"
         assert (await client.get("problems", seq))["problems"] == []
+
+
+async def test_a_peer_that_is_looked_at_again_costs_what_is_new() -> None:
+    bus, story = MemoryBus(), a_story()
+    store(bus, story)
+    known = len(story.entries)
+    async with monitoring(bus, known) as client:
+        first = await client.get("rooms/lobby/peers/alice")
+        assert len(first["decisions"]) == 2
+        reads: list[int] = []
+        read = bus.read
+
+        def counted(*patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
+            reads.append(after_seq)
+            return read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
+
+        bus.read = counted  # type: ignore[method-assign]  # what is read is what this is about
+        assert await client.get("rooms/lobby/peers/alice") == first
+        assert reads == []
+        story.joins("carol", "s1-a").orders_relay("mic", "s1-a", "s1-b")
+        with client.watcher.listening() as queue:
+            store(bus, story, known)
+            while client.watcher.state.seq < len(story.entries):
+                await queue.take()
+        again = await client.get("rooms/lobby/peers/alice")
+        assert again["decisions"][1:] == first["decisions"]
+        assert again["decisions"][0]["text"].startswith("relay mic")
+        assert reads == [known]
 
 
 async def test_the_log_is_read_page_by_page_and_entry_by_entry() -> None:

@@ -91,6 +91,15 @@ def test_a_lost_server_is_listed_first_and_its_peers_are_without_a_place() -> No
     assert (first["server"], first["status"]) == ("s2", "lost")
 
 
+def test_a_server_that_is_gone_for_longer_than_its_samples_reach_back_is_forgotten() -> None:
+    loads = LoadHistory()
+    loads.add(NOON, a_load("s1", 0.1))
+    loads.add(NOON + timedelta(minutes=59), a_load("s2", 0.1))
+    assert loads.at("s1", None) is not None
+    loads.add(NOON + timedelta(minutes=61), a_load("s3", 0.1))
+    assert (loads.at("s1", None), loads.at("s2", None) is None) == (None, False)
+
+
 def test_loads_have_a_history_by_which_a_past_moment_has_its_own_load() -> None:
     loads = LoadHistory()
     for second in range(0, 60, 5):

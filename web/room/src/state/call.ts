@@ -47,23 +47,17 @@ export function note(text: string): void {
   setTimeout(() => (notes.value = notes.value.filter((it) => it.id !== id)), 5_000);
 }
 
-function newPeerId(): string {
-  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /** Joins the room that is chosen, with what is switched on. */
 export async function join(): Promise<void> {
   phase.value = "joining";
   problem.value = "";
   try {
-    const peer = newPeerId();
-    const { websocketPort, ...credential } = await access(roomId.value, peer);
+    const { websocketPort, ...admission } = await access(roomId.value);
     const name = displayName.value.trim() || "Guest";
     const joined = await joinRoom({
       servers: `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:${websocketPort}`,
-      ...credential,
+      ...admission,
       room: roomId.value,
-      peer,
       appData: { name },
     });
     room = joined;

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.contract.grants import Grants
@@ -14,8 +16,12 @@ from mafalda.errors import BusUnavailable
 
 
 async def read_grants(connection: Connection, room: str, peer: str) -> Grants | None:
-    """See ``Bus.grants``. Without an nkey this fleet is open, and nobody is granted anything in particular."""
-    if connection.config.nkey_seed is None:
+    """See ``Bus.grants``.
+
+    Whoever connects with a credential, whichever it is, may be in a fleet that has an auth service: its stream says so.
+    Without any credential this fleet is open, and nobody is granted anything in particular.
+    """
+    if not _has_credential(connection.config):
         return None
     try:
         query = {"last_by_subj": granted_subject(room, peer)}
@@ -27,3 +33,8 @@ async def read_grants(connection: Connection, room: str, peer: str) -> Grants | 
         raise BusUnavailable("grants cannot be read", reason=str(refused)) from None
     except ValidationError:
         raise BusUnavailable("grants are not readable", room=room, peer=peer) from None
+
+
+def _has_credential(config: BusConfig) -> bool:
+    given = (config.nkey_seed, config.credentials_file, config.token, config.user, config.password)
+    return any(given) or any("@" in urlsplit(url).netloc for url in config.servers)
