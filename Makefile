@@ -35,7 +35,7 @@ chaos: setup ## failures under real media, all of them; MAFALDA_CHAOS_MINUTES=30
 	@scripts/bootstrap --chaos
 	@rm -f .chaos.jsonl
 	MAFALDA_CHAOS=1 MAFALDA_CHAOS_REPORT=.chaos.jsonl MAFALDA_CHAOS_MINUTES=$(MAFALDA_CHAOS_MINUTES) \
-		.venv/bin/python -m pytest tests/e2e/failures
+		.venv/bin/python -m pytest -rs tests/e2e/failures
 
 check: lint test ## everything that must hold before a change lands
 

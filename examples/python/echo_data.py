@@ -2,7 +2,8 @@
 
     python examples/python/echo_data.py lobby
 
-Ends with Ctrl-C. NATS is at MAFALDA_NATS_URL, else on this machine.
+Ends with Ctrl-C. NATS is at MAFALDA_NATS_URL, else on this machine; in a closed fleet
+MAFALDA_NKEY_FILE names the application's nkey, which `mafalda up` prints.
 """
 
 import argparse

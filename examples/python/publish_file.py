@@ -2,7 +2,8 @@
 
     python examples/python/publish_file.py lobby holiday.mp4 --loop
 
-Ends with the file, or with Ctrl-C. NATS is at MAFALDA_NATS_URL, else on this machine.
+Ends with the file, or with Ctrl-C. NATS is at MAFALDA_NATS_URL, else on this machine; in a closed fleet
+MAFALDA_NKEY_FILE names the application's nkey, which `mafalda up` prints.
 """
 
 import argparse

@@ -3,6 +3,8 @@
     python examples/python/record_room.py lobby recordings --seconds 60
 
 A worker that dies leaves a gap in a recording, not two files. Ends after the time, or with Ctrl-C.
+NATS is at MAFALDA_NATS_URL, else on this machine; in a closed fleet
+MAFALDA_NKEY_FILE names the application's nkey, which `mafalda up` prints.
 """
 
 import argparse

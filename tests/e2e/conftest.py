@@ -61,7 +61,11 @@ class Up:
 
 def environment(state: Path) -> dict[str, str]:
     """An environment in which nothing of a developer's own fleet is seen or touched."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAFALDA_NATS", "OTEL_"))}
+    own = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MAFALDA_", "OTEL_")) or key.startswith(("MAFALDA_CHAOS", "MAFALDA_TEST"))
+    }
     return {**own, "XDG_STATE_HOME": str(state)}
 
 

@@ -22,4 +22,5 @@ async def test_a_death_hits_few(fleet: Up) -> None:
         where = await asyncio.to_thread(places, fleet, router.id)
         hits = {at: sum(at in {where[it.id] for it in own} for own in participants) for at in set(where.values())}
     print(f"a death hits {hits} of {PARTICIPANTS} participants")
+    assert len(hits) == 2, "both workers have participants"
     assert sum(hits.values()) == PARTICIPANTS

@@ -21,9 +21,8 @@ async def _router(worker: Worker, transports: int) -> Router:
     return router
 
 
-async def test_applications_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAFALDA_TENANT_PEERS", "2")
-    with up(tmp_path, "--workers", "1") as fleet:
+async def test_applications_are_kept_apart(tmp_path: Path) -> None:
+    with up(tmp_path, "--workers", "1", MAFALDA_TENANT_PEERS="2") as fleet:
         environments = [dropin_environment(fleet, MAFALDA_TENANT=tenant) for tenant in ("shop", "games")]
         async with (
             dropin(fleet, environment=environments[0]) as shop,

@@ -138,9 +138,11 @@ async def test_the_only_allocator_stands_still(nats: NatsServer, fleet_at: Start
         running = stack.enter_context(fleet_at(nats.url, "--workers", "2"))
         call = await stack.enter_async_context(open_call(nats.url, tmp_path))
         call.begin_measuring()
-        async with connect(nats.url) as client:
+        client = await stack.enter_async_context(connect(nats.url))
+        async with AsyncExitStack() as meanwhile:
             async with stopped(running.pids["allocator-1"]):
-                joining = asyncio.create_task(client.join(call.name, "late").__aenter__())
+                joining = asyncio.create_task(stack.enter_async_context(client.join(call.name, "late")))
+                meanwhile.callback(joining.cancel)
                 await call.see_more(15 * 6)
                 assert not joining.done()
             late = await joining
