@@ -50,8 +50,6 @@ class PausableClock:
         self._stopped_at: float | None = None  # in the loop's time
         self._stood_still_s = 0.0
         self._timers: dict[ClockTimer, None] = {}
-        self._running = asyncio.Event()
-        self._running.set()
         #: How often the clock was stopped.
         self.stops = 0
 
@@ -59,10 +57,6 @@ class PausableClock:
     def is_running(self) -> bool:
         """Whether time passes."""
         return self._stopped_at is None
-
-    async def wait_running(self) -> None:
-        """Return when time passes."""
-        await self._running.wait()
 
     def time(self) -> float:
         """Monotonic seconds."""
@@ -75,7 +69,6 @@ class PausableClock:
         if self._stopped_at is None:
             self._stopped_at = asyncio.get_running_loop().time()
             self.stops += 1
-            self._running.clear()
             for timer in self._timers:
                 timer.suspend()
 
@@ -86,7 +79,6 @@ class PausableClock:
             return
         self._stood_still_s += asyncio.get_running_loop().time() - self._stopped_at
         self._stopped_at = None
-        self._running.set()
         for timer in self._timers:
             timer.arm()
 

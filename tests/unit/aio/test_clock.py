@@ -35,7 +35,7 @@ async def test_every_reason_has_to_be_taken_back() -> None:
     await turn()
     assert clock.time() == before
     clock.resume("two")
-    await clock.wait_running()
+    assert clock.is_running
     assert clock.stops == 1
 
 
