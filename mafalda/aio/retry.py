@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ def retrying(
     first_s: float = 0.1,
     longest_s: float = 2.0,
     give_up_after_s: float | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     **fields: Any,
 ) -> AsyncRetrying:
     """Attempts until one succeeds: ``async for attempt in`` the returned object, then ``with attempt:`` the work.
@@ -27,6 +30,7 @@ def retrying(
         first_s: The wait after the first failure, in seconds; it doubles each time, with jitter.
         longest_s: The longest wait, in seconds.
         give_up_after_s: After so many seconds the last exception is raised; ``None``: never.
+        sleep: Waits between attempts, such as ``PausableClock.sleep``, on which no time passes during an outage.
         fields: Further fields of the log line.
     """
 
@@ -39,5 +43,6 @@ def retrying(
         wait=wait_exponential_jitter(multiplier=first_s, max=longest_s, jitter=first_s / 2),
         stop=stop_never if give_up_after_s is None else stop_after_delay(give_up_after_s),
         before_sleep=log_attempt,
+        sleep=sleep,
         reraise=True,
     )

@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
+from mafalda.aio.retry import retrying
 from mafalda.errors import Broken, MafaldaError
 
 _log = structlog.get_logger(__name__)
 
 _UNKNOWN = object()
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
 class ResourceSettings:
@@ -77,20 +77,15 @@ class ResourceSettings:
 
     async def keep_applied(self) -> None:
         """Request what differs, now and whenever it differs again, as often as it takes. Runs until cancelled."""
-        pause_s = _FIRST_PAUSE_S
         while True:
             self._changed.clear()
             try:
-                await self.apply()
-            except Broken as error:
-                _log.warning("not set yet", action="client_settings", reason=str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                continue
+                async for attempt in retrying(Broken, action="client_settings", first_s=0.05, longest_s=1.0):
+                    with attempt:
+                        await self.apply()
             except MafaldaError as error:
                 _log.warning("setting refused", action="client_settings", reason=str(error))
                 continue
-            pause_s = _FIRST_PAUSE_S
             await self._changed.wait()
 
     def _first_difference(self, names: tuple[str, ...]) -> str | None:

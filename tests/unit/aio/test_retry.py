@@ -36,3 +36,17 @@ async def test_what_was_not_named_is_raised_at_once() -> None:
 async def test_it_gives_up_with_the_last_error() -> None:
     with pytest.raises(BusUnavailable, match="away"):
         await _attempt(iter(lambda: BusUnavailable("away"), None), give_up_after_s=0.01)
+
+
+async def test_it_waits_as_it_is_told_to() -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async for attempt in retrying(BusUnavailable, action="tried_again", first_s=10, longest_s=30, sleep=sleep):
+        with attempt:
+            if len(waits) < 4:
+                raise BusUnavailable("away")
+    assert 10 <= waits[0] <= 15
+    assert waits[-1] == 30
