@@ -137,14 +137,14 @@ class Client:
                     timeout_s=limit_s,
                     stored=lambda: session.ahead.request(transports),
                 )
+                session.placed(placement)
+                await session.begin()
         except TimeoutError:
             session.may_be_placed = True
             raise DeadlineExceeded("no answer to the join in time", timeout_s=limit_s) from None
         except (DeadlineExceeded, asyncio.CancelledError):
             session.may_be_placed = True
             raise
-        session.placed(placement)
-        await session.begin()
 
     async def _leave(self, session: Session) -> None:
         """Request to leave, if the peer has a place or may get one, and close everything.
