@@ -53,9 +53,8 @@ class Consumer(ReconnectingConsumer):
         layers: ConsumerLayers | None,
         source: ConsumerSource | None = None,
     ) -> None:
-        super().__init__(session, f"consumer-of-{producer}", producer)
+        super().__init__(session, f"consumer-of-{producer}", producer, source)
         self._id = new_id("consumer")
-        self._source = source
         self._source_layers = layers  # with which a subscription's consumers are made
         self._settings = ResourceSettings(self._send_setting, paused=paused, layers=layers, priority=None)
         self._track: IncomingTrack | None = None
@@ -195,8 +194,6 @@ class Consumer(ReconnectingConsumer):
         self._end_former()
 
     def _closing(self) -> Intent:
-        if self._source is not None:
-            return self._source.closing(self.producer_id)
         return CloseConsumer(consumer=self._id)
 
     def _ended(self) -> None:

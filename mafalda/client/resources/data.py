@@ -99,9 +99,8 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
     stats_target: Literal["data-consumer"] = "data-consumer"
 
     def __init__(self, session: Session, producer: str, *, source: ConsumerSource | None = None) -> None:
-        super().__init__(session, f"data-consumer-of-{producer}", producer)
+        super().__init__(session, f"data-consumer-of-{producer}", producer, source)
         self._id = new_id("data-consumer")
-        self._source = source
         self._messages: BoundedQueue[Data] = BoundedQueue(session.config.max_queued_messages, overflow="fail")
         self._result: ConsumeDataResult | None = None
         self._local: Any = None
@@ -166,8 +165,6 @@ class DataConsumer(ReconnectingConsumer, AsyncIterator[Data]):
             await self._transport.stop_data(self._local)
 
     def _closing(self) -> Intent:
-        if self._source is not None:
-            return self._source.closing(self.producer_id)
         return CloseDataConsumer(data_consumer=self._id)
 
     def _ended(self) -> None:

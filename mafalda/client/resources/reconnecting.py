@@ -14,6 +14,7 @@ from pymediasoup.errors import InvalidStateError, UnsupportedError
 
 from mafalda import errors
 from mafalda.aio.events import Interrupted, run_unless_set, wait_first
+from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import cancel_and_wait
 from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
@@ -66,6 +67,16 @@ class ReconnectingResource(ABC):
         """Whether it is open now; not while reconnecting."""
         return self._open.is_set()
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether it is open at the present place, or can be opened there now."""
+        return True
+
+    @property
+    def outlasts_endpoint(self) -> bool:
+        """Whether the fleet keeps it when the endpoint is lost, so that it has to be closed all the same."""
+        return False
+
     async def wait_open(self) -> None:
         """Wait until it is open, or closed for good."""
         await wait_first(self._open, self._over)
@@ -95,10 +106,15 @@ class ReconnectingResource(ABC):
             return
         was_open = self.is_open
         await self._end(None)
-        if self._session.has_endpoint:
-            if was_open:
-                await self._close_here()
+        if self._session.has_endpoint and was_open:
+            await self._close_here()
+        if self._is_in_fleet:
             await asyncio.wait([self._session.tasks.spawn(self._request_close(), f"{self._name}-close")])
+
+    @property
+    def _is_in_fleet(self) -> bool:
+        """Whether the fleet may have it, now or at the next place."""
+        return self._session.has_endpoint or (self.outlasts_endpoint and not self._session.over)
 
     async def stats(self) -> Stats:
         """What the worker counts of it: statistics in the shape that mediasoup gives them."""
@@ -202,23 +218,23 @@ class ReconnectingResource(ABC):
     async def _request_close(self) -> None:
         """Have it closed on the server; a refusal only means that it is closed already, and so does a lost endpoint."""
         intent, endpoint = self._closing(), await self._session.endpoint()
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                await run_unless_set(endpoint.gone, self._session.requests.request(intent, Done), f"{self._name}-close")
-                return
-            except Interrupted:
-                return
-            except MafaldaError as error:
-                _log.info("not closed there", action="client_not_closed", reason=str(error))
-                if not isinstance(error, Broken):
-                    return
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        with contextlib.suppress(Interrupted):
+            await run_unless_set(endpoint.gone, self._request_until_answered(intent), f"{self._name}-close")
+
+    async def _request_until_answered(self, intent: Intent) -> None:
+        """Request what is answered by ``Done``, as often as it takes. A refusal is logged only."""
+        try:
+            async for attempt in retrying(
+                Broken, action="client_not_closed", longest_s=_LONGEST_PAUSE_S, sleep=self._session.clock.sleep
+            ):
+                with attempt:
+                    await self._session.requests.request(intent, Done)
+        except MafaldaError as error:
+            _log.info("not closed there", action="client_not_closed", reason=str(error))
 
     def _undo_opening(self) -> None:
         """Have it closed on the server, where it may have been opened although nothing was answered."""
-        if self._session.has_endpoint:
+        if self._is_in_fleet:
             self._session.tasks.spawn(self._request_close(), f"{self._name}-undo")
 
     # --- opening again --------------------------------------------------------------------------------------
@@ -233,9 +249,11 @@ class ReconnectingResource(ABC):
                 self._set_open(True)
                 settings = self._session.tasks.spawn(self._keep_settings(), f"{self._name}-settings")
                 try:
-                    await wait_first(endpoint.gone, self._lost)
+                    await wait_first(endpoint.gone, self._lost, self._over)
                 finally:
                     await cancel_and_wait(settings)
+                if self._over.is_set():
+                    return await self._close_finished(endpoint)
                 self._set_open(False)
                 await self._leave(endpoint)
         except MafaldaError as error:
@@ -246,20 +264,26 @@ class ReconnectingResource(ABC):
             if opened_once and not self._session.over:
                 self._session.gave_up(self.id, error)
 
+    async def _close_finished(self, endpoint: Endpoint) -> None:
+        """It was open at this endpoint, and is over without having been closed here."""
+        if not endpoint.gone.is_set() and not self._session.over:
+            await self._close_here()
+
     def _set_open(self, is_open: bool) -> None:
         now, then = (self._open, self._not_open) if is_open else (self._not_open, self._open)
         now.set()
         then.clear()
 
     async def _open_or_gone(self, endpoint: Endpoint) -> bool:
-        """Open it at this endpoint, trying again while that may help; ``False`` if the endpoint is gone meanwhile."""
+        """Open it at this endpoint, trying again while that may help; ``False``: that is gone, or it is over."""
         pause_s = _FIRST_PAUSE_S
         clock = self._session.clock
         give_up_at = clock.time() + self._open_timeout_s()
-        while True:
+        while not self.closed:
             self._lost.clear()
+            opening = run_unless_set(endpoint.gone, self._open_at(endpoint), f"{self._name}-open")
             try:
-                await run_unless_set(endpoint.gone, self._open_at(endpoint), f"{self._name}-open")
+                await run_unless_set(self._over, opening, f"{self._name}-open")
             except Interrupted:
                 return False
             except Exception as error:
@@ -273,6 +297,7 @@ class ReconnectingResource(ABC):
                 return True
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return False
 
     def _open_timeout_s(self) -> float:
         """How long opening may fail, in seconds."""
@@ -306,8 +331,11 @@ class ConsumerSource(Protocol):
     async def data(self, producer: str, endpoint: Endpoint) -> ConsumeDataResult:
         """The data consumer of a producer at an endpoint, as soon as there is one."""
 
-    def closing(self, producer: str) -> Intent:
-        """The intent that ends the consumer of a producer."""
+    def announces(self, producer: str) -> bool:
+        """Whether the agent makes a consumer of a producer, or has made one, unless the producer is too quiet now."""
+
+    async def exclude(self, producer: str) -> None:
+        """Have no consumer of a producer any more."""
 
 
 class ReconnectingProducer(ReconnectingResource):
@@ -329,9 +357,29 @@ class ReconnectingProducer(ReconnectingResource):
 class ReconnectingConsumer(ReconnectingResource):
     """Something that the peer receives: it follows its producer from place to place."""
 
-    def __init__(self, session: Session, name: str, producer: str) -> None:
+    def __init__(self, session: Session, name: str, producer: str, source: ConsumerSource | None = None) -> None:
         super().__init__(session, name)
         self.producer_id = producer
+        self._source = source
+
+    @property
+    def is_expected(self) -> bool:
+        if self.is_open:
+            return True
+        is_made = self._source is None or self._source.announces(self.producer_id)
+        return is_made and self.producer_id in self._session.view.producers
+
+    @property
+    def outlasts_endpoint(self) -> bool:
+        return self._source is not None
+
+    async def _request_close(self) -> None:
+        if self._source is None:
+            return await super()._request_close()
+        try:
+            await self._source.exclude(self.producer_id)
+        except MafaldaError as error:
+            _log.info("not closed there", action="client_not_closed", reason=str(error))
 
     def follows(self, producer: str) -> bool:
         return producer == self.producer_id
@@ -346,9 +394,19 @@ class ReconnectingConsumer(ReconnectingResource):
     _transport: ClientTransport | None = None
 
     async def wait_flowing(self) -> None:
-        """Return also when the producer is paused, or silent for ``media_wait_s`` after the transport is connected."""
+        """Return also when the producer is paused, or silent for ``media_wait_s`` after the transport is connected.
+
+        If it cannot be opened for ``producer_wait_s``, return too.
+        """
+        clock = self._session.clock
+        give_up_at = clock.time() + self._session.config.producer_wait_s
         while not self.closed:
-            await self.wait_open()
+            try:
+                async with clock.timeout_at(give_up_at):
+                    await self.wait_open()
+            except TimeoutError:
+                _log.info("not open yet", action="client_no_media", name=self._name)
+                return
             if self._transport is None or not await self._connected(self._transport):
                 continue
             if not self._expects_media():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from mafalda.aio.bounded_queue import BoundedQueue
-from mafalda.aio.events import wait_first
+from mafalda.aio.events import Interrupted, run_unless_set, wait_first
 from mafalda.client.resources.consumer import Consumer
 from mafalda.client.resources.data import DataConsumer
 from mafalda.client.resources.reconnecting import ReconnectingResource
@@ -15,7 +16,8 @@ from mafalda.client.session.session import Session
 from mafalda.client.session.view import ProducerChange
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
 from mafalda.contract.messages.events import ConsumersClosed, ConsumersOpened, Event
-from mafalda.contract.messages.intents import ChangeSubscription, Intent, Subscribe, Unsubscribe
+from mafalda.contract.messages.intents import ChangeSubscription, Subscribe, Unsubscribe
+from mafalda.contract.messages.queries import ProducerInfo
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, SubscribeResult
 from mafalda.contract.messages.subscriptions import (
     ConsumerFormat,
@@ -23,7 +25,8 @@ from mafalda.contract.messages.subscriptions import (
     SubscribedConsumer,
     change_selection,
 )
-from mafalda.errors import Closed, MafaldaError
+from mafalda.contract.messages.subscriptions import Subscription as SubscriptionWish
+from mafalda.errors import Broken, Closed, MafaldaError
 from mafalda.media.rtp import ConsumerLayers
 
 AnyConsumer = Consumer | DataConsumer
@@ -60,7 +63,6 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         self._paused = paused
         self._layers = layers
         self._loudest = loudest
-        self._stands = False
         self._queue: BoundedQueue[AnyConsumer] = BoundedQueue(session.config.max_queued_events, overflow="fail")
         self._announced: dict[str, _Announced] = {}  # by producer
         self._formats: dict[int, dict[int, ConsumerFormat]] = {}  # by generation
@@ -97,8 +99,19 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
     async def _change(self, *, add: Iterable[ProducerSelector] = (), remove: Iterable[ProducerSelector] = ()) -> None:
         self._check()
         change = ChangeSubscription(subscription=self._id, add=list(add), remove=list(remove))
-        self._select = change_selection(self._select, change.add, change.remove)
-        await self._session.requests.request(change, SubscribeResult)
+        before = self._select
+        self._select = changed = change_selection(before, change.add, change.remove)
+        try:
+            with contextlib.suppress(Interrupted):  # what is being opened, or has to be, is opened with the selection
+                request = self._session.requests.request(change, SubscribeResult)
+                await run_unless_set(self._not_open, request, f"{self._id}-change")
+        except Broken:
+            self.lose()  # it is opened again, with the selection
+            raise
+        except MafaldaError:
+            if self._select is changed:
+                self._select = before
+            raise
 
     # --- for its consumers --------------------------------------------------------------------------
 
@@ -135,9 +148,20 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
             relayed=it.relayed,
         )
 
-    def closing(self, producer: str) -> Intent:
-        """The intent that takes a producer out of the subscription."""
-        return ChangeSubscription(subscription=self._id, remove=[ProducerSelector(producer=producer)])
+    def announces(self, producer: str) -> bool:
+        """Whether the agent makes a consumer of a producer, or has made one, unless the producer is too quiet now."""
+        found, info = self._announced.get(producer), self._session.view.producers.get(producer)
+        if found is not None and found.generation == self._session.generation:
+            return True
+        if self._loudest is None or not isinstance(info, ProducerInfo):
+            return True
+        wish = SubscriptionWish(subscription=self._id, select=self._select, loudest=self._loudest)
+        return not wish.wants_by_loudness(info.media_kind, info.peer, producer)
+
+    async def exclude(self, producer: str) -> None:
+        """Take a producer out of the subscription."""
+        self._announced.pop(producer, None)
+        await self.remove(producer=producer)
 
     async def _wait_announced(self, producer: str, endpoint: Endpoint) -> _Announced:
         while True:
@@ -158,13 +182,20 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
                 closed = set(event.consumers)
                 for producer, it in [*self._announced.items()]:
                     if it.consumer.consumer in closed:
+                        del self._announced[producer]
                         self._drop(producer)
+                for producer in [key for key, consumer in self._consumers.items() if consumer.id in closed]:
+                    self._drop(producer)
 
     def _take_opened(self, event: ConsumersOpened) -> None:
         formats = self._formats.setdefault(event.generation, {})
         formats |= {it.format: it for it in event.formats}
         for failure in event.failed:
-            self._session.gave_up(failure.producer, failure.error.to_error())
+            error = failure.error.to_error()
+            self._announced.pop(failure.producer, None)
+            if known := self._consumers.pop(failure.producer, None):
+                known.finish(error)
+            self._session.gave_up(failure.producer, error)
         for it in event.consumers:
             self._announced[it.producer] = _Announced(it, event.transport, event.generation)
             known = self._consumers.get(it.producer)
@@ -187,19 +218,19 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         try:
             await consumer.start()
         except MafaldaError as error:
-            if not self._session.over:
+            if not self._session.over and self._consumers.get(consumer.producer_id) is consumer:
                 self._session.gave_up(consumer.producer_id, error)
             return
         self._queue.put(consumer)
 
     def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
         for producer, change in changes.items():
-            self._announced.pop(producer, None)  # its agent tells again when it is there
+            if change in ("opened", "moved", "closed"):
+                self._announced.pop(producer, None)  # its agent tells again when it is there
             if change == "closed":
                 self._consumers.pop(producer, None)
 
     def _drop(self, producer: str) -> None:
-        del self._announced[producer]
         if consumer := self._consumers.pop(producer, None):
             self._session.tasks.spawn(consumer.end_here(), f"{self._id}-drop-{producer}")
 
@@ -210,21 +241,29 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
             generation: it for generation, it in self._formats.items() if generation >= endpoint.generation
         }
         capabilities = await endpoint.open_receiver()
-        if self._stands:
-            return  # the peer's agent has it from the place before
-        intent = Subscribe(
-            subscription=self._id,
-            select=self._select,
-            paused=True,  # each is resumed when it is ready here, as mediasoup advises
-            preferred_layers=self._layers,
-            loudest=self._loudest,
-            rtp_capabilities=capabilities,
-        )
-        result = await self._session.requests.request(intent, SubscribeResult)
-        self._stands = result.generation == endpoint.generation
+        while True:
+            select = self._select
+            intent = Subscribe(  # where the fleet has it from the place before, this changes nothing
+                subscription=self._id,
+                select=select,
+                paused=True,  # each is resumed when it is ready here, as mediasoup advises
+                preferred_layers=self._layers,
+                loudest=self._loudest,
+                rtp_capabilities=capabilities,
+            )
+            result = await self._session.requests.request(intent, SubscribeResult)
+            if select is self._select and result.generation >= endpoint.generation:
+                return
 
     async def _close_here(self) -> None:
         return
+
+    @property
+    def outlasts_endpoint(self) -> bool:
+        return True
+
+    async def _request_close(self) -> None:
+        await self._request_until_answered(self._closing())
 
     def _closing(self) -> Unsubscribe:
         return Unsubscribe(subscription=self._id)

@@ -19,6 +19,14 @@ class SessionResource(Protocol):
     def id(self) -> str:
         """Its id on the server."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open now; not while reconnecting."""
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether it is open at the present place, or can be opened there now."""
+
     def follows(self, producer: str) -> bool:
         """Whether it consumes this producer, wherever that is placed."""
 

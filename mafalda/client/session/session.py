@@ -14,7 +14,8 @@ from collections.abc import Callable
 import structlog
 
 from mafalda.aio.events import Interrupted, run_unless_set, wait_first
-from mafalda.aio.tasks import TaskScope
+from mafalda.aio.retry import retrying
+from mafalda.aio.tasks import TaskScope, gather_or_cancel
 from mafalda.bus.protocol import Bus, Delivery, Follower
 from mafalda.client.config import ClientConfig
 from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
@@ -30,7 +31,7 @@ from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.contract.messages.results import JoinResult, Result
 from mafalda.contract.reading import read_message
-from mafalda.errors import Broken, Closed, DeadlineExceeded, MafaldaError, NoCapacity, NotJoined
+from mafalda.errors import Broken, BusUnavailable, Closed, DeadlineExceeded, MafaldaError, NoCapacity, NotJoined
 from mafalda.session.placement import SessionPlacement
 
 _log = structlog.get_logger(__name__)
@@ -298,14 +299,14 @@ class Session:
         Raises:
             MafaldaError: The join is refused, for another reason than that the fleet is full.
         """
-        pause_s = _FIRST_PAUSE_S
-        while self._placement.target is None:
-            try:
-                self.placed(await self.requests.request(self.intent, JoinResult))
-            except (Broken, NoCapacity) as error:
-                _log.info("not joined again yet", action="client_rejoin", reason=str(error))
-            await self.clock.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        async for attempt in retrying(
+            Broken, NoCapacity, action="client_rejoin", longest_s=_LONGEST_PAUSE_S, sleep=self.clock.sleep
+        ):
+            with attempt:
+                if self._placement.target is None:
+                    self.placed(await self.requests.request(self.intent, JoinResult))
+                if self._placement.target is None:
+                    raise Broken("the place is one from before the removal")
 
     async def _send_heartbeats(self) -> None:
         """Query something at intervals, unless a connected transport shows that the peer is alive."""
@@ -332,13 +333,13 @@ class Session:
             )
             await endpoint.load()
             self._ready.set()
+            if former is not None:
+                self.tasks.spawn(self._close_former(former, endpoint), f"close-former-{former.generation}")
             if self._lost_at is not None and await self._flows(endpoint):
                 self._placement.reopened()
                 took_s = self.clock.time() - self._lost_at
                 self._lost_at, pause_s = None, 0.0
                 self.fanout.emit(Reconnected(placement.generation, placement.server, placement.worker, took_s))
-            if former is not None:
-                self.tasks.spawn(self._close_former(former, endpoint), f"close-former-{former.generation}")
             await endpoint.gone.wait()
             self._ready.clear()
             _log.info("reconnecting", action="client_reconnect", generation=endpoint.generation, reason=endpoint.cause)
@@ -358,7 +359,7 @@ class Session:
         """Close the endpoint at the former place as soon as media comes in at the new one, or some time later."""
 
         async def all_receive() -> None:
-            for resource in list(self._placement.held.values()):
+            for resource in self._awaited():
                 await resource.wait_open()
                 await resource.wait_media()
 
@@ -403,17 +404,29 @@ class Session:
     async def _flows(self, endpoint: Endpoint) -> bool:
         """Wait until media flows both ways; ``False`` if the endpoint is gone before.
 
-        Where there is nothing to flow, the answer of the agent shows that the place is alive.
+        Where nothing is open, the answer of the agent shows that the place is alive.
         """
 
         async def all_flow() -> None:
-            if not self._placement.held:
-                await self.requests.query(QueryRoom(), RoomSnapshot)
-            for resource in list(self._placement.held.values()):
-                await resource.wait_flowing()
+            await gather_or_cancel(resource.wait_flowing() for resource in self._awaited())
+            if not any(resource.is_open for resource in self._placement.held.values()):
+                await self._wait_answered()
 
         try:
             await run_unless_set(endpoint.gone, all_flow(), "flows")
         except Interrupted:
             return False
         return True
+
+    def _awaited(self) -> list[SessionResource]:
+        """What is held and can be open at the present place."""
+        return [resource for resource in self._placement.held.values() if resource.is_expected]
+
+    async def _wait_answered(self) -> None:
+        """Wait for an answer of the peer's agent. If it does not have the peer, the log says what becomes of that."""
+        pauses = retrying(
+            DeadlineExceeded, BusUnavailable, NotJoined, action="client_unanswered", sleep=self.clock.sleep
+        )
+        async for attempt in pauses:
+            with attempt:
+                await self.requests.query(QueryRoom(), RoomSnapshot)

@@ -19,6 +19,7 @@ from mafalda.contract.messages.commands import PlacementCause
 from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.subscriptions import ConsumerFormat, SubscribedConsumer
 from mafalda.errors import MafaldaError, NotFound
 from mafalda.media.rtp import RtpCodecParameters, RtpEncodingParameters, RtpParameters
 from mafalda.media.transport import IceCandidate, SctpParameters, SctpStreamParameters
@@ -90,6 +91,35 @@ class ScriptedFleet:
         key = opened.data_producer if isinstance(opened, events.DataProducerOpened) else opened.producer
         self.producers[key] = opened
         await self.publish(room, opened)
+
+    async def announce(self, room: str, peer: str, subscription: str, *producers: str) -> list[str]:
+        """Make consumers for a subscription at the peer's last transport; returns their ids."""
+        transport = self.received(intents.CreateTransport)[-1]
+        assert isinstance(transport, intents.CreateTransport)
+        generation, made = self.generations[room, peer], []
+        for producer in producers:
+            self._consumers += 1
+            sent = sent_parameters("audio", str(self._consumers))
+            common = ConsumerFormat(format=0, codecs=list(sent.codecs))
+            consumer = SubscribedConsumer(
+                consumer=f"c{generation}-{self._consumers}",
+                producer=producer,
+                kind="audio",
+                type="simple",
+                format=0,
+                mid=sent.mid,
+                encodings=list(sent.encodings),
+            )
+            made.append(consumer.consumer)
+            opened = events.ConsumersOpened(
+                subscription=subscription,
+                transport=transport.transport,
+                generation=generation,
+                consumers=[consumer],
+                formats=[common],
+            )
+            await self.publish_peer_event(room, peer, opened)
+        return made
 
     async def answer_ignored(self, room: str, peer: str) -> None:
         """Answer the intents of a peer that were ignored, and ignore none any more."""
@@ -171,6 +201,10 @@ class ScriptedFleet:
                 )
             case intents.Consume():
                 return self._consume(intent, generation)
+            case intents.Subscribe():
+                return results.SubscribeResult(**dict(intent.wish()), generation=generation)
+            case intents.ChangeSubscription():
+                return results.SubscribeResult(subscription=intent.subscription, generation=generation)
             case intents.ConsumeData():
                 stream = SctpStreamParameters(stream_id=0, ordered=True)
                 return results.ConsumeDataResult(
@@ -212,6 +246,10 @@ class ScriptedFleet:
         self.queries += 1
         async with self._progress:
             self._progress.notify_all()
+        if "query" in self.ignoring:
+            await asyncio.Event().wait()
+        if "query" in self.refusing:
+            raise self.refusing["query"]
         if isinstance(message.data, queries.QueryTransport):
             answer = self._transport(message.data.transport, self.generations[room, peer])
         else:

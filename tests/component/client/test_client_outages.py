@@ -118,6 +118,15 @@ async def test_a_join_during_an_outage_has_a_limit(bus: MemoryBus, fleet: Script
                 pass
 
 
+async def test_a_join_whose_snapshot_does_not_come_has_a_limit(bus: MemoryBus, fleet: ScriptedFleet) -> None:
+    fleet.ignoring.add("query")
+    async with connect(bus=bus, config=ClientConfig(join_timeout_s=0.2)) as client:
+        with pytest.raises(DeadlineExceeded, match="no answer to the join"):
+            async with client.join("lobby", "alice"):
+                pass
+    assert len(fleet.received(intents.Leave)) == 1
+
+
 async def test_a_place_is_waited_for_beyond_an_outage(client: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
     async with client.join("lobby", "alice") as room:
         stream = room.events()

@@ -250,6 +250,16 @@ async def test_a_closed_producer_ends_its_consumers(client: Client, fleet: Scrip
             await consumer.track.recv()
 
 
+async def test_a_consumer_that_is_over_leaves_no_task(client: Client, fleet: ScriptedFleet) -> None:
+    await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
+    async with client.join("lobby", "alice") as room:
+        await room.consume("voice")
+        task = next(task for task in asyncio.all_tasks() if task.get_name() == "consumer-of-voice")
+        await fleet.publish("lobby", events.ProducerClosed(peer="bob", producer="voice", generation=1, reason="closed"))
+        async with asyncio.timeout(5):
+            await task
+
+
 async def test_a_producer_that_stays_away_ends_its_consumers(bus: Bus, fleet: ScriptedFleet) -> None:
     await fleet.open_elsewhere("lobby", opened_by("bob", "voice"))
     async with (
