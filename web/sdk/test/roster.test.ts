@@ -64,6 +64,13 @@ describe("Roster", () => {
     expect(it.canConsume("cam")).toBe(true);
   });
 
+  it("begins a producer anew whose handover a later snapshot may have ended", () => {
+    const it = roster();
+    it.apply(11, event("mafalda.event.peer-moved.v1", { peer: "ana", generation: 2, cause: "drain" as const, handover: true, ...PLACE }));
+    expect(it.reset([snapshot(20, ["ana", "bob"], [["cam", "ana"]])])).toMatchObject([{ type: "producer-reopened", producer: { id: "cam" } }]);
+    expect(it.canConsume("cam")).toBe(true);
+  });
+
   it("keeps a producer as moved while its peer is placed again, and takes it back", () => {
     const it = roster();
     const moved = it.apply(11, event("mafalda.event.peer-moved.v1", { peer: "ana", generation: 2, cause: "worker-died", ...PLACE }));

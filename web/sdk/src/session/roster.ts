@@ -81,6 +81,7 @@ export class Roster {
     for (const producer of producers.values()) {
       const known = this.producers.get(producer.id);
       if (!known) changes.push({ type: "producer-added", producer });
+      else if (this.#moving.has(producer.id)) changes.push({ type: "producer-reopened", producer });
       else if (known.paused !== producer.paused) changes.push({ type: "producer-changed", producer });
     }
     this.peers.clear();
