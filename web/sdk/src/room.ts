@@ -186,6 +186,7 @@ export class Room extends Emitter<RoomEvents> {
         if (change.moved) this.subscriptions.get(change.producer.id)?.producerAway();
         else {
           this.subscriptions.get(change.producer.id)?.end();
+          this.#wish.producerClosed(change.producer.id);
           if (this.peers.has(this.peerId)) this.publications.get(change.producer.id)?.end(); // somebody closed it for us
         }
         return this.emit("producerRemoved", change.producer);

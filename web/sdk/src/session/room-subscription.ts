@@ -10,6 +10,9 @@ import { Resource } from "./resource.js";
 import type { ProducerInfo } from "./roster.js";
 import type { Session } from "./session.js";
 
+/** Refusals of a subscription that no repetition changes. */
+const FINAL = new Set(["permission-denied", "bad-input", "malformed-message", "invalid-parameters"]);
+
 type Told = Pick<ConsumersOpened, "consumers" | "formats" | "generation"> & { transport?: string };
 
 /** A consumer that the agent has made. */
@@ -35,6 +38,8 @@ export class RoomSubscription extends Resource {
   readonly #made = new Map<string, MadeConsumer>();
   readonly #formats = new Map<string, { codecs: unknown; headerExtensions: unknown }>();
   #news = Promise.withResolvers<void>();
+  /** How often `select` has changed. */
+  #version = 0;
 
   constructor(
     session: Session,
@@ -82,9 +87,16 @@ export class RoomSubscription extends Resource {
     return this.#made.get(producer);
   }
 
-  /** A producer has closed. */
+  /** Nobody here receives a producer any more; the agent may still have its consumer. */
   forget(producer: string): void {
     this.#made.delete(producer);
+  }
+
+  /** A producer has closed for good: what was selected of it alone decides nothing any more. */
+  producerClosed(producer: string): void {
+    this.forget(producer);
+    const known = this.select.findIndex((it) => it.producer === producer);
+    if (known >= 0) this.select.splice(known, 1);
   }
 
   /** Takes what the agent says about the peer's own objects. */
@@ -101,7 +113,11 @@ export class RoomSubscription extends Resource {
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     await endpoint.receiveTransport(); // which tells the agent what can be received
-    await this.session.requests.ask("subscribe", { subscription: this.id, select: this.select, paused: true }, "mafalda.result.subscribe.v1", signal);
+    let sent: number;
+    do {
+      sent = this.#version;
+      await this.session.requests.ask("subscribe", { subscription: this.id, select: [...this.select], paused: true }, "mafalda.result.subscribe.v1", signal);
+    } while (sent !== this.#version); // it was changed meanwhile
   }
 
   protected override dropLocal(): void {}
@@ -120,7 +136,7 @@ export class RoomSubscription extends Resource {
   protected override onState(): void {}
 
   protected override mayRetry(error: unknown): boolean {
-    return !(error instanceof Refused && error.code === "permission-denied");
+    return !(error instanceof Refused && FINAL.has(error.code));
   }
 
   #take({ consumers, formats, generation, transport }: Told): void {
@@ -141,7 +157,13 @@ export class RoomSubscription extends Resource {
     const known = this.select.findIndex((it) => it.producer === selector.producer);
     if (known >= 0) this.select.splice(known, 1);
     this.select.push(selector);
+    this.#version++;
     if (this.state !== "open") return; // said when it is opened
-    await this.session.requests.ask("change-subscription", { subscription: this.id, ...change }, "mafalda.result.subscribe.v1", this.closedSignal);
+    try {
+      await this.session.requests.ask("change-subscription", { subscription: this.id, ...change }, "mafalda.result.subscribe.v1", this.closedSignal);
+    } catch (error) {
+      this.reopen(); // which says all of it
+      if (!(error instanceof Refused && error.code === "bad-input")) throw error; // else the fleet has selectors of closed producers
+    }
   }
 }
