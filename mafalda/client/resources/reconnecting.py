@@ -364,10 +364,7 @@ class ReconnectingConsumer(ReconnectingResource):
 
     @property
     def is_expected(self) -> bool:
-        if self.is_open:
-            return True
-        is_made = self._source is None or self._source.announces(self.producer_id)
-        return is_made and self.producer_id in self._session.view.producers
+        return self.is_open or self._source is None or self._source.announces(self.producer_id)
 
     @property
     def outlasts_endpoint(self) -> bool:
@@ -396,15 +393,11 @@ class ReconnectingConsumer(ReconnectingResource):
     async def wait_flowing(self) -> None:
         """Return also when the producer is paused, or silent for ``media_wait_s`` after the transport is connected.
 
-        If it cannot be opened for ``producer_wait_s``, return too.
+        A producer that is away is waited for as long; one that is there but not to be had yet, ``producer_wait_s``.
         """
-        clock = self._session.clock
-        give_up_at = clock.time() + self._session.config.producer_wait_s
+        started_at = self._session.clock.time()
         while not self.closed:
-            try:
-                async with clock.timeout_at(give_up_at):
-                    await self.wait_open()
-            except TimeoutError:
+            if not await self._opens(started_at):
                 _log.info("not open yet", action="client_no_media", name=self._name)
                 return
             if self._transport is None or not await self._connected(self._transport):
@@ -419,6 +412,18 @@ class ReconnectingConsumer(ReconnectingResource):
             except TimeoutError:
                 _log.info("no media yet", action="client_no_media", name=self._name)
             return
+
+    async def _opens(self, started_at: float) -> bool:
+        """Wait until it is open or closed for good; ``False``: not in time, which began at ``started_at``."""
+        config = self._session.config
+        for wait_s in (config.media_wait_s, config.producer_wait_s):
+            with contextlib.suppress(TimeoutError):
+                async with self._session.clock.timeout_at(started_at + wait_s):
+                    await self.wait_open()
+                return True
+            if self.producer_id not in self._session.view.producers:
+                return False
+        return False
 
     def _expects_media(self) -> bool:
         """Whether media is to come once the transport is connected."""
