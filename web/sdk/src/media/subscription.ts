@@ -133,6 +133,7 @@ export class RemoteSubscription extends Resource {
     clearTimeout(this.#away);
     this.#away = setTimeout(() => this.end(new MafaldaError("not-found", "the producer did not come back in time")), PRODUCER_PATIENCE_MS);
     this.reopen();
+    this.notify();
   }
 
   /** @internal The producer is open at another place already. */
@@ -208,6 +209,10 @@ export class RemoteSubscription extends Resource {
     this.#adaptive.close();
     clearTimeout(this.#away);
     this.wish.forget(this.#producer.id);
+  }
+
+  protected override isExpected(): boolean {
+    return this.session.roster.producers.has(this.#producer.id);
   }
 
   protected override onState(_state: ResourceState): void {

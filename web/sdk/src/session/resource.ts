@@ -64,9 +64,9 @@ export abstract class Resource {
     this.#setState("closed");
   }
 
-  /** @internal Waits until media flows at this endpoint, or it is closed. */
+  /** @internal Waits until media flows at this endpoint, it is closed, or it cannot be open for the moment. */
   async flowing(endpoint: Endpoint): Promise<void> {
-    while (this.#flowsAt !== endpoint && this.#state !== "closed") await abortable(this.#changed.promise, endpoint.lost);
+    while (this.#flowsAt !== endpoint && this.#state !== "closed" && this.isExpected()) await abortable(this.#changed.promise, endpoint.lost);
   }
 
   /** Its server side is gone although the transport is not: open it again. */
@@ -92,6 +92,10 @@ export abstract class Resource {
   protected abstract onState(state: ResourceState): void;
   /** After an interruption of the connection, in which events may have been missed: throws `not-found` if the server side is gone. */
   abstract check(): Promise<void>;
+  /** Whether it can be open now: nobody waits for it otherwise. */
+  protected isExpected(): boolean {
+    return true;
+  }
   /** Whether a refusal may pass by itself. */
   protected mayRetry(error: unknown, openedOnce: boolean): boolean {
     if (error instanceof Interrupted) return true;
@@ -101,11 +105,12 @@ export abstract class Resource {
   #setState(state: ResourceState): void {
     if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
-    this.#notify();
+    this.notify();
     this.onState(state);
   }
 
-  #notify(): void {
+  /** Something has changed that `flowing` waits for. */
+  protected notify(): void {
     const changed = this.#changed;
     this.#changed = Promise.withResolvers();
     changed.resolve();
@@ -121,7 +126,7 @@ export abstract class Resource {
     if (signal.aborted) return;
     this.dropFormer();
     this.#flowsAt = endpoint;
-    this.#notify();
+    this.notify();
   }
 
   async #keep(): Promise<void> {
@@ -138,6 +143,10 @@ export abstract class Resource {
         } catch (error) {
           gone.abort(error);
           this.dropLocal();
+          if (endpoint.lost.aborted && !endpoint.isHandedOver && !this.closedSignal.aborted) {
+            this.dropFormer(); // the endpoint before, where that is, is closed as well
+            this.#setState("opening");
+          }
           if (endpoint.lost.aborted || this.closedSignal.aborted) continue;
           if (error instanceof Error && !(error instanceof Closed) && !this.mayRetry(error, openedOnce)) throw error;
           console.info("mafalda: not open yet", this.constructor.name, error);

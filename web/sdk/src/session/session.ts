@@ -130,7 +130,7 @@ export class Session {
     const answer = this.requests.ask("leave", {}, "mafalda.result.done.v1", AbortSignal.timeout(LEAVE_TIMEOUT_MS)).catch(() => undefined);
     this.#setState("left", "left");
     for (const resource of [...this.resources]) resource.end();
-    this.#endpoint?.lose("the room was left");
+    this.#closeEndpoint();
     await answer;
     this.end();
   }
@@ -142,9 +142,15 @@ export class Session {
     this.#setState("left", reason.message);
     this.#ended.abort(reason);
     for (const resource of [...this.resources]) resource.end(error);
-    this.#endpoint?.lose("the room was left");
+    this.#closeEndpoint();
     for (const stop of this.#stop.splice(0)) stop();
     this.listener.ended(error);
+  }
+
+  /** Closes what is here, also of an endpoint that is being handed over. */
+  #closeEndpoint(): void {
+    this.#endpoint?.lose("the room was left");
+    this.#endpoint?.close();
   }
 
   // --- joining ------------------------------------------------------------------------------------
@@ -204,6 +210,7 @@ export class Session {
       const former = this.#endpoint?.isHandedOver ? this.#endpoint : undefined;
       const endpoint = await Endpoint.create(this.#placement, this.requests, former !== undefined);
       if (endpoint.generation !== this.#placement.generation) continue;
+      if (ended.aborted || this.#leaving) return; // what is here is closed
       this.#endpoint = endpoint;
       this.#placeChanged();
       void this.#announce(endpoint);
@@ -235,7 +242,7 @@ export class Session {
             await delay(REJOIN_PAUSE_MS, endpoint.lost);
           }
         }
-        await Promise.all([...this.resources].map((resource) => resource.flowing(endpoint)));
+        await this.#allFlow(endpoint);
       }
     } catch {
       return; // it is lost
@@ -244,10 +251,14 @@ export class Session {
     if (this.bus.isUp && !endpoint.lost.aborted) this.#setState("joined", "");
   }
 
+  /** Waits until media flows of everything that can be open now. */
+  async #allFlow(endpoint: Endpoint): Promise<void> {
+    await Promise.all([...this.resources].map((resource) => resource.flowing(endpoint)));
+  }
+
   /** Closes what is left at the former place when media flows at the new one, or some time later. */
   async #closeFormer(former: Endpoint, endpoint: Endpoint): Promise<void> {
-    const flows = Promise.all([...this.resources].map((resource) => resource.flowing(endpoint)));
-    await Promise.race([flows, delay(HANDOVER_MS, endpoint.lost)]).catch(() => undefined);
+    await Promise.race([this.#allFlow(endpoint), delay(HANDOVER_MS, endpoint.lost)]).catch(() => undefined);
     former.close();
   }
 
