@@ -27,7 +27,7 @@ interface LiveConsumer {
 
 /** How long a producer may be away (its owner is being placed again) before the subscription ends. */
 const PRODUCER_PATIENCE_MS = 60_000;
-/** How long media is waited for once the transport is connected: a producer may be open and send nothing. */
+/** How long media is waited for once the transport is connected, and a producer that is away: it may be open and send nothing. */
 const MEDIA_WAIT_MS = 4_000;
 /** Nothing tells that a frame was decoded, but the statistics. */
 const MEDIA_POLL_MS = 50;
@@ -45,6 +45,9 @@ export class RemoteSubscription extends Resource {
   #isHidden = false;
   #spatialLayer: number | undefined;
   #away: ReturnType<typeof setTimeout> | undefined;
+  #missing: ReturnType<typeof setTimeout> | undefined;
+  /** Whether the producer has been away for so long that only this subscription waits for it. */
+  #isMissed = false;
   #back = Promise.withResolvers<void>();
   #producer: ProducerInfo;
   readonly #adaptive: AdaptiveStream;
@@ -130,10 +133,10 @@ export class RemoteSubscription extends Resource {
 
   /** @internal The producer's owner is being placed again: wait for it to open the producer again. */
   producerAway(): void {
-    clearTimeout(this.#away);
+    this.#clearTimers();
     this.#away = setTimeout(() => this.end(new MafaldaError("not-found", "the producer did not come back in time")), PRODUCER_PATIENCE_MS);
     this.reopen();
-    this.notify();
+    this.#missing = setTimeout(() => this.#miss(), MEDIA_WAIT_MS);
   }
 
   /** @internal The producer is open at another place already. */
@@ -144,7 +147,8 @@ export class RemoteSubscription extends Resource {
 
   /** @internal */
   producerBack(): void {
-    clearTimeout(this.#away);
+    this.#clearTimers();
+    this.#isMissed = false;
     this.#back.resolve();
     this.#back = Promise.withResolvers();
   }
@@ -207,16 +211,27 @@ export class RemoteSubscription extends Resource {
   protected override onEnded(): void {
     for (const element of this.#adaptive.elements) element.srcObject = null;
     this.#adaptive.close();
-    clearTimeout(this.#away);
+    this.#clearTimers();
     this.wish.forget(this.#producer.id);
   }
 
   protected override isExpected(): boolean {
-    return this.session.roster.producers.has(this.#producer.id);
+    return !this.#isMissed;
   }
 
   protected override onState(_state: ResourceState): void {
     this.onChange(this);
+  }
+
+  /** Nothing waits for the producer any more, but this subscription. */
+  #miss(): void {
+    this.#isMissed = true;
+    this.notify();
+  }
+
+  #clearTimers(): void {
+    clearTimeout(this.#away);
+    clearTimeout(this.#missing);
   }
 
   #show(element: HTMLMediaElement): void {
