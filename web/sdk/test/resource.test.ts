@@ -1,12 +1,23 @@
 import { describe, expect, it } from "vitest";
-import { Refused } from "../src/errors.js";
+import { Closed, MafaldaError, Refused } from "../src/errors.js";
 import type { Endpoint } from "../src/session/endpoint.js";
+import { Resource } from "../src/session/resource.js";
 import { RoomSubscription } from "../src/session/room-subscription.js";
 import type { Session } from "../src/session/session.js";
 
 /** What a resource uses of an endpoint. */
 class Place {
-  readonly lost = new AbortController().signal;
+  readonly #lost = new AbortController();
+  isHandedOver = false;
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  lose({ handover = false } = {}): void {
+    this.isHandedOver = handover;
+    this.#lost.abort(new MafaldaError("placement-lost", "lost"));
+  }
 
   async receiveTransport(): Promise<void> {}
 }
@@ -22,7 +33,8 @@ class Fleet {
   readonly resources = new Set<unknown>();
   readonly #asked: Asked[] = [];
   #more = Promise.withResolvers<void>();
-  readonly #place = new Place();
+  #places = [new Place()];
+  #moved = Promise.withResolvers<void>();
   readonly requests = {
     ask: (action: string, data: Record<string, unknown>) => {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -36,8 +48,21 @@ class Fleet {
     return this as unknown as Session;
   }
 
+  get place(): Place {
+    return this.#places.at(-1)!;
+  }
+
+  move({ handover = false } = {}): void {
+    const before = this.place;
+    this.#places.push(new Place());
+    before.lose({ handover });
+    this.#moved.resolve();
+    this.#moved = Promise.withResolvers();
+  }
+
   async endpoint(): Promise<Endpoint> {
-    return this.#place as unknown as Endpoint;
+    while (this.place.lost.aborted) await this.#moved.promise;
+    return this.place as unknown as Endpoint;
   }
 
   async next(): Promise<Asked> {
@@ -93,5 +118,88 @@ describe("RoomSubscription", () => {
     (await fleet.next()).answer(new Refused("bad-input", "no such thing", {}));
     await expect(opened).rejects.toThrow("no such thing");
     expect(wish.state).toBe("closed");
+  });
+});
+
+/** Opens when the test lets it. */
+class Opened extends Resource {
+  expected = true;
+  opening = Promise.withResolvers<void>();
+  readonly states: string[] = [];
+  readonly tries: Endpoint[] = [];
+  dropped = 0;
+  #changed = Promise.withResolvers<void>();
+
+  get serverId(): undefined {
+    return undefined;
+  }
+
+  async check(): Promise<void> {}
+
+  gone(): void {
+    this.expected = false;
+    this.notify();
+  }
+
+  async untilTried(times: number): Promise<void> {
+    while (this.tries.length < times) await this.#changed.promise;
+  }
+
+  protected override async open(endpoint: Endpoint): Promise<void> {
+    this.tries.push(endpoint);
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+    await this.opening.promise;
+  }
+
+  protected override dropLocal(): void {}
+  protected override keepFormer(): void {}
+
+  protected override dropFormer(): void {
+    this.dropped++;
+  }
+
+  protected override async flows(): Promise<void> {}
+
+  protected override onState(state: string): void {
+    this.states.push(state);
+  }
+
+  protected override isExpected(): boolean {
+    return this.expected;
+  }
+}
+
+describe("Resource", () => {
+  it("is not open any more when the endpoint of a handover fails before it is opened there", async () => {
+    const fleet = new Fleet();
+    const it = new Opened(fleet.session);
+    const opened = it.start();
+    it.opening.resolve();
+    await opened;
+    await it.flowing(fleet.place as unknown as Endpoint);
+    it.opening = Promise.withResolvers();
+    fleet.move({ handover: true });
+    await it.untilTried(2);
+    expect(it.state).toBe("open");
+    const before = it.dropped;
+    fleet.move();
+    await it.untilTried(3);
+    expect(it.state).toBe("opening");
+    expect(it.dropped).toBe(before + 1);
+    it.opening.reject(new Closed("enough"));
+    it.end();
+  });
+
+  it("is waited for only while it can be open", async () => {
+    const fleet = new Fleet();
+    const it = new Opened(fleet.session);
+    const opened = it.start();
+    const flowing = it.flowing(fleet.place as unknown as Endpoint);
+    it.gone();
+    await flowing;
+    expect(it.state).toBe("opening");
+    it.end();
+    await expect(opened).rejects.toThrow();
   });
 });
