@@ -9,14 +9,14 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
 from mafalda.aio.events import Interrupted, run_unless_set, wait_first
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import TaskScope, gather_or_cancel
-from mafalda.bus.protocol import Bus, Delivery, Follower
+from mafalda.bus.protocol import Delivery, PeerBus
 from mafalda.client.config import ClientConfig
 from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
 from mafalda.client.requests import PeerRequests
@@ -51,7 +51,9 @@ class Session:
         config: Limits.
     """
 
-    def __init__(self, bus: Bus, reply_subject: str, room: str, peer: str, intent: Join, config: ClientConfig) -> None:
+    def __init__(
+        self, bus: PeerBus, reply_subject: str, room: str, peer: str, intent: Join, config: ClientConfig
+    ) -> None:
         self.config = config
         #: By which all deadlines are counted: it stands still while there is no bus.
         self.clock = bus.clock
@@ -100,7 +102,7 @@ class Session:
 
     # --- life cycle ------------------------------------------------------------------------------------
 
-    def listen(self, follower: Follower) -> None:
+    def listen(self, follower: AsyncIterator[Delivery]) -> None:
         """Start reading the log; before the join is requested, so that nothing is missed."""
         self.tasks.spawn(self._read(follower), "room-reader")
 
@@ -192,7 +194,7 @@ class Session:
 
     # --- reading the log --------------------------------------------------------------------------------
 
-    async def _read(self, follower: Follower) -> None:
+    async def _read(self, follower: AsyncIterator[Delivery]) -> None:
         async for delivery in follower:
             try:
                 self._take(delivery)
