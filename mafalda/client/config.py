@@ -39,10 +39,10 @@ class ClientConfig(BaseModel):
         60, gt=0, description="A room without a place for so long is given up. None: wait for ever."
     )
     handover_timeout_s: float = Field(
-        4,
+        12,
         gt=0,
         description="After a handover the transports at the former place are closed when media comes in at the new "
-        "one, or after so long: less than the 5 s for which agents go on.",
+        "one, or after so long: less than the 15 s for which agents go on.",
     )
     media_wait_s: float = Field(
         4,

@@ -121,10 +121,11 @@ class AgentConfig(BaseModel):
     )
 
     handover_s: float = Field(
-        5.0,
+        15.0,
         ge=0,
         description="A peer that was moved while its server drains is served at its former place until its client has "
-        "moved, at most so long, in seconds: ICE and DTLS take 0.1 to 2 s.",
+        "moved, at most so long, in seconds: ICE, DTLS and the first picture take 0.1 to 2 s, several on a bad "
+        "network or a busy device.",
     )
 
     request_timeout_s: float = Field(10.0, gt=0, description="For each request to a worker, in seconds.")

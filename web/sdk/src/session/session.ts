@@ -42,8 +42,8 @@ const LONGEST_PAUSE_MS = 5_000;
 const AGENT_PATIENCE_MS = 20_000;
 /** An agent lets go of a peer that neither has a connected transport nor asks for anything for a minute. */
 const HEARTBEAT_MS = 20_000;
-/** After a handover the transports at the former place are closed when media flows at the new one, or after this: agents go on for 5 s. */
-const HANDOVER_MS = 4_000;
+/** After a handover the transports at the former place are closed when media flows at the new one, or after this: agents go on for 15 s. */
+const HANDOVER_MS = 12_000;
 
 /** See the module. `join` starts it. */
 export class Session {
