@@ -26,7 +26,7 @@ from mafalda.contract.ids import check_id
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.intents import Join, Leave
 from mafalda.contract.messages.results import Done, JoinResult
-from mafalda.errors import Broken, BusUnavailable, DeadlineExceeded, LogFull, MafaldaError
+from mafalda.errors import Broken, BusUnavailable, DeadlineExceeded, LogFull, MafaldaError, PermissionDenied
 
 _log = structlog.get_logger(__name__)
 
@@ -185,6 +185,10 @@ class Client:
                 message = decode(delivery.data)
             except DeadlineExceeded:
                 continue
+            except PermissionDenied as error:  # the token is good for nothing any more
+                for session in list(self._sessions):
+                    session.fail(error)
+                return
             except MafaldaError as error:
                 _log.warning("unreadable", action="client_inbox", reason=str(error))
                 continue
