@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import BadSubjectError, MaxPayloadError
+from nats.errors import AuthorizationError, BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
 from mafalda.aio.clock import PausableClock
@@ -257,6 +257,8 @@ class Connection:
             self._on_interrupted(client)
             if client is self._client and self._is_subscribed and not self._is_closing:
                 self._is_subscribed = False
+                if isinstance(client.last_error, AuthorizationError):
+                    self._refused_again()
                 if _EXPIRED in str(client.last_error).lower() and self.config.refused_for_s is not None:
                     self.end(PermissionDenied("the credential has expired", name=self.config.name))
                 _log.warning("bus-closed-by-server", action="bus_closed_by_server", reason=str(client.last_error))
@@ -310,8 +312,8 @@ class Connection:
                 raise PermissionDenied("NATS refused this credential", name=self.config.name)
             self._refused_again()
         else:
-            if not self._up.is_set():
-                self._refused_since = None  # no server was there to refuse it
+            if not self._up.is_set() and not isinstance(error, ConnectionResetError):
+                self._refused_since = None  # no server was there to refuse it; one that refuses may reset instead
             _log.debug("bus-error", action="bus_error", reason=repr(error), connected=client.is_connected)
 
     def _refused_again(self) -> None:
