@@ -134,14 +134,14 @@ class Client:
         limit_s = self._config.join_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                placement = await session.requests.request(
+                placing = session.requests.request(
                     session.intent,
                     JoinResult,
                     timeout_s=limit_s,
                     stored=lambda: session.ahead.request(transports),
                 )
-                session.placed(placement)
-                await session.begin()
+                session.placed(await session.unless_over(placing))
+                await session.unless_over(session.begin())
         except TimeoutError:
             session.may_be_placed = True
             raise DeadlineExceeded("no answer to the join in time", timeout_s=limit_s) from None

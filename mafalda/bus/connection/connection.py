@@ -257,10 +257,7 @@ class Connection:
             self._on_interrupted(client)
             if client is self._client and self._is_subscribed and not self._is_closing:
                 self._is_subscribed = False
-                if isinstance(client.last_error, AuthorizationError):
-                    self._refused_again()
-                if _EXPIRED in str(client.last_error).lower() and self.config.refused_for_s is not None:
-                    self.end(PermissionDenied("the credential has expired", name=self.config.name))
+                self._note_closing(client.last_error)
                 _log.warning("bus-closed-by-server", action="bus_closed_by_server", reason=str(client.last_error))
                 self._dead.set()
 
@@ -315,6 +312,13 @@ class Connection:
             if not self._up.is_set() and not isinstance(error, ConnectionResetError):
                 self._refused_since = None  # no server was there to refuse it; one that refuses may reset instead
             _log.debug("bus-error", action="bus_error", reason=repr(error), connected=client.is_connected)
+
+    def _note_closing(self, error: Exception | None) -> None:
+        """A server closed the connection: maybe because of the credential."""
+        if isinstance(error, AuthorizationError):
+            self._refused_again()
+        elif _EXPIRED in str(error).lower() and self.config.refused_for_s is not None:  # else another may replace it
+            self.end(PermissionDenied("the credential has expired", name=self.config.name))
 
     def _refused_again(self) -> None:
         """A server that accepted the credential before refuses it: it is revoked, or the auth service is away."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import orjson
 import structlog
+from nats.aio.msg import Msg
 
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
@@ -26,11 +27,13 @@ Ask = Callable[[int], Awaitable[LogEntries]]
 
 
 class ParticipantFollower:
-    """Open it with ``open_follower``. Iterate it from one task; a cancelled ``anext`` loses nothing."""
+    """A ``Sink``; open it with ``open_follower``. Iterate it from one task; a cancelled ``anext`` loses nothing."""
 
-    def __init__(self, buffer: SubscriptionBuffer, ask: Ask) -> None:
-        self._buffer = buffer
+    def __init__(self, connection: Connection, ask: Ask) -> None:
+        self._buffer = SubscriptionBuffer(connection.config.follow_buffer)
         self._ask = ask
+        #: Why nothing can be followed any more.
+        self.refusal: PermissionDenied | None = None
         self._chains = Chains()
         self._page: deque[Delivery] = deque()
         self._after: int | None = None  # entries after this sequence have to be asked for
@@ -43,6 +46,20 @@ class ParticipantFollower:
         if stored.duplicate or (begins and self._was_interrupted):
             self._miss(self._chains.ask_after(seq=stored.seq))
             self._buffer.put(Gap.FOUND)  # wakes the reader
+
+    # --- Sink ------------------------------------------------------------------------------------
+
+    def deliver(self, message: Msg, pattern: str) -> None:
+        self._buffer.deliver(message, pattern)
+
+    def interrupted(self) -> None:
+        self._buffer.interrupted()
+
+    def denied(self, error: PermissionDenied) -> None:
+        self.refusal = error
+        self._buffer.denied(error)
+
+    # --- AsyncIterator ---------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
         return self
@@ -116,13 +133,15 @@ async def open_follower(
     """Follow from now on.
 
     Raises:
-        PermissionDenied: The token does not permit one of the patterns; raised here or by the first ``anext``.
+        PermissionDenied: The token does not permit one of the patterns.
         BusUnavailable: NATS did not confirm the subscriptions.
     """
-    buffer = SubscriptionBuffer(connection.config.follow_buffer)
-    subscriptions = [await connection.subscribe(live(check_pattern(pattern)), buffer) for pattern in patterns]
+    follower = ParticipantFollower(connection, ask)
+    subscriptions = [await connection.subscribe(live(check_pattern(pattern)), follower) for pattern in patterns]
     try:
         await confirm_subscriptions(connection)
-        yield ParticipantFollower(buffer, ask)
+        if follower.refusal is not None:
+            raise follower.refusal
+        yield follower
     finally:
         await connection.unsubscribe(*subscriptions)

@@ -9,7 +9,8 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
@@ -33,6 +34,8 @@ from mafalda.contract.messages.results import JoinResult, Result
 from mafalda.contract.reading import read_message
 from mafalda.errors import Broken, BusUnavailable, Closed, DeadlineExceeded, MafaldaError, NoCapacity, NotJoined
 from mafalda.session.placement import SessionPlacement
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -183,6 +186,17 @@ class Session:
             if self.over:
                 raise self._error or Closed("the room was left")
             await wait_first(self._changed, self._over)
+
+    async def unless_over(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something, until the membership is over.
+
+        Raises:
+            MafaldaError: The membership is over.
+        """
+        try:
+            return await run_unless_set(self._over, work, "session-work")
+        except Interrupted:
+            raise self._error or Closed("the room was left") from None
 
     def follows(self, producer: str) -> bool:
         """Whether a consumer of this producer is held, which follows it from place to place."""

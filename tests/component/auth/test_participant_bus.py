@@ -16,6 +16,7 @@ from mafalda.bus.config import BusConfig
 from mafalda.bus.participant.bus import ParticipantBus, connect
 from mafalda.bus.participant.follower import ParticipantFollower
 from mafalda.bus.protocol import Bus, Delivery
+from mafalda.client import connect as connect_client
 from mafalda.contract import subjects
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages import events, intents, results
@@ -74,11 +75,11 @@ class Loss:
     def __init__(self, follower: AsyncIterator[Delivery], monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(follower, ParticipantFollower)
         self._context = monkeypatch.context()
-        self._buffer = follower._buffer
+        self._follower = follower
         self.lost = asyncio.Semaphore(0)
 
     def __enter__(self) -> Loss:
-        self._context.__enter__().setattr(type(self._buffer), "deliver", lambda *_: self.lost.release(), raising=True)
+        self._context.__enter__().setattr(self._follower, "deliver", lambda *_: self.lost.release())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,8 +165,8 @@ async def test_nobody_gets_entries_that_its_token_does_not_show(closed: Closed) 
             assert [entry.seq for entry in answer.entries] == [own]
             assert not answer.more
             with pytest.raises(PermissionDenied):
-                async with alice.follow(*PATTERNS) as follower:
-                    await take(follower, 1)
+                async with alice.follow(*PATTERNS):
+                    pass
         async with participant(closed, closed.mint()) as alice:
             assert [entry.seq for entry in (await entries(alice, 0)).entries] == [own - 1, own]
 
@@ -213,3 +214,23 @@ async def test_a_token_that_is_refused_for_long_ends_it(closed: Closed) -> None:
                 await alice.connection.reconnect()
         with pytest.raises(PermissionDenied, match="refuses"):
             await take(follower, 1)
+
+
+async def test_a_join_ends_at_once_when_the_token_is_revoked(closed: Closed) -> None:
+    text = closed.mint()
+    async with connect_client(closed.server.url, token=text) as client:
+        joining = asyncio.create_task(client.join().__aenter__())
+        async with closed.role("operator") as operator:
+            async with asyncio.timeout(DEADLINE_S):
+                while await operator.last(JOIN) is None:  # noqa: ASYNC110 - the log tells nobody
+                    await asyncio.sleep(0.01)
+            await operator.connection.request(REVOKE_REQUEST, text.encode(), timeout_s=DEADLINE_S)
+        with pytest.raises(PermissionDenied, match="the token is revoked"):
+            await joining
+
+
+async def test_a_client_without_the_grant_roster_is_refused_at_once(closed: Closed) -> None:
+    async with connect_client(closed.server.url, token=closed.mint(roster=False)) as client:
+        with pytest.raises(PermissionDenied):
+            async with client.join():
+                pass
