@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -20,11 +21,15 @@ from mafalda.auth.tokens import Token, TokenKeys
 from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
 from mafalda.bus.connection.connection import Connection, open_connection
+from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, SubscriptionBuffer
 from mafalda.bus.log.append import append
 from mafalda.contract import subjects
+from mafalda.contract.messages.envelope import encode
+from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.intents import Leave
-from mafalda.contract.permissions import PARTICIPANT_ACCOUNT, REVOKE_REQUEST, participant_permissions
+from mafalda.contract.messages.results import Rejected
+from mafalda.contract.permissions import PARTICIPANT_ACCOUNT, REVOKE_REQUEST, participant_permissions, token_notices
 from mafalda.errors import BadToken, MafaldaError, PermissionDenied
 
 _log = structlog.get_logger(__name__)
@@ -127,12 +132,23 @@ class AuthService:
         try:
             token = self._keys.tokens.verify(raw.decode("ascii", "replace"), now=int(time.time()))
             await store_revocation(self._connection, token)
+            await self._announce_revocation(token)
             ended = await end_connections(self._system, token.id)
             await self._remove_peer(token)
         except MafaldaError as refused:
             return orjson.dumps({"error": {"code": refused.code, "message": str(refused)}})
         _log.info("token revoked", action="token_revoked", token_id=token.id, connections=ended)
         return orjson.dumps({"tokenId": token.id, "connections": ended})
+
+    async def _announce_revocation(self, token: Token) -> None:
+        """Tell the connections of a token why they end: NATS does not, and looks the same while it restarts."""
+        error = ErrorInfo(code=BadToken.code, message="the token is revoked", details={"token_id": token.id})
+        for room in token.grants.rooms:
+            subject = token_notices(room, token.grants.peer)
+            notice = compose(Rejected(intent="connect", error=error), subject=subject, source="/mafalda/auth")
+            await self._connection.publish(subject, encode(notice))
+        with suppress(Unanswered):
+            await self._connection.flush(1)  # before the connections end
 
     async def _remove_peer(self, token: Token) -> None:
         """Make the peer leave its rooms: its media would go on without a connection to NATS."""

@@ -5,7 +5,6 @@ Claims: ``exp`` (required), ``iat``, ``nbf``, ``jti``, and ``mafalda`` with the 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import warnings
 from collections.abc import Iterator
@@ -17,9 +16,9 @@ from typing import Any
 import orjson
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
-from pydantic import ValidationError
 
 from mafalda.contract.grants import Grants
+from mafalda.contract.participant_token import read_grants, token_id
 from mafalda.errors import BadInput, BadToken
 
 #: EdDSA is the name that libraries write, Ed25519 that of RFC 9864 for the same.
@@ -118,12 +117,7 @@ class TokenKeys:
             raise BadToken("the token lives longer than 30 days")
         if max(_seconds(claims, "nbf"), _seconds(claims, "iat")) > now + LEEWAY_S:
             raise BadToken("the token is not valid yet")
-        try:
-            grants = Grants.model_validate(claims.get("mafalda"))
-        except ValidationError as error:
-            places = ", ".join(".".join(map(str, problem["loc"])) or "mafalda" for problem in error.errors())
-            raise BadToken("the token's claim mafalda is not as grants.v1.json", places=places) from None
-        return Token(token_id(text, claims), grants, expires)
+        return Token(token_id(text, claims), read_grants(claims), expires)
 
     def _claims(self, text: str) -> dict[str, Any]:
         def key_of(part: Any) -> jwk.OKPKey | jwk.OctKey:
@@ -153,13 +147,6 @@ def generate_key(kid: str) -> dict[str, Any]:
     """A new Ed25519 key with its private part, as a JSON Web Key."""
     key = jwk.OKPKey.generate_key("Ed25519", {"kid": kid, "use": "sig"})
     return dict(key.as_dict(private=True))
-
-
-def token_id(text: str, claims: dict[str, Any]) -> str:
-    """By what a token is revoked: a digest of its ``jti``, or of itself if it has none."""
-    jti = claims.get("jti")
-    source = f"jti {jti}" if isinstance(jti, str) and jti else text
-    return hashlib.sha256(source.encode()).hexdigest()[:32]
 
 
 def _import(data: dict[str, Any], kid: str) -> jwk.OKPKey | jwk.OctKey:

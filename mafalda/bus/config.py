@@ -60,6 +60,12 @@ class BusConfig(BaseModel):
         description="Prefix of reply subjects. A credential may permit only a prefix of its own.",
     )
 
+    refused_for_s: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds for which NATS may refuse the credential again and again after it was accepted; then "
+        "the connection ends. While NATS restarts, the auth service is away for seconds. None: for ever.",
+    )
     connect_timeout_s: float = Field(10, gt=0, description="Seconds until the first connection, all servers together.")
     reconnect_wait_s: float = Field(
         0.1, gt=0, description="Seconds between attempts. nats-py's 2 s would be the outage of a restart."

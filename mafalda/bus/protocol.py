@@ -6,7 +6,7 @@ entries, and the log itself wherever one of them may be missing, so what it yiel
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -160,11 +160,12 @@ class Snapshots(Protocol):
         """Remove an object."""
 
 
-Handler = Callable[[Delivery], Awaitable[Message]]
+#: Returns the reply to a request; ``None``: somebody else replies.
+Handler = Callable[[Delivery], Awaitable[Message | None]]
 
 
-class Bus(Protocol):
-    """Append to the log, follow it, read it; publish, request and serve outside of it."""
+class PeerBus(Protocol):
+    """What a peer's client uses: every ``Bus`` has it, and ``mafalda.bus.participant`` has it with a token alone."""
 
     @property
     def clock(self) -> PausableClock:
@@ -172,6 +173,22 @@ class Bus(Protocol):
 
         For deadlines of what comes over the bus, and for whoever judges others by what comes from them.
         """
+
+    async def append(self, subject: str, message: Message, *, headers: Mapping[str, str] | None = None) -> Appended:
+        """See ``Bus.append``."""
+
+    def follow(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
+        """All log entries of these patterns from now on, each once, in log order; see ``Follower``."""
+
+    async def request(self, subject: str, message: Message, *, timeout_s: float) -> Message:
+        """See ``Bus.request``."""
+
+    def inbox(self) -> AbstractAsyncContextManager[Inbox]:
+        """See ``Bus.inbox``."""
+
+
+class Bus(PeerBus, Protocol):
+    """Append to the log, follow it, read it; publish, request and serve outside of it."""
 
     async def append(
         self, subject: str, message: Message, *, expect: Expect | None = None, headers: Mapping[str, str] | None = None
@@ -191,7 +208,7 @@ class Bus(Protocol):
     def share(self, *patterns: str, group: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
         """Receive new log entries, each in one member of the group, at most once."""
 
-    def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
+    def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncGenerator[Delivery, None]:
         """Log entries in order, from just after ``after_seq`` to ``up_to_seq`` (``None``: the end as of now).
 
         What the log's retention has discarded is not among them: ``log_usage`` tells where the log begins.
@@ -247,10 +264,11 @@ class Bus(Protocol):
             MafaldaError: The error that the other side replied with (``Rejected``), as its own class.
         """
 
-    def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
+    def serve(self, *patterns: str, handler: Handler, group: str = "") -> AbstractAsyncContextManager[None]:
         """Reply to requests, several at once; a ``MafaldaError`` of the handler becomes the reply ``Rejected``.
 
-        At the end every request without a reply is refused with ``NotFound``, so that no requester waits in vain.
+        With a ``group``, each request comes to one member of it. At the end every request without a reply is refused
+        with ``NotFound``, so that no requester waits in vain.
         """
 
     def inbox(self) -> AbstractAsyncContextManager[Inbox]:

@@ -43,8 +43,8 @@ def may_be_served(request: Delivery) -> bool:
     return True
 
 
-async def reply_to(request: Delivery, handler: Handler, source: str) -> bytes:
-    """Run the handler of a request and encode its reply.
+async def reply_to(request: Delivery, handler: Handler, source: str) -> bytes | None:
+    """Run the handler of a request and encode its reply; ``None``: somebody else replies.
 
     Args:
         request: As it came.
@@ -53,7 +53,8 @@ async def reply_to(request: Delivery, handler: Handler, source: str) -> bytes:
         source: The CloudEvents source of a refusal.
     """
     try:
-        return encode(await handler(request))
+        reply = await handler(request)
+        return None if reply is None else encode(reply)
     except MafaldaError as error:
         refusal = error
     except Exception:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mafalda.bus.protocol import Bus
+from mafalda.bus.protocol import Bus, Delivery
 from mafalda.cli.connecting import open_bus
 from mafalda.contract.permissions import FleetRole
 from mafalda.errors import LogTruncated
@@ -63,7 +63,7 @@ class History:
         if self.archive is None:
             if whole and after_seq < (first_seq := (await self.bus.log_usage()).first_seq) - 1:
                 raise LogTruncated("the log begins later: what is older needs --archive", first_seq=first_seq)
-            entries = self.bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
+            entries: AsyncIterator[Delivery] = self.bus.read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
         else:
             from mafalda.archive.history import read_history
 

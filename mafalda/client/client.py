@@ -13,63 +13,64 @@ from mafalda.aio.retry import retrying
 from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.bus.compose import compose
-from mafalda.bus.config import BusConfig, server_urls
-from mafalda.bus.nats.bus import connect as connect_bus
-from mafalda.bus.protocol import Bus, Inbox
+from mafalda.bus.protocol import Inbox, PeerBus
 from mafalda.client.config import ClientConfig
+from mafalda.client.credentials import choose_peer, choose_room, open_client_bus
 from mafalda.client.room import Room
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.ahead import TransportsToOpen
 from mafalda.client.webrtc.endpoint import new_id
 from mafalda.contract import subjects
+from mafalda.contract.grants import Grants
 from mafalda.contract.ids import check_id
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.intents import Join, Leave
 from mafalda.contract.messages.results import Done, JoinResult
-from mafalda.errors import Broken, BusUnavailable, DeadlineExceeded, LogFull, MafaldaError
+from mafalda.errors import Broken, BusUnavailable, DeadlineExceeded, LogFull, MafaldaError, PermissionDenied
 
 _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def connect(
-    url: str | None = None, *, bus: Bus | None = None, config: ClientConfig | None = None
+    url: str | None = None, *, token: str | None = None, bus: PeerBus | None = None, config: ClientConfig | None = None
 ) -> AsyncIterator[Client]:
     """Connect to Mafalda.
 
     Args:
         url: Of NATS, several by comma; ``None`` is ``MAFALDA_NATS_URL``, else ``nats://127.0.0.1:4222``.
+        token: A participant's, which is all that is needed; ``None`` is ``MAFALDA_TOKEN``, else another credential.
         bus: Use this bus, which somebody else opened and closes, instead of connecting to ``url``.
         config: How long to wait for what.
 
     Raises:
         BusUnavailable: There is no NATS.
+        PermissionDenied: NATS refused the token, or another credential.
     """
     async with AsyncExitStack() as stack:
+        grants = None
         if bus is None:
-            bus = await stack.enter_async_context(connect_bus(_bus_config(url)))
+            opened = await stack.enter_async_context(open_client_bus(url, token))
+            bus, grants = opened.bus, opened.grants
         inbox = await stack.enter_async_context(bus.inbox())
         departures = await stack.enter_async_context(open_tasks())
-        client = Client(bus, inbox, config or ClientConfig(), departures)
+        client = Client(bus, inbox, config or ClientConfig(), departures, grants)
         tasks = await stack.enter_async_context(open_tasks(client.inbox_failed))
         tasks.spawn(client.read_inbox(), "client-inbox")
         yield client
 
 
-def _bus_config(url: str | None) -> BusConfig:
-    """The bus settings of a client, which never makes streams: the fleet does."""
-    config = BusConfig.from_environment(name="mafalda-client")
-    servers = server_urls(url) if url else config.servers
-    return config.model_copy(update={"servers": servers, "ensure_streams": False})
-
-
 class Client:
     """Made by ``connect``. It can be in any number of rooms."""
 
-    def __init__(self, bus: Bus, inbox: Inbox, config: ClientConfig, tasks: TaskScope) -> None:
+    def __init__(
+        self, bus: PeerBus, inbox: Inbox, config: ClientConfig, tasks: TaskScope, grants: Grants | None = None
+    ) -> None:
         self._bus = bus
         self._inbox = inbox
         self._config = config
+        #: Of the token; ``None``: the credential is another one.
+        self.grants = grants
         self._sessions: set[Session] = set()
         #: The peers that left while nobody could be told.
         self._departures: SerialExecutor[tuple[str, str]] = SerialExecutor(tasks, "leave of")
@@ -77,7 +78,7 @@ class Client:
     @asynccontextmanager
     async def join(
         self,
-        room: str,
+        room: str | None = None,
         peer: str | None = None,
         *,
         app_data: dict[str, Any] | None = None,
@@ -87,20 +88,22 @@ class Client:
         """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
 
         Args:
-            room: Its id; a room is made by joining it.
-            peer: Its id in the room; random if not given.
+            room: Its id; a room is made by joining it. If not given, the one that the token names.
+            peer: Its id in the room; if not given, the one that the token names, or a random one.
             app_data: For the other peers.
             region: Where the peer is; a policy may prefer servers near it.
             transports: Which are opened in one flight with the join; any other one when it is first needed.
 
         Raises:
             IllegalId: The room's or the peer's id is not 1 to 64 of ``A-Z a-z 0-9 _ -``.
+            BadInput: There is no room to join.
+            NotGranted: The token is for another room, or another peer.
             AlreadyExists: The room has a peer of this id.
             NoCapacity: No worker takes the peer.
             DeadlineExceeded: Nobody answered in time.
         """
-        check_id("room", room)
-        peer = check_id("peer", peer or new_id("peer"))
+        room = choose_room(room, self.grants)
+        peer = check_id("peer", choose_peer(peer, self.grants) or new_id("peer"))
         await self._await_departure(room, peer)
         intent = Join(app_data=app_data or {}, region=region)
         session = Session(self._bus, self._inbox.subject, room, peer, intent, self._config)
@@ -131,14 +134,14 @@ class Client:
         limit_s = self._config.join_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                placement = await session.requests.request(
+                placing = session.requests.request(
                     session.intent,
                     JoinResult,
                     timeout_s=limit_s,
                     stored=lambda: session.ahead.request(transports),
                 )
-                session.placed(placement)
-                await session.begin()
+                session.placed(await session.unless_over(placing))
+                await session.unless_over(session.begin())
         except TimeoutError:
             session.may_be_placed = True
             raise DeadlineExceeded("no answer to the join in time", timeout_s=limit_s) from None
@@ -182,6 +185,10 @@ class Client:
                 message = decode(delivery.data)
             except DeadlineExceeded:
                 continue
+            except PermissionDenied as error:  # the token is good for nothing any more
+                for session in list(self._sessions):
+                    session.fail(error)
+                return
             except MafaldaError as error:
                 _log.warning("unreadable", action="client_inbox", reason=str(error))
                 continue

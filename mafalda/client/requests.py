@@ -8,7 +8,7 @@ from typing import TypeVar
 from opentelemetry.trace import SpanKind
 
 from mafalda.aio.tasks import TaskScope
-from mafalda.bus.protocol import Bus
+from mafalda.bus.protocol import PeerBus
 from mafalda.client.config import ClientConfig
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.intents import Intent
@@ -34,7 +34,7 @@ class PeerRequests:
     """
 
     def __init__(
-        self, bus: Bus, tasks: TaskScope, reply_subject: str, room: str, peer: str, config: ClientConfig
+        self, bus: PeerBus, tasks: TaskScope, reply_subject: str, room: str, peer: str, config: ClientConfig
     ) -> None:
         times = RequestTimes(
             timeout_s=config.request_timeout_s,

@@ -19,6 +19,7 @@ from mafalda.errors import (
     IllegalId,
     InvalidParameters,
     LogFull,
+    LogTruncated,
     MafaldaError,
     MalformedMessage,
     MessageTooLarge,
@@ -127,6 +128,7 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     queries.QueryRoom: Outcome(queries.RoomSnapshot, private=True, errors=(BusUnavailable,)),
     queries.QueryTransport: Outcome(results.TransportResult, private=True),
     queries.QuerySubscription: Outcome(queries.SubscriptionSnapshot, private=True, errors=(NotFound,)),
+    queries.QueryEntries: Outcome(queries.LogEntries, private=True, errors=(BusUnavailable, LogTruncated)),
     queries.QueryStats: Outcome(queries.Stats, private=True),
     queries.QueryChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
 }

@@ -75,7 +75,7 @@ _SUBSCRIBE = (
 MODERATE = (intents.Leave, intents.PauseProducer, intents.CloseProducer, intents.CloseDataProducer)
 #: For applications that speak the worker's channel; never for participants.
 _NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, queries.QueryChannel)
-_ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryStats)
+_ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryEntries, queries.QueryStats)
 _ROSTER_QUERIES = (queries.QueryRoom,)
 _SUBSCRIBE_QUERIES = (queries.QuerySubscription,)
 
@@ -103,6 +103,11 @@ def granted_subject(room: str, peer: str) -> str:
 def inbox_prefix(room: str, peer: str) -> str:
     """The prefix of a participant's reply subjects: its own, so that nobody else receives its replies."""
     return f"_INBOX.{room}.{peer}"
+
+
+def token_notices(room: str, peer: str) -> str:
+    """Where a participant is told why its connection is about to end."""
+    return f"{inbox_prefix(room, peer)}.token"
 
 
 def participant_permissions(grants: Grants) -> Permissions:

@@ -19,7 +19,7 @@ import structlog
 from mafalda.aio.clock import ClockTimer
 from mafalda.aio.tasks import TaskScope
 from mafalda.bus.compose import compose
-from mafalda.bus.protocol import REPLY_HEADER, Bus
+from mafalda.bus.protocol import REPLY_HEADER, PeerBus
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.intents import Intent, Join
@@ -100,7 +100,13 @@ class RequestClient:
     """
 
     def __init__(
-        self, bus: Bus, tasks: TaskScope, reply_subject: str, source: str, answers: PrivateAnswers, times: RequestTimes
+        self,
+        bus: PeerBus,
+        tasks: TaskScope,
+        reply_subject: str,
+        source: str,
+        answers: PrivateAnswers,
+        times: RequestTimes,
     ) -> None:
         self._bus = bus
         self._tasks = tasks

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from mafalda.contract import subjects
 from mafalda.contract.channels import CHANNEL_OF, RESULT_ACTIONS
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands, events, intents, load, notices, queries, results
@@ -270,6 +271,7 @@ _QUERIES: tuple[Payload, ...] = (
     queries.QueryRoom(),
     queries.QueryTransport(transport="alice-send"),
     queries.QuerySubscription(subscription="all"),
+    queries.QueryEntries(after=41),
     queries.QueryStats(target="producer", id="alice-cam"),
     queries.QueryChannel(call=ChannelCall(method="TRANSPORT_DUMP", handler="alice-send")),
 )
@@ -312,6 +314,16 @@ _ANSWERS: tuple[Payload, ...] = (
             )
         ],
         formats=[ConsumerFormat(format=0, codecs=list(OPUS_PARAMETERS.codecs))],
+    ),
+    queries.LogEntries(
+        seq=1204,
+        entries=[
+            queries.LogEntry(
+                seq=1203,
+                subject=subjects.room_event(ROOM, "peer-left"),
+                message={"id": "e7", "type": "mafalda.event.peer-left.v1", "data": {"peer": "bob", "generation": 1}},
+            )
+        ],
     ),
     queries.Stats(stats=[{"type": "inbound-rtp", "ssrc": 22220001, "packetCount": 1500, "bitrate": 800_000}]),
     queries.PipeConnected(end=queries.PipeEnd(ip="192.0.2.10", port=40018, srtp_parameters=SRTP)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from itertools import count
@@ -126,13 +126,13 @@ class MemoryBroker:
         return self.snapshots[name].version
 
     def send(self, delivery: Delivery) -> int:
-        """Deliver a message outside the log to all present subscribers, and return how many those are."""
+        """Deliver a message outside the log to its subscribers (one of each group), and return how many those are."""
         if _LOADS.takes(delivery.subject):
             self.loads[delivery.subject] = delivery
         listeners = [one for one in self._subscriptions if not one.group and one.takes(delivery.subject)]
         for one in listeners:
             one.put(delivery)
-        return len(listeners)
+        return len(listeners) + self._share(delivery)
 
     async def wait_beyond(self, seq: int) -> None:
         """Return once the log has more than ``seq`` entries, and is up."""
@@ -182,13 +182,15 @@ class MemoryBroker:
             self.clock.resume("silent")
             released.set()
 
-    def _share(self, entry: Delivery) -> None:
+    def _share(self, delivery: Delivery) -> int:
+        """Deliver to one member of each group of subscribers; returns how many groups there are."""
         groups: defaultdict[str, list[MemorySubscription]] = defaultdict(list)
         for one in self._subscriptions:
-            if one.group and one.takes(entry.subject):
+            if one.group and one.takes(delivery.subject):
                 groups[one.group].append(one)
         for group, members in groups.items():
-            members[next(self._turns[group]) % len(members)].put(entry)
+            members[next(self._turns[group]) % len(members)].put(delivery)
+        return len(groups)
 
 
 class MemoryFollower:
@@ -334,7 +336,9 @@ class MemoryBus:
         with self.broker.open(subscription):
             yield subscription
 
-    async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
+    async def read(
+        self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None
+    ) -> AsyncGenerator[Delivery, None]:
         wanted = PatternSet(patterns)
         start = max(after_seq, self.broker.first_seq - 1)
         for entry in self.broker.entries[start : len(self.broker.entries) if up_to_seq is None else up_to_seq]:
@@ -397,12 +401,12 @@ class MemoryBus:
                 raise DeadlineExceeded("a request was not answered", subject=subject, reason="no-responders")
             return read_reply((await inbox.next(timeout_s)).data)
 
-    def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
-        return self._serve(patterns, handler)
+    def serve(self, *patterns: str, handler: Handler, group: str = "") -> AbstractAsyncContextManager[None]:
+        return self._serve(patterns, handler, group)
 
     @asynccontextmanager
-    async def _serve(self, patterns: tuple[str, ...], handler: Handler) -> AsyncIterator[None]:
-        with self.broker.open(MemorySubscription(patterns)) as subscription:
+    async def _serve(self, patterns: tuple[str, ...], handler: Handler, group: str) -> AsyncIterator[None]:
+        with self.broker.open(MemorySubscription(patterns, group)) as subscription:
             async with background(self._answer_all(subscription, handler), name="memory-serve"):
                 yield
 
@@ -416,8 +420,8 @@ class MemoryBus:
                 reply(request, refuse_unserved(request, source))
                 raise
 
-        def reply(request: Delivery, raw: bytes) -> None:
-            if request.reply:
+        def reply(request: Delivery, raw: bytes | None) -> None:
+            if request.reply and raw is not None:
                 self.broker.send(Delivery(request.reply, raw))
 
         try:

@@ -58,6 +58,8 @@ type Messages struct {
 	JoinIntent                   *JoinIntent                   `json:"joinIntent,omitempty"`
 	JoinResult                   *JoinResult                   `json:"joinResult,omitempty"`
 	LeaveIntent                  map[string]interface{}        `json:"leaveIntent,omitempty"`
+	LogEntriesAnswer             *LogEntriesAnswer             `json:"logEntriesAnswer,omitempty"`
+	LogEntry                     *LogEntry                     `json:"logEntry,omitempty"`
 	NumSCTPStreams               *NumSCTPStreams               `json:"numSctpStreams,omitempty"`
 	PauseConsumerIntent          *PauseConsumerIntent          `json:"pauseConsumerIntent,omitempty"`
 	PauseProducerIntent          *PauseProducerIntent          `json:"pauseProducerIntent,omitempty"`
@@ -77,6 +79,7 @@ type Messages struct {
 	ProducerPaused               *ProducerPaused               `json:"producerPaused,omitempty"`
 	ProducerResumed              *ProducerResumed              `json:"producerResumed,omitempty"`
 	ProducerSelector             *ProducerSelector             `json:"producerSelector,omitempty"`
+	QueryEntries                 *QueryEntries                 `json:"queryEntries,omitempty"`
 	QueryRoom                    *QueryRoom                    `json:"queryRoom,omitempty"`
 	QueryStats                   *QueryStats                   `json:"queryStats,omitempty"`
 	QuerySubscription            *QuerySubscription            `json:"querySubscription,omitempty"`
@@ -627,6 +630,24 @@ type JoinResult struct {
 	Worker                                                             string          `json:"worker"`
 }
 
+// Log entries, or a page of them.
+type LogEntriesAnswer struct {
+	Entries                                                                           []LogEntry `json:"entries"`
+	// There may be more: ask again with seq as after.                                           
+	More                                                                              *bool      `json:"more,omitempty"`
+	// All entries for the peer up to this log sequence are in this page or before it.           
+	Seq                                                                               int64      `json:"seq"`
+}
+
+// An entry of the log: what was published under live..
+type LogEntry struct {
+	// The CloudEvents envelope.                       
+	Message                     map[string]interface{} `json:"message"`
+	Seq                         int64                  `json:"seq"`
+	// Without live..                                  
+	Subject                     string                 `json:"subject"`
+}
+
 // Receive nothing of a producer for a while. Answered by Done.
 type PauseConsumerIntent struct {
 	Consumer string `json:"consumer"`
@@ -777,6 +798,14 @@ type ProducerPaused struct {
 type ProducerResumed struct {
 	Peer     string `json:"peer"`
 	Producer string `json:"producer"`
+}
+
+// The log entries for the peer after a sequence, for a client that may have missed some.
+// Its results, its peer events and, if it may see the roster, the room's events, in log
+// order. Any agent answers, also for a peer that has no place (any more).
+type QueryEntries struct {
+	// A log sequence: of the last entry that the client knows.      
+	After                                                      int64 `json:"after"`
 }
 
 // The room's peers and producers. A large room comes in pages.

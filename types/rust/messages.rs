@@ -108,6 +108,12 @@ pub struct Messages {
     pub leave_intent: Option<HashMap<String, Option<serde_json::Value>>>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_entries_answer: Option<LogEntriesAnswer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_entry: Option<LogEntry>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub num_sctp_streams: Option<NumSctpStreams>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +169,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub producer_selector: Option<ProducerSelector>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_entries: Option<QueryEntries>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_room: Option<QueryRoom>,
@@ -1339,6 +1348,31 @@ pub struct JoinResult {
     pub worker: String,
 }
 
+/// Log entries, or a page of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogEntriesAnswer {
+    pub entries: Vec<LogEntry>,
+
+    /// There may be more: ask again with seq as after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more: Option<bool>,
+
+    /// All entries for the peer up to this log sequence are in this page or before it.
+    pub seq: i64,
+}
+
+/// An entry of the log: what was published under live..
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// The CloudEvents envelope.
+    pub message: HashMap<String, Option<serde_json::Value>>,
+
+    pub seq: i64,
+
+    /// Without live..
+    pub subject: String,
+}
+
 /// Receive nothing of a producer for a while. Answered by Done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PauseConsumerIntent {
@@ -1617,6 +1651,15 @@ pub struct ProducerResumed {
     pub peer: String,
 
     pub producer: String,
+}
+
+/// The log entries for the peer after a sequence, for a client that may have missed some.
+/// Its results, its peer events and, if it may see the roster, the room's events, in log
+/// order. Any agent answers, also for a peer that has no place (any more).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueryEntries {
+    /// A log sequence: of the last entry that the client knows.
+    pub after: i64,
 }
 
 /// The room's peers and producers. A large room comes in pages.

@@ -13,7 +13,18 @@ _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"
 
 
 class FastClient(Client):  # type: ignore[misc]  # nats-py is not checked
-    """nats-py's client with a faster parser of header lines: 2 µs for a republished message instead of 7."""
+    """nats-py's client with a faster parser of header lines: 2 µs for a republished message instead of 7.
+
+    It also closes the socket of a connection that was refused, which nats-py drops when it tries again.
+    """
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            if self._transport is not None:
+                self._transport.close()
+            raise
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import BadSubjectError, MaxPayloadError
+from nats.errors import AuthorizationError, BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
 from mafalda.aio.clock import PausableClock
@@ -34,6 +34,10 @@ _log = structlog.get_logger(__name__)
 _OLDEST_SERVER = (2, 12)
 #: Seconds before a new client is built; a server that closes each one at once is not asked without a pause.
 _REBUILD_WAIT_S = 0.1
+
+#: What nats-server says of a credential, in lower case.
+_REFUSED = "authorization violation"
+_EXPIRED = "authentication expired"
 
 #: Why a connection's clock stands still.
 _DISCONNECTED = "disconnected"
@@ -53,6 +57,8 @@ class Connection:
     _dead: asyncio.Event = field(default_factory=asyncio.Event)
     _is_closing: bool = False
     _is_subscribed: bool = False
+    _refused_since: float | None = None
+    _end_error: PermissionDenied | None = None
 
     def __post_init__(self) -> None:
         self._requests = PendingRequests(self.new_inbox())
@@ -65,6 +71,15 @@ class Connection:
     def new_inbox(self) -> str:
         """A subject that nobody else has."""
         return f"{self.config.inbox_prefix}.{token_hex(12)}"
+
+    def end(self, error: PermissionDenied) -> None:
+        """Never connect again, because this credential is good for nothing any more; every sink is told so."""
+        if self._end_error is None:
+            _log.warning("bus-ended", action="bus_ended", reason=str(error))
+            self._end_error = error
+            self._dead.set()
+            for sink in self._all_sinks():
+                sink.denied(error)
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -138,6 +153,8 @@ class Connection:
         await self._exchange("", b"", None, timeout_s)
 
     async def _exchange(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float) -> Msg:
+        if self._end_error is not None:
+            raise self._end_error
         pending = self._requests.new(subject)
         try:
             async with asyncio.timeout(timeout_s):
@@ -199,17 +216,19 @@ class Connection:
             await self._up.wait()
 
     async def keep_alive(self) -> None:
-        """Build a new client whenever nats-py has closed one for good. Runs until cancelled."""
-        while True:
+        """Build a new client whenever nats-py has closed one for good. Runs until ``end``, or until cancelled."""
+        while self._end_error is None:
             await self._dead.wait()
             self._dead.clear()
-            if self._client.is_closed:
+            if self._client.is_closed and self._end_error is None:
                 await asyncio.sleep(_REBUILD_WAIT_S)
                 async for attempt in retrying(
                     TimeoutError, MafaldaError, NatsError, OSError, action="bus_rebuild_failed", first_s=_REBUILD_WAIT_S
                 ):
                     with attempt:
-                        await self._rebuild()
+                        if self._end_error is None:
+                            await self._rebuild()
+        await self._client.close()
 
     async def _rebuild(self) -> None:
         try:
@@ -238,6 +257,7 @@ class Connection:
             self._on_interrupted(client)
             if client is self._client and self._is_subscribed and not self._is_closing:
                 self._is_subscribed = False
+                self._note_closing(client.last_error)
                 _log.warning("bus-closed-by-server", action="bus_closed_by_server", reason=str(client.last_error))
                 self._dead.set()
 
@@ -263,6 +283,7 @@ class Connection:
     # --- nats-py's callbacks ---------------------------------------------------------------------
 
     def _on_connected(self) -> None:
+        self._refused_since = None
         self._up.set()
         self.clock.resume(_DISCONNECTED)
 
@@ -273,17 +294,39 @@ class Connection:
         self.clock.stop(_DISCONNECTED)
         self.interruptions += 1
         _log.warning("bus-disconnected", action="bus_disconnected", reason=str(client.last_error or ""))
-        for sink in {id(subscription.sink): subscription.sink for subscription in self._subscriptions}.values():
+        for sink in self._all_sinks():
             sink.interrupted()
+
+    def _all_sinks(self) -> list[Sink]:
+        return list({id(subscription.sink): subscription.sink for subscription in self._subscriptions}.values())
 
     def _on_error(self, client: Client, error: Exception) -> None:
         if denied := parse_denied(error):
             self._on_denied(denied.operation, denied.subject)
-        elif not self._up.is_set() and "authorization violation" in str(error).lower() and not self.interruptions:
-            # Raised into nats-py's first connect, which would otherwise try the same password for ever.
-            raise PermissionDenied("NATS refused this credential", name=self.config.name)
+        elif not self._up.is_set() and _REFUSED in str(error).lower():
+            if not self.interruptions:
+                # Raised into nats-py's first connect, which would otherwise try the same password for ever.
+                raise PermissionDenied("NATS refused this credential", name=self.config.name)
+            self._refused_again()
         else:
+            if not self._up.is_set() and not isinstance(error, ConnectionResetError):
+                self._refused_since = None  # no server was there to refuse it; one that refuses may reset instead
             _log.debug("bus-error", action="bus_error", reason=repr(error), connected=client.is_connected)
+
+    def _note_closing(self, error: Exception | None) -> None:
+        """A server closed the connection: maybe because of the credential."""
+        if isinstance(error, AuthorizationError):
+            self._refused_again()
+        elif _EXPIRED in str(error).lower() and self.config.refused_for_s is not None:  # else another may replace it
+            self.end(PermissionDenied("the credential has expired", name=self.config.name))
+
+    def _refused_again(self) -> None:
+        """A server that accepted the credential before refuses it: it is revoked, or the auth service is away."""
+        now, limit_s = asyncio.get_running_loop().time(), self.config.refused_for_s
+        if self._refused_since is None:
+            self._refused_since = now
+        if limit_s is not None and now - self._refused_since >= limit_s:
+            self.end(PermissionDenied("NATS refuses this credential now", name=self.config.name))
 
     def _on_denied(self, operation: str, lowered: str) -> None:
         self.refused += 1

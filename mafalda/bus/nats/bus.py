@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import datetime
 
 import structlog
@@ -71,9 +71,13 @@ class NatsBus:
     def share(self, *patterns: str, group: str) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
         return self._subscribe([live(check_pattern(pattern)) for pattern in patterns], group)
 
-    async def read(self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
-        async for entry in read.read_log(self.connection, patterns, after_seq=after_seq, up_to_seq=up_to_seq):
-            yield entry
+    async def read(
+        self, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None
+    ) -> AsyncGenerator[Delivery, None]:
+        reading = read.read_log(self.connection, patterns, after_seq=after_seq, up_to_seq=up_to_seq)
+        async with aclosing(reading) as entries:
+            async for entry in entries:
+                yield entry
 
     async def last(self, subject: str) -> Delivery | None:
         return await read.last_entry(self.connection, check_pattern(subject))
@@ -111,8 +115,8 @@ class NatsBus:
     async def request(self, subject: str, message: Message, *, timeout_s: float) -> Message:
         return await requests.request(self.connection, subject, message, timeout_s)
 
-    def serve(self, *patterns: str, handler: Handler) -> AbstractAsyncContextManager[None]:
-        return requests.serve(self.connection, patterns, handler)
+    def serve(self, *patterns: str, handler: Handler, group: str = "") -> AbstractAsyncContextManager[None]:
+        return requests.serve(self.connection, patterns, handler, group)
 
     def inbox(self) -> AbstractAsyncContextManager[Inbox]:
         return self._inbox()

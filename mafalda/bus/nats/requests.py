@@ -36,10 +36,10 @@ async def request(connection: Connection, subject: str, message: Message, timeou
 
 
 @asynccontextmanager
-async def serve(connection: Connection, patterns: tuple[str, ...], handler: Handler) -> AsyncIterator[None]:
+async def serve(connection: Connection, patterns: tuple[str, ...], handler: Handler, group: str) -> AsyncIterator[None]:
     """See ``Bus.serve``. At the end handlers that still run are cancelled, and every request left is refused."""
     buffer = SubscriptionBuffer(connection.config.follow_buffer)
-    subscriptions = [await connection.subscribe(check_pattern(pattern), buffer) for pattern in patterns]
+    subscriptions = [await connection.subscribe(check_pattern(pattern), buffer, queue=group) for pattern in patterns]
     async with background(_Server(connection, buffer, handler).run(), name="bus-serve"):
         try:
             await confirm_subscriptions(connection)
@@ -100,9 +100,9 @@ class _Server:
         finally:
             self._slots.release()
 
-    async def _reply(self, received: Delivery, raw: bytes) -> None:
+    async def _reply(self, received: Delivery, raw: bytes | None) -> None:
         try:
-            if received.reply:
+            if received.reply and raw is not None:
                 await self._connection.publish(received.reply, raw, headers={"Content-Type": CONTENT_TYPE})
         except BusUnavailable as error:  # the requester's deadline ends its wait
             _log.warning("answer-lost", action="answer_lost", subject=received.subject, reason=str(error))

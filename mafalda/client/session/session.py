@@ -9,14 +9,15 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
 from mafalda.aio.events import Interrupted, run_unless_set, wait_first
 from mafalda.aio.retry import retrying
 from mafalda.aio.tasks import TaskScope, gather_or_cancel
-from mafalda.bus.protocol import Bus, Delivery, Follower
+from mafalda.bus.protocol import Delivery, PeerBus
 from mafalda.client.config import ClientConfig
 from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
 from mafalda.client.requests import PeerRequests
@@ -33,6 +34,8 @@ from mafalda.contract.messages.results import JoinResult, Result
 from mafalda.contract.reading import read_message
 from mafalda.errors import Broken, BusUnavailable, Closed, DeadlineExceeded, MafaldaError, NoCapacity, NotJoined
 from mafalda.session.placement import SessionPlacement
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +54,9 @@ class Session:
         config: Limits.
     """
 
-    def __init__(self, bus: Bus, reply_subject: str, room: str, peer: str, intent: Join, config: ClientConfig) -> None:
+    def __init__(
+        self, bus: PeerBus, reply_subject: str, room: str, peer: str, intent: Join, config: ClientConfig
+    ) -> None:
         self.config = config
         #: By which all deadlines are counted: it stands still while there is no bus.
         self.clock = bus.clock
@@ -100,7 +105,7 @@ class Session:
 
     # --- life cycle ------------------------------------------------------------------------------------
 
-    def listen(self, follower: Follower) -> None:
+    def listen(self, follower: AsyncIterator[Delivery]) -> None:
         """Start reading the log; before the join is requested, so that nothing is missed."""
         self.tasks.spawn(self._read(follower), "room-reader")
 
@@ -182,6 +187,17 @@ class Session:
                 raise self._error or Closed("the room was left")
             await wait_first(self._changed, self._over)
 
+    async def unless_over(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something, until the membership is over.
+
+        Raises:
+            MafaldaError: The membership is over.
+        """
+        try:
+            return await run_unless_set(self._over, work, "session-work")
+        except Interrupted:
+            raise self._error or Closed("the room was left") from None
+
     def follows(self, producer: str) -> bool:
         """Whether a consumer of this producer is held, which follows it from place to place."""
         return any(resource.follows(producer) for resource in self._placement.held.values())
@@ -192,7 +208,7 @@ class Session:
 
     # --- reading the log --------------------------------------------------------------------------------
 
-    async def _read(self, follower: Follower) -> None:
+    async def _read(self, follower: AsyncIterator[Delivery]) -> None:
         async for delivery in follower:
             try:
                 self._take(delivery)

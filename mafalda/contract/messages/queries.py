@@ -65,6 +65,17 @@ class QuerySubscription(Query):
     subscription: Id
 
 
+class QueryEntries(Query):
+    """The log entries for the peer after a sequence, for a client that may have missed some.
+
+    Its results, its peer events and, if it may see the roster, the room's events, in log order. Any agent answers, also
+    for a peer that has no place (any more).
+    """
+
+    action = "entries"
+    after: int = Field(ge=0, le=1 << 53, description="A log sequence: of the last entry that the client knows.")
+
+
 class QueryStats(Query):
     """mediasoup's own statistics of one object of the asker's."""
 
@@ -124,6 +135,23 @@ class RoomSnapshot(Answer):
     producers: list[ProducerInfo]
     data_producers: list[DataProducerInfo]
     next: str | None = Field(None, description="There is more: ask again with this as ``after``.")
+
+
+class LogEntry(Model):
+    """An entry of the log: what was published under ``live.``."""
+
+    seq: int
+    subject: str = Field(description="Without ``live.``.")
+    message: dict[str, Any] = Field(description="The CloudEvents envelope.")
+
+
+class LogEntries(Answer):
+    """Log entries, or a page of them."""
+
+    action = "entries"
+    seq: int = Field(description="All entries for the peer up to this log sequence are in this page or before it.")
+    entries: list[LogEntry]
+    more: bool = Field(False, description="There may be more: ask again with ``seq`` as ``after``.")
 
 
 class Stats(Answer):
@@ -303,7 +331,14 @@ class ServerInventory(Answer):
     relays: list[RelayInventory]
 
 
-QUERIES: tuple[type[Payload], ...] = (QueryRoom, QueryTransport, QuerySubscription, QueryStats, QueryChannel)
+QUERIES: tuple[type[Payload], ...] = (
+    QueryRoom,
+    QueryTransport,
+    QuerySubscription,
+    QueryEntries,
+    QueryStats,
+    QueryChannel,
+)
 REQUESTS: tuple[type[Payload], ...] = (
     ConnectPipe,
     CarryProducer,
@@ -316,6 +351,7 @@ REQUESTS: tuple[type[Payload], ...] = (
 ANSWERS: tuple[type[Payload], ...] = (
     RoomSnapshot,
     SubscriptionSnapshot,
+    LogEntries,
     Stats,
     PipeConnected,
     ProducerCarried,

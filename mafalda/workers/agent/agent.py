@@ -22,6 +22,7 @@ from mafalda.errors import MafaldaError
 from mafalda.mediasoup.errors import WorkerExited
 from mafalda.workers.agent.dispatcher import Dispatcher, IncarnationLost
 from mafalda.workers.agent.draining import ServerDrain
+from mafalda.workers.agent.entries import EntriesServer
 from mafalda.workers.agent.inventory import take_inventory
 from mafalda.workers.agent.liveness_sweep import sweep_sessions
 from mafalda.workers.agent.requests import AgentRequests
@@ -76,6 +77,7 @@ class Agent:
         self.drain = ServerDrain(self.machine, self._announce_drain)
         self._wire_relays()
         self._passthrough = PassthroughPeers(bus, config, tasks, self.supervisor, self._sideband)
+        self.entries = EntriesServer(bus, self._publisher)
         self.requests = AgentRequests(
             config.server,
             self._publisher,

@@ -63,6 +63,7 @@ async def open_agent(bus: Bus, config: AgentConfig) -> AsyncIterator[Agent]:
             await agent.start()
             async with (
                 bus.serve(subjects.agent_request(config.server, "*"), handler=agent.requests.reply),
+                agent.entries.serve(),
                 bus.listen(subjects.agent_notice(config.server, "*")) as notices,
             ):
                 tasks.spawn(agent.requests.read_notices(notices), "notices of other agents")

@@ -8,25 +8,52 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus
-from mafalda.bus.protocol import Bus
+from mafalda.bus.participant.bus import ParticipantBus
+from mafalda.bus.participant.bus import connect as connect_participant
+from mafalda.bus.protocol import Bus, PeerBus
 from mafalda.client import Client, ClientConfig, connect
+from mafalda.contract.grants import Grants
+from mafalda.contract.participant_token import ParticipantToken
 from mafalda.testing.memory_bus import MemoryBus
+from mafalda.workers.agent.entries import EntriesServer
+from mafalda.workers.log.publisher import Publisher
 from tests.component.client.scripted_fleet import ScriptedFleet, run_scripted_fleet
 
 
-@pytest.fixture(params=["memory", "nats"])
-def bus(request: pytest.FixtureRequest) -> Bus:
-    """Either kind: the SDK must not see a difference."""
+@pytest.fixture(params=["memory", "nats", "participant"])
+def bus(request: pytest.FixtureRequest) -> PeerBus:
+    """Any kind: the SDK must not see a difference."""
     if request.param == "memory":
         return MemoryBus()
-    nats: NatsBus = request.getfixturevalue("nats_bus")
-    return nats
+    found: PeerBus = request.getfixturevalue("nats_bus" if request.param == "nats" else "participant_bus")
+    return found
 
 
 @pytest.fixture
-async def fleet(bus: Bus) -> AsyncIterator[ScriptedFleet]:
-    async with run_scripted_fleet(bus) as running:
+async def participant_bus(nats_bus: NatsBus, nats_url: str) -> AsyncIterator[ParticipantBus]:
+    """What a client has with a token; who verifies none takes any."""
+    token = ParticipantToken("any", "any", Grants(rooms=["lobby"], peer="alice"))
+    async with (
+        EntriesServer(nats_bus, Publisher(nats_bus, "s1")).serve(),
+        connect_participant(BusConfig(servers=(nats_url,)), token) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture
+def fleet_bus(request: pytest.FixtureRequest, bus: PeerBus) -> Bus:
+    """The fleet's, which is the client's own if that can be."""
+    if isinstance(bus, MemoryBus | NatsBus):
+        return bus
+    found: NatsBus = request.getfixturevalue("nats_bus")
+    return found
+
+
+@pytest.fixture
+async def fleet(fleet_bus: Bus) -> AsyncIterator[ScriptedFleet]:
+    async with run_scripted_fleet(fleet_bus) as running:
         yield running
 
 
@@ -38,7 +65,7 @@ def config() -> ClientConfig:
 
 
 @pytest.fixture
-async def client(bus: Bus, fleet: ScriptedFleet, config: ClientConfig) -> AsyncIterator[Client]:
+async def client(bus: PeerBus, fleet: ScriptedFleet, config: ClientConfig) -> AsyncIterator[Client]:
     """A client whose tasks and threads must all be gone when it is closed."""
     tasks_before, threads_before = asyncio.all_tasks(), set(threading.enumerate())
     async with connect(bus=bus, config=config) as connected:

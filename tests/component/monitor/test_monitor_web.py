@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
@@ -113,7 +113,7 @@ async def test_a_peer_that_is_looked_at_again_costs_what_is_new() -> None:
         reads: list[int] = []
         read = bus.read
 
-        def counted(*patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Delivery]:
+        def counted(*patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncGenerator[Delivery, None]:
             reads.append(after_seq)
             return read(*patterns, after_seq=after_seq, up_to_seq=up_to_seq)
 

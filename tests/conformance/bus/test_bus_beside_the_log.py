@@ -98,6 +98,33 @@ async def test_a_request_is_answered(backend: Any, h: Any) -> None:
         assert asked[0].reply
 
 
+async def test_one_of_a_group_replies_and_who_returns_nothing_does_not(backend: Any, bus: Bus, h: Any) -> None:
+    served: list[str] = []
+
+    def replying(name: str) -> Any:
+        async def reply(request: Delivery) -> Message:
+            served.append(name)
+            return message(request.reply or "", name)
+
+        return reply
+
+    async def leave_it(request: Delivery) -> None:
+        served.append("silent")
+
+    async with (
+        backend.open() as one,
+        backend.open() as two,
+        one.serve(REQUEST, handler=replying("one"), group="servers"),
+        two.serve(REQUEST, handler=replying("two"), group="servers"),
+        two.serve(REQUEST, handler=leave_it),
+    ):
+        for number in range(20):
+            answer = await bus.request(REQUEST, message(REQUEST), timeout_s=10)
+            assert isinstance(answer.data, Done)
+            assert answer.data.target in ("one", "two")
+            assert sum(name != "silent" for name in served) == number + 1
+
+
 async def test_a_refusal_arrives_as_its_own_class(backend: Any, bus: Bus, h: Any) -> None:
     async def handler(delivery: Delivery) -> Message:
         raise NotFound("no such transport", transport="t1")

@@ -18,6 +18,7 @@ from mafalda.contract import subjects
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
+from mafalda.contract.messages.queries import QueryEntries
 from mafalda.contract.messages.results import JoinResult
 from mafalda.contract.messages.subscriptions import Subscription
 from mafalda.errors import BusUnavailable, MafaldaError, NoCapacity, NotJoined
@@ -195,10 +196,12 @@ class PeerSession:
                 outcome=error.code if error else "done",
             )
 
-    async def _serve_query(self, delivery: Delivery) -> Message:
+    async def _serve_query(self, delivery: Delivery) -> Message | None:
+        self.liveness.note_activity(self.services.now())  # a peer that only watches the room is there too
+        if delivery.subject.endswith(f".{QueryEntries.action}"):
+            return None  # one of all agents replies
         if self._router is None:
             raise NotJoined("the peer is about to get its place", peer=self.peer)
-        self.liveness.note_activity(self.services.now())  # a peer that only watches the room is there too
         if self.is_over:
             raise self._over_error()
         return await self._answer_query(self, delivery)

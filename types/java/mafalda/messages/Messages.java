@@ -39,6 +39,8 @@ public class Messages {
     private JoinIntent joinIntent;
     private JoinResult joinResult;
     private Map<String, Object> leaveIntent;
+    private LogEntriesAnswer logEntriesAnswer;
+    private LogEntry logEntry;
     private NumSCTPStreams numSCTPStreams;
     private PauseConsumerIntent pauseConsumerIntent;
     private PauseProducerIntent pauseProducerIntent;
@@ -58,6 +60,7 @@ public class Messages {
     private ProducerPaused producerPaused;
     private ProducerResumed producerResumed;
     private ProducerSelector producerSelector;
+    private QueryEntries queryEntries;
     private QueryRoom queryRoom;
     private QueryStats queryStats;
     private QuerySubscription querySubscription;
@@ -266,6 +269,16 @@ public class Messages {
     @JsonProperty("leaveIntent")
     public void setLeaveIntent(Map<String, Object> value) { this.leaveIntent = value; }
 
+    @JsonProperty("logEntriesAnswer")
+    public LogEntriesAnswer getLogEntriesAnswer() { return logEntriesAnswer; }
+    @JsonProperty("logEntriesAnswer")
+    public void setLogEntriesAnswer(LogEntriesAnswer value) { this.logEntriesAnswer = value; }
+
+    @JsonProperty("logEntry")
+    public LogEntry getLogEntry() { return logEntry; }
+    @JsonProperty("logEntry")
+    public void setLogEntry(LogEntry value) { this.logEntry = value; }
+
     @JsonProperty("numSctpStreams")
     public NumSCTPStreams getNumSCTPStreams() { return numSCTPStreams; }
     @JsonProperty("numSctpStreams")
@@ -360,6 +373,11 @@ public class Messages {
     public ProducerSelector getProducerSelector() { return producerSelector; }
     @JsonProperty("producerSelector")
     public void setProducerSelector(ProducerSelector value) { this.producerSelector = value; }
+
+    @JsonProperty("queryEntries")
+    public QueryEntries getQueryEntries() { return queryEntries; }
+    @JsonProperty("queryEntries")
+    public void setQueryEntries(QueryEntries value) { this.queryEntries = value; }
 
     @JsonProperty("queryRoom")
     public QueryRoom getQueryRoom() { return queryRoom; }
