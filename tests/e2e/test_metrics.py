@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -21,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mafalda.client import connect
 from mafalda.errors import MafaldaError
 from tests.e2e.conftest import STOP_TIMEOUT_S, Up
-from tests.e2e.dropin.conftest import eventually
+from tests.e2e.dropin.conftest import TIMEOUT_S, eventually
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 QUERIES = (DEPLOY / "grafana" / "mafalda.json", DEPLOY / "prometheus" / "alerts.yml")
@@ -98,22 +99,20 @@ async def test_every_metric_of_dashboards_and_alerts_exists(fleet: Up) -> None:
     agent = ("agent", "--server", "shown", "--workers", "1", "--drain-grace", "0", *ports)
     async with connect(fleet.nats_url) as client:
         with component(fleet, "allocator", "--name", "shown") as allocator, component(fleet, *agent) as of_agent:
-            fleet.mafalda("drain", "shown")  # its worker is ineligible
+            await asyncio.to_thread(fleet.mafalda, "drain", "shown")  # its worker is ineligible
 
             async def missing() -> set[str]:
                 """What has not been seen yet. Of the fleet's allocators any one takes an intent."""
                 async with client.join("shown", secrets.token_hex(4)) as room:
                     with contextlib.suppress(MafaldaError):
                         await room.consume(f"no-such-producer-{secrets.token_hex(4)}")
-                return wanted - names(allocator) - names(of_agent)
+                seen = [await asyncio.to_thread(names, address) for address in (allocator, of_agent)]
+                return wanted.difference(*seen)
 
-            left = await missing()
-            for _ in range(40):
-                if not left:
-                    break
+            deadline = asyncio.get_running_loop().time() + TIMEOUT_S
+            while left := await missing():
+                assert asyncio.get_running_loop().time() < deadline, left
                 await publish_garbage(fleet)
-                left = await missing()
-            assert left == set()
 
 
 def names(address: str) -> set[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import select
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from mafalda.bus.nats.server import ServerConfig, run_server
 from tests.hosts.network import Network
 
 LOAD_TEST_TIMEOUT_S = 120
+START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 MAFALDA = (sys.executable, "-m", "mafalda")
 
@@ -28,10 +31,20 @@ class HostFleet:
     nats_url: str
     agents: Mapping[str, subprocess.Popen[str]]
 
-    def load_test(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a load test that prints JSON."""
+    @contextmanager
+    def load_test(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A load test that prints JSON. It ends with the block."""
         command = [*MAFALDA, "load-test", "--nats-url", self.nats_url, "--json", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()  # nothing, if it has ended
+
+    def load_report(self, *arguments: str) -> Any:
+        """The report of a load test."""
+        with self.load_test(*arguments) as running:
+            return report_of(running)
 
     def received(self) -> dict[str, int]:
         """Packets that each host has received from all others."""
@@ -63,17 +76,26 @@ async def open_fleet(
     """
     async with run_server(ServerConfig(host=network.own_address, port=0)) as nats:
         with ExitStack() as stack:
-            _start(stack, [*MAFALDA, "allocator", "--nats-url", nats.url, "--policy", "spread", *allocator])
+            own = ["allocator", "--nats-url", nats.url, "--policy", "spread", *allocator]
+            started = [_start(stack, [*MAFALDA, *own])]
             agents = {}
             for name, host in network.hosts.items():
                 own = ["agent", "--nats-url", nats.url, "--server", name, "--workers", str(workers)]
                 own += ["--listen-ip", host.address, "--drain-grace", "0"]
                 own += ["--region", regions[name]] if regions else []
                 agents[name] = _start(stack, host.command(*MAFALDA, *own))
-            for agent in agents.values():
-                assert agent.stdout is not None
-                assert agent.stdout.readline() == "ready\n"
+            async with asyncio.timeout(START_TIMEOUT_S):
+                for process in (*started, *agents.values()):
+                    await _ready(process)
             yield HostFleet(network, nats.url, agents)
+
+
+async def _ready(process: subprocess.Popen[str]) -> None:
+    """Wait for the line that a component prints when it serves; no thread waits on after the test has given up."""
+    assert process.stdout is not None
+    while not select.select([process.stdout], [], [], 0)[0]:  # noqa: ASYNC110 - a pipe of another process
+        await asyncio.sleep(0.05)
+    assert process.stdout.readline() == "ready\n"
 
 
 def _start(stack: ExitStack, command: Sequence[str]) -> subprocess.Popen[str]:
@@ -81,8 +103,7 @@ def _start(stack: ExitStack, command: Sequence[str]) -> subprocess.Popen[str]:
         [*command, "--stop-with-stdin"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        text=True,  # its log goes where that of the test goes
     )
 
     def stop() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mafalda.contract import subjects
 from mafalda.contract.messages import events, results
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.reading import read_message
-from tests.hosts.fleet import HostFleet, open_fleet, report_of
+from tests.hosts.fleet import START_TIMEOUT_S, HostFleet, open_fleet, report_of
 from tests.hosts.network import Lossy, network, why_not
 
 pytestmark = [
@@ -33,7 +34,7 @@ async def test_a_producer_crosses_to_each_host_once_whatever_the_number_of_viewe
     with network("abc") as hosts:
         async with open_fleet(hosts, workers=2) as fleet:
             before = fleet.received()
-            report = report_of(fleet.load_test(*AUDIO, "--viewers", "18", "--duration", "6"))
+            report = fleet.load_report(*AUDIO, "--viewers", "18", "--duration", "6")
             after = fleet.received()
     assert report["ok"], report["failures"]
     assert min(report["viewers_by_server"].values()) >= 4
@@ -47,7 +48,7 @@ async def test_a_producer_enters_a_region_once() -> None:
     with network("abc") as hosts:
         async with open_fleet(hosts, workers=1, regions={"a": "eu", "b": "us", "c": "us"}) as fleet:
             before = hosts.hosts["a"].received(), hosts.hosts["a"].sent()
-            report = report_of(fleet.load_test(*AUDIO, "--viewers", "9", "--duration", "6"))
+            report = fleet.load_report(*AUDIO, "--viewers", "9", "--duration", "6")
             after = hosts.hosts["a"].received(), hosts.hosts["a"].sent()
     assert report["ok"], report["failures"]
     assert set(report["viewers_by_server"]) == {"a", "b", "c"}
@@ -58,7 +59,7 @@ async def test_what_is_lost_between_hosts_is_sent_again() -> None:
     bad = Lossy(delay_s=0.03, loss_ratio=0.05)
     with network("ab", {("a", "b"): bad}) as hosts:
         async with open_fleet(hosts, workers=1) as fleet:
-            report = report_of(fleet.load_test(*AUDIO, "--video-publishers", "1", "--viewers", "4", "--duration", "10"))
+            report = fleet.load_report(*AUDIO, "--video-publishers", "1", "--viewers", "4", "--duration", "10")
         cable = hosts.cables["a", "b"]
     assert report["ok"], report["failures"]
     assert set(report["viewers_by_server"]) == {"a", "b"}
@@ -72,14 +73,15 @@ async def test_what_is_lost_between_hosts_is_sent_again() -> None:
 async def test_a_broken_branch_heals_and_touches_no_other() -> None:
     with network("abc") as hosts:
         async with open_fleet(hosts, workers=1) as fleet:
-            running = fleet.load_test(*AUDIO, "--viewers", "9", "--duration", "25", "--churn", "1")
-            broken = await a_relay_target(fleet)
-            os.kill(broken.pid, signal.SIGKILL)
-            report = report_of(running)
+            with fleet.load_test(*AUDIO, "--viewers", "9", "--duration", "25", "--churn", "1") as running:
+                broken = await a_relay_target(fleet)
+                os.kill(broken.pid, signal.SIGKILL)
+                report = await asyncio.to_thread(report_of, running)
     lost = report["failures"].pop("peer-moved")
     assert report["failures"] == {}, "only who was on the broken branch"
     assert report["viewers"]["failed"] == lost
-    assert report["media"]["packets_lost"] == 0, "the others heard everything"
+    lost_on_the_way = report["media"]["packets_lost"] - report["media"]["dropped_here"]
+    assert lost_on_the_way <= 0, "the others heard everything that this machine could take"
     assert report["viewers_by_server"][broken.server] > 0, "new viewers hear there again"
 
 
@@ -92,8 +94,9 @@ class Worker:
 
 
 async def a_relay_target(fleet: HostFleet) -> Worker:
-    """The worker of the first relay that is open, as soon as every host has viewers that joined."""
+    """The worker of the first relay that is open, as soon as nine viewers have joined; more come by churn."""
     async with (
+        asyncio.timeout(START_TIMEOUT_S),
         connect(BusConfig(servers=(fleet.nats_url,))) as bus,
         bus.follow(*subjects.LOG_SUBJECTS, after_seq=0) as log,
     ):
@@ -106,7 +109,7 @@ async def a_relay_target(fleet: HostFleet) -> Worker:
                     targets.append(message.data.target)
                 case results.ConsumeResult():
                     answered += 1
-            if targets and answered == 9:
+            if targets and answered >= 9:
                 break
         pids = {worker["worker"]: worker["pid"] for it in fleet.json("ls")["servers"] for worker in it["workers"]}
         return Worker(targets[0].server, pids[targets[0].worker])

@@ -33,7 +33,7 @@ from mafalda.testing.clock import ManualClock
 from mafalda.testing.memory_bus import MemoryBroker, MemoryBus
 
 AnyPayload = TypeVar("AnyPayload", bound=Payload)
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @dataclass

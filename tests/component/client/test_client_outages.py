@@ -36,6 +36,13 @@ SHORT = ClientConfig(
 
 @pytest.fixture
 async def client(bus: MemoryBus, fleet: ScriptedFleet) -> AsyncIterator[Client]:
+    async with connect(bus=bus, config=ClientConfig(retry_interval_s=0.1, leave_timeout_s=0.1)) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def hasty(bus: MemoryBus, fleet: ScriptedFleet) -> AsyncIterator[Client]:
+    """A client whose limits are shorter than an outage of ``outlast_the_limits``."""
     async with connect(bus=bus, config=SHORT) as connected:
         yield connected
 
@@ -45,8 +52,8 @@ async def outlast_the_limits() -> None:
     await asyncio.sleep(1.5)
 
 
-async def test_a_mute_outlasts_an_outage(client: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
-    async with client.join("lobby", "alice") as room:
+async def test_a_mute_outlasts_an_outage(hasty: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
+    async with hasty.join("lobby", "alice") as room:
         microphone = await room.produce(AudioStreamTrack())
         with bus.broker.down():
             muting = asyncio.create_task(microphone.pause())
@@ -98,16 +105,16 @@ async def test_what_was_closed_during_an_outage_is_closed_after_it(
         await fleet.seen(lambda: len(fleet.received(intents.CloseProducer)) == 1)
 
 
-async def test_who_left_during_an_outage_leaves_after_it(client: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
-    async with client.join("lobby", "alice"):
+async def test_who_left_during_an_outage_leaves_after_it(hasty: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
+    async with hasty.join("lobby", "alice"):
         outage = bus.broker.down()
         outage.__enter__()
     with pytest.raises(DeadlineExceeded):
-        async with client.join("lobby", "alice"):
+        async with hasty.join("lobby", "alice"):
             pass
     outage.__exit__(None, None, None)
     await fleet.seen(lambda: len(fleet.received(intents.Leave)) == 1)
-    async with client.join("lobby", "alice") as room:
+    async with hasty.join("lobby", "alice") as room:
         assert room.generation == 2, "the leave came before this join"
 
 
@@ -127,8 +134,8 @@ async def test_a_join_whose_snapshot_does_not_come_has_a_limit(bus: MemoryBus, f
     assert len(fleet.received(intents.Leave)) == 1
 
 
-async def test_a_place_is_waited_for_beyond_an_outage(client: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
-    async with client.join("lobby", "alice") as room:
+async def test_a_place_is_waited_for_beyond_an_outage(hasty: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
+    async with hasty.join("lobby", "alice") as room:
         stream = room.events()
         moved = events.PeerMoved(peer="alice", server="s2", worker="w", generation=2, cause="worker-died")
         await fleet.publish("lobby", moved)

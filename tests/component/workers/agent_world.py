@@ -30,7 +30,7 @@ from mafalda.workers.agent import Agent, IncarnationLost, open_agent
 from mafalda.workers.config import AgentConfig, default_media_codecs
 
 P = TypeVar("P", bound=Payload)
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 WHY = commands.Explanation(policy="test", summary="the test says so")
 
 
@@ -186,7 +186,9 @@ class Fleet:
 
     async def inventory(self, server: str) -> ServerInventory:
         subject = subjects.agent_request(server, QueryServer.action)
-        answer = await self.bus.request(subject, compose(QueryServer(), subject=subject, source="/test"), timeout_s=5)
+        answer = await self.bus.request(
+            subject, compose(QueryServer(), subject=subject, source="/test"), timeout_s=DEADLINE_S
+        )
         assert isinstance(answer.data, ServerInventory)
         return answer.data
 
@@ -338,7 +340,7 @@ class Client:
     async def query(self, query: Payload, kind: type[P]) -> P:
         subject = subjects.query(self.room, self.peer, query.action)
         found = await self.fleet.bus.request(
-            subject, compose(query, subject=subject, source=f"/test/{self.peer}"), timeout_s=5
+            subject, compose(query, subject=subject, source=f"/test/{self.peer}"), timeout_s=DEADLINE_S
         )
         assert isinstance(found.data, kind)
         return found.data

@@ -22,7 +22,7 @@ from mafalda.workers.loudness.levels import AudioLevelExchange
 from tests.component.workers.agent_world import Fleet
 from tests.component.workers.test_agent_subscriptions import holds, joined
 
-DEADLINE_S = 15
+DEADLINE_S = 60
 
 
 def paused(fleet: Fleet, peer: str) -> dict[str, bool]:

@@ -127,7 +127,7 @@ async def test_an_allocator_of_two_ends_or_stands_still(
             for name in ("late-1", "late-2"):
                 late = await stack.enter_async_context(watching(nats.url, call.name, name))
                 await late.sees_more()
-        measured(f"{number.name} of one of two allocators", affected=(), others=call.viewers, goal_s=0, limit_s=1)
+        measured(f"{number.name} of one of two allocators", others=call.viewers)
         assert {room.generation for room in call.rooms} == {1}
         await is_clean(nats.url)
 
@@ -147,7 +147,7 @@ async def test_the_only_allocator_stands_still(nats: NatsServer, fleet_at: Start
                 assert not joining.done()
             late = await joining
             assert late.generation == 1
-        measured("SIGSTOP of the only allocator for 6 s", affected=(), others=call.viewers, goal_s=0, limit_s=1)
+        measured("SIGSTOP of the only allocator for 6 s", others=call.viewers)
         assert {room.generation for room in call.rooms} == {1}
         await is_clean(nats.url)
 
