@@ -82,6 +82,7 @@ class Client:
         *,
         app_data: dict[str, Any] | None = None,
         region: str | None = None,
+        audience: bool = False,
         transports: TransportsToOpen = "none",
     ) -> AsyncIterator[Room]:
         """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
@@ -91,6 +92,7 @@ class Client:
             peer: Its id in the room; random if not given.
             app_data: For the other peers.
             region: Where the peer is; a policy may prefer servers near it.
+            audience: Only receive, and be announced to nobody: for rooms of thousands. ``Room.peers`` has no audience.
             transports: Which are opened in one flight with the join; any other one when it is first needed.
 
         Raises:
@@ -102,7 +104,7 @@ class Client:
         check_id("room", room)
         peer = check_id("peer", peer or new_id("peer"))
         await self._await_departure(room, peer)
-        intent = Join(app_data=app_data or {}, region=region)
+        intent = Join(app_data=app_data or {}, region=region, audience=audience)
         session = Session(self._bus, self._inbox.subject, room, peer, intent, self._config)
         patterns = (
             subjects.result(room, peer, "*"),

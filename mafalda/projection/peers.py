@@ -25,8 +25,6 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         remove_objects(state, room, former)
         _remove_from_worker(state, room, former)
     worker = state.worker(place)
-    if worker:
-        worker.peers.add((room.room, command.peer))
     peer = PeerState(
         command.peer,
         command.join,
@@ -37,12 +35,15 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         command.region,
         command.one_transport,
         command.tenant,
+        command.audience,
         # Those of the command are as of its decision; the former place may have answered more until it was stored.
         subscriptions=former.subscriptions
         if former and former.join == command.join
         else {it.subscription: it for it in command.subscriptions},
     )
     state.add_peer(room, peer)
+    if worker:
+        worker.add_peer(room.room, peer)
 
 
 def peer_joined(state: State, address: Address, event: events.PeerJoined | events.PeerMoved) -> None:
@@ -66,4 +67,4 @@ def peer_left(state: State, address: Address, event: events.PeerLeft) -> None:
 
 def _remove_from_worker(state: State, room: RoomState, peer: PeerState) -> None:
     if worker := state.worker(peer.place):
-        worker.peers.discard((room.room, peer.peer))
+        worker.remove_peer(room.room, peer.peer)

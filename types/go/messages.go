@@ -606,6 +606,9 @@ type JoinIntent struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                         
 	// deep.                                                                                                           
 	AppData                                                                                     map[string]interface{} `json:"appData,omitempty"`
+	// The peer only receives, and is not announced one by one: the room's peers are told                              
+	// nothing of it, and its own events come on its peer's subject.                                                   
+	Audience                                                                                    *bool                  `json:"audience,omitempty"`
 	// A peer of the room that belongs together with this one: placed on its worker if possible.                       
 	Beside                                                                                      *string                `json:"beside,omitempty"`
 	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
@@ -650,6 +653,8 @@ type PeerJoined struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
 	// deep.                                                                                                         
 	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
+	// As in the join; then it is a peer event, not a room event.                                                    
+	Audience                                                                                  *bool                  `json:"audience,omitempty"`
 	Generation                                                                                int64                  `json:"generation"`
 	Peer                                                                                      string                 `json:"peer"`
 	Server                                                                                    string                 `json:"server"`
@@ -781,8 +786,10 @@ type ProducerResumed struct {
 
 // The room's peers and producers. A large room comes in pages.
 type QueryRoom struct {
-	// Where the page before ended (its next).        
-	After                                     *string `json:"after,omitempty"`
+	// Where the page before ended (its next).                                     
+	After                                                                  *string `json:"after,omitempty"`
+	// The peers of the audience, instead of the other peers and producers.        
+	Audience                                                               *bool   `json:"audience,omitempty"`
 }
 
 // mediasoup's own statistics of one object of the asker's.
@@ -862,9 +869,11 @@ type ResumeProducerIntent struct {
 	Producer string `json:"producer"`
 }
 
-// A room, or a page of it, as of a log sequence. Room events with a greater sequence than
-// the *first* page's come on top of all pages.
+// A room without its audience, or a page of it, as of a log sequence. Room events with a
+// greater sequence than the *first* page's come on top of all pages.
 type RoomSnapshotAnswer struct {
+	// How many peers are audience.                                   
+	Audience                                       *int64             `json:"audience,omitempty"`
 	DataProducers                                  []DataProducerInfo `json:"dataProducers"`
 	// There is more: ask again with this as after.                   
 	Next                                           *string            `json:"next,omitempty"`

@@ -1304,6 +1304,11 @@ pub struct JoinIntent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
 
+    /// The peer only receives, and is not announced one by one: the room's peers are told
+    /// nothing of it, and its own events come on its peer's subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<bool>,
+
     /// A peer of the room that belongs together with this one: placed on its worker if possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
@@ -1371,6 +1376,10 @@ pub struct PeerJoined {
     /// deep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    /// As in the join; then it is a peer event, not a room event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<bool>,
 
     pub generation: i64,
 
@@ -1625,6 +1634,10 @@ pub struct QueryRoom {
     /// Where the page before ended (its next).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+
+    /// The peers of the audience, instead of the other peers and producers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<bool>,
 }
 
 /// mediasoup's own statistics of one object of the asker's.
@@ -1766,11 +1779,15 @@ pub struct ResumeProducerIntent {
     pub producer: String,
 }
 
-/// A room, or a page of it, as of a log sequence. Room events with a greater sequence than
-/// the *first* page's come on top of all pages.
+/// A room without its audience, or a page of it, as of a log sequence. Room events with a
+/// greater sequence than the *first* page's come on top of all pages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomSnapshotAnswer {
+    /// How many peers are audience.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<i64>,
+
     pub data_producers: Vec<DataProducerInfo>,
 
     /// There is more: ask again with this as after.

@@ -241,6 +241,8 @@ class Session:
                 self._give_up_resource(payload.producer, error.to_error())
             case events.DataProducerClosed(error=ErrorInfo() as error):
                 self._give_up_resource(payload.data_producer, error.to_error())
+            case events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if self.placement is not None:
+                self._take_own_room_event(payload, self.placement.generation)  # of a peer of the audience
             case events.ConsumersOpened() | events.ConsumersClosed():
                 for resource in list(self._placement.held.values()):
                     resource.on_peer_event(payload)

@@ -47,6 +47,11 @@ class Join(Intent):
         description="Of several applications on one fleet, the one that the room is of. A room is its first peer's "
         "tenant's: peers of another one, or of none, are refused.",
     )
+    audience: bool = Field(
+        False,
+        description="The peer only receives, and is not announced one by one: the room's peers are told nothing of it, "
+        "and its own events come on its peer's subject.",
+    )
     beside: Id | None = Field(
         None, description="A peer of the room that belongs together with this one: placed on its worker if possible."
     )

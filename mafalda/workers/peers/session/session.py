@@ -300,7 +300,12 @@ class PeerSession:
         event: PeerJoined | PeerMoved
         if command.cause == "join":
             event = PeerJoined(
-                peer=self.peer, server=server, worker=worker, generation=generation, app_data=command.app_data
+                peer=self.peer,
+                server=server,
+                worker=worker,
+                generation=generation,
+                app_data=command.app_data,
+                audience=command.audience,
             )
         else:
             event = PeerMoved(

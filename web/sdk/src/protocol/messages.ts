@@ -102,13 +102,17 @@ unmovable: number
 deadlineInS?: number
 }
 /**
- * A room, or a page of it, as of a log sequence. Room events with a greater sequence than the *first* page's come on top of all pages.
+ * A room without its audience, or a page of it, as of a log sequence. Room events with a greater sequence than the *first* page's come on top of all pages.
  */
 export interface RoomSnapshotAnswer {
 seq: number
 peers: PeerInfo[]
 producers: ProducerInfo[]
 dataProducers: DataProducerInfo[]
+/**
+ * How many peers are audience.
+ */
+audience?: number
 /**
  * There is more: ask again with this as after.
  */
@@ -457,6 +461,10 @@ generation: number
 appData?: {
 [k: string]: unknown
 }
+/**
+ * As in the join; then it is a peer event, not a room event.
+ */
+audience?: boolean
 }
 /**
  * A peer is not in the room any more, and nothing of it is.
@@ -861,6 +869,10 @@ oneTransport?: boolean
  */
 tenant?: string
 /**
+ * The peer only receives, and is not announced one by one: the room's peers are told nothing of it, and its own events come on its peer's subject.
+ */
+audience?: boolean
+/**
  * A peer of the room that belongs together with this one: placed on its worker if possible.
  */
 beside?: string
@@ -1041,6 +1053,10 @@ export interface QueryRoom {
  * Where the page before ended (its next).
  */
 after?: string
+/**
+ * The peers of the audience, instead of the other peers and producers.
+ */
+audience?: boolean
 }
 /**
  * mediasoup's own statistics of one object of the asker's.

@@ -23,6 +23,7 @@ export interface SessionOptions {
   readonly peer: string;
   readonly appData: AppData;
   readonly region?: string;
+  readonly audience?: boolean;
   readonly inboxPrefix?: string;
 }
 
@@ -150,8 +151,8 @@ export class Session {
   // --- joining ------------------------------------------------------------------------------------
 
   async #join(signal?: AbortSignal): Promise<void> {
-    const { appData, region } = this.options;
-    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }) };
+    const { appData, region, audience } = this.options;
+    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }), ...(audience ? { audience } : {}) };
     this.#early = [];
     const placement = await this.requests.ask("join", data, "mafalda.result.join.v1", signal);
     await abortable(this.#loadRoster(), signal);
@@ -359,6 +360,10 @@ export class Session {
         return this.#consumerClosed(message.data.consumer);
       case "mafalda.event.data-consumer-closed.v1":
         return this.#consumerClosed(message.data.dataConsumer);
+      case "mafalda.event.peer-moved.v1":
+      case "mafalda.event.peer-stranded.v1":
+      case "mafalda.event.peer-left.v1":
+        return this.#ownMembership(message); // of a peer of the audience
       default:
         return this.listener.peerEvent(message);
     }
@@ -371,7 +376,11 @@ export class Session {
   #roomEvent(stored: Stored): void {
     if (this.#early) this.#early.push(stored);
     else this.#changed(this.roster.apply(stored.seq, stored.message));
-    const { message } = stored;
+    this.#ownMembership(stored.message);
+  }
+
+  /** What has become of this peer's own place, if the event is about that. */
+  #ownMembership(message: AnyMessage): void {
     const present = this.#placement?.generation;
     if (present === undefined || !("peer" in message.data) || message.data.peer !== this.options.peer) return;
     switch (message.type) {
