@@ -36,7 +36,7 @@ class Crowd:
             for subject in participant_permissions(Grants(rooms=[self._room], peer=peer)).subscribe:
                 await self._connection.subscribe(subject, cb=self._take)
         await self._connection.flush()
-        before = self._connection.stats["in_msgs"]
+        before = self._delivered
         joined = {(peer, kind) for peer in peers for kind in ("event.peer-joined", "result.join")}
         for peer in peers:
             await self._publish(peer, event("join", {"audience": audience}))
@@ -44,7 +44,11 @@ class Crowd:
         # NATS delivers a stream's messages one after the other: when the rejection is here, so is all before it.
         await self._publish(peers[0], b"no message")
         await self._wait({(peers[0], "result.rejected")})
-        return self._connection.stats["in_msgs"] - before
+        return self._delivered - before
+
+    @property
+    def _delivered(self) -> int:
+        return int(self._connection.stats["in_msgs"])
 
     async def _publish(self, peer: str, raw: bytes) -> None:
         await self._connection.publish(f"mafalda.room.{self._room}.peer.{peer}.intent.join", raw)
