@@ -108,6 +108,14 @@ class Room:
             raise Closed("this room was never joined")
         return self._session.placement
 
+    async def set_audience(self, audience: bool) -> None:
+        """Become one of the audience, which closes what this peer sends, or stop being one, to be able to send.
+
+        Raises:
+            MafaldaError: It was not done.
+        """
+        await self._session.set_audience(audience)
+
     # --- events --------------------------------------------------------------------------------------
 
     def events(self) -> EventStream:

@@ -83,8 +83,8 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "Make it as security.md shows. A connection with such a token is refused by NATS itself.",
     ),
     "audience-cannot-produce": ErrorHelp(
-        "The peer joined with `audience`: it only receives, and the room does not know it.",
-        "Leave, and join without `audience`, to send.",
+        "The peer is of the audience (`join`, `set-audience`): it only receives, and the room does not know it.",
+        "`set-audience` with `false`, or join without `audience`.",
     ),
     "no-capacity": ErrorHelp(
         "No worker is below its watermark within the join's time, or the peer has too many intents waiting. For a join "

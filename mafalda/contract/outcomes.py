@@ -94,6 +94,9 @@ OUTCOMES: dict[type[Payload], Outcome] = {
         peer_events=(*_CONSUMERS_CLOSED, events.PeerLeft),
         errors=(StaleGeneration, *WORKER_ERRORS),
     ),
+    intents.SetAudience: Outcome(
+        results.Done, room_events=(*_CLOSED, events.PeerJoined, events.PeerDemoted), peer_events=_CONSUMERS_CLOSED
+    ),
     intents.CreateTransport: Outcome(results.TransportResult, private=True, errors=(AlreadyExists, *WORKER_ERRORS)),
     intents.ConnectTransport: Outcome(
         results.Done, peer_events=(events.TransportClosed,), errors=(InvalidParameters, *_OBJECT_ERRORS)

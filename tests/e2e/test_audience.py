@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 
 from mafalda.client import connect
 from mafalda.contract.grants import Grants
+from mafalda.contract.messages.events import PeerDemoted
 from mafalda.contract.permissions import participant_permissions
 from mafalda.errors import AudienceCannotProduce
 from tests.e2e.conftest import Up
@@ -92,4 +93,14 @@ async def test_the_sdk_counts_and_lists_the_audience_and_shows_it_to_nobody(flee
             assert received.label == "chat"
             with pytest.raises(AudienceCannotProduce):
                 await carol.produce_data(label="mine")
+            told = alice.events()
+            await carol.set_audience(False)
+            spoken = await carol.produce_data(label="mine")
+            assert (await alice.consume_data(spoken.id)).label == "mine"
+            await carol.set_audience(True)
+            async for it in told:
+                if isinstance(it, PeerDemoted):
+                    break
+            assert set(alice.peers) == {"alice"}
+            assert await alice.audience_count() == 1
         assert set(alice.peers) == {"alice"}

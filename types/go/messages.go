@@ -61,6 +61,7 @@ type Messages struct {
 	NumSCTPStreams               *NumSCTPStreams               `json:"numSctpStreams,omitempty"`
 	PauseConsumerIntent          *PauseConsumerIntent          `json:"pauseConsumerIntent,omitempty"`
 	PauseProducerIntent          *PauseProducerIntent          `json:"pauseProducerIntent,omitempty"`
+	PeerDemoted                  *PeerDemoted                  `json:"peerDemoted,omitempty"`
 	PeerInfo                     *PeerInfo                     `json:"peerInfo,omitempty"`
 	PeerJoined                   *PeerJoined                   `json:"peerJoined,omitempty"`
 	PeerLeft                     *PeerLeftClass                `json:"peerLeft,omitempty"`
@@ -104,6 +105,7 @@ type Messages struct {
 	RtxParameters                *RtxParameters                `json:"rtxParameters,omitempty"`
 	SCTPParameters               *SCTPParameters               `json:"sctpParameters,omitempty"`
 	SCTPStreamParameters         *SCTPStreamParameters         `json:"sctpStreamParameters,omitempty"`
+	SetAudienceIntent            *SetAudienceIntent            `json:"setAudienceIntent,omitempty"`
 	SetPreferredLayersIntent     *SetPreferredLayersIntent     `json:"setPreferredLayersIntent,omitempty"`
 	SetPriorityIntent            *SetPriorityIntent            `json:"setPriorityIntent,omitempty"`
 	StatsAnswer                  *StatsAnswer                  `json:"statsAnswer,omitempty"`
@@ -640,6 +642,13 @@ type PauseProducerIntent struct {
 	Producer string `json:"producer"`
 }
 
+// A peer is of the room's audience from now on: it sends nothing, and the room is not told
+// of it any more.
+type PeerDemoted struct {
+	Generation int64  `json:"generation"`
+	Peer       string `json:"peer"`
+}
+
 // A peer, as the others in its room may see it.
 type PeerInfo struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
@@ -648,7 +657,7 @@ type PeerInfo struct {
 	Peer                                                                                      string                 `json:"peer"`
 }
 
-// A peer is in the room, on its first place.
+// A peer is in the room, on its first place; or it is no longer of the room's audience.
 type PeerJoined struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
 	// deep.                                                                                                         
@@ -902,6 +911,13 @@ type SCTPParameters struct {
 	Port                                          int64  `json:"port"`
 	// Bytes.                                            
 	SendBufferSize                                *int64 `json:"sendBufferSize,omitempty"`
+}
+
+// Become one of the room's audience, which closes what the peer sends, or stop being one,
+// to be able to send. Answered by Done. The room is told as if the peer left or joined.
+// Nothing happens if the peer is that already.
+type SetAudienceIntent struct {
+	Audience bool `json:"audience"`
 }
 
 // Choose the highest simulcast or SVC layers that a consumer should get.

@@ -117,6 +117,9 @@ pub struct Messages {
     pub pause_producer_intent: Option<PauseProducerIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_demoted: Option<PeerDemoted>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_info: Option<PeerInfo>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,6 +247,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sctp_stream_parameters: Option<SctpStreamParameters>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_audience_intent: Option<SetAudienceIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_preferred_layers_intent: Option<SetPreferredLayersIntent>,
@@ -1356,6 +1362,15 @@ pub struct PauseProducerIntent {
     pub producer: String,
 }
 
+/// A peer is of the room's audience from now on: it sends nothing, and the room is not told
+/// of it any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerDemoted {
+    pub generation: i64,
+
+    pub peer: String,
+}
+
 /// A peer, as the others in its room may see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -1368,7 +1383,7 @@ pub struct PeerInfo {
     pub peer: String,
 }
 
-/// A peer is in the room, on its first place.
+/// A peer is in the room, on its first place; or it is no longer of the room's audience.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerJoined {
@@ -1840,6 +1855,14 @@ pub struct SctpParameters {
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_buffer_size: Option<i64>,
+}
+
+/// Become one of the room's audience, which closes what the peer sends, or stop being one,
+/// to be able to send. Answered by Done. The room is told as if the peer left or joined.
+/// Nothing happens if the peer is that already.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetAudienceIntent {
+    pub audience: bool,
 }
 
 /// Choose the highest simulcast or SVC layers that a consumer should get.

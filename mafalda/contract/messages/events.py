@@ -35,7 +35,7 @@ class Event(Payload):
 
 
 class PeerJoined(Event):
-    """A peer is in the room, on its first place."""
+    """A peer is in the room, on its first place; or it is no longer of the room's audience."""
 
     action = "peer-joined"
     peer: Id
@@ -78,6 +78,14 @@ class PeerLeft(Event):
     peer: Id
     generation: int
     reason: LeftReason = "left"
+
+
+class PeerDemoted(Event):
+    """A peer is of the room's audience from now on: it sends nothing, and the room is not told of it any more."""
+
+    action = "peer-demoted"
+    peer: Id
+    generation: int
 
 
 class ProducerOpened(Event):
@@ -343,6 +351,7 @@ class LoadSampled(Event):
 MEMBERSHIP_EVENTS: tuple[type[Event], ...] = (PeerJoined, PeerMoved, PeerStranded, PeerLeft)
 ROOM_EVENTS: tuple[type[Event], ...] = (
     *MEMBERSHIP_EVENTS,
+    PeerDemoted,
     ProducerOpened,
     ProducerPaused,
     ProducerResumed,

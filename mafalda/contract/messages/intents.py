@@ -63,6 +63,16 @@ class Leave(Intent):
     action = "leave"
 
 
+class SetAudience(Intent):
+    """Become one of the room's audience, which closes what the peer sends, or stop being one, to be able to send.
+
+    Answered by ``Done``. The room is told as if the peer left or joined. Nothing happens if the peer is that already.
+    """
+
+    action = "set-audience"
+    audience: bool
+
+
 class CreateTransport(Intent):
     """Open a WebRtcTransport on the peer's worker.
 
@@ -321,6 +331,7 @@ class RequestChannel(Intent):
 INTENTS: tuple[type[Intent], ...] = (
     Join,
     Leave,
+    SetAudience,
     CreateTransport,
     ConnectTransport,
     RestartIce,

@@ -70,3 +70,42 @@ async def test_every_server_of_a_room_knows_its_audience(fleet: Fleet) -> None:
     left = subjects.peer_event("hall", "carol", "peer-left")
     await fleet.until(lambda: left in [it.subject for it, _ in fleet.entries()], "carol has left")
     assert (await look(left, QueryRoom())).audience == 0
+
+
+def _room_events(fleet: Fleet, after_seq: int) -> list[str]:
+    return [
+        message.data.action
+        for it, message in fleet.entries()
+        if it.seq > after_seq and it.subject.startswith("mafalda.room.hall.event.")
+    ]
+
+
+async def test_a_promoted_peer_is_announced_and_may_send(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    carol = await fleet.join("hall", "carol", place, audience=True)
+    await carol.transport("send")
+    before = fleet.state().seq
+    await carol.ask(intents.SetAudience(audience=False), results.Done)
+    await carol.ask(intents.SetAudience(audience=False), results.Done)
+    await carol.produce("mic", "send")
+    assert _room_events(fleet, before) == ["peer-joined", "producer-opened"]
+    assert not fleet.state().rooms["hall"].peers["carol"].audience
+    assert (await carol.query(QueryRoom(), RoomSnapshot)).audience == 0
+
+
+async def test_a_demoted_peer_sends_nothing_any_more(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    carol = await fleet.join("hall", "carol", place)
+    await carol.transport("send")
+    await carol.produce("mic", "send")
+    before = fleet.state().seq
+    await carol.ask(intents.SetAudience(audience=True), results.Done)
+    assert _room_events(fleet, before) == ["producer-closed", "peer-demoted"]
+    assert fleet.state().rooms["hall"].peers["carol"].audience
+    with pytest.raises(AudienceCannotProduce):
+        await carol.produce("mic", "send")
+    await carol.ask(intents.Leave(), results.Done)
+    assert _room_events(fleet, before) == ["producer-closed", "peer-demoted"], "the room is not told that it left"
+    await fleet.equals_the_log()

@@ -163,6 +163,11 @@ export class Room extends Emitter<RoomEvents> {
     for (const subscription of this.subscriptions.values()) subscription.startPlayback();
   }
 
+  /** Becomes one of the audience, which closes what is sent, or stops being one, to be able to send. */
+  async setAudience(audience: boolean): Promise<void> {
+    await this.#session.setAudience(audience);
+  }
+
   /** Leaves the room and disconnects. */
   async leave(): Promise<void> {
     await this.#session.leave();

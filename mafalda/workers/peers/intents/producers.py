@@ -69,7 +69,7 @@ async def open_producer(session: PeerSession, intent: intents.Produce, make: Mak
 
 
 def _check_may_produce(session: PeerSession) -> None:
-    if session.placement.audience:
+    if session.responder.audience:
         raise AudienceCannotProduce("a peer of the audience only receives", room=session.room, peer=session.peer)
 
 
@@ -214,6 +214,14 @@ async def close_data_producer(session: PeerSession, intent: intents.CloseDataPro
     outcome = done(session.placement, intent, intent.data_producer)
     outcome.events.append(_data_producer_closed(session, intent.data_producer, "closed"))
     return outcome
+
+
+async def close_all(session: PeerSession) -> list[Event]:
+    """Close all that the peer sends; returns the room events for it."""
+    closed = producers_closed(session, None, "closed")
+    for producer in (*session.objects.producers.values(), *session.objects.data_producers.values()):
+        await producer.close()
+    return closed
 
 
 async def yield_producer(session: PeerSession, id: str) -> None:

@@ -14,7 +14,7 @@ from mafalda.contract.messages.payload import Place
 class PeerPlacement:
     """One placement of one peer on one worker; a later one has a greater ``generation``.
 
-    ``audience``: the peer only receives, and the room is not told of it.
+    ``audience``: when it was placed, the peer only received, and the room is not told of it.
     """
 
     room: str

@@ -65,6 +65,8 @@ class PeerResponder:
     def __init__(self, publisher: Publisher, placement: PeerPlacement) -> None:
         self._publisher = publisher
         self._placement = placement
+        #: Whether the peer is of the audience now.
+        self.audience = placement.audience
 
     # --- intents --------------------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class PeerResponder:
     def _subject(self, event: Event) -> str:
         placement = self._placement
         if isinstance(event, MEMBERSHIP_EVENTS):
-            return membership_subject(placement.room, event, placement.peer, audience=placement.audience)
+            return membership_subject(placement.room, event, placement.peer, audience=self.audience)
         return subjects.room_event(placement.room, event.action)
 
     async def append_peer_event(self, event: Event) -> None:

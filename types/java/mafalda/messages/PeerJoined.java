@@ -5,7 +5,7 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.Map;
 
 /**
- * A peer is in the room, on its first place.
+ * A peer is in the room, on its first place; or it is no longer of the room's audience.
  */
 public class PeerJoined {
     private Map<String, Object> appData;

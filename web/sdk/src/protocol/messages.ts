@@ -27,6 +27,7 @@ export interface MessageData {
 "mafalda.event.data-consumer-closed.v1": DataConsumerClosed
 "mafalda.event.data-producer-closed.v1": DataProducerClosed
 "mafalda.event.data-producer-opened.v1": DataProducerOpened
+"mafalda.event.peer-demoted.v1": PeerDemoted
 "mafalda.event.peer-joined.v1": PeerJoined
 "mafalda.event.peer-left.v1": PeerLeft
 "mafalda.event.peer-moved.v1": PeerMoved
@@ -60,6 +61,7 @@ export interface MessageData {
 "mafalda.intent.restart-ice.v1": RestartIceIntent
 "mafalda.intent.resume-consumer.v1": ResumeConsumerIntent
 "mafalda.intent.resume-producer.v1": ResumeProducerIntent
+"mafalda.intent.set-audience.v1": SetAudienceIntent
 "mafalda.intent.set-preferred-layers.v1": SetPreferredLayersIntent
 "mafalda.intent.set-priority.v1": SetPriorityIntent
 "mafalda.intent.subscribe.v1": SubscribeIntent
@@ -448,7 +450,14 @@ maxPacketLifeTime?: number
 maxRetransmits?: number
 }
 /**
- * A peer is in the room, on its first place.
+ * A peer is of the room's audience from now on: it sends nothing, and the room is not told of it any more.
+ */
+export interface PeerDemoted {
+peer: string
+generation: number
+}
+/**
+ * A peer is in the room, on its first place; or it is no longer of the room's audience.
  */
 export interface PeerJoined {
 peer: string
@@ -974,6 +983,12 @@ consumer: string
  */
 export interface ResumeProducerIntent {
 producer: string
+}
+/**
+ * Become one of the room's audience, which closes what the peer sends, or stop being one, to be able to send. Answered by Done. The room is told as if the peer left or joined. Nothing happens if the peer is that already.
+ */
+export interface SetAudienceIntent {
+audience: boolean
 }
 /**
  * Choose the highest simulcast or SVC layers that a consumer should get.

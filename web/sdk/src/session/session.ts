@@ -64,6 +64,8 @@ export class Session {
   #resyncing = false;
   #rejoining = false;
   #leaving = false;
+  /** Whether a join is as one of the audience. */
+  #audience: boolean;
   #changedPlace = Promise.withResolvers<void>();
 
   constructor(
@@ -71,6 +73,7 @@ export class Session {
     private readonly options: SessionOptions,
     private readonly listener: SessionListener,
   ) {
+    this.#audience = options.audience ?? false;
     const inbox = bus.newInbox(options.inboxPrefix);
     this.requests = new Requests(bus, new PeerSubjects(options.room, options.peer), inbox, `/client/${options.peer}`);
   }
@@ -124,6 +127,12 @@ export class Session {
     }
   }
 
+  /** Becomes one of the audience, which closes what is sent, or stops being one, to be able to send. */
+  async setAudience(audience: boolean): Promise<void> {
+    await this.requests.ask("set-audience", { audience }, "mafalda.result.done.v1", this.#ended.signal);
+    this.#audience = audience;
+  }
+
   /** Leaves the room and tells the fleet. */
   async leave(): Promise<void> {
     if (this.#leaving || this.#ended.signal.aborted) return;
@@ -151,8 +160,8 @@ export class Session {
   // --- joining ------------------------------------------------------------------------------------
 
   async #join(signal?: AbortSignal): Promise<void> {
-    const { appData, region, audience } = this.options;
-    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }), ...(audience ? { audience } : {}) };
+    const { appData, region } = this.options;
+    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }), ...(this.#audience && { audience: true }) };
     this.#early = [];
     const placement = await this.requests.ask("join", data, "mafalda.result.join.v1", signal);
     await abortable(this.#loadRoster(), signal);
