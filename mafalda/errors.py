@@ -7,7 +7,7 @@
     │   ├── InvalidParameters    parameters that would crash a worker, or that it refuses
     │   └── UnsupportedError     well-formed, but no router here can take it (codec, capability)
     ├── Refused                  well-formed, but not possible in the present state of the room
-    │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume · NotGranted
+    │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume · NotGranted · AudienceCannotProduce
     │   └── NoCapacity           no worker below the watermark
     ├── Broken                   something outside failed; a retry may help
     │   ├── WorkerExited · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayUnavailable
@@ -112,6 +112,12 @@ class NotGranted(Refused):
     """The peer's token does not permit it; for what subjects cannot express."""
 
     code = "not-granted"
+
+
+class AudienceCannotProduce(Refused):
+    """A peer that joined as audience only receives."""
+
+    code = "audience-cannot-produce"
 
 
 class NoCapacity(Refused):

@@ -23,6 +23,12 @@ class Costs(BaseModel):
     one_transport_peer: float = Field(
         0.005, ge=0, description="The same for a peer with a single transport, of which a drop-in makes many at once."
     )
+    audience_peer: float = Field(
+        0.002,
+        ge=0,
+        description="The same for a peer of the audience: one transport, and a few audio streams, each of which costs "
+        "a fraction of one of 1 Mbit/s.",
+    )
     transport: float = Field(
         0.001, ge=0, description="One DTLS handshake (about 1 ms) and ICE checks while it is open."
     )
@@ -37,6 +43,11 @@ class Costs(BaseModel):
         ge=0,
         description="The minimum load for each peer of a worker, whatever is measured: a silent peer may begin to send "
         "at any moment.",
+    )
+    silent_audience: float = Field(
+        0.0001,
+        ge=0,
+        description="The same for each peer of the audience, which cannot begin to send: ICE checks and RTCP reports.",
     )
 
 

@@ -83,6 +83,7 @@ class Client:
         *,
         app_data: dict[str, Any] | None = None,
         region: str | None = None,
+        audience: bool = False,
         transports: TransportsToOpen = "none",
     ) -> AsyncIterator[Room]:
         """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
@@ -92,6 +93,7 @@ class Client:
             peer: Its id in the room; if not given, the one that the token names, or a random one.
             app_data: For the other peers.
             region: Where the peer is; a policy may prefer servers near it.
+            audience: Only receive, and be announced to nobody: for rooms of thousands. ``Room.peers`` has no audience.
             transports: Which are opened in one flight with the join; any other one when it is first needed.
 
         Raises:
@@ -105,7 +107,7 @@ class Client:
         room = choose_room(room, self.grants)
         peer = check_id("peer", choose_peer(peer, self.grants) or new_id("peer"))
         await self._await_departure(room, peer)
-        intent = Join(app_data=app_data or {}, region=region)
+        intent = Join(app_data=app_data or {}, region=region, audience=audience)
         session = Session(self._bus, self._inbox.subject, room, peer, intent, self._config)
         patterns = (
             subjects.result(room, peer, "*"),

@@ -18,7 +18,7 @@ from mafalda.client.webrtc.endpoint import new_id
 from mafalda.client.webrtc.transport import ProducerOptions
 from mafalda.contract.ids import check_id
 from mafalda.contract.messages.events import DataProducerOpened, ProducerOpened
-from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo
+from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo, QueryRoom, RoomSnapshot
 from mafalda.contract.messages.results import JoinResult
 from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.errors import Closed
@@ -64,7 +64,7 @@ class Room:
 
     @property
     def peers(self) -> Mapping[str, PeerInfo]:
-        """The room's peers by id, including the own one."""
+        """The room's peers by id, including the own one, but without the audience."""
         return dict(self._session.view.peers)
 
     @property
@@ -79,11 +79,42 @@ class Room:
         known = self._session.view.producers
         return {key: info for key, info in known.items() if isinstance(info, DataProducerInfo)}
 
+    async def audience_count(self) -> int:
+        """How many peers are audience now; asked of the peer's agent.
+
+        Raises:
+            MafaldaError: Its agent does not answer.
+        """
+        return (await self._session.requests.query(QueryRoom(audience=True), RoomSnapshot)).audience
+
+    async def audience(self) -> AsyncGenerator[PeerInfo, None]:
+        """The peers of the audience, by id, page by page; asked of the peer's agent.
+
+        Raises:
+            MafaldaError: Its agent does not answer.
+        """
+        after: str | None = None
+        while True:
+            page = await self._session.requests.query(QueryRoom(audience=True, after=after), RoomSnapshot)
+            for peer in page.peers:
+                yield peer
+            if page.next is None:
+                return
+            after = page.next
+
     @property
     def _placement(self) -> JoinResult:
         if self._session.placement is None:
             raise Closed("this room was never joined")
         return self._session.placement
+
+    async def set_audience(self, audience: bool) -> None:
+        """Become one of the audience, which closes what this peer sends, or stop being one, to be able to send.
+
+        Raises:
+            MafaldaError: It was not done.
+        """
+        await self._session.set_audience(audience)
 
     # --- events --------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, load, results
 from mafalda.contract.messages.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
 from mafalda.contract.messages.intents import INTENTS
@@ -69,9 +70,10 @@ PEER_EVENT_CHANNEL = MessageChannel(
     "peerEvents",
     "mafalda.room.{room}.peer.{peer}.event.{action}",
     "event",
-    "What happened to a peer's own objects without its asking, for this peer alone.",
-    ("agent",),
-    ("client", "allocator"),
+    "What happened to a peer's own objects without its asking, for this peer alone; and that a peer of the audience "
+    "has joined, moved or left, which the room is not told.",
+    ("agent", "allocator"),
+    ("client", "agent", "allocator"),
     PEER_EVENTS,
     True,
 )
@@ -246,9 +248,36 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
             return payload.target.server == address.server
         case events.LoadSampled():
             return payload.load.server == address.server
+        case events.PeerJoined() | events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if (
+            address.peer is not None
+        ):
+            return payload.peer == address.peer
         case events.Event() if address.server is not None:
             return getattr(payload, "server", None) == address.server
     return True
+
+
+def membership_subject(room: str, event: events.Event, peer: str, *, audience: bool) -> str:
+    """The subject of a membership event: the room's, or the peer's own if it is audience, so that few receive it.
+
+    Args:
+        room: The room's id.
+        event: One of ``MEMBERSHIP_EVENTS``.
+        peer: The peer's id.
+        audience: Whether it is audience.
+    """
+    return subjects.peer_event(room, peer, event.action) if audience else subjects.room_event(room, event.action)
+
+
+def audience_events(room: str, *only: str) -> tuple[str, ...]:
+    """The patterns of the membership events of a room's audience.
+
+    Args:
+        room: The room's id; ``*``: every room.
+        only: The actions of the events; none: all.
+    """
+    actions = [event.action for event in events.MEMBERSHIP_EVENTS if not only or event.action in only]
+    return tuple(f"mafalda.room.{room}.peer.*.event.{action}" for action in actions)
 
 
 #: Subjects of the events that change which servers and workers there are; load samples are not among them.

@@ -82,6 +82,10 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "A token cannot be revoked because it is not one: wrong signature, unknown `kid`, expired, wrong claims.",
         "Make it as security.md shows. A connection with such a token is refused by NATS itself.",
     ),
+    "audience-cannot-produce": ErrorHelp(
+        "The peer is of the audience (`join`, `set-audience`): it only receives, and the room does not know it.",
+        "`set-audience` with `false`, or join without `audience`.",
+    ),
     "no-capacity": ErrorHelp(
         "No worker is below its watermark within the join's time, or the peer has too many intents waiting. For a join "
         "the details count the workers passed over by reason.",

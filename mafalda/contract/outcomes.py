@@ -12,6 +12,7 @@ from mafalda.contract.messages import events, intents, queries, results
 from mafalda.contract.messages.payload import Payload
 from mafalda.errors import (
     AlreadyExists,
+    AudienceCannotProduce,
     BadInput,
     BusUnavailable,
     CannotConsume,
@@ -46,6 +47,13 @@ PLACE_ERRORS: Errors = (NotJoined, WorkerExited, NoCapacity)
 WORKER_ERRORS: Errors = (WorkerExited, WorkerRequestFailed, DeadlineExceeded)
 
 _OBJECT_ERRORS: Errors = (NotFound, *WORKER_ERRORS)
+_PRODUCING_ERRORS: Errors = (
+    AlreadyExists,
+    AudienceCannotProduce,
+    InvalidParameters,
+    UnsupportedError,
+    *_OBJECT_ERRORS,
+)
 _OPENING_ERRORS: Errors = (AlreadyExists, InvalidParameters, UnsupportedError, *_OBJECT_ERRORS)
 
 
@@ -76,13 +84,19 @@ _DONE = Outcome(results.Done)
 
 OUTCOMES: dict[type[Payload], Outcome] = {
     intents.Join: Outcome(
-        results.JoinResult, room_events=(events.PeerJoined,), errors=(AlreadyExists, NoCapacity, LogFull)
+        results.JoinResult,
+        room_events=(events.PeerJoined,),
+        peer_events=(events.PeerJoined,),
+        errors=(AlreadyExists, NoCapacity, LogFull),
     ),
     intents.Leave: Outcome(
         results.Done,
         room_events=(*_CLOSED, events.PeerLeft),
-        peer_events=_CONSUMERS_CLOSED,
+        peer_events=(*_CONSUMERS_CLOSED, events.PeerLeft),
         errors=(StaleGeneration, *WORKER_ERRORS),
+    ),
+    intents.SetAudience: Outcome(
+        results.Done, room_events=(*_CLOSED, events.PeerJoined, events.PeerDemoted), peer_events=_CONSUMERS_CLOSED
     ),
     intents.CreateTransport: Outcome(results.TransportResult, private=True, errors=(AlreadyExists, *WORKER_ERRORS)),
     intents.ConnectTransport: Outcome(
@@ -90,9 +104,9 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     ),
     intents.RestartIce: Outcome(results.TransportResult, private=True),
     intents.CloseTransport: Outcome(results.Done, room_events=_CLOSED, peer_events=_CONSUMERS_CLOSED),
-    intents.Produce: Outcome(results.ProduceResult, room_events=(events.ProducerOpened,), errors=_OPENING_ERRORS),
+    intents.Produce: Outcome(results.ProduceResult, room_events=(events.ProducerOpened,), errors=_PRODUCING_ERRORS),
     intents.ProduceData: Outcome(
-        results.ProduceDataResult, room_events=(events.DataProducerOpened,), errors=_OPENING_ERRORS
+        results.ProduceDataResult, room_events=(events.DataProducerOpened,), errors=_PRODUCING_ERRORS
     ),
     intents.Consume: Outcome(
         results.ConsumeResult,

@@ -53,7 +53,7 @@ _ALWAYS = (
     intents.RestartIce,
     intents.CloseTransport,
 )
-_PUBLISH = (intents.Produce,)
+_PUBLISH = (intents.Produce, intents.SetAudience)
 _DATA = (intents.ProduceData, intents.CloseDataProducer)
 #: For data producers too.
 _OWN_PRODUCERS = (intents.PauseProducer, intents.ResumeProducer, intents.CloseProducer)
@@ -72,7 +72,13 @@ _SUBSCRIBE = (
     intents.Unsubscribe,
 )
 #: What a moderator may publish for any peer of its rooms. These have no private result.
-MODERATE = (intents.Leave, intents.PauseProducer, intents.CloseProducer, intents.CloseDataProducer)
+MODERATE = (
+    intents.Leave,
+    intents.SetAudience,
+    intents.PauseProducer,
+    intents.CloseProducer,
+    intents.CloseDataProducer,
+)
 #: For applications that speak the worker's channel; never for participants.
 _NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, queries.QueryChannel)
 _ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryEntries, queries.QueryStats)

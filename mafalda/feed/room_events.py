@@ -10,6 +10,7 @@ import structlog
 
 from mafalda.bus.log.patterns import PatternSet
 from mafalda.bus.protocol import Bus, Delivery, Follower
+from mafalda.contract.channels import audience_events
 from mafalda.contract.ids import check_id
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import ROOM_EVENTS
@@ -51,7 +52,7 @@ class Selection:
     events: tuple[str, ...] = ()
 
     def patterns(self) -> PatternSet:
-        """The log subjects.
+        """The log subjects; those of the audience's membership are among them.
 
         Raises:
             IllegalId: The room's id is none.
@@ -61,7 +62,8 @@ class Selection:
         known = {event.action for event in ROOM_EVENTS}
         if unknown := sorted(set(self.events) - known):
             raise UnknownType("rooms have no such event", event=unknown[0], known=", ".join(sorted(known)))
-        return PatternSet(f"mafalda.room.{room}.event.{event}" for event in self.events or ("*",))
+        of_room = (f"mafalda.room.{room}.event.{event}" for event in self.events or ("*",))
+        return PatternSet((*of_room, *audience_events(room, *self.events)))
 
 
 class EventFollower:

@@ -20,6 +20,7 @@ class LoadTestConfig(BaseModel):
     audio_publishers: int = Field(1, ge=0, le=10_000, description="Peers that send Opus.")
     video_publishers: int = Field(0, ge=0, le=10_000, description="Peers that send VP8.")
     viewers: int = Field(10, ge=0, le=100_000, description="Peers that receive all that is published in their room.")
+    audience: bool = Field(False, description="Whether the viewers join as audience.")
     region: Id | None = Field(None, description="Where all peers say that they are; None: nowhere.")
 
     audio_frame_ms: Literal[10, 20, 40, 60] = Field(20, description="Milliseconds of sound in a packet.")

@@ -12,6 +12,7 @@ import structlog
 from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.bus.protocol import Bus, Follower, Inbox
 from mafalda.contract import subjects
+from mafalda.contract.channels import audience_events
 from mafalda.contract.messages import events
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.intents import Intent
@@ -135,6 +136,7 @@ async def open_requests(bus: Bus, rooms: Sequence[str], timeout_s: float) -> Asy
     for room in rooms:
         patterns.append(subjects.result(room, "*", "*"))
         patterns.extend(subjects.room_event(room, each.action) for each in _LOST)
+        patterns.extend(audience_events(room, *(each.action for each in _LOST)))
     async with bus.inbox() as inbox, bus.follow(*patterns) as follower, open_tasks() as tasks:
         requests = FleetRequests(bus, tasks, inbox.subject, timeout_s)
         tasks.spawn(requests.read_log(follower), "load-test results")

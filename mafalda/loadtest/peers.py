@@ -156,7 +156,7 @@ class LoadViewer(LoadPeer):
         joined, transport, connected, *consumed = await self._fleet.send(
             self.room,
             self.peer,
-            Join(region=self._config.region),
+            Join(region=self._config.region, audience=self._config.audience),
             CreateTransport(transport="receive", direction="receive"),
             ConnectTransport(transport="receive", dtls_parameters=self._hub.identity.dtls_parameters),
             *(

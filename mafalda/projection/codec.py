@@ -88,7 +88,7 @@ def add_room(state: State, found: Json) -> RoomState:
         for consumer in peer.consumers.values():
             room.consumers_of.setdefault(consumer.producer, set()).add((peer.peer, consumer.consumer))
         if peer.status != UNPLACED and (worker := state.worker(peer.place)):
-            worker.peers.add((room.room, peer.peer))
+            worker.add_peer(room.room, peer)
     for fields in found["producers"]:
         producer = _producer_from_json(fields)
         room.producers[producer.producer] = producer
@@ -131,6 +131,7 @@ def _peer_to_json(peer: PeerState) -> Json:
         "region": peer.region,
         "oneTransport": peer.one_transport,
         "tenant": peer.tenant,
+        "audience": peer.audience,
         "transports": sorted(peer.transports),
         "consumers": [[it.consumer, it.producer, it.transport, it.data, it.paused] for it in peer.consumers.values()],
         "subscribed": {it.consumer: it.subscription for it in peer.consumers.values() if it.subscription},
@@ -151,6 +152,7 @@ def _peer_from_json(found: Json) -> PeerState:
         found["region"],
         found["oneTransport"],
         found.get("tenant"),
+        found.get("audience", False),
         set(found["transports"]),
         consumers={
             consumer: ConsumerState(consumer, producer, transport, data, paused, subscribed.get(consumer))

@@ -32,6 +32,7 @@ _RULES: dict[type[Payload], Callable[[State, Address, Any], None]] = {
     events.PeerJoined: peers.peer_joined,
     events.PeerMoved: peers.peer_joined,
     events.PeerLeft: peers.peer_left,
+    events.PeerDemoted: peers.peer_demoted,
     results.TransportResult: endpoints.transport_opened,
     results.ChannelAnswer: endpoints.channel_answered,
     events.TransportClosed: endpoints.transport_closed,

@@ -24,9 +24,9 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
     if former:
         remove_objects(state, room, former)
         _remove_from_worker(state, room, former)
+    # What the command says is as of its decision; the former place may have answered more until it was stored.
+    member = former if former and former.join == command.join else None
     worker = state.worker(place)
-    if worker:
-        worker.peers.add((room.room, command.peer))
     peer = PeerState(
         command.peer,
         command.join,
@@ -37,18 +37,34 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         command.region,
         command.one_transport,
         command.tenant,
-        # Those of the command are as of its decision; the former place may have answered more until it was stored.
-        subscriptions=former.subscriptions
-        if former and former.join == command.join
-        else {it.subscription: it for it in command.subscriptions},
+        member.audience if member else command.audience,
+        subscriptions=member.subscriptions if member else {it.subscription: it for it in command.subscriptions},
     )
     state.add_peer(room, peer)
+    if worker:
+        worker.add_peer(room.room, peer)
 
 
 def peer_joined(state: State, address: Address, event: events.PeerJoined | events.PeerMoved) -> None:
-    """Mark a peer as joined at its place."""
+    """Mark a peer as joined at its place. The subject says whether it is of the audience."""
     if peer := placed_peer(state, address.room, event.peer, event.generation):
         peer.status = "joined"
+        _set_audience(state, address, peer, audience=address.peer is not None)
+
+
+def peer_demoted(state: State, address: Address, event: events.PeerDemoted) -> None:
+    """Make a peer one of the audience."""
+    if peer := placed_peer(state, address.room, event.peer, event.generation):
+        _set_audience(state, address, peer, audience=True)
+
+
+def _set_audience(state: State, address: Address, peer: PeerState, *, audience: bool) -> None:
+    if peer.audience == audience:
+        return
+    peer.audience = audience
+    if (worker := state.worker(peer.place)) and address.room:
+        worker.remove_peer(address.room, peer.peer)
+        worker.add_peer(address.room, peer)
 
 
 def peer_left(state: State, address: Address, event: events.PeerLeft) -> None:
@@ -66,4 +82,4 @@ def peer_left(state: State, address: Address, event: events.PeerLeft) -> None:
 
 def _remove_from_worker(state: State, room: RoomState, peer: PeerState) -> None:
     if worker := state.worker(peer.place):
-        worker.peers.discard((room.room, peer.peer))
+        worker.remove_peer(room.room, peer.peer)

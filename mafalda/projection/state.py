@@ -29,7 +29,19 @@ class WorkerState:
     pid: int
     slot: int
     peers: set[tuple[str, str]] = field(default_factory=set)  # (room, peer)
+    audience: set[tuple[str, str]] = field(default_factory=set)  # those of ``peers`` that are audience
     relays: set[tuple[str, str, Place]] = field(default_factory=set)  # (room, producer, target)
+
+    def add_peer(self, room: str, peer: PeerState) -> None:
+        """Add a peer that is placed on this worker."""
+        self.peers.add((room, peer.peer))
+        if peer.audience:
+            self.audience.add((room, peer.peer))
+
+    def remove_peer(self, room: str, peer: str) -> None:
+        """Remove a peer, if it is here."""
+        self.peers.discard((room, peer))
+        self.audience.discard((room, peer))
 
 
 @dataclass(slots=True)
@@ -92,6 +104,7 @@ class PeerState:
     """A peer, its place and its objects. ``UNPLACED``: its worker has ended, and it waits for a new place.
 
     ``one_transport``: as in its join; the peers of a drop-in are such. ``tenant``: the application that it is of.
+    ``audience``: it only receives, and the room's other peers are not told of it.
     ``subscriptions`` outlast a place.
     """
 
@@ -104,6 +117,7 @@ class PeerState:
     region: str | None
     one_transport: bool = False
     tenant: str | None = None
+    audience: bool = False
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)
@@ -212,7 +226,7 @@ class State:
             return
         for peer in list(room.peers.values()):
             if worker := self.worker(peer.place):
-                worker.peers.discard((room_id, peer.peer))
+                worker.remove_peer(room_id, peer.peer)
             self.remove_peer(room, peer)
         for relay in list(room.relays.values()):
             self.remove_relay(room, relay)
@@ -265,7 +279,9 @@ def _room_json(room: RoomState) -> dict[str, Any]:
 
 def _peer_json(peer: PeerState) -> dict[str, Any]:
     found = _peer_objects_json(peer)
-    if peer.subscriptions:  # states of older logs have no such key
+    if peer.audience:  # states of older logs have no such key
+        found["audience"] = True
+    if peer.subscriptions:  # nor this one
         found["subscriptions"] = {key: it.to_json_dict() for key, it in sorted(peer.subscriptions.items())}
     return found
 

@@ -78,6 +78,7 @@ _LOAD = load.ServerLoad(
 _INTENTS: tuple[Payload, ...] = (
     intents.Join(app_data={"name": "Alice"}, region="eu"),
     intents.Leave(),
+    intents.SetAudience(audience=True),
     intents.CreateTransport(transport="alice-send", direction="send"),
     intents.ConnectTransport(transport="alice-send", dtls_parameters=DTLS),
     intents.RestartIce(transport="alice-send"),
@@ -184,6 +185,7 @@ _ROOM_EVENTS: tuple[Payload, ...] = (
         peer=PEER, generation=2, error=ErrorInfo.of(NoCapacity("no worker below the watermark", candidates=8))
     ),
     events.PeerLeft(peer=PEER, generation=1),
+    events.PeerDemoted(peer=PEER, generation=1),
     events.ProducerOpened(
         peer=PEER,
         producer="alice-cam",

@@ -63,6 +63,7 @@ type Messages struct {
 	NumSCTPStreams               *NumSCTPStreams               `json:"numSctpStreams,omitempty"`
 	PauseConsumerIntent          *PauseConsumerIntent          `json:"pauseConsumerIntent,omitempty"`
 	PauseProducerIntent          *PauseProducerIntent          `json:"pauseProducerIntent,omitempty"`
+	PeerDemoted                  *PeerDemoted                  `json:"peerDemoted,omitempty"`
 	PeerInfo                     *PeerInfo                     `json:"peerInfo,omitempty"`
 	PeerJoined                   *PeerJoined                   `json:"peerJoined,omitempty"`
 	PeerLeft                     *PeerLeftClass                `json:"peerLeft,omitempty"`
@@ -107,6 +108,7 @@ type Messages struct {
 	RtxParameters                *RtxParameters                `json:"rtxParameters,omitempty"`
 	SCTPParameters               *SCTPParameters               `json:"sctpParameters,omitempty"`
 	SCTPStreamParameters         *SCTPStreamParameters         `json:"sctpStreamParameters,omitempty"`
+	SetAudienceIntent            *SetAudienceIntent            `json:"setAudienceIntent,omitempty"`
 	SetPreferredLayersIntent     *SetPreferredLayersIntent     `json:"setPreferredLayersIntent,omitempty"`
 	SetPriorityIntent            *SetPriorityIntent            `json:"setPriorityIntent,omitempty"`
 	StatsAnswer                  *StatsAnswer                  `json:"statsAnswer,omitempty"`
@@ -609,6 +611,9 @@ type JoinIntent struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                         
 	// deep.                                                                                                           
 	AppData                                                                                     map[string]interface{} `json:"appData,omitempty"`
+	// The peer only receives, and is not announced one by one: the room's peers are told                              
+	// nothing of it, and its own events come on its peer's subject.                                                   
+	Audience                                                                                    *bool                  `json:"audience,omitempty"`
 	// A peer of the room that belongs together with this one: placed on its worker if possible.                       
 	Beside                                                                                      *string                `json:"beside,omitempty"`
 	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
@@ -658,6 +663,13 @@ type PauseProducerIntent struct {
 	Producer string `json:"producer"`
 }
 
+// A peer is of the room's audience from now on: it sends nothing, and the room is not told
+// of it any more.
+type PeerDemoted struct {
+	Generation int64  `json:"generation"`
+	Peer       string `json:"peer"`
+}
+
 // A peer, as the others in its room may see it.
 type PeerInfo struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
@@ -666,11 +678,13 @@ type PeerInfo struct {
 	Peer                                                                                      string                 `json:"peer"`
 }
 
-// A peer is in the room, on its first place.
+// A peer is in the room, on its first place; or it is no longer of the room's audience.
 type PeerJoined struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
 	// deep.                                                                                                         
 	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
+	// As in the join; then it is a peer event, not a room event.                                                    
+	Audience                                                                                  *bool                  `json:"audience,omitempty"`
 	Generation                                                                                int64                  `json:"generation"`
 	Peer                                                                                      string                 `json:"peer"`
 	Server                                                                                    string                 `json:"server"`
@@ -810,8 +824,10 @@ type QueryEntries struct {
 
 // The room's peers and producers. A large room comes in pages.
 type QueryRoom struct {
-	// Where the page before ended (its next).        
-	After                                     *string `json:"after,omitempty"`
+	// Where the page before ended (its next).                                     
+	After                                                                  *string `json:"after,omitempty"`
+	// The peers of the audience, instead of the other peers and producers.        
+	Audience                                                               *bool   `json:"audience,omitempty"`
 }
 
 // mediasoup's own statistics of one object of the asker's.
@@ -891,9 +907,11 @@ type ResumeProducerIntent struct {
 	Producer string `json:"producer"`
 }
 
-// A room, or a page of it, as of a log sequence. Room events with a greater sequence than
-// the *first* page's come on top of all pages.
+// A room without its audience, or a page of it, as of a log sequence. Room events with a
+// greater sequence than the *first* page's come on top of all pages.
 type RoomSnapshotAnswer struct {
+	// How many peers are audience.                                   
+	Audience                                       *int64             `json:"audience,omitempty"`
 	DataProducers                                  []DataProducerInfo `json:"dataProducers"`
 	// There is more: ask again with this as after.                   
 	Next                                           *string            `json:"next,omitempty"`
@@ -922,6 +940,13 @@ type SCTPParameters struct {
 	Port                                          int64  `json:"port"`
 	// Bytes.                                            
 	SendBufferSize                                *int64 `json:"sendBufferSize,omitempty"`
+}
+
+// Become one of the room's audience, which closes what the peer sends, or stop being one,
+// to be able to send. Answered by Done. The room is told as if the peer left or joined.
+// Nothing happens if the peer is that already.
+type SetAudienceIntent struct {
+	Audience bool `json:"audience"`
 }
 
 // Choose the highest simulcast or SVC layers that a consumer should get.

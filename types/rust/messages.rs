@@ -123,6 +123,9 @@ pub struct Messages {
     pub pause_producer_intent: Option<PauseProducerIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_demoted: Option<PeerDemoted>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_info: Option<PeerInfo>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,6 +256,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sctp_stream_parameters: Option<SctpStreamParameters>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_audience_intent: Option<SetAudienceIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_preferred_layers_intent: Option<SetPreferredLayersIntent>,
@@ -1313,6 +1319,11 @@ pub struct JoinIntent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
 
+    /// The peer only receives, and is not announced one by one: the room's peers are told
+    /// nothing of it, and its own events come on its peer's subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<bool>,
+
     /// A peer of the room that belongs together with this one: placed on its worker if possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
@@ -1385,6 +1396,15 @@ pub struct PauseProducerIntent {
     pub producer: String,
 }
 
+/// A peer is of the room's audience from now on: it sends nothing, and the room is not told
+/// of it any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerDemoted {
+    pub generation: i64,
+
+    pub peer: String,
+}
+
 /// A peer, as the others in its room may see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -1397,7 +1417,7 @@ pub struct PeerInfo {
     pub peer: String,
 }
 
-/// A peer is in the room, on its first place.
+/// A peer is in the room, on its first place; or it is no longer of the room's audience.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerJoined {
@@ -1405,6 +1425,10 @@ pub struct PeerJoined {
     /// deep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    /// As in the join; then it is a peer event, not a room event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<bool>,
 
     pub generation: i64,
 
@@ -1668,6 +1692,10 @@ pub struct QueryRoom {
     /// Where the page before ended (its next).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+
+    /// The peers of the audience, instead of the other peers and producers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<bool>,
 }
 
 /// mediasoup's own statistics of one object of the asker's.
@@ -1809,11 +1837,15 @@ pub struct ResumeProducerIntent {
     pub producer: String,
 }
 
-/// A room, or a page of it, as of a log sequence. Room events with a greater sequence than
-/// the *first* page's come on top of all pages.
+/// A room without its audience, or a page of it, as of a log sequence. Room events with a
+/// greater sequence than the *first* page's come on top of all pages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomSnapshotAnswer {
+    /// How many peers are audience.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<i64>,
+
     pub data_producers: Vec<DataProducerInfo>,
 
     /// There is more: ask again with this as after.
@@ -1866,6 +1898,14 @@ pub struct SctpParameters {
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_buffer_size: Option<i64>,
+}
+
+/// Become one of the room's audience, which closes what the peer sends, or stop being one,
+/// to be able to send. Answered by Done. The room is told as if the peer left or joined.
+/// Nothing happens if the peer is that already.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetAudienceIntent {
+    pub audience: bool,
 }
 
 /// Choose the highest simulcast or SVC layers that a consumer should get.

@@ -197,7 +197,9 @@ class RoomExecutor:
 
     async def _append(self, append: Append, cause: Message | None, turn: Turn) -> int:
         """Append one message; returns its sequence, for a command once the view has it."""
-        self._view.fleet.hold(append.id, list(append.holds), is_peer=isinstance(append.payload, PlacePeer))
+        is_peer = isinstance(append.payload, PlacePeer)
+        is_audience = isinstance(append.payload, PlacePeer) and append.payload.audience
+        self._view.fleet.hold(append.id, list(append.holds), is_peer=is_peer, is_audience=is_audience)
         is_command = append.room is not None
         try:
             appended = await self._store(append, cause)

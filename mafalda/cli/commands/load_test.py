@@ -41,6 +41,7 @@ def _option(flag: str, name: str, kind: Any, text: str, metavar: str | None = No
 @_option("--audio-publishers", "audio_publishers", click.IntRange(0), "Peers that send Opus.")
 @_option("--video-publishers", "video_publishers", click.IntRange(0), "Peers that send VP8.")
 @_option("--viewers", "viewers", click.IntRange(0), "Peers that receive all that is published in their room.")
+@click.option("--audience", is_flag=True, help="The viewers join as audience: not announced one by one.")
 @_option("--duration", "duration_s", click.FloatRange(0, min_open=True), "Seconds to measure, once all joined.", "S")
 @_option("--join-rate", "join_rate", click.FloatRange(0), "Peers that begin to join each second; 0: all at once.", "N")
 @_option("--churn", "churn", click.FloatRange(0), "Viewers that leave each second; a new one replaces each.", "N")

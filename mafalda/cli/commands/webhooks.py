@@ -126,9 +126,8 @@ async def _resend(config: WebhookConfig, cursor: str, nats_url: str | None) -> N
 
 
 async def _event_of(bus: Bus, letter: DeadLetter) -> RoomEvent:
-    async for delivery in bus.read(
-        f"mafalda.room.{letter.room}.event.*", after_seq=letter.seq - 1, up_to_seq=letter.seq
-    ):
+    patterns = Selection(room=letter.room).patterns()
+    async for delivery in bus.read(*patterns, after_seq=letter.seq - 1, up_to_seq=letter.seq):
         if event := read_event(delivery):
             return event
     raise NotFound("the log does not have this event any more", stream_seq=letter.seq, message_id=letter.id)

@@ -27,10 +27,10 @@ from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events
 from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.intents import Join
+from mafalda.contract.messages.intents import Join, SetAudience
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
-from mafalda.contract.messages.results import JoinResult, Result
+from mafalda.contract.messages.results import Done, JoinResult, Result
 from mafalda.contract.reading import read_message
 from mafalda.errors import Broken, BusUnavailable, Closed, DeadlineExceeded, MafaldaError, NoCapacity, NotJoined
 from mafalda.session.placement import SessionPlacement
@@ -229,6 +229,15 @@ class Session:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    async def set_audience(self, audience: bool) -> None:
+        """Become one of the audience or stop being one; a later rejoin is as that.
+
+        Raises:
+            MafaldaError: It was not done.
+        """
+        await self.requests.request(SetAudience(audience=audience), Done)
+        self.intent = self.intent.model_copy(update={"audience": audience})
+
     def placed(self, placement: JoinResult) -> None:
         """The peer has a place; an older one than known is passed over."""
         if self._placement.place(placement):
@@ -257,6 +266,8 @@ class Session:
                 self._give_up_resource(payload.producer, error.to_error())
             case events.DataProducerClosed(error=ErrorInfo() as error):
                 self._give_up_resource(payload.data_producer, error.to_error())
+            case events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if self.placement is not None:
+                self._take_own_room_event(payload, self.placement.generation)  # of a peer of the audience
             case events.ConsumersOpened() | events.ConsumersClosed():
                 for resource in list(self._placement.held.values()):
                     resource.on_peer_event(payload)

@@ -67,7 +67,7 @@ class RoomSnapshotView:
                 return {}
             case events.PeerMoved() | events.PeerStranded():
                 return self._drop_all_of(event.peer, "moved")
-            case events.PeerLeft():
+            case events.PeerLeft() | events.PeerDemoted():
                 self.peers.pop(event.peer, None)
                 return self._drop_all_of(event.peer, "closed")
             case events.ProducerOpened() | events.DataProducerOpened():

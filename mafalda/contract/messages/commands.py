@@ -63,6 +63,7 @@ class PlacePeer(Command):
     region: Id | None = None
     one_transport: bool = Field(False, description="As in the join.")
     tenant: Id | None = Field(None, description="As in the join.")
+    audience: bool = Field(False, description="As in the join.")
     handover: bool = Field(
         False,
         description="Make before break: the agent of the former place goes on forwarding until the client has moved, "

@@ -2,7 +2,8 @@
 
 Room events are for everyone in the room (``mafalda.room.{room}.event.*``), peer events for one peer
 (``…peer.{peer}.event.*``), server events for the fleet (``mafalda.server.{server}.event.*``). What a peer's own intents
-did to its own objects is in their results instead.
+did to its own objects is in their results instead. That a peer of the audience has joined, moved or left is a peer
+event; of any other peer it is a room event.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Event(Payload):
 
 
 class PeerJoined(Event):
-    """A peer is in the room, on its first place."""
+    """A peer is in the room, on its first place; or it is no longer of the room's audience."""
 
     action = "peer-joined"
     peer: Id
@@ -42,6 +43,7 @@ class PeerJoined(Event):
     worker: Id
     generation: int
     app_data: AppData = app_data()
+    audience: bool = Field(False, description="As in the join; then it is a peer event, not a room event.")
 
 
 class PeerMoved(Event):
@@ -76,6 +78,14 @@ class PeerLeft(Event):
     peer: Id
     generation: int
     reason: LeftReason = "left"
+
+
+class PeerDemoted(Event):
+    """A peer is of the room's audience from now on: it sends nothing, and the room is not told of it any more."""
+
+    action = "peer-demoted"
+    peer: Id
+    generation: int
 
 
 class ProducerOpened(Event):
@@ -337,11 +347,11 @@ class LoadSampled(Event):
     load: ServerLoad
 
 
+#: That a peer is in a room, and where. On the subject of ``channels.membership_subject``.
+MEMBERSHIP_EVENTS: tuple[type[Event], ...] = (PeerJoined, PeerMoved, PeerStranded, PeerLeft)
 ROOM_EVENTS: tuple[type[Event], ...] = (
-    PeerJoined,
-    PeerMoved,
-    PeerStranded,
-    PeerLeft,
+    *MEMBERSHIP_EVENTS,
+    PeerDemoted,
     ProducerOpened,
     ProducerPaused,
     ProducerResumed,
@@ -353,6 +363,7 @@ ROOM_EVENTS: tuple[type[Event], ...] = (
     RelayClosed,
 )
 PEER_EVENTS: tuple[type[Event], ...] = (
+    *MEMBERSHIP_EVENTS,
     TransportClosed,
     ConsumerClosed,
     DataConsumerClosed,

@@ -47,6 +47,11 @@ class Join(Intent):
         description="Of several applications on one fleet, the one that the room is of. A room is its first peer's "
         "tenant's: peers of another one, or of none, are refused.",
     )
+    audience: bool = Field(
+        False,
+        description="The peer only receives, and is not announced one by one: the room's peers are told nothing of it, "
+        "and its own events come on its peer's subject.",
+    )
     beside: Id | None = Field(
         None, description="A peer of the room that belongs together with this one: placed on its worker if possible."
     )
@@ -56,6 +61,16 @@ class Leave(Intent):
     """Stop being a peer; everything the peer owns is closed."""
 
     action = "leave"
+
+
+class SetAudience(Intent):
+    """Become one of the room's audience, which closes what the peer sends, or stop being one, to be able to send.
+
+    Answered by ``Done``. The room is told as if the peer left or joined. Nothing happens if the peer is that already.
+    """
+
+    action = "set-audience"
+    audience: bool
 
 
 class CreateTransport(Intent):
@@ -316,6 +331,7 @@ class RequestChannel(Intent):
 INTENTS: tuple[type[Intent], ...] = (
     Join,
     Leave,
+    SetAudience,
     CreateTransport,
     ConnectTransport,
     RestartIce,

@@ -49,6 +49,7 @@ class QueryRoom(Query):
 
     action = "room"
     after: str | None = Field(None, max_length=80, description="Where the page before ended (its ``next``).")
+    audience: bool = Field(False, description="The peers of the audience, instead of the other peers and producers.")
 
 
 class QueryTransport(Query):
@@ -124,7 +125,7 @@ class DataProducerInfo(Model):
 
 
 class RoomSnapshot(Answer):
-    """A room, or a page of it, as of a log sequence.
+    """A room without its audience, or a page of it, as of a log sequence.
 
     Room events with a greater sequence than the *first* page's come on top of all pages.
     """
@@ -134,6 +135,7 @@ class RoomSnapshot(Answer):
     peers: list[PeerInfo]
     producers: list[ProducerInfo]
     data_producers: list[DataProducerInfo]
+    audience: int = Field(0, ge=0, description="How many peers are audience.")
     next: str | None = Field(None, description="There is more: ask again with this as ``after``.")
 
 

@@ -10,7 +10,7 @@ import structlog
 from mafalda.aio.serial_executor import SerialExecutor
 from mafalda.aio.tasks import TaskScope
 from mafalda.contract import subjects
-from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
+from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS, audience_events
 from mafalda.workers.core.stimuli import RoomLoaded, RoomLoadFailed, Stimulus
 from mafalda.workers.errors import as_mafalda_error
 from mafalda.workers.log.reader import LogReader
@@ -65,5 +65,5 @@ class RoomLoader:
         return RoomLoaded(room, [*of_servers, *of_room], last_seq, snapshot)
 
 
-def _patterns(room: str) -> tuple[str, str]:
-    return subjects.room_event(room, "*"), subjects.room_commands(room)
+def _patterns(room: str) -> tuple[str, ...]:
+    return subjects.room_event(room, "*"), subjects.room_commands(room), *audience_events(room)

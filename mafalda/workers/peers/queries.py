@@ -32,7 +32,8 @@ async def _answer(session: PeerSession, query: Payload) -> Payload:
     match query:
         case QueryRoom():
             rooms = session.services.rooms
-            return room_page(rooms.room(session.room), rooms.room_seq(session.room), after=query.after)
+            room, seq = rooms.room(session.room), rooms.room_seq(session.room)
+            return room_page(room, seq, after=query.after, audience=query.audience)
         case QueryTransport(transport=id):
             return transport_result(session, id, session.objects.webrtc_transport(id))
         case QuerySubscription(subscription=id):

@@ -11,13 +11,27 @@ from typing import Any
 from mafalda.bus.compose import compose
 from mafalda.bus.nats.bus import NatsBus
 from mafalda.contract import subjects
-from mafalda.contract.messages.events import PeerJoined
+from mafalda.contract.messages.events import ConsumersClosed, PeerJoined
 
 
 async def join(bus: NatsBus, room: str, peer: str) -> None:
     event = PeerJoined(peer=peer, server="s1", worker="w1", generation=1)
     subject = subjects.room_event(room, event.action)
     await bus.append(subject, compose(event, subject=subject, source="/test"))
+
+
+async def test_the_audience_is_in_the_feed_too(nats_url: str, nats_bus: NatsBus) -> None:
+    await join(nats_bus, "lobby", "alice")
+    event = PeerJoined(peer="bob", server="s1", worker="w1", generation=1, audience=True)
+    subject = subjects.peer_event("lobby", "bob", event.action)
+    await nats_bus.append(subject, compose(event, subject=subject, source="/test"))
+    closed = ConsumersClosed(subscription="all", generation=1, consumers=["c"])
+    subject = subjects.peer_event("lobby", "bob", closed.action)
+    await nats_bus.append(subject, compose(closed, subject=subject, source="/test"))
+    await join(nats_bus, "lobby", "carol")
+    for only in ([], ["--event", "peer-joined"]):
+        _, lines, _ = await feed(nats_url, "--room", "lobby", "--after", "0", "-n", "3", *only)
+        assert [it["event"]["data"]["peer"] for it in lines] == ["alice", "bob", "carol"]
 
 
 async def feed(url: str, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:

@@ -10,7 +10,8 @@ from aiortc import AudioStreamTrack
 
 from mafalda.client import Client, ClientConfig, Reconnected, Reconnecting, connect
 from mafalda.contract.messages import events, intents
-from mafalda.errors import BusUnavailable, DeadlineExceeded
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.errors import BusUnavailable, DeadlineExceeded, NoCapacity, NotJoined
 from mafalda.testing.memory_bus import MemoryBus
 from tests.component.client.scripted_fleet import ScriptedFleet, run_scripted_fleet
 from tests.component.client.test_client_rooms import next_of
@@ -165,6 +166,21 @@ async def test_a_removed_peer_joins_again_with_its_producers(
         assert isinstance(produced, intents.Produce)
         assert produced.producer == microphone.id == "mic"
         assert "alice" in room.peers
+
+
+async def test_a_peer_of_the_audience_follows_its_own_subject(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice", audience=True) as room:
+        stream = room.events()
+        error = ErrorInfo.of(NoCapacity("no worker can take the peer now"))
+        await fleet.publish_peer_event("lobby", "alice", events.PeerStranded(peer="alice", generation=1, error=error))
+        assert await next_of(stream, Reconnecting) == Reconnecting(1, "unschedulable: no-capacity")
+        await fleet.publish_peer_event("lobby", "alice", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
+        assert (await next_of(stream, Reconnected)).generation == 2
+        assert fleet.received(intents.Join) == [intents.Join(audience=True)] * 2
+
+        await fleet.publish_peer_event("lobby", "alice", events.PeerLeft(peer="alice", generation=2))
+        with pytest.raises(NotJoined, match="removed this peer"):
+            await room.produce(AudioStreamTrack())
 
 
 async def test_a_removed_peer_without_media_is_reconnected_when_its_agent_answers(

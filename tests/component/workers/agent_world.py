@@ -144,6 +144,7 @@ class Fleet:
         join: str = "",
         join_seq: int | None = None,
         handover: bool = False,
+        audience: bool = False,
     ) -> None:
         order = commands.PlacePeer(
             room=room,
@@ -156,6 +157,7 @@ class Fleet:
             join_seq=join_seq,
             app_data={"name": peer},
             handover=handover,
+            audience=audience,
             explanation=WHY,
         )
         await self.append(order, subjects.command(room, place.server, order.action))
@@ -174,11 +176,11 @@ class Fleet:
         )
         await self.append(order, subjects.command(room, target.server, order.action))
 
-    async def join(self, room: str, peer: str, place: Place) -> Client:
+    async def join(self, room: str, peer: str, place: Place, *, audience: bool = False) -> Client:
         """A peer that has its place."""
         client = Client(self, room, peer)
-        message = await client.send(intents.Join(app_data={"name": peer}))
-        await self.place(room, peer, place, join=message.id)
+        message = await client.send(intents.Join(app_data={"name": peer}, audience=audience))
+        await self.place(room, peer, place, join=message.id, audience=audience)
         await client.answer(message, results.JoinResult)
         return client
 

@@ -69,3 +69,22 @@ def test_a_room_of_ten_thousand_comes_in_pages_that_fit_a_message() -> None:
         if (after := page.next) is None:
             break
     assert sorted(seen) == sorted(room.peers)
+
+
+def test_the_audience_is_a_number_and_a_roster_on_request() -> None:
+    room, seen = room_of(10_000, 5, 0), []
+    for number in range(2, 10_000):
+        room.peers[f"peer-{number}"].audience = True
+    page = room_page(room, 7)
+    assert ([peer.peer for peer in page.peers], page.audience, page.next) == (["peer-0", "peer-1"], 9_998, None)
+    assert len(page.producers) == 5
+
+    after: str | None = None
+    while True:
+        page = room_page(room, 7, after=after, audience=True)
+        assert len(orjson.dumps(page.to_json_dict())) < MAX_MESSAGE_BYTES
+        assert (page.audience, page.producers) == (9_998, [])
+        seen += [peer.peer for peer in page.peers]
+        if (after := page.next) is None:
+            break
+    assert seen == sorted(f"peer-{number}" for number in range(2, 10_000))

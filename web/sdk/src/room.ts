@@ -22,6 +22,8 @@ export interface JoinOptions extends BusOptions {
   appData?: AppData;
   /** Where this participant is; a policy may prefer servers near it. */
   region?: string;
+  /** Only receive, and be announced to nobody: for rooms of thousands. `peers` has no audience. */
+  audience?: boolean;
   /** Default: `everything`. */
   autoSubscribe?: AutoSubscribe;
   signal?: AbortSignal;
@@ -72,6 +74,7 @@ export class Room extends Emitter<RoomEvents> {
         peer: peerId,
         appData: options.appData ?? {},
         ...(options.region === undefined ? {} : { region: options.region }),
+        ...(options.audience === undefined ? {} : { audience: options.audience }),
         ...(options.inboxPrefix === undefined ? {} : { inboxPrefix: options.inboxPrefix }),
       },
       {
@@ -94,9 +97,24 @@ export class Room extends Emitter<RoomEvents> {
     return this.#session.state;
   }
 
-  /** Everybody in the room, ourselves included, by id. */
+  /** Everybody in the room but its audience, ourselves included, by id. */
   get peers(): ReadonlyMap<string, PeerInfo> {
     return this.#session.roster.peers;
+  }
+
+  /** How many participants are audience now; asked of the fleet. */
+  async audienceCount(): Promise<number> {
+    return (await this.#session.requests.query("room", { audience: true }, "mafalda.answer.room.v1")).audience ?? 0;
+  }
+
+  /** The audience, by id, page by page; asked of the fleet. */
+  async *audience(): AsyncGenerator<PeerInfo> {
+    for (let after: string | undefined; ; ) {
+      const page = await this.#session.requests.query("room", { audience: true, ...(after === undefined ? {} : { after }) }, "mafalda.answer.room.v1");
+      for (const { peer, appData } of page.peers) yield { id: peer, appData: appData ?? {} };
+      after = page.next;
+      if (after === undefined) return;
+    }
   }
 
   /** Everything that is sent in the room, by id. */
@@ -143,6 +161,11 @@ export class Room extends Emitter<RoomEvents> {
   /** Plays what the browser did not let play by itself; call it from a click. */
   startPlayback(): void {
     for (const subscription of this.subscriptions.values()) subscription.startPlayback();
+  }
+
+  /** Becomes one of the audience, which closes what is sent, or stops being one, to be able to send. */
+  async setAudience(audience: boolean): Promise<void> {
+    await this.#session.setAudience(audience);
   }
 
   /** Leaves the room and disconnects. */

@@ -16,6 +16,7 @@ from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.view import View
 from mafalda.contract import subjects
+from mafalda.contract.channels import membership_subject
 from mafalda.contract.ids import check_id, derived_id
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.error_info import ErrorInfo
@@ -85,6 +86,7 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
         join_seq=intent.seq,
         tenant=join.tenant,
         beside=join.beside,
+        audience=join.audience,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker:
@@ -128,10 +130,11 @@ def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:
     )
     if peer is None:
         return Decision("has-left", results=(done,))
+    event = events.PeerLeft(peer=peer_id, generation=generation)
     left = Append(
         derived_id("peer-left", room_id, peer_id, generation, peer.join),
-        subjects.room_event(room_id, events.PeerLeft.action),
-        events.PeerLeft(peer=peer_id, generation=generation),
+        membership_subject(room_id, event, peer_id, audience=peer.audience),
+        event,
         correlation=intent.correlation,
         causation=intent.id,
     )

@@ -29,6 +29,7 @@ def move_peer(view: View, draining: DrainingPeer, rng: Rng) -> Decision:
         peer.one_transport,
         tenant=peer.tenant,
         join_seq=view.joining.get(draining.who),
+        audience=peer.audience,
         handover=not peer.one_transport and peer.status == "joined",
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)

@@ -41,6 +41,7 @@ class PeerToPlace:
     tenant: str | None = None
     beside: str | None = None
     server: str | None = None
+    audience: bool = False
 
 
 def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Choice:
@@ -71,14 +72,15 @@ def fits_when_settled(view: View, wanted: PeerToPlace, limit: float) -> bool:
 
 
 def _advance(view: View, wanted: PeerToPlace) -> int:
-    kind = kind_of(one_transport=wanted.one_transport)
+    kind = kind_of(one_transport=wanted.one_transport, audience=wanted.audience)
     return view.fleet.newcomers.expected(wanted.who[0], kind)
 
 
 def _added_load(view: View, wanted: PeerToPlace) -> int:
     """By how much the peer raises a worker's load, in millionths of a core."""
     expected = round(_advance(view, wanted) * view.fleet.scale.value)
-    return max(expected, view.config.micro(view.config.costs.silent_peer))
+    costs = view.config.costs
+    return max(expected, view.config.micro(costs.silent_audience if wanted.audience else costs.silent_peer))
 
 
 def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: WorkerView, choice: Choice) -> Decision:
@@ -108,6 +110,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         region=wanted.region,
         one_transport=wanted.one_transport,
         tenant=wanted.tenant,
+        audience=wanted.audience,
         handover=wanted.handover,
         subscriptions=list(member.subscriptions.values()) if member else [],
         subscriptions_seq=view.seq if member else None,

@@ -13,7 +13,7 @@ from mafalda.allocator.core.decide.placing import (
 from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
-from mafalda.contract import subjects
+from mafalda.contract.channels import membership_subject
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import events
 from mafalda.contract.messages.error_info import ErrorInfo
@@ -38,6 +38,7 @@ def replace_peer(view: View, unplaced: UnplacedPeer, now: float, rng: Rng) -> De
         peer.one_transport,
         tenant=peer.tenant,
         join_seq=view.joining.get(who),
+        audience=peer.audience,
         # A drop-in's plain transport can have its port again there.
         server=peer.place.server if peer.one_transport else None,
     )
@@ -50,10 +51,12 @@ def replace_peer(view: View, unplaced: UnplacedPeer, now: float, rng: Rng) -> De
         return Decision("still-unschedulable")
     if waits_for_reports(view, now):
         return Decision("waiting-for-reports")
+    error = ErrorInfo.of(no_capacity(choice))
+    stranded = events.PeerStranded(peer=unplaced.peer, generation=peer.generation, error=error)
     append = Append(
         derived_id("peer-stranded", unplaced.room, unplaced.peer, peer.generation, peer.join),
-        subjects.room_event(unplaced.room, events.PeerStranded.action),
-        events.PeerStranded(peer=unplaced.peer, generation=peer.generation, error=ErrorInfo.of(no_capacity(choice))),
+        membership_subject(unplaced.room, stranded, unplaced.peer, audience=peer.audience),
+        stranded,
         correlation=wanted.correlation,
         causation=event_id,
     )

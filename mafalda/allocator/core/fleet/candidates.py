@@ -72,6 +72,11 @@ class WorkerView:
         """Its peers, with those whose placement is not in the log yet."""
         return len(self.state.peers) + self.reservations.held_peers
 
+    @property
+    def audience(self) -> int:
+        """How many of ``headcount`` are audience."""
+        return len(self.state.audience) + self.reservations.held_audience
+
 
 Rule = Callable[[WorkerView], tuple[Hashable, int, int]]
 

@@ -31,6 +31,7 @@ class FleetView:
         self._orders: dict[Rule, Order] = {}
         self._holds: dict[str, list[WorkerView]] = {}
         self._silent_peer = config.micro(config.costs.silent_peer)
+        self._silent_audience = config.micro(config.costs.silent_audience)
 
     def order(self, rule: Rule) -> Order:
         """The order by a rule; built at its first use and kept up to date from then on."""
@@ -148,12 +149,14 @@ class FleetView:
 
     # --- decisions that are not in the log yet ---------------------------------------------------
 
-    def hold(self, key: str, costs: list[tuple[Place, int]], *, is_peer: bool = False) -> None:
-        """Reserve for a decision until it is in the log. ``is_peer``: it places a peer, and opens no relay."""
+    def hold(
+        self, key: str, costs: list[tuple[Place, int]], *, is_peer: bool = False, is_audience: bool = False
+    ) -> None:
+        """Reserve for a decision until it is in the log; as ``Reservations.hold``."""
         workers = [(worker, cost) for place, cost in costs if (worker := self.at(place))]
         self._holds[key] = [worker for worker, _ in workers]
         for worker, cost in workers:
-            worker.reservations.hold(key, cost, is_peer=is_peer)
+            worker.reservations.hold(key, cost, is_peer=is_peer, is_audience=is_audience)
             self.touch(worker)
 
     def release(self, key: str | None) -> None:
@@ -168,9 +171,10 @@ class FleetView:
         """Compute the load of a worker that changed, and move it to its position in each order."""
         if self.workers.get(worker.key) is not worker:
             return
-        headcount = worker.headcount
+        headcount, audience = worker.headcount, worker.audience
         reserved = round(worker.reservations.total * self.scale.value)
-        worker.settled_load = max(worker.measured, headcount * self._silent_peer)
+        silent = (headcount - audience) * self._silent_peer + audience * self._silent_audience
+        worker.settled_load = max(worker.measured, silent)
         worker.load = max(worker.measured + reserved, worker.settled_load)
         used = headcount > 0
         if used != worker.used:

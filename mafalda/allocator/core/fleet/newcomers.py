@@ -12,7 +12,7 @@ from typing import Literal
 from mafalda.allocator.config import AllocatorConfig
 
 #: What is known of a peer before it opens anything.
-PeerKind = Literal["peer", "one-transport"]
+PeerKind = Literal["peer", "one-transport", "audience"]
 
 #: The guess counts as much as so many peers that were seen.
 _GUESS_WEIGHT = 3.0
@@ -27,8 +27,10 @@ _SCALE_BOUNDS = (0.1, 2.0)
 _LEAST_USED = 20_000
 
 
-def kind_of(*, one_transport: bool) -> PeerKind:
+def kind_of(*, one_transport: bool, audience: bool) -> PeerKind:
     """The kind of a peer."""
+    if audience:
+        return "audience"
     return "one-transport" if one_transport else "peer"
 
 
@@ -57,6 +59,7 @@ class NewcomerCosts:
         self._guesses: dict[PeerKind, int] = {
             "peer": config.micro(config.costs.peer),
             "one-transport": config.micro(config.costs.one_transport_peer),
+            "audience": config.micro(config.costs.audience_peer),
         }
         self._kinds: dict[PeerKind, _Mean] = {kind: _Mean() for kind in self._guesses}
         self._rooms: dict[str, dict[PeerKind, _Mean]] = {}

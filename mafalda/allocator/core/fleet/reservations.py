@@ -75,6 +75,7 @@ class Reservations:
     _advances: dict[Owner, Advance] = field(default_factory=dict)
     _holds: dict[str, int] = field(default_factory=dict)
     _held_peers: set[str] = field(default_factory=set)
+    _held_audience: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Reservation]:
         """All reservations but those of decisions that are not in the log yet."""
@@ -86,13 +87,27 @@ class Reservations:
         return len(self._held_peers)
 
     @property
+    def held_audience(self) -> int:
+        """How many of ``held_peers`` are audience."""
+        return len(self._held_audience)
+
+    @property
     def opened(self) -> int:
         """The cost of the objects among the reservations: what is neither an advance nor held."""
         return sum(entry.reserved for entry in self._entries if not isinstance(entry, Advance))
 
-    def hold(self, key: str, cost: int, *, is_peer: bool = False) -> None:
-        """Reserve for a decision that is not in the log yet. ``is_peer``: it places a peer, and opens no relay."""
+    def hold(self, key: str, cost: int, *, is_peer: bool = False, is_audience: bool = False) -> None:
+        """Reserve for a decision that is not in the log yet.
+
+        Args:
+            key: The decision's id.
+            cost: What it adds.
+            is_peer: It places a peer, and opens no relay.
+            is_audience: The peer is audience.
+        """
         self.release(key)
+        if is_audience:
+            self._held_audience.add(key)
         if is_peer:
             self._held_peers.add(key)
         self._holds[key] = cost
@@ -102,6 +117,7 @@ class Reservations:
         """End the reservation of a decision: it is in the log now, or was not appended."""
         cost = self._holds.pop(key, None)
         self._held_peers.discard(key)
+        self._held_audience.discard(key)
         self.total -= cost or 0
         return cost is not None
 

@@ -167,7 +167,7 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
     if worker := view.worker_of(who):
         _release_waiting(view, who)
         view.unplaced.remove(who)
-        kind = kind_of(one_transport=command.one_transport)
+        kind = kind_of(one_transport=command.one_transport, audience=command.audience)
         worker.reservations.advance(entry.seq, who, view.fleet.newcomers.expected(command.room, kind), kind)
         view.fleet.touch(worker)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mafalda.contract import subjects
 from mafalda.contract.messages import intents
-from mafalda.contract.messages.events import PeerLeft
+from mafalda.contract.messages.events import PeerDemoted, PeerLeft
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import check_reply
 from mafalda.errors import StaleGeneration
@@ -48,8 +48,23 @@ async def _leave(session: PeerSession, intent: intents.Leave, entry: Entry) -> O
     return outcome
 
 
+async def _set_audience(session: PeerSession, intent: intents.SetAudience, _: Entry) -> Outcome:
+    """Make the peer one of the audience, or announce it to the room."""
+    outcome = done(session.placement, intent, None)
+    if intent.audience == session.responder.audience:
+        return outcome
+    if intent.audience:
+        outcome.events = await producers.close_all(session)
+        outcome.events.append(PeerDemoted(peer=session.peer, generation=session.generation))
+    session.responder.audience = intent.audience
+    if not intent.audience:
+        outcome.events.append(session.joined_event())
+    return outcome
+
+
 _HANDLERS: dict[type[Payload], Callable[[PeerSession, Any, Entry], Awaitable[Outcome | None]]] = {
     intents.Leave: _leave,
+    intents.SetAudience: _set_audience,
     intents.CreateTransport: transports.create_transport,
     intents.ConnectTransport: transports.connect_transport,
     intents.RestartIce: transports.restart_ice,

@@ -18,7 +18,7 @@ from mafalda.contract.messages.events import (
     ProducerResumed,
 )
 from mafalda.contract.messages.results import ProduceDataResult, ProduceResult, Result
-from mafalda.errors import AlreadyExists, NotFound
+from mafalda.errors import AlreadyExists, AudienceCannotProduce, NotFound
 from mafalda.mediasoup import DataProducer, Producer, Transport
 from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.peers.session.responses import Outcome, done
@@ -41,9 +41,11 @@ async def open_producer(session: PeerSession, intent: intents.Produce, make: Mak
         make: Makes the producer. The sender gets its private result only when the room's events are in the log.
 
     Raises:
+        AudienceCannotProduce: The peer is audience.
         AlreadyExists: Somebody in the room has a producer with this id.
         MafaldaError: Whatever ``make`` raises.
     """
+    _check_may_produce(session)
     with _claimed(session, intent.producer):
         await session.services.relay_targets.wait_closed(_relay_key(session, intent.producer))
         producer, private = await make()
@@ -66,8 +68,14 @@ async def open_producer(session: PeerSession, intent: intents.Produce, make: Mak
     return Outcome(result, [opened], private, private_last=True)
 
 
+def _check_may_produce(session: PeerSession) -> None:
+    if session.responder.audience:
+        raise AudienceCannotProduce("a peer of the audience only receives", room=session.room, peer=session.peer)
+
+
 async def open_data_producer(session: PeerSession, intent: intents.ProduceData, make: MakeDataProducer) -> Outcome:
     """Open a data producer for a peer, however it is made on the worker. As ``open_producer``."""
+    _check_may_produce(session)
     with _claimed(session, intent.data_producer):
         await session.services.relay_targets.wait_closed(_relay_key(session, intent.data_producer))
         producer, private = await make()
@@ -206,6 +214,14 @@ async def close_data_producer(session: PeerSession, intent: intents.CloseDataPro
     outcome = done(session.placement, intent, intent.data_producer)
     outcome.events.append(_data_producer_closed(session, intent.data_producer, "closed"))
     return outcome
+
+
+async def close_all(session: PeerSession) -> list[Event]:
+    """Close all that the peer sends; returns the room events for it."""
+    closed = producers_closed(session, None, "closed")
+    for producer in (*session.objects.producers.values(), *session.objects.data_producers.values()):
+        await producer.close()
+    return closed
 
 
 async def yield_producer(session: PeerSession, id: str) -> None:

@@ -12,18 +12,22 @@ from mafalda.contract.messages.payload import Place
 
 @dataclass(frozen=True, slots=True)
 class PeerPlacement:
-    """One placement of one peer on one worker; a later one has a greater ``generation``."""
+    """One placement of one peer on one worker; a later one has a greater ``generation``.
+
+    ``audience``: when it was placed, the peer only received, and the room is not told of it.
+    """
 
     room: str
     peer: str
     generation: int
     place: Place
+    audience: bool = False
 
     @classmethod
     def of(cls, command: PlacePeer) -> PeerPlacement:
         """The placement that a command orders."""
         place = Place(server=command.server, worker=command.worker)
-        return cls(command.room, command.peer, command.generation, place)
+        return cls(command.room, command.peer, command.generation, place, command.audience)
 
     def derived_id(self, cause: Message, *parts: str | int) -> str:
         """The id of a message that follows from ``cause``; the same each time, so that appending it again is harmless.

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from mafalda.contract import subjects
+from mafalda.contract.channels import membership_subject
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.events import Event
+from mafalda.contract.messages.events import MEMBERSHIP_EVENTS, Event
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.results import Done, Rejected, Result
 from mafalda.errors import MafaldaError
@@ -64,6 +65,8 @@ class PeerResponder:
     def __init__(self, publisher: Publisher, placement: PeerPlacement) -> None:
         self._publisher = publisher
         self._placement = placement
+        #: Whether the peer is of the audience now.
+        self.audience = placement.audience
 
     # --- intents --------------------------------------------------------------------------------------
 
@@ -124,7 +127,7 @@ class PeerResponder:
         await self._publisher.append(result, subject, cause=cause, id=self._placement.derived_id(cause, "result"))
 
     async def append_room_event(self, event: Event, cause: Message | None = None, *id_parts: int) -> None:
-        """Append an event for everyone in the room.
+        """Append an event for everyone in the room; the membership of a peer of the audience for this peer alone.
 
         Args:
             event: The event.
@@ -132,7 +135,13 @@ class PeerResponder:
             id_parts: Distinguish the event from others of the same cause and kind.
         """
         id = self._placement.derived_id(cause, event.action, *id_parts) if cause else None
-        await self._publisher.append(event, subjects.room_event(self._placement.room, event.action), cause=cause, id=id)
+        await self._publisher.append(event, self._subject(event), cause=cause, id=id)
+
+    def _subject(self, event: Event) -> str:
+        placement = self._placement
+        if isinstance(event, MEMBERSHIP_EVENTS):
+            return membership_subject(placement.room, event, placement.peer, audience=self.audience)
+        return subjects.room_event(placement.room, event.action)
 
     async def append_peer_event(self, event: Event) -> None:
         """Append an event for this peer alone: something happened to an object of its own."""

@@ -149,6 +149,17 @@ class PeerSession:
         for event in producers_left(self.placement, self.objects):
             await self.responder.append_room_event(event)
 
+    def joined_event(self) -> PeerJoined:
+        """The event that says that the peer is in the room."""
+        return PeerJoined(
+            peer=self.peer,
+            server=self.place.server,
+            worker=self.place.worker,
+            generation=self.generation,
+            app_data=self.command.app_data,
+            audience=self.responder.audience,
+        )
+
     def remove_peer(self) -> None:
         """End the session because the peer has left the room, and report that to the agent's machine."""
         self.stop()
@@ -238,6 +249,9 @@ class PeerSession:
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
+            room = services.rooms.room(self.room)
+            if room and (known := room.peers.get(self.peer)):
+                self.responder.audience = known.audience  # it may have changed since the command was decided
             missed, wishes, _ = await asyncio.gather(
                 self._read_missed(), self._read_subscriptions(), self._report_placed()
             )
@@ -302,9 +316,7 @@ class PeerSession:
         server, worker, generation = self.place.server, self.place.worker, self.generation
         event: PeerJoined | PeerMoved
         if command.cause == "join":
-            event = PeerJoined(
-                peer=self.peer, server=server, worker=worker, generation=generation, app_data=command.app_data
-            )
+            event = self.joined_event()
         else:
             event = PeerMoved(
                 peer=self.peer,

@@ -9,6 +9,7 @@ import java.util.Map;
  */
 public class JoinIntent {
     private Map<String, Object> appData;
+    private Boolean audience;
     private String beside;
     private Boolean oneTransport;
     private String region;
@@ -22,6 +23,15 @@ public class JoinIntent {
     public Map<String, Object> getAppData() { return appData; }
     @JsonProperty("appData")
     public void setAppData(Map<String, Object> value) { this.appData = value; }
+
+    /**
+     * The peer only receives, and is not announced one by one: the room's peers are told
+     * nothing of it, and its own events come on its peer's subject.
+     */
+    @JsonProperty("audience")
+    public Boolean getAudience() { return audience; }
+    @JsonProperty("audience")
+    public void setAudience(Boolean value) { this.audience = value; }
 
     /**
      * A peer of the room that belongs together with this one: placed on its worker if possible.

@@ -44,6 +44,7 @@ public class Messages {
     private NumSCTPStreams numSCTPStreams;
     private PauseConsumerIntent pauseConsumerIntent;
     private PauseProducerIntent pauseProducerIntent;
+    private PeerDemoted peerDemoted;
     private PeerInfo peerInfo;
     private PeerJoined peerJoined;
     private PeerLeft peerLeft;
@@ -88,6 +89,7 @@ public class Messages {
     private RtxParameters rtxParameters;
     private SCTPParameters sctpParameters;
     private SCTPStreamParameters sctpStreamParameters;
+    private SetAudienceIntent setAudienceIntent;
     private SetPreferredLayersIntent setPreferredLayersIntent;
     private SetPriorityIntent setPriorityIntent;
     private StatsAnswer statsAnswer;
@@ -293,6 +295,11 @@ public class Messages {
     public PauseProducerIntent getPauseProducerIntent() { return pauseProducerIntent; }
     @JsonProperty("pauseProducerIntent")
     public void setPauseProducerIntent(PauseProducerIntent value) { this.pauseProducerIntent = value; }
+
+    @JsonProperty("peerDemoted")
+    public PeerDemoted getPeerDemoted() { return peerDemoted; }
+    @JsonProperty("peerDemoted")
+    public void setPeerDemoted(PeerDemoted value) { this.peerDemoted = value; }
 
     @JsonProperty("peerInfo")
     public PeerInfo getPeerInfo() { return peerInfo; }
@@ -513,6 +520,11 @@ public class Messages {
     public SCTPStreamParameters getSCTPStreamParameters() { return sctpStreamParameters; }
     @JsonProperty("sctpStreamParameters")
     public void setSCTPStreamParameters(SCTPStreamParameters value) { this.sctpStreamParameters = value; }
+
+    @JsonProperty("setAudienceIntent")
+    public SetAudienceIntent getSetAudienceIntent() { return setAudienceIntent; }
+    @JsonProperty("setAudienceIntent")
+    public void setSetAudienceIntent(SetAudienceIntent value) { this.setAudienceIntent = value; }
 
     @JsonProperty("setPreferredLayersIntent")
     public SetPreferredLayersIntent getSetPreferredLayersIntent() { return setPreferredLayersIntent; }

@@ -5,10 +5,11 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.Map;
 
 /**
- * A peer is in the room, on its first place.
+ * A peer is in the room, on its first place; or it is no longer of the room's audience.
  */
 public class PeerJoined {
     private Map<String, Object> appData;
+    private Boolean audience;
     private long generation;
     private String peer;
     private String server;
@@ -22,6 +23,14 @@ public class PeerJoined {
     public Map<String, Object> getAppData() { return appData; }
     @JsonProperty("appData")
     public void setAppData(Map<String, Object> value) { this.appData = value; }
+
+    /**
+     * As in the join; then it is a peer event, not a room event.
+     */
+    @JsonProperty("audience")
+    public Boolean getAudience() { return audience; }
+    @JsonProperty("audience")
+    public void setAudience(Boolean value) { this.audience = value; }
 
     @JsonProperty("generation")
     public long getGeneration() { return generation; }

@@ -8,6 +8,7 @@ import com.fasterxml.jackson.annotation.*;
  */
 public class QueryRoom {
     private String after;
+    private Boolean audience;
 
     /**
      * Where the page before ended (its next).
@@ -16,4 +17,12 @@ public class QueryRoom {
     public String getAfter() { return after; }
     @JsonProperty("after")
     public void setAfter(String value) { this.after = value; }
+
+    /**
+     * The peers of the audience, instead of the other peers and producers.
+     */
+    @JsonProperty("audience")
+    public Boolean getAudience() { return audience; }
+    @JsonProperty("audience")
+    public void setAudience(Boolean value) { this.audience = value; }
 }

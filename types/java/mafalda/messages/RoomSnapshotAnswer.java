@@ -5,15 +5,24 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.List;
 
 /**
- * A room, or a page of it, as of a log sequence. Room events with a greater sequence than
- * the *first* page's come on top of all pages.
+ * A room without its audience, or a page of it, as of a log sequence. Room events with a
+ * greater sequence than the *first* page's come on top of all pages.
  */
 public class RoomSnapshotAnswer {
+    private Long audience;
     private List<DataProducerInfo> dataProducers;
     private String next;
     private List<PeerInfo> peers;
     private List<ProducerInfo> producers;
     private long seq;
+
+    /**
+     * How many peers are audience.
+     */
+    @JsonProperty("audience")
+    public Long getAudience() { return audience; }
+    @JsonProperty("audience")
+    public void setAudience(Long value) { this.audience = value; }
 
     @JsonProperty("dataProducers")
     public List<DataProducerInfo> getDataProducers() { return dataProducers; }

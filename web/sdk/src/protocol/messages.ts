@@ -18,7 +18,6 @@ export type ProduceIntent = ProduceIntent1
  */
 export interface MessageData {
 "mafalda.answer.drain-status.v1": DrainStatusAnswer
-"mafalda.answer.entries.v1": LogEntriesAnswer
 "mafalda.answer.room.v1": RoomSnapshotAnswer
 "mafalda.answer.stats.v1": StatsAnswer
 "mafalda.answer.subscription.v1": SubscriptionSnapshotAnswer
@@ -28,6 +27,7 @@ export interface MessageData {
 "mafalda.event.data-consumer-closed.v1": DataConsumerClosed
 "mafalda.event.data-producer-closed.v1": DataProducerClosed
 "mafalda.event.data-producer-opened.v1": DataProducerOpened
+"mafalda.event.peer-demoted.v1": PeerDemoted
 "mafalda.event.peer-joined.v1": PeerJoined
 "mafalda.event.peer-left.v1": PeerLeft
 "mafalda.event.peer-moved.v1": PeerMoved
@@ -61,11 +61,11 @@ export interface MessageData {
 "mafalda.intent.restart-ice.v1": RestartIceIntent
 "mafalda.intent.resume-consumer.v1": ResumeConsumerIntent
 "mafalda.intent.resume-producer.v1": ResumeProducerIntent
+"mafalda.intent.set-audience.v1": SetAudienceIntent
 "mafalda.intent.set-preferred-layers.v1": SetPreferredLayersIntent
 "mafalda.intent.set-priority.v1": SetPriorityIntent
 "mafalda.intent.subscribe.v1": SubscribeIntent
 "mafalda.intent.unsubscribe.v1": UnsubscribeIntent
-"mafalda.query.entries.v1": QueryEntries
 "mafalda.query.room.v1": QueryRoom
 "mafalda.query.stats.v1": QueryStats
 "mafalda.query.subscription.v1": QuerySubscription
@@ -104,43 +104,17 @@ unmovable: number
 deadlineInS?: number
 }
 /**
- * Log entries, or a page of them.
- */
-export interface LogEntriesAnswer {
-/**
- * All entries for the peer up to this log sequence are in this page or before it.
- */
-seq: number
-entries: LogEntry[]
-/**
- * There may be more: ask again with seq as after.
- */
-more?: boolean
-}
-/**
- * An entry of the log: what was published under live..
- */
-export interface LogEntry {
-seq: number
-/**
- * Without live..
- */
-subject: string
-/**
- * The CloudEvents envelope.
- */
-message: {
-[k: string]: unknown
-}
-}
-/**
- * A room, or a page of it, as of a log sequence. Room events with a greater sequence than the *first* page's come on top of all pages.
+ * A room without its audience, or a page of it, as of a log sequence. Room events with a greater sequence than the *first* page's come on top of all pages.
  */
 export interface RoomSnapshotAnswer {
 seq: number
 peers: PeerInfo[]
 producers: ProducerInfo[]
 dataProducers: DataProducerInfo[]
+/**
+ * How many peers are audience.
+ */
+audience?: number
 /**
  * There is more: ask again with this as after.
  */
@@ -476,7 +450,14 @@ maxPacketLifeTime?: number
 maxRetransmits?: number
 }
 /**
- * A peer is in the room, on its first place.
+ * A peer is of the room's audience from now on: it sends nothing, and the room is not told of it any more.
+ */
+export interface PeerDemoted {
+peer: string
+generation: number
+}
+/**
+ * A peer is in the room, on its first place; or it is no longer of the room's audience.
  */
 export interface PeerJoined {
 peer: string
@@ -489,6 +470,10 @@ generation: number
 appData?: {
 [k: string]: unknown
 }
+/**
+ * As in the join; then it is a peer event, not a room event.
+ */
+audience?: boolean
 }
 /**
  * A peer is not in the room any more, and nothing of it is.
@@ -893,6 +878,10 @@ oneTransport?: boolean
  */
 tenant?: string
 /**
+ * The peer only receives, and is not announced one by one: the room's peers are told nothing of it, and its own events come on its peer's subject.
+ */
+audience?: boolean
+/**
  * A peer of the room that belongs together with this one: placed on its worker if possible.
  */
 beside?: string
@@ -996,6 +985,12 @@ export interface ResumeProducerIntent {
 producer: string
 }
 /**
+ * Become one of the room's audience, which closes what the peer sends, or stop being one, to be able to send. Answered by Done. The room is told as if the peer left or joined. Nothing happens if the peer is that already.
+ */
+export interface SetAudienceIntent {
+audience: boolean
+}
+/**
  * Choose the highest simulcast or SVC layers that a consumer should get.
  */
 export interface SetPreferredLayersIntent {
@@ -1066,15 +1061,6 @@ export interface UnsubscribeIntent {
 subscription: string
 }
 /**
- * The log entries for the peer after a sequence, for a client that may have missed some. Its results, its peer events and, if it may see the roster, the room's events, in log order. Any agent answers, also for a peer that has no place (any more).
- */
-export interface QueryEntries {
-/**
- * A log sequence: of the last entry that the client knows.
- */
-after: number
-}
-/**
  * The room's peers and producers. A large room comes in pages.
  */
 export interface QueryRoom {
@@ -1082,6 +1068,10 @@ export interface QueryRoom {
  * Where the page before ended (its next).
  */
 after?: string
+/**
+ * The peers of the audience, instead of the other peers and producers.
+ */
+audience?: boolean
 }
 /**
  * mediasoup's own statistics of one object of the asker's.

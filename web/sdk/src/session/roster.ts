@@ -122,12 +122,13 @@ export class Roster {
       }
       case "mafalda.event.peer-stranded.v1":
         return this.#removeProducersOf(message.data.peer, true);
+      case "mafalda.event.peer-demoted.v1":
       case "mafalda.event.peer-left.v1": {
         const peer = this.peers.get(message.data.peer);
         const changes = this.#removeProducersOf(message.data.peer, false);
         if (!peer) return changes;
         this.peers.delete(peer.id);
-        return [...changes, { type: "peer-left", peer, reason: message.data.reason ?? "left" }];
+        return [...changes, { type: "peer-left", peer, reason: message.type === "mafalda.event.peer-demoted.v1" ? "audience" : (message.data.reason ?? "left") }];
       }
       case "mafalda.event.producer-opened.v1": {
         const { producer: id, peer, mediaKind, paused, appData, generation, server, worker } = message.data;

@@ -23,6 +23,7 @@ export interface SessionOptions {
   readonly peer: string;
   readonly appData: AppData;
   readonly region?: string;
+  readonly audience?: boolean;
   readonly inboxPrefix?: string;
 }
 
@@ -63,6 +64,8 @@ export class Session {
   #resyncing = false;
   #rejoining = false;
   #leaving = false;
+  /** Whether a join is as one of the audience. */
+  #audience: boolean;
   #changedPlace = Promise.withResolvers<void>();
 
   constructor(
@@ -70,6 +73,7 @@ export class Session {
     private readonly options: SessionOptions,
     private readonly listener: SessionListener,
   ) {
+    this.#audience = options.audience ?? false;
     const inbox = bus.newInbox(options.inboxPrefix);
     this.requests = new Requests(bus, new PeerSubjects(options.room, options.peer), inbox, `/client/${options.peer}`);
   }
@@ -123,6 +127,12 @@ export class Session {
     }
   }
 
+  /** Becomes one of the audience, which closes what is sent, or stops being one, to be able to send. */
+  async setAudience(audience: boolean): Promise<void> {
+    await this.requests.ask("set-audience", { audience }, "mafalda.result.done.v1", this.#ended.signal);
+    this.#audience = audience;
+  }
+
   /** Leaves the room and tells the fleet. */
   async leave(): Promise<void> {
     if (this.#leaving || this.#ended.signal.aborted) return;
@@ -157,7 +167,7 @@ export class Session {
 
   async #join(signal?: AbortSignal): Promise<void> {
     const { appData, region } = this.options;
-    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }) };
+    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }), ...(this.#audience && { audience: true }) };
     this.#early = [];
     const placement = await this.requests.ask("join", data, "mafalda.result.join.v1", signal);
     await abortable(this.#loadRoster(), signal);
@@ -370,6 +380,10 @@ export class Session {
         return this.#consumerClosed(message.data.consumer);
       case "mafalda.event.data-consumer-closed.v1":
         return this.#consumerClosed(message.data.dataConsumer);
+      case "mafalda.event.peer-moved.v1":
+      case "mafalda.event.peer-stranded.v1":
+      case "mafalda.event.peer-left.v1":
+        return this.#ownMembership(message); // of a peer of the audience
       default:
         return this.listener.peerEvent(message);
     }
@@ -382,7 +396,11 @@ export class Session {
   #roomEvent(stored: Stored): void {
     if (this.#early) this.#early.push(stored);
     else this.#changed(this.roster.apply(stored.seq, stored.message));
-    const { message } = stored;
+    this.#ownMembership(stored.message);
+  }
+
+  /** What has become of this peer's own place, if the event is about that. */
+  #ownMembership(message: AnyMessage): void {
     const present = this.#placement?.generation;
     if (present === undefined || !("peer" in message.data) || message.data.peer !== this.options.peer) return;
     switch (message.type) {
