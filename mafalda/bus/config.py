@@ -15,6 +15,8 @@ from mafalda.errors import BadInput
 NKEY_FILE_VARIABLE = "MAFALDA_NKEY_FILE"
 #: All environment variables that give a credential.
 CREDENTIAL_VARIABLES = (NKEY_FILE_VARIABLE, "MAFALDA_NKEY", "MAFALDA_TOKEN", "MAFALDA_NATS_CREDS")
+#: The environment variable with the number of copies of each stream, for a cluster of nats-servers.
+REPLICAS_VARIABLE = "MAFALDA_NATS_REPLICAS"
 DEFAULT_URL = "nats://127.0.0.1:4222"
 _USER_SEED = re.compile(r"SU[A-Z2-7]{56}")
 
@@ -100,20 +102,24 @@ class BusConfig(BaseModel):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, *, name: str = "mafalda") -> BusConfig:
-        """``MAFALDA_NATS_URL`` (several by comma) and a credential; what is absent keeps its default.
+        """``MAFALDA_NATS_URL`` (several by comma), ``MAFALDA_NATS_REPLICAS``, a credential; the rest keeps its default.
 
         The credential is one of ``MAFALDA_TOKEN``, ``MAFALDA_NKEY`` (a seed), ``MAFALDA_NKEY_FILE`` (a file with one),
         or ``MAFALDA_NATS_CREDS`` (a .creds file).
 
         Raises:
-            BadInput: The file with the seed cannot be read, or holds none.
+            BadInput: The file with the seed cannot be read, or holds none; or the replicas are no number from 1 to 5.
         """
         environ = os.environ if environ is None else environ
         urls = server_urls(environ.get("MAFALDA_NATS_URL"))
         creds = environ.get("MAFALDA_NATS_CREDS")
         token, seed, file = (environ.get(f"MAFALDA_{part}") for part in ("TOKEN", "NKEY", "NKEY_FILE"))
+        replicas = environ.get(REPLICAS_VARIABLE)
+        if replicas and replicas not in ("1", "2", "3", "4", "5"):
+            raise BadInput(f"{REPLICAS_VARIABLE} is a number from 1 to 5", value=replicas)
         return cls(
             servers=urls,
+            replicas=int(replicas) if replicas else None,
             name=name,
             credentials_file=Path(creds) if creds else None,
             token=SecretStr(token) if token else None,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 import uvloop
 
-from mafalda.errors import MafaldaError
+from mafalda.errors import BadInput, MafaldaError
 from mafalda.telemetry.logs import configure_logging
 
 
@@ -94,19 +96,23 @@ async def until_stdin_closes() -> None:
 
 
 Component = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+#: Names the file that a component touches while it serves, for the probes of containers.
+READY_FILE_VARIABLE = "MAFALDA_READY_FILE"
+READY_TOUCH_INTERVAL_S = 5.0
 
 
 async def serve_until_stopped(component: Component, *, stop_with_stdin: bool) -> None:
     """Run a component until it is cancelled or, with ``stop_with_stdin``, until standard input closes.
 
     Args:
-        component: Called with an event that it sets when it is ready; ``ready`` is then printed, for a supervisor.
+        component: Called with an event that it sets when it is ready; ``ready`` is then printed, for a supervisor, and
+            the file that ``MAFALDA_READY_FILE`` names is touched every five seconds, until the component ends.
         stop_with_stdin: Whether the end of standard input stops the component.
     """
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         served = group.create_task(component(ready), name="component")
-        helpers = [group.create_task(_print_ready(ready), name="ready")]
+        helpers = [group.create_task(_report_ready(ready), name="ready")]
         if stop_with_stdin:
             helpers.append(group.create_task(until_stdin_closes(), name="stdin"))
             await asyncio.wait((served, helpers[-1]), return_when=asyncio.FIRST_COMPLETED)
@@ -117,6 +123,28 @@ async def serve_until_stopped(component: Component, *, stop_with_stdin: bool) ->
             helper.cancel()
 
 
-async def _print_ready(ready: asyncio.Event) -> None:
+async def _report_ready(ready: asyncio.Event) -> None:
+    file = os.environ.get(READY_FILE_VARIABLE)
+    if file:
+        _remove(file)  # of a former process in the same container
     await ready.wait()
     click.echo("ready")
+    if not file:
+        return
+    try:
+        while True:
+            _touch(file)
+            await asyncio.sleep(READY_TOUCH_INTERVAL_S)
+    finally:
+        _remove(file)
+
+
+def _touch(file: str) -> None:
+    try:
+        Path(file).touch()
+    except OSError as error:
+        raise BadInput(f"{READY_FILE_VARIABLE} cannot be touched", file=file, cause=error.strerror) from error
+
+
+def _remove(file: str) -> None:
+    Path(file).unlink(missing_ok=True)

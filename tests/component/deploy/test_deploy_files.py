@@ -56,10 +56,27 @@ def panels() -> list[dict[str, Any]]:
     return found
 
 
-def test_prometheus_takes_its_configuration_and_the_alert_rules(promtool: Path) -> None:
-    checked = run(promtool, "check", "config", "prometheus/prometheus.yml")
+@pytest.mark.parametrize("file", ["prometheus/prometheus.yml", "prometheus/kubernetes.yml", "compose/prometheus.yml"])
+def test_prometheus_takes_its_configuration_and_the_alert_rules(promtool: Path, file: str, tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "prometheus" / "alerts.yml", tmp_path)  # in one folder, as a container has them
+    configuration = yaml.safe_load((DEPLOY / file).read_text())
+    for job in configuration["scrape_configs"]:
+        job.pop("kubernetes_sd_configs", None)  # Debian's Prometheus is built without it
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    checked = run(promtool, "check", "config", tmp_path / "prometheus.yml")
     assert checked.returncode == 0, checked.stderr
     assert "rules found" in checked.stdout
+
+
+def test_prometheus_takes_each_query_of_the_autoscalers(promtool: Path, tmp_path: Path) -> None:
+    folder = DEPLOY / "kubernetes" / "autoscaling"
+    rules = yaml.safe_load((folder / "prometheus-adapter.yaml").read_text())["rules"]["external"]
+    scalers = (folder / "allocators.yaml").read_text() + (folder / "media-nodes.yaml").read_text()
+    assert {rule["name"]["as"] for rule in rules} == set(re.findall(r"metric: {name: (\w+)}", scalers))
+    records = [{"record": rule["name"]["as"], "expr": rule["metricsQuery"]} for rule in rules]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "autoscaling", "rules": records}]}))
+    checked = run(promtool, "check", "rules", tmp_path / "rules.yml")
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_alerts_fire_when_they_should(promtool: Path) -> None:

@@ -18,6 +18,7 @@ export type ProduceIntent = ProduceIntent1
  */
 export interface MessageData {
 "mafalda.answer.drain-status.v1": DrainStatusAnswer
+"mafalda.answer.entries.v1": LogEntriesAnswer
 "mafalda.answer.room.v1": RoomSnapshotAnswer
 "mafalda.answer.stats.v1": StatsAnswer
 "mafalda.answer.subscription.v1": SubscriptionSnapshotAnswer
@@ -66,6 +67,7 @@ export interface MessageData {
 "mafalda.intent.set-priority.v1": SetPriorityIntent
 "mafalda.intent.subscribe.v1": SubscribeIntent
 "mafalda.intent.unsubscribe.v1": UnsubscribeIntent
+"mafalda.query.entries.v1": QueryEntries
 "mafalda.query.room.v1": QueryRoom
 "mafalda.query.stats.v1": QueryStats
 "mafalda.query.subscription.v1": QuerySubscription
@@ -102,6 +104,36 @@ unmovable: number
  * Seconds until what is left is moved by force.
  */
 deadlineInS?: number
+}
+/**
+ * Log entries, or a page of them.
+ */
+export interface LogEntriesAnswer {
+/**
+ * All entries for the peer up to this log sequence are in this page or before it.
+ */
+seq: number
+entries: LogEntry[]
+/**
+ * There may be more: ask again with seq as after.
+ */
+more?: boolean
+}
+/**
+ * An entry of the log: what was published under live..
+ */
+export interface LogEntry {
+seq: number
+/**
+ * Without live..
+ */
+subject: string
+/**
+ * The CloudEvents envelope.
+ */
+message: {
+[k: string]: unknown
+}
 }
 /**
  * A room without its audience, or a page of it, as of a log sequence. Room events with a greater sequence than the *first* page's come on top of all pages.
@@ -1059,6 +1091,15 @@ headerExtensions?: RtpHeaderExtension[]
  */
 export interface UnsubscribeIntent {
 subscription: string
+}
+/**
+ * The log entries for the peer after a sequence, for a client that may have missed some. Its results, its peer events and, if it may see the roster, the room's events, in log order. Any agent answers, also for a peer that has no place (any more).
+ */
+export interface QueryEntries {
+/**
+ * A log sequence: of the last entry that the client knows.
+ */
+after: number
 }
 /**
  * The room's peers and producers. A large room comes in pages.
