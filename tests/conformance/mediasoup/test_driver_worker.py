@@ -192,9 +192,15 @@ async def test_death_closes_children_before_parents(worker_bin: Path, record: Re
             await router.dump()
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still by SIGSTOP, which takes effect a moment after it is sent (proc(5), ``stat``)."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+
+
 async def test_death_fails_what_is_pending(worker_bin: Path) -> None:
     async with create_worker(bin=worker_bin) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
+        await until(lambda: is_stopped(worker.pid))
         pending = asyncio.create_task(worker.dump())
         await until(lambda: worker.pending_requests == 1)
         os.kill(worker.pid, signal.SIGKILL)

@@ -5,7 +5,7 @@
 const { execFile } = require('node:child_process');
 const { promisify } = require('node:util');
 const mediasoup = require('mediasoup');
-const { DEADLINE_MS, Endpoint, Inbox, OPUS, RTX, VP8, nack, opus, parsed, pli, rtx, vp8 } = require('./wire.js');
+const { Endpoint, Inbox, OPUS, RTX, VP8, nack, opus, parsed, pli, rtx, vp8 } = require('./wire.js');
 
 const PACKETS = 200;
 const LISTEN = { protocol: 'udp', ip: '127.0.0.1' };
@@ -17,7 +17,7 @@ const mediaCodecs = [
 // The room of a router, as the fleet sees it.
 async function roomOf(router) {
   const [python, ...command] = JSON.parse(process.env.MAFALDA_COMMAND);
-  const { stdout } = await promisify(execFile)(python, [...command, 'ls', '--json'], { timeout: DEADLINE_MS });
+  const { stdout } = await promisify(execFile)(python, [...command, 'ls', '--json']);
   return JSON.parse(stdout).rooms.find((room) => room.room === router.id);
 }
 
