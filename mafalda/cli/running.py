@@ -16,6 +16,9 @@ import uvloop
 from mafalda.errors import BadInput, MafaldaError
 from mafalda.telemetry.logs import configure_logging
 
+#: Exit codes of a command that SIGINT or SIGTERM cancelled, as a shell has them.
+_CANCELLED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
 
 def run(
     main: Coroutine[Any, Any, int | None],
@@ -31,13 +34,16 @@ def run(
         on_sigterm: Called at the first SIGTERM, if given: the command ends by itself. Without it, at the second SIGTERM
             and at SIGINT the command is cancelled.
 
-    The first SIGINT or SIGTERM that is not for ``on_sigterm`` cancels the command once, so that it cleans up; the exit
-    code is then 0.
+    The first SIGINT or SIGTERM that is not for ``on_sigterm`` cancels the command once, so that it cleans up. The exit
+    code is then 0 for a component, which has no other end, and else 128 and the signal's number, since the command has
+    not done what it was asked.
     """
     configure_logging(log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(cancelled_by_signals(main, on_sigterm))
+        if log_level is None and code in _CANCELLED:
+            code = 0
     except* MafaldaError as group:
         for error in _leaves(group):
             click.echo(f"{error.code}: {error}", err=True)
@@ -56,7 +62,7 @@ def _leaves(group: BaseExceptionGroup[MafaldaError]) -> Iterator[MafaldaError]:
 async def cancelled_by_signals(
     main: Coroutine[Any, Any, int | None], on_sigterm: Callable[[], object] | None
 ) -> int | None:
-    """Run a command as ``run`` does, in the running loop; ``0`` if a signal cancelled it."""
+    """Run a command as ``run`` does, in the running loop; 128 and the signal's number if one cancelled it."""
     task = asyncio.create_task(main, name="command")
     received: list[int] = []
     is_cancelled = False
@@ -76,7 +82,7 @@ async def cancelled_by_signals(
         return await task
     except asyncio.CancelledError:
         if is_cancelled:
-            return 0
+            return 128 + received[-1]
         raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
