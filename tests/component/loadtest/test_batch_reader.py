@@ -53,7 +53,9 @@ def test_packets_of_many_sockets_come_with_source_and_time(reader: BatchReader, 
         for number in sockets:
             assert [packet for source, packet, _ in packets if source == number] == sent[number]
             arrivals = [at for source, _, at in packets if source == number]
-            assert before_ns <= arrivals[0] <= arrivals[-1] <= time.time_ns()
+            # The first packets may be stamped when they are read: the kernel begins to stamp a moment after the first
+            # socket asks for it (net_enable_timestamp).
+            assert all(before_ns - 10**9 < at < time.time_ns() + 10**9 for at in arrivals)
             assert np.all(np.diff(arrivals) >= 0)
         assert reader.read() is None
     finally:
