@@ -253,7 +253,7 @@ async def test_a_loss_that_is_not_confirmed_is_not_repeated_until_the_server_is_
             await fleet.pass_time(4, reporting=False)
             async with asyncio.timeout(DEADLINE_S):
                 while not counters["append-failed-bus-unavailable"]:  # noqa: ASYNC110 - counters wake nobody
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # the allocator's turn; the deadline ends the loop
         await fleet.pass_time(8)
     assert counters["append-failed-bus-unavailable"] == 1
     assert fleet.payloads(events.ServerLost) == []

@@ -86,7 +86,7 @@ async def writer(log: Log, archive: Archive) -> ArchiveWriter:
 async def archived(archive: Archive, spans: list[Span]) -> None:
     """Return once the archive has these segments."""
     while archive.spans() != spans:  # noqa: ASYNC110 - the writer is another process for whoever reads
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the folder is looked at again; the test's deadline ends the loop
 
 
 def plain(entries: list[Delivery]) -> list[Delivery]:
@@ -263,7 +263,7 @@ async def test_the_fleet_is_told_what_is_archived(tmp_path: Path) -> None:
         task = group.create_task(run_archive(log.bus, archive, CONFIG, ready=ready))
         await archived(archive, [Span(1, 10), Span(11, 20)])
         while (found := await log.bus.snapshots.get(ARCHIVE)) is None:  # noqa: ASYNC110 - written after the segments
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # a key of the store wakes nobody; the test's deadline ends the loop
         assert found.data == b'{"upToSeq":20}'
         task.cancel()
 

@@ -223,7 +223,7 @@ async def test_a_join_ends_at_once_when_the_token_is_revoked(closed: Closed) -> 
         async with closed.role("operator") as operator:
             async with asyncio.timeout(DEADLINE_S):
                 while await operator.last(JOIN) is None:  # noqa: ASYNC110 - the log tells nobody
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # the last entry is asked for again; the deadline ends the loop
             await operator.connection.request(REVOKE_REQUEST, text.encode(), timeout_s=DEADLINE_S)
         with pytest.raises(PermissionDenied, match="the token is revoked"):
             await joining

@@ -112,7 +112,7 @@ async def until(condition: Callable[[], Any]) -> None:
     """Wait for a condition without an event of its own."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():  # noqa: ASYNC110 - conditions of any kind
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # it is looked at again; the deadline ends the loop
 
 
 class Helpers:

@@ -52,7 +52,7 @@ class Cluster:
         """A server that is not the leader of the log; waits for an election."""
         async with asyncio.timeout(60):
             while not (leader := await self._leader(bus)):  # noqa: ASYNC110 - the servers elect it, and send no event
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # the election is asked about again; the deadline ends the loop
         return next(server for name, server in self.servers.items() if name != leader)
 
     async def leader_of(self, bus: NatsBus, stream: str) -> NatsServer:

@@ -50,7 +50,7 @@ async def hasty(bus: MemoryBus, fleet: ScriptedFleet) -> AsyncIterator[Client]:
 
 async def outlast_the_limits() -> None:
     """Let more time pass than any request may take, as the outage itself: only that shows that it is not counted."""
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.5)  # it is the outage itself: request_timeout_s, which must not pass meanwhile, is 1
 
 
 async def test_a_mute_outlasts_an_outage(hasty: Client, fleet: ScriptedFleet, bus: MemoryBus) -> None:
