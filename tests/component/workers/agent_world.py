@@ -140,25 +140,20 @@ class Fleet:
         place: Place,
         *,
         generation: int = 1,
-        cause: commands.PlacementCause = "join",
         join: str = "",
-        join_seq: int | None = None,
-        handover: bool = False,
-        audience: bool = False,
+        **given: Any,
     ) -> None:
+        """Append the command; ``given`` are its other fields."""
         order = commands.PlacePeer(
             room=room,
             peer=peer,
             server=place.server,
             worker=place.worker,
             generation=generation,
-            cause=cause,
             join=join or uuid4().hex,
-            join_seq=join_seq,
             app_data={"name": peer},
-            handover=handover,
-            audience=audience,
             explanation=WHY,
+            **given,
         )
         await self.append(order, subjects.command(room, place.server, order.action))
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mafalda.contract import subjects
 from mafalda.contract.grants import Grants
-from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.errors import IllegalReplySubject, NotFound, NotGranted
-from tests.component.workers.agent_world import WHY, Client, Fleet
+from tests.component.workers.agent_world import Client, Fleet
 
 
 async def joined(fleet: Fleet, grants: Grants | None) -> Client:
@@ -66,19 +65,16 @@ async def test_standing_subscriptions_end_at_the_next_place_without_the_grant(fl
     await alice.ask(intents.Subscribe(subscription="all"), results.SubscribeResult)
     fleet.broker.grants["lobby", "alice"] = Grants(rooms=["lobby"], peer="alice", subscribe=False)
     peer = fleet.state().rooms["lobby"].peers["alice"]
-    order = commands.PlacePeer(
-        room="lobby",
-        peer="alice",
-        server=place.server,
-        worker=place.worker,
+    await fleet.place(
+        "lobby",
+        "alice",
+        place,
         generation=2,
         cause="worker-died",
         join=peer.join,
         subscriptions=list(peer.subscriptions.values()),
         subscriptions_seq=fleet.state().seq,
-        explanation=WHY,
     )
-    await fleet.append(order, subjects.command("lobby", place.server, order.action))
     await fleet.wait_appended(events.PeerMoved)
     with pytest.raises(NotFound):
         await alice.ask(intents.Unsubscribe(subscription="all"), results.Done)

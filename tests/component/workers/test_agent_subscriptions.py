@@ -300,19 +300,16 @@ async def test_a_subscription_goes_on_at_the_next_place(fleet: Fleet) -> None:
     decided_seq = fleet.state().seq
     more = intents.ChangeSubscription(subscription="all", remove=[ProducerSelector(kind="video")])
     await bob.ask(more, results.SubscribeResult)
-    order = commands.PlacePeer(
-        room="lobby",
-        peer="bob",
-        server=there.server,
-        worker=there.worker,
+    await fleet.place(
+        "lobby",
+        "bob",
+        there,
         generation=2,
         cause="worker-died",
         join=state.join,
         subscriptions=list(state.subscriptions.values()),
         subscriptions_seq=decided_seq,
-        explanation=WHY,
     )
-    await fleet.append(order, subjects.command("lobby", there.server, order.action))
     await fleet.wait_appended(events.PeerMoved)
     await bob.transport("receive-2", direction="receive", rtp_capabilities=CAPABILITIES)
 

@@ -62,6 +62,10 @@ class Call:
         for viewer in self.viewers:
             viewer.probe.report.longest_gap_s = 0.0
 
+    def elsewhere(self) -> Viewer:
+        """A viewer on another worker than the publisher."""
+        return next(viewer for viewer in self.viewers if viewer.room.worker != self.sender.worker)
+
     def on_worker(self, worker: str) -> list[Viewer]:
         """The viewers that a worker's end concerns: those on it, or all if the publisher is there."""
         if self.sender.worker == worker:

@@ -63,7 +63,7 @@ async def test_a_worker_dies_while_the_disk_of_the_log_is_full(fleet_at: Start, 
         nats = await stack.enter_async_context(run_server(ServerConfig(port=0, store_dir=disk / "store")))
         stack.enter_context(fleet_at(nats.url, "--servers", "2", "--workers", "1"))
         call = await stack.enter_async_context(open_call(nats.url, tmp_path))
-        lost = next(viewer for viewer in call.viewers if viewer.room.worker != call.sender.worker)
+        lost = call.elsewhere()
         affected = call.on_worker(lost.room.worker)
         pids = await worker_pids(nats.url)
         call.begin_measuring()
@@ -89,7 +89,7 @@ async def test_a_worker_dies_while_the_log_is_full(nats: NatsServer, fleet_at: S
     async with AsyncExitStack() as stack:
         stack.enter_context(fleet_at(nats.url, "--servers", "2", "--workers", "1"))
         call = await stack.enter_async_context(open_call(nats.url, tmp_path))
-        lost = next(viewer for viewer in call.viewers if viewer.room.worker != call.sender.worker)
+        lost = call.elsewhere()
         affected = call.on_worker(lost.room.worker)
         pids = await worker_pids(nats.url)
         call.begin_measuring()

@@ -37,7 +37,7 @@ async def test_the_link_of_a_host_is_cut(tmp_path: Path, cut_s: int) -> None:
     async with AsyncExitStack() as stack:
         hosts = await stack.enter_async_context(open_hosts(tmp_path, "host-1", "host-2"))
         call = await stack.enter_async_context(open_call(hosts.nats_url, tmp_path, viewers=3))
-        host = next(viewer.room.server for viewer in call.viewers if viewer.room.server != call.sender.server)
+        host = call.elsewhere().room.server
         affected = call.on_server(host)
         call.begin_measuring()
         async with hosts.cut(host):
@@ -60,7 +60,7 @@ async def test_clocks_are_an_hour_off(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         hosts = await stack.enter_async_context(open_hosts(tmp_path, "host-1", "host-2", clocks=clocks))
         call = await stack.enter_async_context(open_call(hosts.nats_url, tmp_path, viewers=3))
-        worker = next(viewer.room.worker for viewer in call.viewers if viewer.room.worker != call.sender.worker)
+        worker = call.elsewhere().room.worker
         affected = call.on_worker(worker)
         pids = await worker_pids(hosts.nats_url)
         call.begin_measuring()

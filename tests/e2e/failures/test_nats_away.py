@@ -49,7 +49,7 @@ async def outage(nats: NatsServer, fleet_at: Start, folder: Path, *, away_s: flo
         leaving = AsyncExitStack()
         await leaving.enter_async_context(watching(nats.url, call.name, "leaver"))
         pids = await worker_pids(nats.url)
-        lost = next(viewer for viewer in call.viewers if viewer.room.worker != call.sender.worker)
+        lost = call.elsewhere()
         affected = call.on_worker(lost.room.worker)
 
         await nats.kill()

@@ -41,7 +41,7 @@ async def test_a_worker_is_killed(nats: NatsServer, fleet_at: Start, tmp_path: P
     async with AsyncExitStack() as stack:
         stack.enter_context(fleet_at(nats.url, "--servers", "2", "--workers", "2"))
         call = await stack.enter_async_context(open_call(nats.url, tmp_path, viewers=3))
-        elsewhere = next(viewer.room.worker for viewer in call.viewers if viewer.room.worker != call.sender.worker)
+        elsewhere = call.elsewhere().room.worker
         worker = call.sender.worker if whose == "sender" else elsewhere
         affected = call.on_worker(worker)
         pids = await worker_pids(nats.url)
@@ -64,7 +64,7 @@ async def test_a_worker_stands_still(nats: NatsServer, fleet_at: Start, tmp_path
     async with AsyncExitStack() as stack:
         stack.enter_context(fleet_at(nats.url, "--servers", "1", "--workers", "2"))
         call = await stack.enter_async_context(open_call(nats.url, tmp_path, viewers=3))
-        worker = next(viewer.room.worker for viewer in call.viewers if viewer.room.worker != call.sender.worker)
+        worker = call.elsewhere().room.worker
         affected = call.on_worker(worker)
         pids = await worker_pids(nats.url)
         call.begin_measuring()
@@ -88,7 +88,7 @@ async def test_an_agent_ends_or_stands_still(
     async with AsyncExitStack() as stack:
         running = stack.enter_context(fleet_at(nats.url, "--servers", "2", "--workers", "1"))
         call = await stack.enter_async_context(open_call(nats.url, tmp_path, viewers=3))
-        server = next(viewer.room.server for viewer in call.viewers if viewer.room.server != call.sender.server)
+        server = call.elsewhere().room.server
         affected = call.on_server(server)
         pid = agent_pid(running, server)
         call.begin_measuring()
