@@ -30,7 +30,7 @@ from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.intents import Leave
 from mafalda.contract.messages.results import Rejected
 from mafalda.contract.permissions import PARTICIPANT_ACCOUNT, REVOKE_REQUEST, participant_permissions, token_notices
-from mafalda.errors import BadToken, MafaldaError, PermissionDenied
+from mafalda.errors import BadToken, BusUnavailable, MafaldaError, PermissionDenied
 
 _log = structlog.get_logger(__name__)
 
@@ -132,7 +132,10 @@ class AuthService:
         try:
             token = self._keys.tokens.verify(raw.decode("ascii", "replace"), now=int(time.time()))
             await store_revocation(self._connection, token)
-            await self._announce_revocation(token)
+            try:
+                await self._announce_revocation(token)
+            except BusUnavailable as unannounced:  # the connections end all the same
+                _log.warning("revocation not announced", action="token_revoked", reason=str(unannounced))
             ended = await end_connections(self._system, token.id)
             await self._remove_peer(token)
         except MafaldaError as refused:
