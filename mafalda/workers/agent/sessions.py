@@ -98,7 +98,12 @@ class PeerSessions:
         session = self.by_key.get((command.room, command.peer))
         if session is not None and session.generation == command.generation:
             self.drop(command.room, command.peer, order.error)
-        self.services.tasks.spawn(evict(self.services.publisher, order), f"evict {command.room} {command.peer}")
+        room = self.services.rooms.room(command.room)
+        known = room.peers.get(command.peer) if room else None
+        audience = known.audience if known else command.audience
+        self.services.tasks.spawn(
+            evict(self.services.publisher, order, audience=audience), f"evict {command.room} {command.peer}"
+        )
 
     def handle_intent(self, room: str, peer: str, entry: Entry) -> None:
         """Handle an intent, after those of the same peer before it."""
