@@ -8,6 +8,7 @@ from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.errors import AudienceCannotProduce
+from mafalda.mediasoup.errors import RequestTimeout
 from tests.component.workers.agent_world import Fleet
 
 
@@ -109,3 +110,45 @@ async def test_a_demoted_peer_sends_nothing_any_more(fleet: Fleet) -> None:
     await carol.ask(intents.Leave(), results.Done)
     assert _room_events(fleet, before) == ["producer-closed", "peer-demoted"], "the room is not told that it left"
     await fleet.equals_the_log()
+
+
+async def test_a_promoted_peer_is_moved_and_evicted_before_everybody(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await fleet.start("s1", workers=2)
+    here, there = fleet.places("s1")
+    carol = await fleet.join("hall", "carol", here, audience=True)
+    await carol.ask(intents.SetAudience(audience=False), results.Done)
+    join = fleet.state().rooms["hall"].peers["carol"].join
+    before = fleet.state().seq
+    # Decided before the promotion: the command still says that she is of the audience.
+    await fleet.place("hall", "carol", there, generation=2, cause="drain", join=join, audience=True)
+    await fleet.wait_appended(events.PeerMoved)
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.routers, "acquire", fail)
+        await fleet.place("hall", "carol", here, generation=3, cause="drain", join=join, audience=True)
+        await fleet.wait_appended(events.PeerLeft)
+    assert _room_events(fleet, before) == ["peer-moved", "peer-left"]
+
+
+async def test_a_close_that_the_worker_does_not_confirm_keeps_nobody_on_stage(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    carol = await fleet.join("hall", "carol", place)
+    await carol.transport("send")
+    await carol.produce("mic", "send")
+    before = fleet.state().seq
+
+    async def unconfirmed() -> None:
+        raise RequestTimeout("the worker did not answer in time")
+
+    producer = agent.sessions.by_key["hall", "carol"].objects.producers["mic"]
+    monkeypatch.setattr(producer, "close", unconfirmed)
+    await carol.ask(intents.SetAudience(audience=True), results.Done)
+    assert _room_events(fleet, before) == ["producer-closed", "peer-demoted"]

@@ -220,7 +220,7 @@ async def close_all(session: PeerSession) -> list[Event]:
     """Close all that the peer sends; returns the room events for it."""
     closed = producers_closed(session, None, "closed")
     for producer in (*session.objects.producers.values(), *session.objects.data_producers.values()):
-        await producer.close()
+        await session.objects.close_one(producer)
     return closed
 
 

@@ -312,20 +312,6 @@ def _keep(session: PeerSession, id: str, kept: PeerConsumer) -> None:
 
 async def close_consumers(session: PeerSession, consumers: list[str]) -> None:
     """Close consumers of subscriptions. They are closed here even if the worker does not confirm it."""
-    await gather_or_cancel(_close(session, id) for id in consumers)
-
-
-async def _close(session: PeerSession, id: str) -> None:
-    kept = session.objects.consumers.get(id)
-    if kept is None:
-        return
-    try:
-        await kept.consumer.close()
-    except MafaldaError as error:
-        log.warning(
-            "object not closed",
-            action="close_failed",
-            **session.placement.log_fields,
-            object_id=kept.consumer.id,
-            reason=str(error),
-        )
+    objects = session.objects
+    kept = [it for id in consumers if (it := objects.consumers.get(id))]
+    await gather_or_cancel(objects.close_one(it.consumer) for it in kept)

@@ -160,19 +160,23 @@ class PeerObjects:
         """Call ``callback`` in ``close``, when transports and observers are closed."""
         self._close_callbacks.append(callback)
 
+    async def close_one(self, entity: Entity) -> None:
+        """Close an object. It is closed here even if the worker does not confirm it, which is logged."""
+        try:
+            await entity.close()
+        except MafaldaError as error:
+            log.warning(
+                "object not closed",
+                action="close_failed",
+                **self._placement.log_fields,
+                object_id=entity.id,
+                reason=str(error),
+            )
+
     async def close(self) -> None:
         """Close everything. May be called again."""
         for entity in (*self.transports.values(), *self.observers.values()):
-            try:
-                await entity.close()
-            except MafaldaError as error:
-                log.warning(
-                    "object not closed",
-                    action="close_failed",
-                    **self._placement.log_fields,
-                    object_id=entity.id,
-                    reason=str(error),
-                )
+            await self.close_one(entity)
         callbacks, self._close_callbacks = self._close_callbacks, []
         for callback in callbacks:
             await callback()
