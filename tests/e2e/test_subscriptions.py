@@ -1,4 +1,4 @@
-"""Subscriptions with real media: everything of a room is received by one wish, before and after a worker's death."""
+"""Subscriptions with real media: one receives everything of a room, before and after a worker's death."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLIP = ClipSpec(frame_rate=15, duration_s=4)
 TIMEOUT_S = 30
 
 
-async def test_a_wish_receives_all_of_a_room_whatever_dies(state: Path) -> None:
+async def test_a_subscription_receives_all_of_a_room_whatever_dies(state: Path) -> None:
     clip = await asyncio.to_thread(make_clip, state / "clip.webm", CLIP)
     with up(state, "--workers", "2", "--policy", "spread") as fleet:
         async with (
