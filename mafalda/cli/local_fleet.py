@@ -30,6 +30,7 @@ from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.page import PageAccess, RoomPage, open_page, serve_page
 from mafalda.cli.paths import KEYS_FOLDER, default_store_dir
+from mafalda.cli.running import READY_FILE_VARIABLE
 from mafalda.cli.serving import MONITOR_PORT, NAMES, listen
 from mafalda.contract.permissions import FleetRole
 from mafalda.errors import Broken
@@ -267,7 +268,7 @@ class ComponentSupervisor:
     """
 
     def __init__(self, nats_url: str, keys: KeyFolder | None, stderr: int | None, progress: Progress) -> None:
-        others = CREDENTIAL_VARIABLES if keys else ()
+        others = (READY_FILE_VARIABLE, *(CREDENTIAL_VARIABLES if keys else ()))  # such a file is one process's
         inherited = {name: value for name, value in os.environ.items() if name not in others}
         self._environment = {**inherited, "MAFALDA_NATS_URL": nats_url}
         self._keys = keys

@@ -135,7 +135,18 @@ async def _report_ready(ready: asyncio.Event) -> None:
         _remove(file)  # of a former process in the same container
     await ready.wait()
     click.echo("ready")
+    await keep_ready_file()
+
+
+async def keep_ready_file() -> None:
+    """Touch the file that probes look at, if the environment names one, until it is cancelled; then remove it.
+
+    Raises:
+        BadInput: It cannot be touched.
+    """
+    file = os.environ.get(READY_FILE_VARIABLE)
     if not file:
+        await asyncio.Event().wait()
         return
     try:
         while True:

@@ -80,7 +80,8 @@ def monitor(
     shown = f"[{host}]" if ":" in host else host
     with socket.socket(fileno=listen_fd) if listen_fd is not None else listen(port, MONITOR_PORT, host) as listener:
         if not stop_with_stdin:
-            click.echo(f"monitor: http://{shown}:{listener.getsockname()[1]}/{f'?key={key}' if key else ''}")
+            link = f"http://{shown}:{listener.getsockname()[1]}/"
+            click.echo(f"monitor: {link}{'?key=… (the key that it was given)' if key else ''}")  # output may be a log
         hosts = names if host in _WILDCARDS else (shown, *names)
         run(_monitor(nats_url, archive, listener, hosts, key, stop_with_stdin), log_level=None)
 

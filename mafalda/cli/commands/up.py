@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
 from mafalda.cli.options import check_fleet_keys, json_option, local_fleet_options, nats_option, print_json
-from mafalda.cli.running import run
+from mafalda.cli.running import keep_ready_file, run
 
 
 @click.command()
@@ -46,4 +45,4 @@ async def _up(config: LocalFleetConfig, as_json: bool) -> None:
                 application = running.keys.role("application")
                 click.echo(f"closed: programs need a credential, such as {NKEY_FILE_VARIABLE}={application}")
             click.echo(f"up: {config.servers} x {config.workers} workers at {running.nats_url}. Ctrl-C stops all.")
-        await asyncio.Event().wait()
+        await keep_ready_file()
