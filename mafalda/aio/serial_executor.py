@@ -64,7 +64,11 @@ class SerialExecutor(Generic[K]):
                     done.set_result(result)
 
         self.submit(key, run)
-        await asyncio.wait((done, self._running[key]), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait((done, self._running[key]), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            done.cancel()  # nobody wants the result, nor the error
+            raise
         if not done.done():
             raise Closed("the owner of this job has ended", job=self._name)
         return await done

@@ -66,7 +66,10 @@ class Cursor:
             self._version = await self._bus.snapshots.put(self._key, data, last_version=self._version)
         except Conflict:
             self._version = await self._own_version()
-            self._version = await self._bus.snapshots.put(self._key, data, last_version=self._version)
+            try:
+                self._version = await self._bus.snapshots.put(self._key, data, last_version=self._version)
+            except Conflict:
+                raise self._moved() from None
         self.seq = seq
 
     async def _own_version(self) -> int:
@@ -77,8 +80,11 @@ class Cursor:
         """
         found = await self._bus.snapshots.get(self._key)
         if found is None or _read(self._name, found.data)[1] != self._reader:
-            raise CursorMoved("another reader uses this cursor", cursor=self._name)
+            raise self._moved()
         return found.version
+
+    def _moved(self) -> CursorMoved:
+        return CursorMoved("another reader uses this cursor", cursor=self._name)
 
 
 def _read(name: str, data: bytes) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -74,6 +75,29 @@ async def test_who_waits_for_a_job_that_never_begins_is_told() -> None:
     with pytest.raises(Closed):  # the scope cancels its task before the first step
         await jobs.run("b", block)
     assert jobs.is_idle("b")
+
+
+async def test_the_error_of_a_job_that_nobody_waits_for_any_more_is_no_stray_one() -> None:
+    stray: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        began.set()
+        await go_on.wait()
+        raise ValueError("too late")
+
+    async with open_tasks() as tasks:
+        jobs = SerialExecutor[str](tasks, "job")
+        waiting = asyncio.create_task(jobs.run("a", fail))
+        await began.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go_on.set()
+        await jobs.wait_idle("a")
+    gc.collect()
+    assert stray == []
 
 
 async def test_a_failed_job_does_not_stop_the_next() -> None:
