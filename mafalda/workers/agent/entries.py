@@ -5,9 +5,10 @@ Every agent can answer, whoever has the peer, or if nobody has it any more: so o
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing
 
 import orjson
+import structlog
 from pydantic import ValidationError
 
 from mafalda.bus.protocol import Bus, Delivery
@@ -16,7 +17,10 @@ from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.queries import LogEntries, LogEntry, QueryEntries
 from mafalda.contract.reading import read_message
 from mafalda.errors import LogTruncated, MalformedMessage
+from mafalda.telemetry.metrics import count_unreadable
 from mafalda.workers.log.publisher import Publisher
+
+log = structlog.get_logger("mafalda.workers")
 
 #: A page ends before the entry with which it would exceed this, unless it is empty.
 PAGE_BYTES = 128 * 1024
@@ -68,8 +72,13 @@ class EntriesServer:
                 size_bytes += len(entry.data)
                 if page and size_bytes > self._page_bytes:
                     return LogEntries(seq=page[-1].seq, entries=page, more=True)
-                with suppress(orjson.JSONDecodeError, ValidationError):  # no reader of the log could read it
+                try:
                     page.append(LogEntry(seq=entry.seq, subject=entry.subject, message=orjson.loads(entry.data)))
+                except (orjson.JSONDecodeError, ValidationError) as error:  # no reader of the log could read it
+                    count_unreadable("agent", MalformedMessage.code)
+                    log.warning(
+                        "unreadable", action="entries_unreadable", stream_seq=entry.seq, reason=type(error).__name__
+                    )
         return LogEntries(seq=max(after, usage.last_seq), entries=page)
 
     async def _visible(self, room: str, peer: str) -> list[str]:
