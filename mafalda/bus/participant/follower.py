@@ -42,8 +42,8 @@ class ParticipantFollower:
     def appended(self, stored: Appended) -> None:
         """The client's own message is stored; if it was so before, its result may have been missed."""
         begins = self._chains.floor is None
-        self._chains.begin(stored.seq)
-        if stored.duplicate or (begins and self._was_interrupted):
+        was_skipped = self._chains.begin(stored.seq)
+        if stored.duplicate or was_skipped or (begins and self._was_interrupted):
             self._miss(self._chains.ask_after(seq=stored.seq))
             self._buffer.put(Gap.FOUND)  # wakes the reader
 

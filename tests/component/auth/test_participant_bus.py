@@ -13,6 +13,7 @@ import pytest
 from mafalda.auth.revocations import store_revocation
 from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
+from mafalda.bus.log.append import append as append_entry
 from mafalda.bus.participant.bus import ParticipantBus, connect
 from mafalda.bus.participant.follower import ParticipantFollower
 from mafalda.bus.protocol import Bus, Delivery
@@ -144,6 +145,25 @@ async def test_a_repeated_intent_gets_its_result_again(closed: Closed, monkeypat
         repeated = await alice.append(JOIN, join)
         assert (repeated.seq, repeated.duplicate) == (stored.seq, True)
         assert await take(follower, 1) == [result]
+
+
+async def test_a_join_gets_its_result_after_other_entries_came_before_its_acknowledgement(
+    closed: Closed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with agent(closed) as fleet, participant(closed, closed.mint()) as alice, alice.follow(*PATTERNS) as follower:
+        join: Message = compose(intents.Join(), subject=JOIN, source="/test")
+        with Loss(follower, monkeypatch) as loss:
+            await stored_unacknowledged(alice, join)
+            result = await append(fleet, subjects.result("lobby", "alice", "join"), DONE)
+            await loss.wait(1)
+        assert await left(fleet) == await take(follower, 1)
+        assert (await alice.append(JOIN, join)).duplicate
+        assert await take(follower, 1) == [result]
+
+
+async def stored_unacknowledged(bus: ParticipantBus, message: Message) -> None:
+    """Store a message of which the client's bus knows nothing, as if the acknowledgement was lost."""
+    await append_entry(bus.connection, message.subject or "", message, None, None)
 
 
 async def entries(bus: ParticipantBus, after: int) -> LogEntries:
