@@ -151,3 +151,6 @@ class _TokenNotices:
 
     def denied(self, error: PermissionDenied) -> None:
         return
+
+    def ended(self, error: PermissionDenied) -> None:
+        return

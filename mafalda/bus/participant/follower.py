@@ -45,7 +45,7 @@ class ParticipantFollower:
         was_skipped = self._chains.begin(stored.seq)
         if stored.duplicate or was_skipped or (begins and self._was_interrupted):
             self._miss(self._chains.ask_after(seq=stored.seq))
-            self._buffer.put(Gap.FOUND)  # wakes the reader
+            self._buffer.wake()
 
     # --- Sink ------------------------------------------------------------------------------------
 
@@ -58,6 +58,10 @@ class ParticipantFollower:
     def denied(self, error: PermissionDenied) -> None:
         self.refusal = error
         self._buffer.denied(error)
+
+    def ended(self, error: PermissionDenied) -> None:
+        self.refusal = error
+        self._buffer.ended(error)
 
     # --- AsyncIterator ---------------------------------------------------------------------------
 
@@ -77,13 +81,11 @@ class ParticipantFollower:
             elif isinstance(item, PermissionDenied):
                 raise item
             elif isinstance(item, Gap):
-                self._note_gap(item)
+                self._note_gap()
             elif (delivery := self._judge(item)) is not None:
                 return delivery
 
-    def _note_gap(self, gap: Gap) -> None:
-        if gap is Gap.FOUND:
-            return  # noted in ``appended``
+    def _note_gap(self) -> None:
         self._was_interrupted = True
         if self._chains.floor is not None:
             self._miss(self._chains.ask_after())
