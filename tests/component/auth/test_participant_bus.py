@@ -134,6 +134,26 @@ async def test_a_lost_entry_shows_when_the_next_one_on_its_subject_comes(
         assert await take(follower, 2) == [*lost, *last]
 
 
+async def test_an_audit_finds_what_was_lost_at_the_end(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it no older entries are needed: that the log has discarded them is no error."""
+    async with (
+        agent(closed) as fleet,
+        closed.role("allocator") as allocator,
+        participant(closed, closed.mint(), audit_interval_s=0.05) as alice,
+        alice.follow(*PATTERNS) as follower,
+    ):
+        assert await left(fleet) == await take(follower, 1)
+        with Loss(follower, monkeypatch) as loss:
+            for _ in range(3):
+                await append(fleet, subjects.room_event("other", "peer-left"), LEFT)
+            lost = await left(fleet)
+            await loss.wait(1)
+        assert await take(follower, 1) == lost
+        await allocator.purge_log(before_seq=lost[0])
+        await alice.connection.reconnect()
+        assert await left(fleet) == await take(follower, 1)
+
+
 async def test_a_repeated_intent_gets_its_result_again(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> None:
     async with agent(closed) as fleet, participant(closed, closed.mint()) as alice, alice.follow(*PATTERNS) as follower:
         join: Message = compose(intents.Join(), subject=JOIN, source="/test")
