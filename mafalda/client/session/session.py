@@ -235,7 +235,7 @@ class Session:
         Raises:
             MafaldaError: It was not done.
         """
-        await self.requests.request(SetAudience(audience=audience), Done)
+        await self.unless_over(self.requests.request(SetAudience(audience=audience), Done))
         self.intent = self.intent.model_copy(update={"audience": audience})
 
     def placed(self, placement: JoinResult) -> None:

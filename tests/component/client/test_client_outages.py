@@ -183,6 +183,16 @@ async def test_a_peer_of_the_audience_follows_its_own_subject(client: Client, fl
             await room.produce(AudioStreamTrack())
 
 
+async def test_what_is_requested_of_a_membership_that_ends_is_an_error(client: Client, fleet: ScriptedFleet) -> None:
+    fleet.ignoring.add("set-audience")
+    async with client.join("lobby", "alice") as room:
+        asking = asyncio.create_task(room.set_audience(True))
+        await fleet.seen(lambda: bool(fleet.ignored))
+        await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1))
+        with pytest.raises(NotJoined, match="removed this peer"):
+            await asking
+
+
 async def test_a_removed_peer_without_media_is_reconnected_when_its_agent_answers(
     client: Client, fleet: ScriptedFleet
 ) -> None:
