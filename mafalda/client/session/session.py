@@ -236,7 +236,6 @@ class Session:
             MafaldaError: It was not done.
         """
         await self.unless_over(self.requests.request(SetAudience(audience=audience), Done))
-        self.intent = self.intent.model_copy(update={"audience": audience})
 
     def placed(self, placement: JoinResult) -> None:
         """The peer has a place; an older one than known is passed over."""
@@ -266,7 +265,7 @@ class Session:
                 self._give_up_resource(payload.producer, error.to_error())
             case events.DataProducerClosed(error=ErrorInfo() as error):
                 self._give_up_resource(payload.data_producer, error.to_error())
-            case events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if self.placement is not None:
+            case events.PeerJoined() | events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if self.placement:
                 self._take_own_room_event(payload, self.placement.generation)  # of a peer of the audience
             case events.ConsumersOpened() | events.ConsumersClosed():
                 for resource in list(self._placement.held.values()):
@@ -298,6 +297,10 @@ class Session:
     def _take_own_room_event(self, event: events.Event, generation: int) -> None:
         """Take an event about the session's own peer."""
         match event:
+            case events.PeerDemoted():
+                self._join_as(audience=True)
+            case events.PeerJoined():
+                self._join_as(audience=event.audience)
             case events.PeerMoved():
                 self._superseded(event.generation, f"moved: {event.cause}", handover=event.handover)
             case events.PeerStranded() if event.generation >= generation:
@@ -307,6 +310,11 @@ class Session:
                     self._removed(event)
                 else:
                     self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
+
+    def _join_as(self, *, audience: bool) -> None:
+        """A later rejoin is as the fleet has the peer now, whoever has changed that."""
+        if self.intent.audience is not audience:
+            self.intent = self.intent.model_copy(update={"audience": audience})
 
     def _is_removal(self, event: events.Event) -> bool:
         """Whether the fleet has removed this peer although it did not request to leave, so that it joins again."""

@@ -183,6 +183,20 @@ async def test_a_peer_of_the_audience_follows_its_own_subject(client: Client, fl
             await room.produce(AudioStreamTrack())
 
 
+@pytest.mark.parametrize("by_moderator", [True, False])
+async def test_who_was_demoted_joins_again_as_one_of_the_audience(
+    client: Client, fleet: ScriptedFleet, by_moderator: bool
+) -> None:
+    async with client.join("lobby", "alice") as room:
+        if by_moderator:
+            await fleet.publish("lobby", events.PeerDemoted(peer="alice", generation=1))
+        else:
+            await room.set_audience(True)
+        await fleet.publish_peer_event("lobby", "alice", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
+        await fleet.seen(lambda: len(fleet.received(intents.Join)) == 2)
+        assert fleet.received(intents.Join) == [intents.Join(), intents.Join(audience=True)]
+
+
 async def test_what_is_requested_of_a_membership_that_ends_is_an_error(client: Client, fleet: ScriptedFleet) -> None:
     fleet.ignoring.add("set-audience")
     async with client.join("lobby", "alice") as room:

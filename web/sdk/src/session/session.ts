@@ -64,7 +64,7 @@ export class Session {
   #resyncing = false;
   #rejoining = false;
   #leaving = false;
-  /** Whether a join is as one of the audience. */
+  /** Whether a join is as one of the audience: as the log has this peer, whoever has changed that. */
   #audience: boolean;
   #changedPlace = Promise.withResolvers<void>();
 
@@ -130,7 +130,6 @@ export class Session {
   /** Becomes one of the audience, which closes what is sent, or stops being one, to be able to send. */
   async setAudience(audience: boolean): Promise<void> {
     await this.requests.ask("set-audience", { audience }, "mafalda.result.done.v1", this.#ended.signal);
-    this.#audience = audience;
   }
 
   /** Leaves the room and tells the fleet. */
@@ -380,6 +379,7 @@ export class Session {
         return this.#consumerClosed(message.data.consumer);
       case "mafalda.event.data-consumer-closed.v1":
         return this.#consumerClosed(message.data.dataConsumer);
+      case "mafalda.event.peer-joined.v1":
       case "mafalda.event.peer-moved.v1":
       case "mafalda.event.peer-stranded.v1":
       case "mafalda.event.peer-left.v1":
@@ -404,6 +404,12 @@ export class Session {
     const present = this.#placement?.generation;
     if (present === undefined || !("peer" in message.data) || message.data.peer !== this.options.peer) return;
     switch (message.type) {
+      case "mafalda.event.peer-demoted.v1":
+        this.#audience = true;
+        return;
+      case "mafalda.event.peer-joined.v1":
+        this.#audience = message.data.audience ?? false;
+        return;
       case "mafalda.event.peer-moved.v1":
         return this.#leavePlace(message.data.generation, `the peer was placed again: ${message.data.cause}`, message.data.handover);
       case "mafalda.event.peer-stranded.v1":
