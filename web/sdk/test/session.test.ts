@@ -99,4 +99,27 @@ describe("Session", () => {
     expect(await bus.intent()).toMatchObject({ type: "mafalda.intent.join.v1", data: { audience: true } });
     session.end();
   });
+
+  it("asks the new place for what the former one has done after the move", async () => {
+    const bus = new FakeBus();
+    const session = await joined(bus);
+    const demoted = session.setAudience(true);
+    const first = await bus.intent();
+    bus.store("room", "mafalda.event.peer-moved.v1", { peer: "alice", generation: 2, cause: "drain" });
+    bus.done(first, 1);
+    const second = await bus.intent();
+    expect(second).toMatchObject({ type: "mafalda.intent.set-audience.v1", data: { audience: true } });
+    bus.done(second, 2);
+    await demoted;
+    session.end();
+  });
+
+  it("asks the new place for a demotion that was made after it was decided", async () => {
+    const bus = new FakeBus();
+    const session = await joined(bus);
+    bus.store("room", "mafalda.event.peer-demoted.v1", { peer: "alice", generation: 1 });
+    bus.store("room", "mafalda.event.peer-moved.v1", { peer: "alice", generation: 2, cause: "drain" });
+    expect(await bus.intent()).toMatchObject({ type: "mafalda.intent.set-audience.v1", data: { audience: true } });
+    session.end();
+  });
 });
