@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -60,6 +59,7 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         self._id = new_id("subscription")
         super().__init__(session, self._id)
         self._select = list(select)
+        self._sent = self._select  # with which it was opened last
         self._paused = paused
         self._layers = layers
         self._loudest = loudest
@@ -102,9 +102,10 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         before = self._select
         self._select = changed = change_selection(before, change.add, change.remove)
         try:
-            with contextlib.suppress(Interrupted):  # what is being opened, or has to be, is opened with the selection
-                request = self._session.requests.request(change, SubscribeResult)
-                await run_unless_set(self._not_open, request, f"{self._id}-change")
+            request = self._session.requests.request(change, SubscribeResult)
+            await run_unless_set(self._not_open, request, f"{self._id}-change")
+        except Interrupted:
+            self._check()  # else it is being opened, or has to be: with the selection
         except Broken:
             self.lose()  # it is opened again, with the selection
             raise
@@ -253,7 +254,12 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
             )
             result = await self._session.requests.request(intent, SubscribeResult)
             if select is self._select and result.generation >= endpoint.generation:
+                self._sent = select
                 return
+
+    async def _keep_settings(self) -> None:
+        if self._sent is not self._select:  # changed since then, before it counted as open
+            self.lose()
 
     async def _close_here(self) -> None:
         return

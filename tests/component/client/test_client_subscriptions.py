@@ -9,6 +9,7 @@ import pytest
 from mafalda.bus.protocol import Bus
 from mafalda.client import Client, ClientConfig, GaveUp, Reconnected, Reconnecting, Subscription, connect
 from mafalda.client.resources.reconnecting import ReconnectingConsumer
+from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events, intents
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.subscriptions import ConsumeFailure
@@ -70,6 +71,39 @@ async def test_a_change_that_failed_is_requested_again(client: Client, fleet: Sc
         assert isinstance(again, intents.Subscribe)
         assert again.select[-1].kind == "video"
         assert again.select[-1].exclude
+
+
+async def test_a_change_just_before_it_counts_as_open_is_requested(
+    client: Client, fleet: ScriptedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_at = Subscription._open_at
+    changes: list[asyncio.Task[None]] = []
+
+    async def open_and_change(subscription: Subscription, endpoint: Endpoint) -> None:
+        await open_at(subscription, endpoint)
+        if not changes:
+            changes.append(asyncio.create_task(subscription.add(peer="bob")))
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Subscription, "_open_at", open_and_change)
+    async with client.join("lobby", "alice") as room:
+        await room.subscribe()
+        await asyncio.gather(*changes)
+        await fleet.seen(lambda: len(fleet.received(intents.Subscribe)) == 2)
+        again = fleet.received(intents.Subscribe)[-1]
+        assert isinstance(again, intents.Subscribe)
+        assert [it.peer for it in again.select] == [None, "bob"]
+
+
+async def test_a_change_of_a_membership_that_ends_is_an_error(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        subscription = await room.subscribe()
+        fleet.ignoring.add("change-subscription")
+        adding = asyncio.create_task(subscription.add(peer="bob"))
+        await fleet.seen(lambda: bool(fleet.ignored))
+        await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1))
+        with pytest.raises(NotJoined, match="removed this peer"):
+            await adding
 
 
 async def test_a_pause_changes_nothing_of_what_was_announced(client: Client, fleet: ScriptedFleet) -> None:
