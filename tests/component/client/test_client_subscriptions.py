@@ -12,8 +12,8 @@ from mafalda.client.resources.reconnecting import ReconnectingConsumer
 from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events, intents
 from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.subscriptions import ConsumeFailure
-from mafalda.errors import BusUnavailable, CannotConsume, NotJoined
+from mafalda.contract.messages.subscriptions import MAX_SELECTORS, ConsumeFailure, ProducerSelector
+from mafalda.errors import BadInput, BusUnavailable, CannotConsume, NotJoined
 from tests.component.client.scripted_fleet import ScriptedFleet
 from tests.component.client.test_client_rooms import next_of, opened_by
 
@@ -104,6 +104,37 @@ async def test_a_change_of_a_membership_that_ends_is_an_error(client: Client, fl
         await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1))
         with pytest.raises(NotJoined, match="removed this peer"):
             await adding
+
+
+async def test_selectors_of_closed_producers_make_room(client: Client, fleet: ScriptedFleet) -> None:
+    many = [ProducerSelector(producer=f"p{number}") for number in range(MAX_SELECTORS)]
+    await fleet.open_elsewhere("lobby", opened_by("bob", "p0"))
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        subscription = await room.subscribe(*many)
+        with pytest.raises(BadInput, match="too many selectors"):
+            await subscription.add(producer="voice")
+        assert fleet.received(intents.ChangeSubscription) == []
+        await fleet.publish("lobby", events.ProducerClosed(peer="bob", producer="p0", generation=1, reason="closed"))
+        await next_of(stream, events.ProducerClosed)
+        fleet.refusing["change-subscription"] = BadInput("too many selectors in the peer's subscriptions")
+        await subscription.add(producer="voice")
+        again = fleet.received(intents.Subscribe)[-1]
+        assert isinstance(again, intents.Subscribe)
+        assert again.select == [*many[1:], ProducerSelector(producer="voice")]
+
+
+async def test_a_change_that_is_refused_for_good_is_undone(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        subscription = await room.subscribe()
+        fleet.refusing |= dict.fromkeys(("subscribe", "change-subscription"), BadInput("too many selectors"))
+        with pytest.raises(BadInput):
+            await subscription.add(peer="bob")
+        fleet.refusing.clear()
+        await moved(fleet, then_subscribes=3)
+        again = fleet.received(intents.Subscribe)[-1]
+        assert isinstance(again, intents.Subscribe)
+        assert again.select == [ProducerSelector()]
 
 
 async def test_a_pause_changes_nothing_of_what_was_announced(client: Client, fleet: ScriptedFleet) -> None:
