@@ -104,10 +104,38 @@ describe("RoomSubscription", () => {
     wish.producerClosed("cam");
     const other = wish.add("mic");
     (await fleet.next()).answer(new Refused("bad-input", "too many selectors", {}));
-    await other;
     const again = await fleet.next();
     expect(again).toMatchObject({ action: "subscribe", data: { select: [{ producer: "mic" }] } });
     again.answer();
+    await other;
+    wish.end();
+  });
+
+  it("takes a change back that is refused all the same, and stands", async () => {
+    const fleet = new Fleet();
+    const wish = new RoomSubscription(fleet.session, [{ kind: "audio" }], nobody);
+    const opened = wish.start();
+    (await fleet.next()).answer();
+    await opened;
+    const added = wish.add("cam");
+    for (let request = 0; request < 2; request++) (await fleet.next()).answer(new Refused("bad-input", "too many selectors", {}));
+    await expect(added).rejects.toThrow("too many selectors");
+    expect(wish.state).toBe("open");
+    fleet.move();
+    const again = await fleet.next();
+    expect(again).toMatchObject({ action: "subscribe", data: { select: [{ kind: "audio" }] } });
+    again.answer();
+    wish.end();
+  });
+
+  it("sends no selection that is too long", async () => {
+    const fleet = new Fleet();
+    const many = Array.from({ length: 1024 }, (_, number) => ({ producer: `p${number}` }));
+    const wish = new RoomSubscription(fleet.session, many, nobody);
+    const opened = wish.start();
+    (await fleet.next()).answer();
+    await opened;
+    await expect(wish.add("cam")).rejects.toThrow("too many selectors");
     wish.end();
   });
 
