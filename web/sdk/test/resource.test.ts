@@ -111,6 +111,20 @@ describe("RoomSubscription", () => {
     wish.end();
   });
 
+  it.each(Array.from({ length: 12 }, (_, turns) => turns))("says what was changed %i turns after the answer", async (turns) => {
+    const fleet = new Fleet();
+    const wish = new RoomSubscription(fleet.session, [], nobody);
+    void wish.start();
+    (await fleet.next()).answer();
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    const added = wish.add("cam");
+    const said = await fleet.next();
+    expect([said.data["add"], said.data["select"]]).toContainEqual([{ producer: "cam" }]);
+    said.answer();
+    await added;
+    wish.end();
+  });
+
   it("takes a change back that is refused all the same, and stands", async () => {
     const fleet = new Fleet();
     const wish = new RoomSubscription(fleet.session, [{ kind: "audio" }], nobody);

@@ -6,7 +6,7 @@ import type { AnyMessage } from "../protocol/envelope.js";
 import type { ConsumersOpened, ProducerSelector } from "../protocol/messages.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint } from "./endpoint.js";
-import { Resource } from "./resource.js";
+import { Resource, type ResourceState } from "./resource.js";
 import type { ProducerInfo } from "./roster.js";
 import type { Session } from "./session.js";
 
@@ -43,6 +43,8 @@ export class RoomSubscription extends Resource {
   #news = Promise.withResolvers<void>();
   /** How often `select` has changed. */
   #version = 0;
+  /** Its `#version` when it was opened last. */
+  #sent = 0;
 
   constructor(
     session: Session,
@@ -116,11 +118,10 @@ export class RoomSubscription extends Resource {
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     await endpoint.receiveTransport(); // which tells the agent what can be received
-    let sent: number;
     do {
-      sent = this.#version;
+      this.#sent = this.#version;
       await this.#say(signal);
-    } while (sent !== this.#version); // it was changed meanwhile
+    } while (this.#sent !== this.#version); // it was changed meanwhile
   }
 
   protected override dropLocal(): void {}
@@ -136,7 +137,9 @@ export class RoomSubscription extends Resource {
     if (this.error) this.listener.ended(this.error);
   }
 
-  protected override onState(): void {}
+  protected override onState(state: ResourceState): void {
+    if (state === "open" && this.#sent !== this.#version) this.reopen(); // changed after the answer, before it counted as open
+  }
 
   protected override mayRetry(error: unknown): boolean {
     return !(error instanceof Refused && FINAL.has(error.code));
