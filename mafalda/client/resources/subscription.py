@@ -106,8 +106,7 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         changed = change_selection(before, change.add, change.remove)
         if len(changed) > MAX_SELECTORS:
             changed = self._without_gone(changed)
-        if len(changed) > MAX_SELECTORS:
-            raise BadInput("too many selectors in a subscription", limit=MAX_SELECTORS)
+        _check_length(changed)
         self._select = changed
         try:
             await run_unless_set(self._not_open, self._request_change(change), f"{self._id}-change")
@@ -272,6 +271,7 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
                 return
 
     def _wish(self, select: list[ProducerSelector], capabilities: RtpCapabilities | None = None) -> Subscribe:
+        _check_length(select)
         return Subscribe(
             subscription=self._id,
             select=select,
@@ -307,3 +307,8 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
 
 def _selector(peer: str | None, kind: str | None, producer: str | None) -> ProducerSelector:
     return ProducerSelector.model_validate({"peer": peer, "kind": kind, "producer": producer})
+
+
+def _check_length(select: list[ProducerSelector]) -> None:
+    if len(select) > MAX_SELECTORS:
+        raise BadInput("too many selectors in a subscription", limit=MAX_SELECTORS)

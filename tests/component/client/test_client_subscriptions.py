@@ -111,6 +111,8 @@ async def test_selectors_of_closed_producers_make_room(client: Client, fleet: Sc
     await fleet.open_elsewhere("lobby", opened_by("bob", "p0"))
     async with client.join("lobby", "alice") as room:
         stream = room.events()
+        with pytest.raises(BadInput, match="too many selectors"):
+            await room.subscribe(*many, ProducerSelector())
         subscription = await room.subscribe(*many)
         with pytest.raises(BadInput, match="too many selectors"):
             await subscription.add(producer="voice")
