@@ -59,6 +59,7 @@ class Connection:
     _is_subscribed: bool = False
     _refused_since: float | None = None
     _end_error: PermissionDenied | None = None
+    _closing: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self._requests = PendingRequests(self.new_inbox())
@@ -79,7 +80,7 @@ class Connection:
             self._end_error = error
             self._dead.set()
             for sink in self._all_sinks():
-                sink.denied(error)
+                sink.ended(error)
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -197,12 +198,18 @@ class Connection:
     async def close(self) -> None:
         """Send what waits, then close; no request is answered after this."""
         self._is_closing = True
-        if self._up.is_set():
+        if self._up.is_set() and self._end_error is None:
             with suppress(Unanswered):  # a server that does not answer gets no more time
                 await self.flush(1)
         self._up.clear()
         self._requests.interrupted()
-        await self._client.close()
+        await self._close_for_good()
+
+    async def _close_for_good(self) -> None:
+        """Close the last client. Cancelled, it goes on: nats-py does not finish a close that was broken off."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._client.close(), name="bus-close")
+        await asyncio.shield(self._closing)
 
     async def reconnect(self) -> None:
         """Break the connection and return when it is there again.
@@ -228,7 +235,7 @@ class Connection:
                     with attempt:
                         if self._end_error is None:
                             await self._rebuild()
-        await self._client.close()
+        await self._close_for_good()
 
     async def _rebuild(self) -> None:
         try:

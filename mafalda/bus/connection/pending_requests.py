@@ -80,6 +80,9 @@ class PendingRequests:
             pending.fail(Unanswered("connection-lost"))
 
     def denied(self, error: PermissionDenied) -> None:
+        self.ended(error)
+
+    def ended(self, error: PermissionDenied) -> None:
         for pending in self._pending.values():
             pending.fail(error)
 

@@ -60,6 +60,7 @@ class SubscriptionBuffer:
         self._items: deque[Item] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.dropped = 0
+        self._end_error: PermissionDenied | None = None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -74,6 +75,10 @@ class SubscriptionBuffer:
         self._items.append(item)
         if isinstance(item, BufferedMessage):
             self._bytes += len(item.message.data)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look for itself: something has changed that is no item."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -86,6 +91,10 @@ class SubscriptionBuffer:
     def denied(self, error: PermissionDenied) -> None:
         self.put(error)
 
+    def ended(self, error: PermissionDenied) -> None:
+        self._end_error = error
+        self.wake()
+
     def pop(self) -> Item | None:
         """Take the oldest item, if there is one."""
         if not self._items:
@@ -96,18 +105,28 @@ class SubscriptionBuffer:
         return item
 
     async def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until an item is there (true) or the time is over (false). For one task at a time."""
+        """Wait until an item is there or ``wake`` (true), or the time is over (false). For one task at a time.
+
+        Raises:
+            PermissionDenied: All items are taken, and the connection is over for good.
+        """
+        self._check_end()
         if self._items:
             return True
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._waiter
-            return True
         except TimeoutError:
             return bool(self._items)
         finally:
             self._waiter = None
+        self._check_end()
+        return True
+
+    def _check_end(self) -> None:
+        if self._end_error is not None and not self._items:
+            raise self._end_error
 
 
 def to_delivery(message: Msg, seq: int = 0) -> Delivery:

@@ -30,7 +30,10 @@ class Sink(Protocol):
         """The connection broke: whatever is published until it is back may be missing."""
 
     def denied(self, error: PermissionDenied) -> None:
-        """The server refused one of this sink's subscriptions."""
+        """The server refused one of this sink's subscriptions, ``subject`` in the error's details."""
+
+    def ended(self, error: PermissionDenied) -> None:
+        """The connection is over for good: nothing is delivered after this."""
 
 
 @dataclass(eq=False, slots=True)

@@ -121,6 +121,9 @@ class NatsFollower:
         self._denied[error.details["subject"]] = error
         self._buffer.denied(error)
 
+    def ended(self, error: PermissionDenied) -> None:
+        self._buffer.ended(error)
+
     # --- AsyncIterator ---------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[Delivery]:

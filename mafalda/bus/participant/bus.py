@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import structlog
-from nats.aio.msg import Msg
 from pydantic import SecretStr
 
 from mafalda.aio.clock import PausableClock
@@ -18,16 +16,14 @@ from mafalda.bus.log import append
 from mafalda.bus.nats import requests
 from mafalda.bus.nats.inbox import NatsInbox, open_inbox
 from mafalda.bus.participant.follower import ParticipantFollower, open_follower
+from mafalda.bus.participant.token_notices import TokenNotices
 from mafalda.bus.protocol import Appended, Delivery, Inbox
 from mafalda.contract import subjects
-from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.queries import LogEntries, QueryEntries
-from mafalda.contract.messages.results import Rejected
 from mafalda.contract.participant_token import ParticipantToken
 from mafalda.contract.permissions import inbox_prefix, token_notices
-from mafalda.errors import BadInput, BusUnavailable, DeadlineExceeded, MalformedMessage, NotFound, PermissionDenied
-
-_log = structlog.get_logger(__name__)
+from mafalda.errors import BusUnavailable, DeadlineExceeded, MalformedMessage, NotFound
 
 #: So long NATS may refuse a token that it has accepted: JetStream, from which the auth service reads, may be without a
 #: leader for 9 s after a restart. A revoked token ends the connection before that, by a notice.
@@ -55,7 +51,7 @@ async def connect(config: BusConfig, token: ParticipantToken) -> AsyncIterator[P
     }
     async with open_connection(config.model_copy(update=own)) as connection:
         await connection.subscribe(
-            token_notices(token.grants.rooms[0], token.grants.peer), _TokenNotices(connection, token.id)
+            token_notices(token.grants.rooms[0], token.grants.peer), TokenNotices(connection, token.id)
         )
         yield ParticipantBus(connection)
 
@@ -128,26 +124,3 @@ def _owner(subject: str) -> tuple[str, str] | None:
     if address is None or address.room is None or address.peer is None:
         return None
     return address.room, address.peer
-
-
-class _TokenNotices:
-    """A ``Sink`` for what the auth service says of the token: a rejection of this very token ends the connection."""
-
-    def __init__(self, connection: Connection, token_id: str) -> None:
-        self._connection = connection
-        self._token_id = token_id
-
-    def deliver(self, message: Msg, pattern: str) -> None:
-        try:
-            notice = decode(message.data).data
-        except BadInput as error:
-            _log.warning("unreadable", action="token_notice", reason=str(error))
-            return
-        if isinstance(notice, Rejected) and notice.error.details.get("token_id") == self._token_id:
-            self._connection.end(PermissionDenied(notice.error.message))
-
-    def interrupted(self) -> None:
-        return
-
-    def denied(self, error: PermissionDenied) -> None:
-        return

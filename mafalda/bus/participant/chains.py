@@ -24,18 +24,33 @@ class Verdict(Enum):
 class Chains:
     """The entries that one follower has yielded: all up to ``floor``, and all of each subject up to its last one.
 
-    ``floor`` is unknown (``None``) until the first entry is received, or the client's first message is stored.
+    ``floor`` is unknown (``None``) until the first entry is received, or the client's first message is stored. Taken
+    from an entry it is a guess: that message may have been stored before, and its acknowledgement lost.
     """
 
     def __init__(self) -> None:
         self.floor: int | None = None
         self.position = 0
+        self._is_guess = True
         self._last: dict[str, int] = {}
 
-    def begin(self, seq: int) -> None:
-        """Nothing up to this sequence is wanted, unless the beginning is known already."""
+    def begin(self, seq: int) -> bool:
+        """The client's own message is stored: nothing up to the first one is wanted.
+
+        Args:
+            seq: Its sequence.
+
+        Returns:
+            Whether entries after it may have been skipped, because the first entry received came after it.
+        """
+        if not self._is_guess:
+            return False
+        self._is_guess = False
         if self.floor is None:
             self.floor = self.position = seq
+        is_lower = seq < self.floor
+        self.floor = min(seq, self.floor)
+        return is_lower
 
     def judge(self, subject: str, seq: int, previous: int) -> Verdict:
         """Decide about a republished entry; with ``YIELD`` it counts as yielded.
@@ -45,7 +60,8 @@ class Chains:
             seq: Its sequence.
             previous: The sequence of the entry before it on its subject; 0 if it is the first there.
         """
-        self.begin(seq - 1)
+        if self.floor is None:
+            self.floor = self.position = seq - 1
         known = self._known(subject)
         if seq <= known:
             return Verdict.SKIP

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +12,7 @@ import orjson
 import structlog
 from nats.aio.msg import Msg
 
+from mafalda.aio.tasks import cancel_and_wait
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, Gap, SubscriptionBuffer, to_delivery
 from mafalda.bus.log.patterns import check_pattern
@@ -18,9 +21,13 @@ from mafalda.bus.participant.chains import Chains, Verdict
 from mafalda.bus.protocol import MESSAGE_ID, Appended, Delivery
 from mafalda.contract.messages.queries import LogEntries, LogEntry
 from mafalda.contract.subjects import live
-from mafalda.errors import PermissionDenied
+from mafalda.errors import MafaldaError, PermissionDenied
 
 _log = structlog.get_logger(__name__)
+
+#: Between two audits, in ``audit_interval_s``: an agent has to read the log for each client. At random, so that clients
+#: that connected at once do not ask at once.
+_AUDIT_INTERVALS = (2.0, 6.0)
 
 #: Asks an agent for the entries after a sequence, until one has answered.
 Ask = Callable[[int], Awaitable[LogEntries]]
@@ -30,7 +37,8 @@ class ParticipantFollower:
     """A ``Sink``; open it with ``open_follower``. Iterate it from one task; a cancelled ``anext`` loses nothing."""
 
     def __init__(self, connection: Connection, ask: Ask) -> None:
-        self._buffer = SubscriptionBuffer(connection.config.follow_buffer)
+        self._config = connection.config
+        self._buffer = SubscriptionBuffer(self._config.follow_buffer)
         self._ask = ask
         #: Why nothing can be followed any more.
         self.refusal: PermissionDenied | None = None
@@ -38,14 +46,22 @@ class ParticipantFollower:
         self._page: deque[Delivery] = deque()
         self._after: int | None = None  # entries after this sequence have to be asked for
         self._was_interrupted = False
+        self._audit_at_s = 0.0
+        self._auditing: asyncio.Task[None] | None = None
+        self._audited: LogEntries | None = None  # the answer that an audit got
 
     def appended(self, stored: Appended) -> None:
         """The client's own message is stored; if it was so before, its result may have been missed."""
         begins = self._chains.floor is None
-        self._chains.begin(stored.seq)
-        if stored.duplicate or (begins and self._was_interrupted):
+        was_skipped = self._chains.begin(stored.seq)
+        if stored.duplicate or was_skipped or (begins and self._was_interrupted):
             self._miss(self._chains.ask_after(seq=stored.seq))
-            self._buffer.put(Gap.FOUND)  # wakes the reader
+            self._buffer.wake()
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        if self._auditing is not None:
+            await cancel_and_wait(self._auditing)
 
     # --- Sink ------------------------------------------------------------------------------------
 
@@ -59,6 +75,10 @@ class ParticipantFollower:
         self.refusal = error
         self._buffer.denied(error)
 
+    def ended(self, error: PermissionDenied) -> None:
+        self.refusal = error
+        self._buffer.ended(error)
+
     # --- AsyncIterator ---------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -71,19 +91,21 @@ class ParticipantFollower:
             if self._after is not None:
                 await self._ask_for_missed(self._after)
                 continue
+            if (audited := self._audited) is not None:
+                self._audited = None
+                self._take_audited(audited)
+                continue
             item = self._buffer.pop()
             if item is None:
-                await self._buffer.wait()
+                await self._wait()
             elif isinstance(item, PermissionDenied):
                 raise item
             elif isinstance(item, Gap):
-                self._note_gap(item)
+                self._note_gap()
             elif (delivery := self._judge(item)) is not None:
                 return delivery
 
-    def _note_gap(self, gap: Gap) -> None:
-        if gap is Gap.FOUND:
-            return  # noted in ``appended``
+    def _note_gap(self) -> None:
         self._was_interrupted = True
         if self._chains.floor is not None:
             self._miss(self._chains.ask_after())
@@ -108,16 +130,53 @@ class ParticipantFollower:
 
     async def _ask_for_missed(self, after: int) -> None:
         answer = await self._ask(after)
-        missed = [_delivery(it) for it in answer.entries if self._chains.take(it.subject, it.seq)]
-        self._page.extend(missed)
-        _log.info("asked for entries", action="participant_caught_up", after_seq=after, found=len(missed))
+        found = self._take_entries(answer)
+        _log.info("asked for entries", action="participant_caught_up", after_seq=after, found=found)
         if self._after is not None and self._after < after:
             return  # meanwhile earlier ones are missed
+        self._after = None
+        self._note_answered(answer)
+
+    def _take_entries(self, answer: LogEntries) -> int:
+        missed = [_delivery(it) for it in answer.entries if self._chains.take(it.subject, it.seq)]
+        self._page.extend(missed)
+        return len(missed)
+
+    def _note_answered(self, answer: LogEntries) -> None:
         if answer.more:
-            self._after = answer.seq
+            self._miss(answer.seq)
         else:
-            self._after = None
             self._chains.caught_up(answer.seq)
+
+    # --- the audit -------------------------------------------------------------------------------
+
+    async def _wait(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._audit_at_s:
+            is_first = not self._audit_at_s
+            self._audit_at_s = now + self._config.audit_interval_s * random.uniform(*_AUDIT_INTERVALS)
+            if not is_first and self._chains.floor is not None and (self._auditing is None or self._auditing.done()):
+                self._auditing = asyncio.create_task(self._audit(self._chains.ask_after()), name="follower audits")
+        await self._buffer.wait(self._audit_at_s - now)
+
+    async def _audit(self, after: int) -> None:
+        """Ask for entries that never came, while the republished subscription goes on.
+
+        So what was lost at the end of a chain is found, and ``LogTruncated`` remains for those who missed something: a
+        client that receives nothing for long would else ask after an entry that the log has not kept.
+        """
+        try:
+            self._audited = await self._ask(after)
+            self._buffer.wake()
+        except MafaldaError as error:
+            _log.warning("audit-failed", action="audit_failed", reason=str(error))
+        except Exception:
+            _log.exception("audit-failed", action="audit_failed")
+
+    def _take_audited(self, answer: LogEntries) -> None:
+        if found := self._take_entries(answer):
+            _log.warning("an audit found entries", action="participant_audited", found=found)
+        self._note_answered(answer)
 
 
 def _delivery(entry: LogEntry) -> Delivery:
@@ -144,4 +203,5 @@ async def open_follower(
             raise follower.refusal
         yield follower
     finally:
+        await follower.close()
         await connection.unsubscribe(*subscriptions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -20,14 +19,15 @@ from mafalda.contract.messages.intents import ChangeSubscription, Subscribe, Uns
 from mafalda.contract.messages.queries import ProducerInfo
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, SubscribeResult
 from mafalda.contract.messages.subscriptions import (
+    MAX_SELECTORS,
     ConsumerFormat,
     ProducerSelector,
     SubscribedConsumer,
     change_selection,
 )
 from mafalda.contract.messages.subscriptions import Subscription as SubscriptionWish
-from mafalda.errors import Broken, Closed, MafaldaError
-from mafalda.media.rtp import ConsumerLayers
+from mafalda.errors import BadInput, Broken, Closed, MafaldaError
+from mafalda.media.rtp import ConsumerLayers, RtpCapabilities
 
 AnyConsumer = Consumer | DataConsumer
 R = TypeVar("R", ConsumeResult, ConsumeDataResult)
@@ -60,6 +60,9 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         self._id = new_id("subscription")
         super().__init__(session, self._id)
         self._select = list(select)
+        self._sent = self._select  # with which it was opened last
+        #: Closed producers that a selector names. They may come back, so the selector stays while there is room for it.
+        self._gone: set[str] = set()
         self._paused = paused
         self._layers = layers
         self._loudest = loudest
@@ -100,11 +103,15 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         self._check()
         change = ChangeSubscription(subscription=self._id, add=list(add), remove=list(remove))
         before = self._select
-        self._select = changed = change_selection(before, change.add, change.remove)
+        changed = change_selection(before, change.add, change.remove)
+        if len(changed) > MAX_SELECTORS:
+            changed = self._without_gone(changed)
+        _check_length(changed)
+        self._select = changed
         try:
-            with contextlib.suppress(Interrupted):  # what is being opened, or has to be, is opened with the selection
-                request = self._session.requests.request(change, SubscribeResult)
-                await run_unless_set(self._not_open, request, f"{self._id}-change")
+            await run_unless_set(self._not_open, self._request_change(change), f"{self._id}-change")
+        except Interrupted:
+            self._check()  # else it is being opened, or has to be: with the selection
         except Broken:
             self.lose()  # it is opened again, with the selection
             raise
@@ -112,6 +119,13 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
             if self._select is changed:
                 self._select = before
             raise
+
+    async def _request_change(self, change: ChangeSubscription) -> None:
+        try:
+            await self._session.requests.request(change, SubscribeResult)
+        except BadInput:  # maybe too many, with those of closed producers
+            self._select[:] = self._without_gone(self._select)
+            await self._session.requests.request(self._wish(self._select), SubscribeResult)
 
     # --- for its consumers --------------------------------------------------------------------------
 
@@ -229,6 +243,13 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
                 self._announced.pop(producer, None)  # its agent tells again when it is there
             if change == "closed":
                 self._consumers.pop(producer, None)
+                if any(it.producer == producer for it in self._select):
+                    self._gone.add(producer)
+            elif change == "opened":
+                self._gone.discard(producer)
+
+    def _without_gone(self, select: list[ProducerSelector]) -> list[ProducerSelector]:
+        return [it for it in select if it.producer not in self._gone]
 
     def _drop(self, producer: str) -> None:
         if consumer := self._consumers.pop(producer, None):
@@ -243,17 +264,26 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
         capabilities = await endpoint.open_receiver()
         while True:
             select = self._select
-            intent = Subscribe(  # where the fleet has it from the place before, this changes nothing
-                subscription=self._id,
-                select=select,
-                paused=True,  # each is resumed when it is ready here, as mediasoup advises
-                preferred_layers=self._layers,
-                loudest=self._loudest,
-                rtp_capabilities=capabilities,
-            )
+            intent = self._wish(select, capabilities)  # where the fleet has it already, this changes nothing
             result = await self._session.requests.request(intent, SubscribeResult)
             if select is self._select and result.generation >= endpoint.generation:
+                self._sent = select
                 return
+
+    def _wish(self, select: list[ProducerSelector], capabilities: RtpCapabilities | None = None) -> Subscribe:
+        _check_length(select)
+        return Subscribe(
+            subscription=self._id,
+            select=select,
+            paused=True,  # each is resumed when it is ready here, as mediasoup advises
+            preferred_layers=self._layers,
+            loudest=self._loudest,
+            rtp_capabilities=capabilities,
+        )
+
+    async def _keep_settings(self) -> None:
+        if self._sent is not self._select:  # changed since then, before it counted as open
+            self.lose()
 
     async def _close_here(self) -> None:
         return
@@ -277,3 +307,8 @@ class Subscription(ReconnectingResource, AsyncIterator[AnyConsumer]):
 
 def _selector(peer: str | None, kind: str | None, producer: str | None) -> ProducerSelector:
     return ProducerSelector.model_validate({"peer": peer, "kind": kind, "producer": producer})
+
+
+def _check_length(select: list[ProducerSelector]) -> None:
+    if len(select) > MAX_SELECTORS:
+        raise BadInput("too many selectors in a subscription", limit=MAX_SELECTORS)

@@ -235,8 +235,17 @@ class Session:
         Raises:
             MafaldaError: It was not done.
         """
-        await self.requests.request(SetAudience(audience=audience), Done)
-        self.intent = self.intent.model_copy(update={"audience": audience})
+        while True:
+            done = await self.unless_over(self.requests.request(SetAudience(audience=audience), Done))
+            if done.generation >= self._placement.required_generation:
+                return
+            # The former place has done it after the move was decided, so the present one does not know.
+
+    async def _set_audience_again(self) -> None:
+        try:
+            await self.set_audience(self.intent.audience)
+        except MafaldaError as error:
+            _log.warning("not of the audience", action="client_set_audience", reason=str(error))
 
     def placed(self, placement: JoinResult) -> None:
         """The peer has a place; an older one than known is passed over."""
@@ -266,8 +275,8 @@ class Session:
                 self._give_up_resource(payload.producer, error.to_error())
             case events.DataProducerClosed(error=ErrorInfo() as error):
                 self._give_up_resource(payload.data_producer, error.to_error())
-            case events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if self.placement is not None:
-                self._take_own_room_event(payload, self.placement.generation)  # of a peer of the audience
+            case events.PeerJoined() | events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if self.placement:
+                self._take_own_room_event(payload, self.placement.generation, is_audience=True)
             case events.ConsumersOpened() | events.ConsumersClosed():
                 for resource in list(self._placement.held.values()):
                     resource.on_peer_event(payload)
@@ -293,13 +302,20 @@ class Session:
                 for resource in list(self._placement.held.values()):
                     resource.on_producer_changes(changes)
         if self.placement is not None and getattr(event, "peer", None) == self.requests.peer:
-            self._take_own_room_event(event, self.placement.generation)
+            self._take_own_room_event(event, self.placement.generation, is_audience=False)
 
-    def _take_own_room_event(self, event: events.Event, generation: int) -> None:
-        """Take an event about the session's own peer."""
+    def _take_own_room_event(self, event: events.Event, generation: int, *, is_audience: bool) -> None:
+        """Take an event about the session's own peer; ``is_audience``: it was not published to the room."""
         match event:
+            case events.PeerDemoted():
+                self._join_as(audience=True)
+            case events.PeerJoined():
+                self._join_as(audience=event.audience)
             case events.PeerMoved():
                 self._superseded(event.generation, f"moved: {event.cause}", handover=event.handover)
+                if is_audience is not self.intent.audience and event.generation >= generation:
+                    # The place was decided before a change that the former one has made.
+                    self.tasks.spawn(self._set_audience_again(), "set-audience")
             case events.PeerStranded() if event.generation >= generation:
                 self._superseded(event.generation + 1, f"unschedulable: {event.error.code}")
             case events.PeerLeft() if event.generation >= generation and not self._placement.is_ending:
@@ -307,6 +323,11 @@ class Session:
                     self._removed(event)
                 else:
                     self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
+
+    def _join_as(self, *, audience: bool) -> None:
+        """A later rejoin is as the fleet has the peer now, whoever has changed that."""
+        if self.intent.audience is not audience:
+            self.intent = self.intent.model_copy(update={"audience": audience})
 
     def _is_removal(self, event: events.Event) -> bool:
         """Whether the fleet has removed this peer although it did not request to leave, so that it joins again."""

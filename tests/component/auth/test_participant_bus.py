@@ -13,6 +13,7 @@ import pytest
 from mafalda.auth.revocations import store_revocation
 from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
+from mafalda.bus.log.append import append as append_entry
 from mafalda.bus.participant.bus import ParticipantBus, connect
 from mafalda.bus.participant.follower import ParticipantFollower
 from mafalda.bus.protocol import Bus, Delivery
@@ -129,9 +130,28 @@ async def test_a_lost_entry_shows_when_the_next_one_on_its_subject_comes(
         with Loss(follower, monkeypatch) as loss:
             lost = await left(fleet)
             await loss.wait(1)
-        assert await take(follower, 0) == []
         last = await left(fleet)
         assert await take(follower, 2) == [*lost, *last]
+
+
+async def test_an_audit_finds_what_was_lost_at_the_end(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it no older entries are needed: that the log has discarded them is no error."""
+    async with (
+        agent(closed) as fleet,
+        closed.role("allocator") as allocator,
+        participant(closed, closed.mint(), audit_interval_s=0.05) as alice,
+        alice.follow(*PATTERNS) as follower,
+    ):
+        assert await left(fleet) == await take(follower, 1)
+        with Loss(follower, monkeypatch) as loss:
+            for _ in range(3):
+                await append(fleet, subjects.room_event("other", "peer-left"), LEFT)
+            lost = await left(fleet)
+            await loss.wait(1)
+        assert await take(follower, 1) == lost
+        await allocator.purge_log(before_seq=lost[0])
+        await alice.connection.reconnect()
+        assert await left(fleet) == await take(follower, 1)
 
 
 async def test_a_repeated_intent_gets_its_result_again(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +164,25 @@ async def test_a_repeated_intent_gets_its_result_again(closed: Closed, monkeypat
         repeated = await alice.append(JOIN, join)
         assert (repeated.seq, repeated.duplicate) == (stored.seq, True)
         assert await take(follower, 1) == [result]
+
+
+async def test_a_join_gets_its_result_after_other_entries_came_before_its_acknowledgement(
+    closed: Closed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with agent(closed) as fleet, participant(closed, closed.mint()) as alice, alice.follow(*PATTERNS) as follower:
+        join: Message = compose(intents.Join(), subject=JOIN, source="/test")
+        with Loss(follower, monkeypatch) as loss:
+            await stored_unacknowledged(alice, join)
+            result = await append(fleet, subjects.result("lobby", "alice", "join"), DONE)
+            await loss.wait(1)
+        assert await left(fleet) == await take(follower, 1)
+        assert (await alice.append(JOIN, join)).duplicate
+        assert await take(follower, 1) == [result]
+
+
+async def stored_unacknowledged(bus: ParticipantBus, message: Message) -> None:
+    """Store a message of which the client's bus knows nothing, as if the acknowledgement was lost."""
+    await append_entry(bus.connection, message.subject or "", message, None, None)
 
 
 async def entries(bus: ParticipantBus, after: int) -> LogEntries:

@@ -67,6 +67,25 @@ async def test_what_is_denied_is_denied_at_once(conf: Conf, h: Any) -> None:
         assert alice.connection.interruptions == 0
 
 
+async def test_whoever_follows_or_waits_is_told_that_the_credential_is_good_for_nothing(nats_url: str, h: Any) -> None:
+    async with (
+        connect(BusConfig(servers=(nats_url,))) as bus,
+        bus.follow(EVENT) as first,
+        bus.follow(EVENT) as second,
+        bus.inbox() as inbox,
+    ):
+        await h.append(bus, EVENT)
+        waiting = [asyncio.create_task(h.take(first, 2)), asyncio.create_task(inbox.next(10))]
+        assert await h.take(second, 1) == [1]
+        bus.connection.end(PermissionDenied("revoked"))
+        for task in waiting:
+            with pytest.raises(PermissionDenied, match="revoked"):
+                await task
+        for _ in range(2):
+            with pytest.raises(PermissionDenied, match="revoked"):
+                await h.take(second, 1)
+
+
 async def test_a_wrong_password_is_not_tried_for_ever(conf: Conf, h: Any) -> None:
     async with run_server(ServerConfig(port=0, conf_file=conf(USERS))) as server, asyncio.timeout(5):
         with pytest.raises(PermissionDenied):

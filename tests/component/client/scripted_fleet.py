@@ -177,6 +177,9 @@ class ScriptedFleet:
                 )
                 await self.publish(room, joined)
                 return self._placement(generation)
+            case intents.SetAudience(audience=True):
+                await self.publish(room, events.PeerDemoted(peer=peer, generation=generation))
+                return results.Done(intent=intent.action, generation=generation)
             case intents.CreateTransport():
                 return self._transport(intent.transport, generation)
             case intents.Produce():

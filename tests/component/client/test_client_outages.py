@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 from aiortc import AudioStreamTrack
 
+from mafalda.bus.compose import compose
 from mafalda.client import Client, ClientConfig, Reconnected, Reconnecting, connect
+from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents
 from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.results import Done
 from mafalda.errors import BusUnavailable, DeadlineExceeded, NoCapacity, NotJoined
 from mafalda.testing.memory_bus import MemoryBus
 from tests.component.client.scripted_fleet import ScriptedFleet, run_scripted_fleet
@@ -181,6 +184,54 @@ async def test_a_peer_of_the_audience_follows_its_own_subject(client: Client, fl
         await fleet.publish_peer_event("lobby", "alice", events.PeerLeft(peer="alice", generation=2))
         with pytest.raises(NotJoined, match="removed this peer"):
             await room.produce(AudioStreamTrack())
+
+
+@pytest.mark.parametrize("by_moderator", [True, False])
+async def test_who_was_demoted_joins_again_as_one_of_the_audience(
+    client: Client, fleet: ScriptedFleet, by_moderator: bool
+) -> None:
+    async with client.join("lobby", "alice") as room:
+        if by_moderator:
+            await fleet.publish("lobby", events.PeerDemoted(peer="alice", generation=1))
+        else:
+            await room.set_audience(True)
+        await fleet.publish_peer_event("lobby", "alice", events.PeerLeft(peer="alice", generation=1, reason="evicted"))
+        await fleet.seen(lambda: len(fleet.received(intents.Join)) == 2)
+        assert fleet.received(intents.Join) == [intents.Join(), intents.Join(audience=True)]
+
+
+async def test_what_the_former_place_has_done_is_requested_of_the_new_one(client: Client, fleet: ScriptedFleet) -> None:
+    fleet.ignoring.add("set-audience")
+    async with client.join("lobby", "alice") as room:
+        demoting = asyncio.create_task(room.set_audience(True))
+        await fleet.seen(lambda: bool(fleet.ignored))
+        await fleet.move("lobby", "alice")
+        fleet.ignoring.clear()
+        subject, done = subjects.result("lobby", "alice", "set-audience"), Done(intent="set-audience", generation=1)
+        await fleet.bus.append(subject, compose(done, subject=subject, source="/test", cause=fleet.ignored[0]))
+        async with asyncio.timeout(5):
+            await demoting
+        assert fleet.received(intents.SetAudience) == [intents.SetAudience(audience=True)] * 2
+
+
+async def test_a_demotion_of_which_the_new_place_does_not_know_is_requested_there(
+    client: Client, fleet: ScriptedFleet
+) -> None:
+    async with client.join("lobby", "alice") as room:
+        await room.set_audience(True)
+        await fleet.move("lobby", "alice")
+        await fleet.seen(lambda: len(fleet.received(intents.SetAudience)) == 2)
+        assert fleet.received(intents.SetAudience) == [intents.SetAudience(audience=True)] * 2
+
+
+async def test_what_is_requested_of_a_membership_that_ends_is_an_error(client: Client, fleet: ScriptedFleet) -> None:
+    fleet.ignoring.add("set-audience")
+    async with client.join("lobby", "alice") as room:
+        asking = asyncio.create_task(room.set_audience(True))
+        await fleet.seen(lambda: bool(fleet.ignored))
+        await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1))
+        with pytest.raises(NotJoined, match="removed this peer"):
+            await asking
 
 
 async def test_a_removed_peer_without_media_is_reconnected_when_its_agent_answers(

@@ -9,10 +9,11 @@ import pytest
 from mafalda.bus.protocol import Bus
 from mafalda.client import Client, ClientConfig, GaveUp, Reconnected, Reconnecting, Subscription, connect
 from mafalda.client.resources.reconnecting import ReconnectingConsumer
+from mafalda.client.webrtc.endpoint import Endpoint
 from mafalda.contract.messages import events, intents
 from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.subscriptions import ConsumeFailure
-from mafalda.errors import BusUnavailable, CannotConsume, NotJoined
+from mafalda.contract.messages.subscriptions import MAX_SELECTORS, ConsumeFailure, ProducerSelector
+from mafalda.errors import BadInput, BusUnavailable, CannotConsume, NotJoined
 from tests.component.client.scripted_fleet import ScriptedFleet
 from tests.component.client.test_client_rooms import next_of, opened_by
 
@@ -70,6 +71,72 @@ async def test_a_change_that_failed_is_requested_again(client: Client, fleet: Sc
         assert isinstance(again, intents.Subscribe)
         assert again.select[-1].kind == "video"
         assert again.select[-1].exclude
+
+
+async def test_a_change_just_before_it_counts_as_open_is_requested(
+    client: Client, fleet: ScriptedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_at = Subscription._open_at
+    changes: list[asyncio.Task[None]] = []
+
+    async def open_and_change(subscription: Subscription, endpoint: Endpoint) -> None:
+        await open_at(subscription, endpoint)
+        if not changes:
+            changes.append(asyncio.create_task(subscription.add(peer="bob")))
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Subscription, "_open_at", open_and_change)
+    async with client.join("lobby", "alice") as room:
+        await room.subscribe()
+        await asyncio.gather(*changes)
+        await fleet.seen(lambda: len(fleet.received(intents.Subscribe)) == 2)
+        again = fleet.received(intents.Subscribe)[-1]
+        assert isinstance(again, intents.Subscribe)
+        assert [it.peer for it in again.select] == [None, "bob"]
+
+
+async def test_a_change_of_a_membership_that_ends_is_an_error(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        subscription = await room.subscribe()
+        fleet.ignoring.add("change-subscription")
+        adding = asyncio.create_task(subscription.add(peer="bob"))
+        await fleet.seen(lambda: bool(fleet.ignored))
+        await fleet.publish("lobby", events.PeerLeft(peer="alice", generation=1))
+        with pytest.raises(NotJoined, match="removed this peer"):
+            await adding
+
+
+async def test_selectors_of_closed_producers_make_room(client: Client, fleet: ScriptedFleet) -> None:
+    many = [ProducerSelector(producer=f"p{number}") for number in range(MAX_SELECTORS)]
+    await fleet.open_elsewhere("lobby", opened_by("bob", "p0"))
+    async with client.join("lobby", "alice") as room:
+        stream = room.events()
+        with pytest.raises(BadInput, match="too many selectors"):
+            await room.subscribe(*many, ProducerSelector())
+        subscription = await room.subscribe(*many)
+        with pytest.raises(BadInput, match="too many selectors"):
+            await subscription.add(producer="voice")
+        assert fleet.received(intents.ChangeSubscription) == []
+        await fleet.publish("lobby", events.ProducerClosed(peer="bob", producer="p0", generation=1, reason="closed"))
+        await next_of(stream, events.ProducerClosed)
+        fleet.refusing["change-subscription"] = BadInput("too many selectors in the peer's subscriptions")
+        await subscription.add(producer="voice")
+        again = fleet.received(intents.Subscribe)[-1]
+        assert isinstance(again, intents.Subscribe)
+        assert again.select == [*many[1:], ProducerSelector(producer="voice")]
+
+
+async def test_a_change_that_is_refused_for_good_is_undone(client: Client, fleet: ScriptedFleet) -> None:
+    async with client.join("lobby", "alice") as room:
+        subscription = await room.subscribe()
+        fleet.refusing |= dict.fromkeys(("subscribe", "change-subscription"), BadInput("too many selectors"))
+        with pytest.raises(BadInput):
+            await subscription.add(peer="bob")
+        fleet.refusing.clear()
+        await moved(fleet, then_subscribes=3)
+        again = fleet.received(intents.Subscribe)[-1]
+        assert isinstance(again, intents.Subscribe)
+        assert again.select == [ProducerSelector()]
 
 
 async def test_a_pause_changes_nothing_of_what_was_announced(client: Client, fleet: ScriptedFleet) -> None:

@@ -51,3 +51,23 @@ def test_it_asks_for_some_entries_before_the_last_one_and_for_none_before_the_be
     assert chains.ask_after(seq=7) == 100
     chains.begin(1)
     assert chains.ask_after(seq=7) == 100, "the first beginning counts"
+
+
+def test_what_followed_the_first_message_is_not_passed_over_for_an_entry_that_came_before_its_acknowledgement() -> None:
+    chains = Chains()
+    assert chains.judge(EVENT, 100, 80) is Verdict.YIELD
+    chains.caught_up(120)
+    assert chains.begin(90), "what was stored since then may have been skipped"
+    assert chains.ask_after(seq=90) == 90
+    assert chains.take(RESULT, 95)
+    assert not chains.take(EVENT, 100)
+    chains.caught_up(120)
+    assert not chains.begin(90)
+    assert chains.ask_after(seq=90) == 120
+
+
+def test_an_entry_that_came_before_the_first_message_was_stored_begins_it() -> None:
+    chains = Chains()
+    assert chains.judge(EVENT, 100, 80) is Verdict.YIELD
+    assert not chains.begin(110)
+    assert chains.judge(EVENT, 105, 100) is Verdict.YIELD

@@ -104,10 +104,52 @@ describe("RoomSubscription", () => {
     wish.producerClosed("cam");
     const other = wish.add("mic");
     (await fleet.next()).answer(new Refused("bad-input", "too many selectors", {}));
-    await other;
     const again = await fleet.next();
     expect(again).toMatchObject({ action: "subscribe", data: { select: [{ producer: "mic" }] } });
     again.answer();
+    await other;
+    wish.end();
+  });
+
+  it.each(Array.from({ length: 12 }, (_, turns) => turns))("says what was changed %i turns after the answer", async (turns) => {
+    const fleet = new Fleet();
+    const wish = new RoomSubscription(fleet.session, [], nobody);
+    void wish.start();
+    (await fleet.next()).answer();
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    const added = wish.add("cam");
+    const said = await fleet.next();
+    expect([said.data["add"], said.data["select"]]).toContainEqual([{ producer: "cam" }]);
+    said.answer();
+    await added;
+    wish.end();
+  });
+
+  it("takes a change back that is refused all the same, and stands", async () => {
+    const fleet = new Fleet();
+    const wish = new RoomSubscription(fleet.session, [{ kind: "audio" }], nobody);
+    const opened = wish.start();
+    (await fleet.next()).answer();
+    await opened;
+    const added = wish.add("cam");
+    for (let request = 0; request < 2; request++) (await fleet.next()).answer(new Refused("bad-input", "too many selectors", {}));
+    await expect(added).rejects.toThrow("too many selectors");
+    expect(wish.state).toBe("open");
+    fleet.move();
+    const again = await fleet.next();
+    expect(again).toMatchObject({ action: "subscribe", data: { select: [{ kind: "audio" }] } });
+    again.answer();
+    wish.end();
+  });
+
+  it("sends no selection that is too long", async () => {
+    const fleet = new Fleet();
+    const many = Array.from({ length: 1024 }, (_, number) => ({ producer: `p${number}` }));
+    const wish = new RoomSubscription(fleet.session, many, nobody);
+    const opened = wish.start();
+    (await fleet.next()).answer();
+    await opened;
+    await expect(wish.add("cam")).rejects.toThrow("too many selectors");
     wish.end();
   });
 

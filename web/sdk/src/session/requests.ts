@@ -28,6 +28,7 @@ const IDEMPOTENT: ReadonlySet<IntentAction> = new Set([
   "pause-consumer",
   "resume-consumer",
   "set-preferred-layers",
+  "set-audience",
   "leave",
 ] as const);
 

@@ -6,12 +6,15 @@ import type { AnyMessage } from "../protocol/envelope.js";
 import type { ConsumersOpened, ProducerSelector } from "../protocol/messages.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint } from "./endpoint.js";
-import { Resource } from "./resource.js";
+import { Resource, type ResourceState } from "./resource.js";
 import type { ProducerInfo } from "./roster.js";
 import type { Session } from "./session.js";
 
 /** Refusals of a subscription that no repetition changes. */
 const FINAL = new Set(["permission-denied", "bad-input", "malformed-message", "invalid-parameters"]);
+
+/** Of all subscriptions of a peer. */
+const MAX_SELECTORS = 1024;
 
 type Told = Pick<ConsumersOpened, "consumers" | "formats" | "generation"> & { transport?: string };
 
@@ -40,6 +43,8 @@ export class RoomSubscription extends Resource {
   #news = Promise.withResolvers<void>();
   /** How often `select` has changed. */
   #version = 0;
+  /** Its `#version` when it was opened last. */
+  #sent = 0;
 
   constructor(
     session: Session,
@@ -113,11 +118,10 @@ export class RoomSubscription extends Resource {
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     await endpoint.receiveTransport(); // which tells the agent what can be received
-    let sent: number;
     do {
-      sent = this.#version;
-      await this.session.requests.ask("subscribe", { subscription: this.id, select: [...this.select], paused: true }, "mafalda.result.subscribe.v1", signal);
-    } while (sent !== this.#version); // it was changed meanwhile
+      this.#sent = this.#version;
+      await this.#say(signal);
+    } while (this.#sent !== this.#version); // it was changed meanwhile
   }
 
   protected override dropLocal(): void {}
@@ -133,7 +137,9 @@ export class RoomSubscription extends Resource {
     if (this.error) this.listener.ended(this.error);
   }
 
-  protected override onState(): void {}
+  protected override onState(state: ResourceState): void {
+    if (state === "open" && this.#sent !== this.#version) this.reopen(); // changed after the answer, before it counted as open
+  }
 
   protected override mayRetry(error: unknown): boolean {
     return !(error instanceof Refused && FINAL.has(error.code));
@@ -154,16 +160,32 @@ export class RoomSubscription extends Resource {
   }
 
   async #change(change: { add?: ProducerSelector[]; remove?: ProducerSelector[] }, selector: ProducerSelector): Promise<void> {
+    const before = [...this.select];
     const known = this.select.findIndex((it) => it.producer === selector.producer);
+    if (known < 0 && this.select.length >= MAX_SELECTORS) throw new Refused("bad-input", "too many selectors in a subscription", { limit: MAX_SELECTORS });
     if (known >= 0) this.select.splice(known, 1);
     this.select.push(selector);
-    this.#version++;
+    const version = ++this.#version;
     if (this.state !== "open") return; // said when it is opened
+    try {
+      await this.#askChange(change);
+    } catch (error) {
+      if (!(error instanceof Refused && error.code === "bad-input")) this.reopen(); // which says all of it
+      else if (version === this.#version) this.select.splice(0, this.select.length, ...before);
+      throw error;
+    }
+  }
+
+  async #askChange(change: { add?: ProducerSelector[]; remove?: ProducerSelector[] }): Promise<void> {
     try {
       await this.session.requests.ask("change-subscription", { subscription: this.id, ...change }, "mafalda.result.subscribe.v1", this.closedSignal);
     } catch (error) {
-      this.reopen(); // which says all of it
-      if (!(error instanceof Refused && error.code === "bad-input")) throw error; // else the fleet has selectors of closed producers
+      if (!(error instanceof Refused && error.code === "bad-input")) throw error;
+      await this.#say(this.closedSignal); // the fleet has selectors of closed producers, which count
     }
+  }
+
+  async #say(signal: AbortSignal): Promise<void> {
+    await this.session.requests.ask("subscribe", { subscription: this.id, select: [...this.select], paused: true }, "mafalda.result.subscribe.v1", signal);
   }
 }

@@ -64,7 +64,7 @@ export class Session {
   #resyncing = false;
   #rejoining = false;
   #leaving = false;
-  /** Whether a join is as one of the audience. */
+  /** Whether a join is as one of the audience: as the log has this peer, whoever has changed that. */
   #audience: boolean;
   #changedPlace = Promise.withResolvers<void>();
 
@@ -129,8 +129,11 @@ export class Session {
 
   /** Becomes one of the audience, which closes what is sent, or stops being one, to be able to send. */
   async setAudience(audience: boolean): Promise<void> {
-    await this.requests.ask("set-audience", { audience }, "mafalda.result.done.v1", this.#ended.signal);
-    this.#audience = audience;
+    while (true) {
+      const { generation } = await this.requests.ask("set-audience", { audience }, "mafalda.result.done.v1", this.#ended.signal);
+      if (generation >= Math.max(this.#wantedGeneration, this.#placement?.generation ?? 0)) return;
+      // The former place has done it after the move was decided, so the present one does not know.
+    }
   }
 
   /** Leaves the room and tells the fleet. */
@@ -380,10 +383,11 @@ export class Session {
         return this.#consumerClosed(message.data.consumer);
       case "mafalda.event.data-consumer-closed.v1":
         return this.#consumerClosed(message.data.dataConsumer);
+      case "mafalda.event.peer-joined.v1":
       case "mafalda.event.peer-moved.v1":
       case "mafalda.event.peer-stranded.v1":
       case "mafalda.event.peer-left.v1":
-        return this.#ownMembership(message); // of a peer of the audience
+        return this.#ownMembership(message, true);
       default:
         return this.listener.peerEvent(message);
     }
@@ -396,15 +400,25 @@ export class Session {
   #roomEvent(stored: Stored): void {
     if (this.#early) this.#early.push(stored);
     else this.#changed(this.roster.apply(stored.seq, stored.message));
-    this.#ownMembership(stored.message);
+    this.#ownMembership(stored.message, false);
   }
 
-  /** What has become of this peer's own place, if the event is about that. */
-  #ownMembership(message: AnyMessage): void {
+  /** What has become of this peer's own place, if the event is about that. `isAudience`: it was not published to the room. */
+  #ownMembership(message: AnyMessage, isAudience: boolean): void {
     const present = this.#placement?.generation;
     if (present === undefined || !("peer" in message.data) || message.data.peer !== this.options.peer) return;
     switch (message.type) {
+      case "mafalda.event.peer-demoted.v1":
+        this.#audience = true;
+        return;
+      case "mafalda.event.peer-joined.v1":
+        this.#audience = message.data.audience ?? false;
+        return;
       case "mafalda.event.peer-moved.v1":
+        if (isAudience !== this.#audience && message.data.generation >= present) {
+          // The place was decided before a change that the former one has made.
+          this.setAudience(this.#audience).catch((error: unknown) => console.warn("mafalda: the audience was not changed", error));
+        }
         return this.#leavePlace(message.data.generation, `the peer was placed again: ${message.data.cause}`, message.data.handover);
       case "mafalda.event.peer-stranded.v1":
         if (message.data.generation >= present) this.#leavePlace(message.data.generation + 1, message.data.error.message);
