@@ -248,9 +248,9 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
             return payload.target.server == address.server
         case events.LoadSampled():
             return payload.load.server == address.server
-        case events.PeerJoined() | events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if (
-            address.peer is not None
-        ):
+        case (
+            events.PeerJoined() | events.PeerMoved() | events.PeerStranded() | events.PeerUpdated() | events.PeerLeft()
+        ) if address.peer is not None:
             return payload.peer == address.peer
         case events.Event() if address.server is not None:
             return getattr(payload, "server", None) == address.server

@@ -31,6 +31,11 @@ def check_id(what: str, value: str) -> str:
     return value
 
 
+def is_id(value: str) -> bool:
+    """Whether a value is a legal id."""
+    return _ID.fullmatch(value) is not None
+
+
 def derived_id(*parts: str | int) -> str:
     """Derive an id from ``parts``, always the same for the same parts: 32 hexadecimal digits.
 

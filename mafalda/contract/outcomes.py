@@ -95,6 +95,21 @@ OUTCOMES: dict[type[Payload], Outcome] = {
         peer_events=(*_CONSUMERS_CLOSED, events.PeerLeft),
         errors=(StaleGeneration, *WORKER_ERRORS),
     ),
+    intents.EndRoom: Outcome(
+        results.Done,
+        room_events=(*_CLOSED, events.PeerLeft),
+        peer_events=(*_CONSUMERS_CLOSED, events.PeerLeft),
+        errors=(),
+    ),
+    intents.SetAppData: Outcome(
+        results.Done, room_events=(events.PeerUpdated,), peer_events=(events.PeerUpdated,), errors=()
+    ),
+    intents.ApplyGrants: Outcome(
+        results.Done,
+        room_events=(*_CLOSED, events.RelayClosed),
+        peer_events=(*_CLOSED, *_CONSUMERS_CLOSED, events.ConsumersClosed),
+        errors=(BusUnavailable, *_OBJECT_ERRORS),
+    ),
     intents.SetAudience: Outcome(
         results.Done, room_events=(*_CLOSED, events.PeerJoined, events.PeerDemoted), peer_events=_CONSUMERS_CLOSED
     ),

@@ -30,9 +30,10 @@ FleetRole = Literal["agent", "allocator", "archive", "monitor", "operator", "app
 ROLES: tuple[FleetRole, ...] = get_args(FleetRole)
 
 AUTH_PREFIX = "mafalda.auth."
-#: Where operators ask the auth service to revoke a token.
+#: Where operators and applications ask the auth service to revoke tokens, and to change what a peer is granted.
 REVOKE_REQUEST = f"{AUTH_PREFIX}request.revoke"
-#: The stream of what the auth service knows: revoked tokens, and the grants of each peer.
+GRANT_REQUEST = f"{AUTH_PREFIX}request.grant"
+#: The stream of what the auth service knows: revocations, changed grants, the tokens and the grants of each peer.
 AUTH_STREAM = "MAFALDA_AUTH"
 REVOKED = f"{AUTH_PREFIX}revoked."
 
@@ -52,6 +53,7 @@ _ALWAYS = (
     intents.ConnectTransport,
     intents.RestartIce,
     intents.CloseTransport,
+    intents.SetAppData,
 )
 _PUBLISH = (intents.Produce, intents.SetAudience)
 _DATA = (intents.ProduceData, intents.CloseDataProducer)
@@ -75,12 +77,15 @@ _SUBSCRIBE = (
 MODERATE = (
     intents.Leave,
     intents.SetAudience,
+    intents.SetAppData,
     intents.PauseProducer,
     intents.CloseProducer,
     intents.CloseDataProducer,
 )
+#: What a moderator may publish for itself.
+_MODERATE_OWN = (intents.EndRoom,)
 #: For applications that speak the worker's channel; never for participants.
-_NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, queries.QueryChannel)
+_NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, intents.ApplyGrants, queries.QueryChannel)
 _ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryEntries, queries.QueryStats)
 _ROSTER_QUERIES = (queries.QueryRoom,)
 _SUBSCRIBE_QUERIES = (queries.QuerySubscription,)
@@ -93,6 +98,7 @@ CLASSIFIED: frozenset[type[Payload]] = frozenset(
         *_DATA,
         *_OWN_PRODUCERS,
         *_SUBSCRIBE,
+        *_MODERATE_OWN,
         *_NOT_GRANTED,
         *_ALWAYS_QUERIES,
         *_ROSTER_QUERIES,
@@ -106,6 +112,26 @@ def granted_subject(room: str, peer: str) -> str:
     return f"{AUTH_PREFIX}peer.{room}.{peer}"
 
 
+def seen_token_subject(room: str, peer: str, token_id: str) -> str:
+    """Where the auth service keeps what a token grants that connected for a peer of a room."""
+    return f"{AUTH_PREFIX}token.{room}.{peer}.{token_id}"
+
+
+def revoked_room_subject(room: str) -> str:
+    """Where the auth service keeps since when tokens for a room are revoked."""
+    return f"{AUTH_PREFIX}revoked-room.{room}"
+
+
+def revoked_peer_subject(room: str, peer: str) -> str:
+    """Where the auth service keeps since when tokens for a peer of a room are revoked."""
+    return f"{AUTH_PREFIX}revoked-peer.{room}.{peer}"
+
+
+def changed_grants_subject(room: str, peer: str) -> str:
+    """Where the auth service keeps what a peer of a room is granted instead of what its token says."""
+    return f"{AUTH_PREFIX}changed.{room}.{peer}"
+
+
 def inbox_prefix(room: str, peer: str) -> str:
     """The prefix of a participant's reply subjects: its own, so that nobody else receives its replies."""
     return f"_INBOX.{room}.{peer}"
@@ -116,11 +142,11 @@ def token_notices(room: str, peer: str) -> str:
     return f"{inbox_prefix(room, peer)}.token"
 
 
-def participant_permissions(grants: Grants) -> Permissions:
+def participant_permissions(*granted: Grants) -> Permissions:
     """The subjects that a participant needs for what it is granted, and no others."""
     publish: list[str] = []
     subscribe: list[str] = []
-    for room in dict.fromkeys(grants.rooms):
+    for grants, room in [(it, room) for it in granted for room in dict.fromkeys(it.rooms)]:
         peer = f"mafalda.room.{room}.peer.{grants.peer}"
         publish += [f"{peer}.intent.{action}" for action in _granted_intents(grants)]
         publish += [f"{peer}.query.{query.action}" for query in _ALWAYS_QUERIES]
@@ -132,6 +158,7 @@ def participant_permissions(grants: Grants) -> Permissions:
         if grants.subscribe:
             publish += [f"{peer}.query.{query.action}" for query in _SUBSCRIBE_QUERIES]
         if grants.moderate:
+            publish += [f"{peer}.intent.{intent.action}" for intent in _MODERATE_OWN]
             any_peer = f"mafalda.room.{room}.peer.*"
             publish += [f"{any_peer}.intent.{intent.action}" for intent in MODERATE]
             subscribe += [f"live.{any_peer}.result.{intent.action}" for intent in MODERATE]
@@ -182,9 +209,11 @@ def role_permissions(role: FleetRole) -> Permissions:
     """The subjects of a role, by who sends what in ``contract.channels``."""
     if role == "auth":
         own = f"{AUTH_PREFIX}>"
-        leaves = "mafalda.room.*.peer.*.intent.leave"
+        own_intents = [
+            f"mafalda.room.*.peer.*.intent.{intent.action}" for intent in (intents.Leave, intents.ApplyGrants)
+        ]
         return Permissions(
-            (*_READ_LOG, *_MAKE_STREAMS, *_REPLIES, "$SYS._INBOX.>", own, leaves),
+            (*_READ_LOG, *_MAKE_STREAMS, *_REPLIES, "$SYS._INBOX.>", own, *own_intents),
             (*_ROLE_INBOXES, own, "$SYS.REQ.USER.AUTH"),
         )
     publish = [*_READ_LOG, "_INBOX.>"]
@@ -193,11 +222,11 @@ def role_permissions(role: FleetRole) -> Permissions:
     if role in ("agent", "allocator"):
         publish += [*_MAKE_STREAMS, _SNAPSHOTS, "_R_.>", "mafalda.room.*.peer.*.intent.leave"]
     elif role == "operator":
-        publish += [*_MAKE_STREAMS, f"{AUTH_PREFIX}request.>"]
+        publish += [*_MAKE_STREAMS, f"mafalda.room.*.peer.*.intent.{intents.EndRoom.action}"]
     elif role == "archive":
         publish += [_SNAPSHOTS]
     if role in ("application", "operator"):
-        publish += _FEEDS
+        publish += (*_FEEDS, f"{AUTH_PREFIX}request.>")
     if role in ("allocator", "operator"):
         publish += ["$JS.API.STREAM.PURGE.>"]
     subscribe = [*_ROLE_INBOXES, "live.mafalda.>"]

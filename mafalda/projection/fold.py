@@ -33,6 +33,7 @@ _RULES: dict[type[Payload], Callable[[State, Address, Any], None]] = {
     events.PeerMoved: peers.peer_joined,
     events.PeerLeft: peers.peer_left,
     events.PeerDemoted: peers.peer_demoted,
+    events.PeerUpdated: peers.peer_updated,
     results.TransportResult: endpoints.transport_opened,
     results.ChannelAnswer: endpoints.channel_answered,
     events.TransportClosed: endpoints.transport_closed,

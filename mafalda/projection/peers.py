@@ -33,7 +33,7 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         place,
         command.generation,
         "placing" if worker else UNPLACED,
-        command.app_data,
+        member.app_data if member else command.app_data,
         command.region,
         command.one_transport,
         command.tenant,
@@ -56,6 +56,12 @@ def peer_demoted(state: State, address: Address, event: events.PeerDemoted) -> N
     """Make a peer one of the audience."""
     if peer := placed_peer(state, address.room, event.peer, event.generation):
         _set_audience(state, address, peer, audience=True)
+
+
+def peer_updated(state: State, address: Address, event: events.PeerUpdated) -> None:
+    """Replace a peer's application data."""
+    if peer := placed_peer(state, address.room, event.peer, event.generation):
+        peer.app_data = event.app_data
 
 
 def _set_audience(state: State, address: Address, peer: PeerState, *, audience: bool) -> None:

@@ -78,7 +78,10 @@ _LOAD = load.ServerLoad(
 _INTENTS: tuple[Payload, ...] = (
     intents.Join(app_data={"name": "Alice"}, region="eu"),
     intents.Leave(),
+    intents.EndRoom(),
     intents.SetAudience(audience=True),
+    intents.SetAppData(app_data={"name": "Alice", "hand": "up"}),
+    intents.ApplyGrants(),
     intents.CreateTransport(transport="alice-send", direction="send"),
     intents.ConnectTransport(transport="alice-send", dtls_parameters=DTLS),
     intents.RestartIce(transport="alice-send"),
@@ -185,6 +188,7 @@ _ROOM_EVENTS: tuple[Payload, ...] = (
         peer=PEER, generation=2, error=ErrorInfo.of(NoCapacity("no worker below the watermark", candidates=8))
     ),
     events.PeerLeft(peer=PEER, generation=1),
+    events.PeerUpdated(peer=PEER, generation=1, app_data={"name": "Alice", "hand": "up"}),
     events.PeerDemoted(peer=PEER, generation=1),
     events.ProducerOpened(
         peer=PEER,

@@ -24,6 +24,7 @@ func (r *Messages) Marshal() ([]byte, error) {
 }
 
 type Messages struct {
+	ApplyGrantsIntent            map[string]interface{}        `json:"applyGrantsIntent,omitempty"`
 	ChangeSubscriptionIntent     *ChangeSubscriptionIntent     `json:"changeSubscriptionIntent,omitempty"`
 	CloseConsumerIntent          *CloseConsumerIntent          `json:"closeConsumerIntent,omitempty"`
 	CloseDataConsumerIntent      *CloseDataConsumerIntent      `json:"closeDataConsumerIntent,omitempty"`
@@ -51,13 +52,14 @@ type Messages struct {
 	DrainStatusAnswer            *DrainStatusAnswer            `json:"drainStatusAnswer,omitempty"`
 	DtlsFingerprint              *DtlsFingerprint              `json:"dtlsFingerprint,omitempty"`
 	DtlsParameters               *DtlsParameters               `json:"dtlsParameters,omitempty"`
+	EndRoomIntent                map[string]interface{}        `json:"endRoomIntent,omitempty"`
 	Envelope                     *Envelope                     `json:"envelope,omitempty"`
 	ErrorInfo                    *ErrorInfo                    `json:"errorInfo,omitempty"`
 	IceCandidate                 *IceCandidate                 `json:"iceCandidate,omitempty"`
 	IceParameters                *IceParameters                `json:"iceParameters,omitempty"`
 	JoinIntent                   *JoinIntent                   `json:"joinIntent,omitempty"`
 	JoinResult                   *JoinResult                   `json:"joinResult,omitempty"`
-	LeaveIntent                  map[string]interface{}        `json:"leaveIntent,omitempty"`
+	LeaveIntent                  *LeaveIntent                  `json:"leaveIntent,omitempty"`
 	LogEntriesAnswer             *LogEntriesAnswer             `json:"logEntriesAnswer,omitempty"`
 	LogEntry                     *LogEntry                     `json:"logEntry,omitempty"`
 	NumSCTPStreams               *NumSCTPStreams               `json:"numSctpStreams,omitempty"`
@@ -69,6 +71,7 @@ type Messages struct {
 	PeerLeft                     *PeerLeftClass                `json:"peerLeft,omitempty"`
 	PeerMoved                    *PeerMovedClass               `json:"peerMoved,omitempty"`
 	PeerStranded                 *PeerStranded                 `json:"peerStranded,omitempty"`
+	PeerUpdated                  *PeerUpdated                  `json:"peerUpdated,omitempty"`
 	Place                        *Place                        `json:"place,omitempty"`
 	ProduceDataIntent            *ProduceDataIntent            `json:"produceDataIntent,omitempty"`
 	ProduceDataResult            *ProduceDataResult            `json:"produceDataResult,omitempty"`
@@ -108,6 +111,7 @@ type Messages struct {
 	RtxParameters                *RtxParameters                `json:"rtxParameters,omitempty"`
 	SCTPParameters               *SCTPParameters               `json:"sctpParameters,omitempty"`
 	SCTPStreamParameters         *SCTPStreamParameters         `json:"sctpStreamParameters,omitempty"`
+	SetAppDataIntent             *SetAppDataIntent             `json:"setAppDataIntent,omitempty"`
 	SetAudienceIntent            *SetAudienceIntent            `json:"setAudienceIntent,omitempty"`
 	SetPreferredLayersIntent     *SetPreferredLayersIntent     `json:"setPreferredLayersIntent,omitempty"`
 	SetPriorityIntent            *SetPriorityIntent            `json:"setPriorityIntent,omitempty"`
@@ -635,6 +639,12 @@ type JoinResult struct {
 	Worker                                                             string          `json:"worker"`
 }
 
+// Stop being a peer; everything the peer owns is closed.
+type LeaveIntent struct {
+	// Why, if somebody else wants it; the room is told.                  
+	Cause                                               *LeaveIntentCause `json:"cause,omitempty"`
+}
+
 // Log entries, or a page of them.
 type LogEntriesAnswer struct {
 	Entries                                                                           []LogEntry `json:"entries"`
@@ -693,21 +703,24 @@ type PeerJoined struct {
 
 // A peer is not in the room any more, and nothing of it is.
 type PeerLeftClass struct {
-	Generation int64           `json:"generation"`
-	Peer       string          `json:"peer"`
-	Reason     *PeerLeftReason `json:"reason,omitempty"`
+	// With the reason `left`: why, if it was not the peer itself that wanted it; as in the                  
+	// leave.                                                                                                
+	Cause                                                                                  *LeaveIntentCause `json:"cause,omitempty"`
+	Generation                                                                             int64             `json:"generation"`
+	Peer                                                                                   string            `json:"peer"`
+	Reason                                                                                 *PeerLeftReason   `json:"reason,omitempty"`
 }
 
 // The peer has a new place; everything that it had on the old one is gone or about to go.
 // Its client reconnects.
 type PeerMovedClass struct {
-	Cause                                                                 Cause  `json:"cause"`
-	Generation                                                            int64  `json:"generation"`
-	// As in the command: the former place goes on forwarding for a while.       
-	Handover                                                              *bool  `json:"handover,omitempty"`
-	Peer                                                                  string `json:"peer"`
-	Server                                                                string `json:"server"`
-	Worker                                                                string `json:"worker"`
+	Cause                                                                 PeerMovedCause `json:"cause"`
+	Generation                                                            int64          `json:"generation"`
+	// As in the command: the former place goes on forwarding for a while.               
+	Handover                                                              *bool          `json:"handover,omitempty"`
+	Peer                                                                  string         `json:"peer"`
+	Server                                                                string         `json:"server"`
+	Worker                                                                string         `json:"worker"`
 }
 
 // The peer's place is gone and there is no other now; it is placed as soon as there is one.
@@ -715,6 +728,15 @@ type PeerStranded struct {
 	Error      ErrorInfo `json:"error"`
 	Generation int64     `json:"generation"`
 	Peer       string    `json:"peer"`
+}
+
+// A peer has other application data; of a peer of the audience the room is not told.
+type PeerUpdated struct {
+	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
+	// deep.                                                                                                         
+	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
+	Generation                                                                                int64                  `json:"generation"`
+	Peer                                                                                      string                 `json:"peer"`
 }
 
 // One worker of one server.
@@ -940,6 +962,13 @@ type SCTPParameters struct {
 	Port                                          int64  `json:"port"`
 	// Bytes.                                            
 	SendBufferSize                                *int64 `json:"sendBufferSize,omitempty"`
+}
+
+// Replace the peer's application data. The room is told by PeerUpdated. Answered by Done.
+type SetAppDataIntent struct {
+	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
+	// deep.                                                                                                         
+	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
 }
 
 // Become one of the room's audience, which closes what the peer sends, or stop being one,
@@ -1180,6 +1209,18 @@ const (
 	Srflx IceCandidateType = "srflx"
 )
 
+// Why, if somebody else wants it; the room is told.
+//
+// With the reason `left`: why, if it was not the peer itself that wanted it; as in the
+// leave.
+type LeaveIntentCause string
+
+const (
+	Removed   LeaveIntentCause = "removed"
+	Revoked   LeaveIntentCause = "revoked"
+	RoomEnded LeaveIntentCause = "room-ended"
+)
+
 type PeerLeftReason string
 
 const (
@@ -1188,14 +1229,14 @@ const (
 	PurpleTimedOut PeerLeftReason = "timed-out"
 )
 
-type Cause string
+type PeerMovedCause string
 
 const (
-	CauseWorkerDied Cause = "worker-died"
-	Drain           Cause = "drain"
-	Join            Cause = "join"
-	ServerLost      Cause = "server-lost"
-	ServerRestarted Cause = "server-restarted"
+	CauseWorkerDied PeerMovedCause = "worker-died"
+	Drain           PeerMovedCause = "drain"
+	Join            PeerMovedCause = "join"
+	ServerLost      PeerMovedCause = "server-lost"
+	ServerRestarted PeerMovedCause = "server-restarted"
 )
 
 type ProduceResultType string

@@ -6,6 +6,9 @@ use std::collections::HashMap;
 #[serde(rename_all = "camelCase")]
 pub struct Messages {
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub apply_grants_intent: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub change_subscription_intent: Option<ChangeSubscriptionIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +90,9 @@ pub struct Messages {
     pub dtls_parameters: Option<DtlsParameters>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_room_intent: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub envelope: Option<Envelope>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,7 +111,7 @@ pub struct Messages {
     pub join_result: Option<JoinResult>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub leave_intent: Option<HashMap<String, Option<serde_json::Value>>>,
+    pub leave_intent: Option<LeaveIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_entries_answer: Option<LogEntriesAnswer>,
@@ -139,6 +145,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_stranded: Option<PeerStranded>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_updated: Option<PeerUpdated>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
@@ -256,6 +265,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sctp_stream_parameters: Option<SctpStreamParameters>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_app_data_intent: Option<SetAppDataIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_audience_intent: Option<SetAudienceIntent>,
@@ -1359,6 +1371,29 @@ pub struct JoinResult {
     pub worker: String,
 }
 
+/// Stop being a peer; everything the peer owns is closed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaveIntent {
+    /// Why, if somebody else wants it; the room is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<LeaveIntentCause>,
+}
+
+/// Why, if somebody else wants it; the room is told.
+///
+/// With the reason `left`: why, if it was not the peer itself that wanted it; as in the
+/// leave.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaveIntentCause {
+    Removed,
+
+    Revoked,
+
+    #[serde(rename = "room-ended")]
+    RoomEnded,
+}
+
 /// Log entries, or a page of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogEntriesAnswer {
@@ -1442,6 +1477,11 @@ pub struct PeerJoined {
 /// A peer is not in the room any more, and nothing of it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerLeft {
+    /// With the reason `left`: why, if it was not the peer itself that wanted it; as in the
+    /// leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<LeaveIntentCause>,
+
     pub generation: i64,
 
     pub peer: String,
@@ -1465,7 +1505,7 @@ pub enum PeerLeftReason {
 /// Its client reconnects.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerMoved {
-    pub cause: Cause,
+    pub cause: PeerMovedCause,
 
     pub generation: i64,
 
@@ -1482,7 +1522,7 @@ pub struct PeerMoved {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Cause {
+pub enum PeerMovedCause {
     Drain,
 
     Join,
@@ -1501,6 +1541,20 @@ pub enum Cause {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerStranded {
     pub error: ErrorInfo,
+
+    pub generation: i64,
+
+    pub peer: String,
+}
+
+/// A peer has other application data; of a peer of the audience the room is not told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerUpdated {
+    /// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels
+    /// deep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
 
     pub generation: i64,
 
@@ -1898,6 +1952,16 @@ pub struct SctpParameters {
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_buffer_size: Option<i64>,
+}
+
+/// Replace the peer's application data. The room is told by PeerUpdated. Answered by Done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetAppDataIntent {
+    /// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels
+    /// deep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_data: Option<HashMap<String, Option<serde_json::Value>>>,
 }
 
 /// Become one of the room's audience, which closes what the peer sends, or stop being one,

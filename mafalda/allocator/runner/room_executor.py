@@ -51,7 +51,7 @@ _WAITING_AT_A_TIME = 8
 _LOGGED_AT_INFO = (PlacePeer, PeerStranded, ServerLost, Rejected)
 
 #: Intents that may lead to a command or an event; each of the others is its agent's, or is rejected.
-_DECIDED_HERE = ("join", "leave", "consume", "consume-data")
+_DECIDED_HERE = ("join", "leave", "end-room", "consume", "consume-data")
 
 _log = structlog.get_logger(__name__)
 

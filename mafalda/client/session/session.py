@@ -275,7 +275,7 @@ class Session:
                 self._give_up_resource(payload.producer, error.to_error())
             case events.DataProducerClosed(error=ErrorInfo() as error):
                 self._give_up_resource(payload.data_producer, error.to_error())
-            case events.PeerJoined() | events.PeerMoved() | events.PeerStranded() | events.PeerLeft() if self.placement:
+            case events.Event() if isinstance(payload, events.MEMBERSHIP_EVENTS) and self.placement:
                 self._take_own_room_event(payload, self.placement.generation, is_audience=True)
             case events.ConsumersOpened() | events.ConsumersClosed():
                 for resource in list(self._placement.held.values()):
@@ -311,6 +311,8 @@ class Session:
                 self._join_as(audience=True)
             case events.PeerJoined():
                 self._join_as(audience=event.audience)
+            case events.PeerUpdated():
+                self.intent = self.intent.model_copy(update={"app_data": event.app_data})
             case events.PeerMoved():
                 self._superseded(event.generation, f"moved: {event.cause}", handover=event.handover)
                 if is_audience is not self.intent.audience and event.generation >= generation:
@@ -322,7 +324,9 @@ class Session:
                 if self._is_removal(event):
                     self._removed(event)
                 else:
-                    self.fail(NotJoined("the fleet removed this peer from the room", reason=event.reason))
+                    self.fail(
+                        NotJoined("the fleet removed this peer from the room", reason=event.cause or event.reason)
+                    )
 
     def _join_as(self, *, audience: bool) -> None:
         """A later rejoin is as the fleet has the peer now, whoever has changed that."""

@@ -61,6 +61,8 @@ class RoomSnapshotView:
         match event:
             case events.PeerJoined():
                 self.peers[event.peer] = PeerInfo(peer=event.peer, app_data=event.app_data)
+            case events.PeerUpdated() if event.peer in self.peers:
+                self.peers[event.peer] = PeerInfo(peer=event.peer, app_data=event.app_data)
             case events.PeerMoved() if event.handover:
                 # Its producers go on at the former place until they are open at the new one.
                 self._moving |= {key for key, info in self.producers.items() if info.peer == event.peer}

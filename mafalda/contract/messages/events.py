@@ -16,7 +16,7 @@ from mafalda.contract.ids import Id
 from mafalda.contract.messages.commands import PlacementCause
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad
-from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.contract.messages.payload import AppData, Kind, LeaveCause, Payload, Place, app_data
 from mafalda.contract.messages.subscriptions import ConsumeFailure, ConsumerFormat, SubscribedConsumer
 from mafalda.media.model import Model
 from mafalda.media.rtp import MediaKind, ProducerType
@@ -78,6 +78,9 @@ class PeerLeft(Event):
     peer: Id
     generation: int
     reason: LeftReason = "left"
+    cause: LeaveCause | None = Field(
+        None, description="With the reason `left`: why, if it was not the peer itself that wanted it; as in the leave."
+    )
 
 
 class PeerDemoted(Event):
@@ -86,6 +89,15 @@ class PeerDemoted(Event):
     action = "peer-demoted"
     peer: Id
     generation: int
+
+
+class PeerUpdated(Event):
+    """A peer has other application data; of a peer of the audience the room is not told."""
+
+    action = "peer-updated"
+    peer: Id
+    generation: int
+    app_data: AppData = app_data()
 
 
 class ProducerOpened(Event):
@@ -348,7 +360,7 @@ class LoadSampled(Event):
 
 
 #: That a peer is in a room, and where. On the subject of ``channels.membership_subject``.
-MEMBERSHIP_EVENTS: tuple[type[Event], ...] = (PeerJoined, PeerMoved, PeerStranded, PeerLeft)
+MEMBERSHIP_EVENTS: tuple[type[Event], ...] = (PeerJoined, PeerMoved, PeerStranded, PeerUpdated, PeerLeft)
 ROOM_EVENTS: tuple[type[Event], ...] = (
     *MEMBERSHIP_EVENTS,
     PeerDemoted,

@@ -12,7 +12,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mafalda.contract.ids import Id
 from mafalda.contract.messages.channel_calls import ChannelCall
-from mafalda.contract.messages.payload import AppData, Kind, Payload, app_data
+from mafalda.contract.messages.payload import AppData, Kind, LeaveCause, Payload, app_data
 from mafalda.contract.messages.subscriptions import MAX_SELECTORS, ProducerSelector, Subscription
 from mafalda.media.rtp import ConsumerLayers, MediaKind, RtpCapabilities, RtpParameters
 from mafalda.media.transport import DtlsParameters, NumSctpStreams, SctpStreamParameters
@@ -61,6 +61,33 @@ class Leave(Intent):
     """Stop being a peer; everything the peer owns is closed."""
 
     action = "leave"
+    cause: LeaveCause | None = Field(None, description="Why, if somebody else wants it; the room is told.")
+
+
+class EndRoom(Intent):
+    """Remove every peer that has joined the room before, or requested to. A later join opens the room again.
+
+    On the subject of whoever wants it, who need not be in the room: of the moderator, or under any peer id. Answered by
+    ``Done`` as soon as a ``leave`` with the cause ``room-ended`` is stored for each peer.
+    """
+
+    action = "end-room"
+
+
+class SetAppData(Intent):
+    """Replace the peer's application data. The room is told by ``PeerUpdated``. Answered by ``Done``."""
+
+    action = "set-app-data"
+    app_data: AppData = app_data()
+
+
+class ApplyGrants(Intent):
+    """Close what the peer's present grants do not permit: producers, data producers, subscriptions, consumers.
+
+    The auth service publishes it when it has changed the grants. Answered by ``Done``.
+    """
+
+    action = "apply-grants"
 
 
 class SetAudience(Intent):
@@ -331,7 +358,10 @@ class RequestChannel(Intent):
 INTENTS: tuple[type[Intent], ...] = (
     Join,
     Leave,
+    EndRoom,
     SetAudience,
+    SetAppData,
+    ApplyGrants,
     CreateTransport,
     ConnectTransport,
     RestartIce,

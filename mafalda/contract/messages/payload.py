@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field
 from mafalda.contract.ids import Id
 from mafalda.media.model import Model
 
+#: Why a peer leaves its room although it does not want to.
+LeaveCause = Literal["removed", "room-ended", "revoked"]
 Kind = Literal["intent", "result", "event", "command", "report", "query", "request", "answer", "notice"]
 
 

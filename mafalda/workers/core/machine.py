@@ -13,7 +13,7 @@ from typing import Any
 from mafalda.contract.channels import fits
 from mafalda.contract.messages import commands, events
 from mafalda.contract.messages.events import ClosedReason
-from mafalda.contract.messages.intents import Intent, Join, Produce, ProduceData
+from mafalda.contract.messages.intents import EndRoom, Intent, Join, Produce, ProduceData
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.errors import MafaldaError, NotFound, StaleGeneration, WorkerExited
 from mafalda.projection.codec import add_room, add_server
@@ -200,8 +200,8 @@ class Machine:
     def _intent(self, entry: Entry) -> list[Instruction]:
         placement = self._placement(entry.address.room or "", entry.address.peer or "")
         data = entry.message.data
-        if placement is None or not isinstance(data, Intent) or isinstance(data, Join):
-            return []  # allocators place peers, and reject the intents of those that are not placed
+        if placement is None or not isinstance(data, Intent) or isinstance(data, Join | EndRoom):
+            return []  # allocators place peers, end rooms, and reject the intents of those that are not placed
         ended: list[Instruction] = []
         if isinstance(data, Produce | ProduceData):  # what is relayed to this worker still has the same id
             producer = data.producer if isinstance(data, Produce) else data.data_producer

@@ -85,3 +85,58 @@ async def test_a_participant_cannot_call_the_workers_channel(fleet: Fleet) -> No
     intent = intents.RequestChannel(call=ChannelCall(method="WORKER_DUMP"))
     with pytest.raises(NotGranted):
         await alice.ask(intent, results.ChannelAnswer)
+
+
+async def test_what_is_not_granted_any_more_is_closed_and_told(fleet: Fleet) -> None:
+    alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice"))
+    (place,) = fleet.places("s1")
+    bob = await fleet.join("lobby", "bob", place)
+    await bob.transport("send")
+    await bob.produce("bob-mic", "send")
+    both = intents.CreateTransport(transport="both", enable_sctp=True)
+    await alice.ask(both, results.TransportResult)  # its inbox in the test is no participant's
+    await alice.produce("mic", "send")
+    await alice.ask(alice.produce_intent("camera", "send", kind="video"), results.ProduceResult)
+    await alice.produce_data("chat", "both")
+    await alice.consume("hears-bob", "bob-mic", "both")
+    await alice.ask(intents.Subscribe(subscription="all", transport="both"), results.SubscribeResult)
+    await alice.ask(intents.ApplyGrants(), results.Done)
+    assert fleet.appended(events.ProducerClosed) == []
+
+    fleet.broker.grants["lobby", "alice"] = Grants(
+        rooms=["lobby"], peer="alice", publish=["audio"], data=False, subscribe=False
+    )
+    await alice.ask(intents.ApplyGrants(), results.Done)
+    await fleet.until(lambda: len(fleet.appended(events.DataProducerClosed)) == 2, "both told of chat")
+    room = fleet.state().rooms["lobby"]
+    assert set(room.producers) == {"mic", "bob-mic"}
+    told = [it for it in fleet.appended(events.ProducerClosed) if it.error is not None]
+    assert [(it.producer, it.error.code) for it in told if it.error] == [("camera", "not-granted")]
+    assert [it.consumer for it in fleet.appended(events.ConsumerClosed)] == ["hears-bob"]
+    with pytest.raises(NotFound):
+        await alice.ask(intents.Unsubscribe(subscription="all"), results.Done)
+
+
+async def test_application_data_changes_for_all_and_outlasts_a_place(fleet: Fleet) -> None:
+    alice = await joined(fleet, None)
+    await alice.ask(intents.SetAppData(app_data={"hand": "up"}), results.Done)
+    await fleet.wait_appended(events.PeerUpdated)
+    peer = fleet.state().rooms["lobby"].peers["alice"]
+    assert peer.app_data == {"hand": "up"}
+    (place,) = fleet.places("s1")
+    # A place that was decided before the change was stored.
+    await fleet.place("lobby", "alice", place, generation=2, cause="worker-died", join=peer.join)
+    await fleet.wait_appended(events.PeerMoved)
+    assert fleet.state().rooms["lobby"].peers["alice"].app_data == {"hand": "up"}
+    await alice.ask(intents.SetAudience(audience=True), results.Done)
+    await alice.ask(intents.SetAudience(audience=False), results.Done)
+    await fleet.until(lambda: len(fleet.appended(events.PeerJoined)) == 2, "announced again")
+    assert fleet.appended(events.PeerJoined)[-1].app_data == {"hand": "up"}
+
+
+async def test_the_room_is_told_why_a_peer_left(fleet: Fleet) -> None:
+    alice = await joined(fleet, None)
+    await alice.ask(intents.Leave(cause="room-ended"), results.Done)
+    await fleet.wait_appended(events.PeerLeft)
+    (event,) = fleet.appended(events.PeerLeft)
+    assert (event.reason, event.cause) == ("left", "room-ended")

@@ -17,7 +17,7 @@ from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.view import View
 from mafalda.contract import subjects
 from mafalda.contract.channels import membership_subject
-from mafalda.contract.ids import check_id, derived_id
+from mafalda.contract.ids import check_id, derived_id, is_id
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.reading import check_message
@@ -39,6 +39,8 @@ def decide_intent(view: View, intent: OpenIntent, now: float, rng: Rng) -> Decis
     match message.data:
         case intents.Join():
             return _join(view, intent, message.data, now, rng)
+        case intents.EndRoom():
+            return _end_room(view, intent)
         case intents.Leave() if intent.standing == "unplaced":
             return _leave_unplaced(view, intent)
     if intent.standing != "placed":
@@ -111,6 +113,33 @@ def _refused_to_tenant(view: View, room_id: str, tenant: str | None, *, is_new: 
     return None
 
 
+def _end_room(view: View, intent: OpenIntent) -> Decision:
+    """Let every peer leave that is in the room, or requested to be before: its agent, or an allocator, removes it."""
+    room_id, sender = intent.peer
+    room = view.state.rooms.get(room_id)
+    found = {peer for peer in (room.peers if room else ()) if view.joining.get((room_id, peer), 0) < intent.seq}
+    waiting = (it for it in view.open_intents.of_room(room_id) if it.address.action == intents.Join.action)
+    found |= {it.peer[1] for it in waiting if it.seq < intent.seq and is_id(it.peer[1])}
+    leaves = tuple(
+        Append(
+            derived_id("room-ended", room_id, peer, intent.id or ""),
+            subjects.intent(room_id, peer, intents.Leave.action),
+            intents.Leave(cause="room-ended"),
+            correlation=intent.correlation,
+            causation=intent.id,
+        )
+        for peer in sorted(found)
+    )
+    done = Append(
+        derived_id("result", *intent.peer, intent.id or ""),
+        subjects.result(room_id, sender, intent.address.action),
+        results.Done(intent=intent.address.action, generation=0),
+        correlation=intent.correlation,
+        causation=intent.id,
+    )
+    return Decision("room-ended", events=leaves, results=(done,))
+
+
 def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:
     """An unplaced peer leaves: no agent has it, so the allocator appends the event and the result.
 
@@ -130,7 +159,9 @@ def _leave_unplaced(view: View, intent: OpenIntent) -> Decision:
     )
     if peer is None:
         return Decision("has-left", results=(done,))
-    event = events.PeerLeft(peer=peer_id, generation=generation)
+    leave = intent.message.data if intent.message else None
+    cause = leave.cause if isinstance(leave, intents.Leave) else None
+    event = events.PeerLeft(peer=peer_id, generation=generation, cause=cause)
     left = Append(
         derived_id("peer-left", room_id, peer_id, generation, peer.join),
         membership_subject(room_id, event, peer_id, audience=peer.audience),

@@ -7,13 +7,14 @@ from typing import Any
 
 from mafalda.contract import subjects
 from mafalda.contract.messages import intents
-from mafalda.contract.messages.events import PeerDemoted, PeerLeft
+from mafalda.contract.messages.events import PeerDemoted, PeerLeft, PeerUpdated
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import check_reply
 from mafalda.errors import StaleGeneration
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.peers.intents import consumers, producers, subscriptions, transports
 from mafalda.workers.peers.intents.consume import consume, consume_data
+from mafalda.workers.peers.intents.withdrawal import apply_grants
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -43,7 +44,7 @@ async def _leave(session: PeerSession, intent: intents.Leave, entry: Entry) -> O
         raise StaleGeneration("this leave has ended an earlier membership", generation=session.generation)
     outcome = done(session.placement, intent, None)
     outcome.events = producers.producers_closed(session, None, "peer-left")
-    outcome.events.append(PeerLeft(peer=session.peer, generation=session.generation))
+    outcome.events.append(PeerLeft(peer=session.peer, generation=session.generation, cause=intent.cause))
     session.remove_peer()
     return outcome
 
@@ -62,9 +63,19 @@ async def _set_audience(session: PeerSession, intent: intents.SetAudience, _: En
     return outcome
 
 
+async def _set_app_data(session: PeerSession, intent: intents.SetAppData, _: Entry) -> Outcome:
+    """Replace the peer's application data, and tell the room."""
+    session.app_data = intent.app_data
+    outcome = done(session.placement, intent, None)
+    outcome.events.append(PeerUpdated(peer=session.peer, generation=session.generation, app_data=intent.app_data))
+    return outcome
+
+
 _HANDLERS: dict[type[Payload], Callable[[PeerSession, Any, Entry], Awaitable[Outcome | None]]] = {
     intents.Leave: _leave,
     intents.SetAudience: _set_audience,
+    intents.SetAppData: _set_app_data,
+    intents.ApplyGrants: apply_grants,
     intents.CreateTransport: transports.create_transport,
     intents.ConnectTransport: transports.connect_transport,
     intents.RestartIce: transports.restart_ice,

@@ -18,7 +18,7 @@ from mafalda.contract.messages.events import (
     ProducerResumed,
 )
 from mafalda.contract.messages.results import ProduceDataResult, ProduceResult, Result
-from mafalda.errors import AlreadyExists, AudienceCannotProduce, NotFound
+from mafalda.errors import AlreadyExists, AudienceCannotProduce, MafaldaError, NotFound
 from mafalda.mediasoup import DataProducer, Producer, Transport
 from mafalda.workers.core.instructions import Entry, RelayKey
 from mafalda.workers.peers.session.responses import Outcome, done
@@ -221,6 +221,15 @@ async def close_all(session: PeerSession) -> list[Event]:
     closed = producers_closed(session, None, "closed")
     for producer in (*session.objects.producers.values(), *session.objects.data_producers.values()):
         await session.objects.close_one(producer)
+    return closed
+
+
+async def withdraw_producer(session: PeerSession, id: str, error: MafaldaError) -> Event:
+    """Close the peer's producer or data producer against its will, and tell the peer why; returns the room's event."""
+    found = session.objects.producers.get(id) or session.objects.data_producers[id]
+    closed = (_producer_closed if isinstance(found, Producer) else _data_producer_closed)(session, id, "closed")
+    await session.objects.close_one(found)
+    await session.responder.append_peer_event(closed.model_copy(update={"error": ErrorInfo.of(error)}))
     return closed
 
 

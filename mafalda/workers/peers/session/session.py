@@ -73,6 +73,7 @@ class PeerSession:
         self.objects = PeerObjects(self.placement)
         self.jobs = JobQueue(self.peer, self._over_error)
         self.responder = PeerResponder(services.publisher, self.placement)
+        self.app_data = command.app_data  # as it is now
         self.book = SubscriptionBook(self.peer, self.generation)
         self._wants_levels = False  # whether the wishes among the book's that need levels are counted
         self.is_reconciling = False  # whether a job for the subscriptions waits or runs
@@ -156,7 +157,7 @@ class PeerSession:
             server=self.place.server,
             worker=self.place.worker,
             generation=self.generation,
-            app_data=self.command.app_data,
+            app_data=self.app_data,
             audience=self.responder.audience,
         )
 
@@ -251,7 +252,8 @@ class PeerSession:
             self._router = router if isinstance(router, Router) else None
             room = services.rooms.room(self.room)
             if room and (known := room.peers.get(self.peer)):
-                self.responder.audience = known.audience  # it may have changed since the command was decided
+                # They may have changed since the command was decided.
+                self.responder.audience, self.app_data = known.audience, known.app_data
             missed, wishes, _ = await asyncio.gather(
                 self._read_missed(), self._read_subscriptions(), self._report_placed()
             )

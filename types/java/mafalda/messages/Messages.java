@@ -5,6 +5,7 @@ import com.fasterxml.jackson.annotation.*;
 import java.util.Map;
 
 public class Messages {
+    private Map<String, Object> applyGrantsIntent;
     private ChangeSubscriptionIntent changeSubscriptionIntent;
     private CloseConsumerIntent closeConsumerIntent;
     private CloseDataConsumerIntent closeDataConsumerIntent;
@@ -32,13 +33,14 @@ public class Messages {
     private DrainStatusAnswer drainStatusAnswer;
     private DtlsFingerprint dtlsFingerprint;
     private DtlsParameters dtlsParameters;
+    private Map<String, Object> endRoomIntent;
     private Envelope envelope;
     private ErrorInfo errorInfo;
     private IceCandidate iceCandidate;
     private IceParameters iceParameters;
     private JoinIntent joinIntent;
     private JoinResult joinResult;
-    private Map<String, Object> leaveIntent;
+    private LeaveIntent leaveIntent;
     private LogEntriesAnswer logEntriesAnswer;
     private LogEntry logEntry;
     private NumSCTPStreams numSCTPStreams;
@@ -50,6 +52,7 @@ public class Messages {
     private PeerLeft peerLeft;
     private PeerMoved peerMoved;
     private PeerStranded peerStranded;
+    private PeerUpdated peerUpdated;
     private Place place;
     private ProduceDataIntent produceDataIntent;
     private ProduceDataResult produceDataResult;
@@ -89,6 +92,7 @@ public class Messages {
     private RtxParameters rtxParameters;
     private SCTPParameters sctpParameters;
     private SCTPStreamParameters sctpStreamParameters;
+    private SetAppDataIntent setAppDataIntent;
     private SetAudienceIntent setAudienceIntent;
     private SetPreferredLayersIntent setPreferredLayersIntent;
     private SetPriorityIntent setPriorityIntent;
@@ -100,6 +104,11 @@ public class Messages {
     private TransportClosed transportClosed;
     private TransportResult transportResult;
     private UnsubscribeIntent unsubscribeIntent;
+
+    @JsonProperty("applyGrantsIntent")
+    public Map<String, Object> getApplyGrantsIntent() { return applyGrantsIntent; }
+    @JsonProperty("applyGrantsIntent")
+    public void setApplyGrantsIntent(Map<String, Object> value) { this.applyGrantsIntent = value; }
 
     @JsonProperty("changeSubscriptionIntent")
     public ChangeSubscriptionIntent getChangeSubscriptionIntent() { return changeSubscriptionIntent; }
@@ -236,6 +245,11 @@ public class Messages {
     @JsonProperty("dtlsParameters")
     public void setDtlsParameters(DtlsParameters value) { this.dtlsParameters = value; }
 
+    @JsonProperty("endRoomIntent")
+    public Map<String, Object> getEndRoomIntent() { return endRoomIntent; }
+    @JsonProperty("endRoomIntent")
+    public void setEndRoomIntent(Map<String, Object> value) { this.endRoomIntent = value; }
+
     @JsonProperty("envelope")
     public Envelope getEnvelope() { return envelope; }
     @JsonProperty("envelope")
@@ -267,9 +281,9 @@ public class Messages {
     public void setJoinResult(JoinResult value) { this.joinResult = value; }
 
     @JsonProperty("leaveIntent")
-    public Map<String, Object> getLeaveIntent() { return leaveIntent; }
+    public LeaveIntent getLeaveIntent() { return leaveIntent; }
     @JsonProperty("leaveIntent")
-    public void setLeaveIntent(Map<String, Object> value) { this.leaveIntent = value; }
+    public void setLeaveIntent(LeaveIntent value) { this.leaveIntent = value; }
 
     @JsonProperty("logEntriesAnswer")
     public LogEntriesAnswer getLogEntriesAnswer() { return logEntriesAnswer; }
@@ -325,6 +339,11 @@ public class Messages {
     public PeerStranded getPeerStranded() { return peerStranded; }
     @JsonProperty("peerStranded")
     public void setPeerStranded(PeerStranded value) { this.peerStranded = value; }
+
+    @JsonProperty("peerUpdated")
+    public PeerUpdated getPeerUpdated() { return peerUpdated; }
+    @JsonProperty("peerUpdated")
+    public void setPeerUpdated(PeerUpdated value) { this.peerUpdated = value; }
 
     @JsonProperty("place")
     public Place getPlace() { return place; }
@@ -520,6 +539,11 @@ public class Messages {
     public SCTPStreamParameters getSCTPStreamParameters() { return sctpStreamParameters; }
     @JsonProperty("sctpStreamParameters")
     public void setSCTPStreamParameters(SCTPStreamParameters value) { this.sctpStreamParameters = value; }
+
+    @JsonProperty("setAppDataIntent")
+    public SetAppDataIntent getSetAppDataIntent() { return setAppDataIntent; }
+    @JsonProperty("setAppDataIntent")
+    public void setSetAppDataIntent(SetAppDataIntent value) { this.setAppDataIntent = value; }
 
     @JsonProperty("setAudienceIntent")
     public SetAudienceIntent getSetAudienceIntent() { return setAudienceIntent; }

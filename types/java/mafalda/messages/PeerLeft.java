@@ -7,9 +7,19 @@ import com.fasterxml.jackson.annotation.*;
  * A peer is not in the room any more, and nothing of it is.
  */
 public class PeerLeft {
+    private LeaveIntentCause cause;
     private long generation;
     private String peer;
     private PeerLeftReason reason;
+
+    /**
+     * With the reason `left`: why, if it was not the peer itself that wanted it; as in the
+     * leave.
+     */
+    @JsonProperty("cause")
+    public LeaveIntentCause getCause() { return cause; }
+    @JsonProperty("cause")
+    public void setCause(LeaveIntentCause value) { this.cause = value; }
 
     @JsonProperty("generation")
     public long getGeneration() { return generation; }

@@ -8,7 +8,7 @@ import com.fasterxml.jackson.annotation.*;
  * Its client reconnects.
  */
 public class PeerMoved {
-    private Cause cause;
+    private PeerMovedCause cause;
     private long generation;
     private Boolean handover;
     private String peer;
@@ -16,9 +16,9 @@ public class PeerMoved {
     private String worker;
 
     @JsonProperty("cause")
-    public Cause getCause() { return cause; }
+    public PeerMovedCause getCause() { return cause; }
     @JsonProperty("cause")
-    public void setCause(Cause value) { this.cause = value; }
+    public void setCause(PeerMovedCause value) { this.cause = value; }
 
     @JsonProperty("generation")
     public long getGeneration() { return generation; }

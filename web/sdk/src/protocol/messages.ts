@@ -33,6 +33,7 @@ export interface MessageData {
 "mafalda.event.peer-left.v1": PeerLeft
 "mafalda.event.peer-moved.v1": PeerMoved
 "mafalda.event.peer-stranded.v1": PeerStranded
+"mafalda.event.peer-updated.v1": PeerUpdated
 "mafalda.event.producer-closed.v1": ProducerClosed
 "mafalda.event.producer-opened.v1": ProducerOpened
 "mafalda.event.producer-paused.v1": ProducerPaused
@@ -42,6 +43,7 @@ export interface MessageData {
 "mafalda.event.relay-opened.v1": RelayOpened
 "mafalda.event.relays-requested.v1": RelaysRequested
 "mafalda.event.transport-closed.v1": TransportClosed
+"mafalda.intent.apply-grants.v1": ApplyGrantsIntent
 "mafalda.intent.change-subscription.v1": ChangeSubscriptionIntent
 "mafalda.intent.close-consumer.v1": CloseConsumerIntent
 "mafalda.intent.close-data-consumer.v1": CloseDataConsumerIntent
@@ -52,6 +54,7 @@ export interface MessageData {
 "mafalda.intent.consume-data.v1": ConsumeDataIntent
 "mafalda.intent.consume.v1": ConsumeIntent
 "mafalda.intent.create-transport.v1": CreateTransportIntent
+"mafalda.intent.end-room.v1": EndRoomIntent
 "mafalda.intent.join.v1": JoinIntent
 "mafalda.intent.leave.v1": LeaveIntent
 "mafalda.intent.pause-consumer.v1": PauseConsumerIntent
@@ -62,6 +65,7 @@ export interface MessageData {
 "mafalda.intent.restart-ice.v1": RestartIceIntent
 "mafalda.intent.resume-consumer.v1": ResumeConsumerIntent
 "mafalda.intent.resume-producer.v1": ResumeProducerIntent
+"mafalda.intent.set-app-data.v1": SetAppDataIntent
 "mafalda.intent.set-audience.v1": SetAudienceIntent
 "mafalda.intent.set-preferred-layers.v1": SetPreferredLayersIntent
 "mafalda.intent.set-priority.v1": SetPriorityIntent
@@ -514,6 +518,10 @@ export interface PeerLeft {
 peer: string
 generation: number
 reason?: ("left" | "timed-out" | "evicted")
+/**
+ * With the reason `left`: why, if it was not the peer itself that wanted it; as in the leave.
+ */
+cause?: ("removed" | "room-ended" | "revoked")
 }
 /**
  * The peer has a new place; everything that it had on the old one is gone or about to go. Its client reconnects.
@@ -536,6 +544,19 @@ export interface PeerStranded {
 peer: string
 generation: number
 error: ErrorInfo
+}
+/**
+ * A peer has other application data; of a peer of the audience the room is not told.
+ */
+export interface PeerUpdated {
+peer: string
+generation: number
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
 }
 /**
  * A producer ended, and all its consumers with it.
@@ -644,6 +665,12 @@ export interface TransportClosed {
 transport: string
 generation: number
 reason: ("ice-failed" | "dtls-failed" | "dtls-closed" | "timed-out")
+}
+/**
+ * Close what the peer's present grants do not permit: producers, data producers, subscriptions, consumers. The auth service publishes it when it has changed the grants. Answered by Done.
+ */
+export interface ApplyGrantsIntent {
+
 }
 /**
  * Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
@@ -888,6 +915,12 @@ codecs?: RtpCodecCapability[]
 headerExtensions?: RtpHeaderExtension[]
 }
 /**
+ * Remove every peer that has joined the room before, or requested to. A later join opens the room again. On the subject of whoever wants it, who need not be in the room: of the moderator, or under any peer id. Answered by Done as soon as a leave with the cause room-ended is stored for each peer.
+ */
+export interface EndRoomIntent {
+
+}
+/**
  * Become a peer of the room. The only intent that needs no placement to exist already.
  */
 export interface JoinIntent {
@@ -922,7 +955,10 @@ beside?: string
  * Stop being a peer; everything the peer owns is closed.
  */
 export interface LeaveIntent {
-
+/**
+ * Why, if somebody else wants it; the room is told.
+ */
+cause?: ("removed" | "room-ended" | "revoked")
 }
 /**
  * Receive nothing of a producer for a while. Answered by Done.
@@ -1015,6 +1051,17 @@ consumer: string
  */
 export interface ResumeProducerIntent {
 producer: string
+}
+/**
+ * Replace the peer's application data. The room is told by PeerUpdated. Answered by Done.
+ */
+export interface SetAppDataIntent {
+/**
+ * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
+ */
+appData?: {
+[k: string]: unknown
+}
 }
 /**
  * Become one of the room's audience, which closes what the peer sends, or stop being one, to be able to send. Answered by Done. The room is told as if the peer left or joined. Nothing happens if the peer is that already.

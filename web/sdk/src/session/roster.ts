@@ -111,6 +111,13 @@ export class Roster {
         this.peers.set(id, peer);
         return [{ type: isNew ? "peer-joined" : "peer-changed", peer }];
       }
+      case "mafalda.event.peer-updated.v1": {
+        const known = this.peers.get(message.data.peer);
+        if (!known) return [];
+        const peer = { ...known, appData: message.data.appData ?? {} };
+        this.peers.set(peer.id, peer);
+        return [{ type: "peer-changed", peer }];
+      }
       case "mafalda.event.peer-moved.v1": {
         const { peer: id, server, worker, handover } = message.data;
         if (handover) {
@@ -128,7 +135,8 @@ export class Roster {
         const changes = this.#removeProducersOf(message.data.peer, false);
         if (!peer) return changes;
         this.peers.delete(peer.id);
-        return [...changes, { type: "peer-left", peer, reason: message.type === "mafalda.event.peer-demoted.v1" ? "audience" : (message.data.reason ?? "left") }];
+        const reason = message.type === "mafalda.event.peer-demoted.v1" ? "audience" : (message.data.cause ?? message.data.reason ?? "left");
+        return [...changes, { type: "peer-left", peer, reason }];
       }
       case "mafalda.event.producer-opened.v1": {
         const { producer: id, peer, mediaKind, paused, appData, generation, server, worker } = message.data;

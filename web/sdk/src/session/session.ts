@@ -427,7 +427,7 @@ export class Session {
         if (message.data.generation < present || this.#leaving) return;
         if (message.data.reason === "timed-out") return void this.#rejoin("the fleet had no sign of this peer for too long");
         if (message.data.reason === "evicted") return void this.#rejoin("this peer's worker could not take it");
-        return this.end(new Refused("not-joined", `this peer is out of the room: ${message.data.reason ?? "left"}`));
+        return this.end(new Refused("not-joined", `this peer is out of the room: ${message.data.cause ?? message.data.reason ?? "left"}`));
     }
   }
 

@@ -4,7 +4,7 @@ package mafalda.messages;
 import java.io.IOException;
 import com.fasterxml.jackson.annotation.*;
 
-public enum Cause {
+public enum PeerMovedCause {
     DRAIN, JOIN, SERVER_LOST, SERVER_RESTARTED, WORKER_DIED;
 
     @JsonValue
@@ -20,12 +20,12 @@ public enum Cause {
     }
 
     @JsonCreator
-    public static Cause forValue(String value) throws IOException {
+    public static PeerMovedCause forValue(String value) throws IOException {
         if (value.equals("drain")) return DRAIN;
         if (value.equals("join")) return JOIN;
         if (value.equals("server-lost")) return SERVER_LOST;
         if (value.equals("server-restarted")) return SERVER_RESTARTED;
         if (value.equals("worker-died")) return WORKER_DIED;
-        throw new IOException("Cannot deserialize Cause");
+        throw new IOException("Cannot deserialize PeerMovedCause");
     }
 }
