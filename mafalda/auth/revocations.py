@@ -1,9 +1,21 @@
-"""What the auth service keeps in a stream of its own (revoked tokens, granted peers), and the end of connections."""
+"""What the auth service keeps in a stream of its own.
+
+========================================= ==============================================================
+subject below ``mafalda.auth.``           holds
+========================================= ==============================================================
+``revoked.{token}``                       nothing: the token is revoked
+``revoked-room.{room}``                   since when: tokens for the room that were issued until then are
+``revoked-peer.{room}.{peer}``            since when: those for the peer in this room that were issued until then are
+``changed.{room}.{peer}``                 what the peer is granted instead, by tokens that were issued until then
+``token.{room}.{peer}.{token}``           a token that connected, until it expires
+``peer.{room}.{peer}``                    what the peer is granted now, for the agents
+========================================= ==============================================================
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from base64 import b64decode
 from typing import Any
 
 import orjson
@@ -13,18 +25,23 @@ from mafalda.auth.tokens import LEEWAY_S, MAX_LIFE_S, Token
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call, parse_answer
 from mafalda.bus.connection.pending_requests import Unanswered
-from mafalda.bus.connection.subscription_buffer import BufferedMessage, SubscriptionBuffer
 from mafalda.bus.log.streams import LOG_STREAM, differences
-from mafalda.contract.grants import Grants
-from mafalda.contract.permissions import AUTH_PREFIX, AUTH_STREAM, REVOKED, granted_subject
-from mafalda.errors import BusUnavailable
+from mafalda.contract.grants import GrantChange, Grants
+from mafalda.contract.permissions import (
+    AUTH_STREAM,
+    REVOKED,
+    changed_grants_subject,
+    granted_subject,
+    revoked_peer_subject,
+    revoked_room_subject,
+    seen_token_subject,
+)
+from mafalda.errors import BadToken, BusUnavailable
 
 _log = structlog.get_logger(__name__)
 
-#: Seconds in which the servers of a cluster report their connections.
-_REPORT_S = 0.5
-#: A connection that was being authorized when its token was revoked is found by a later round.
-_ROUNDS = 3
+#: Subjects that one page of a stream's subjects may have.
+_PAGE = 10_000
 
 
 async def ensure_auth_stream(connection: Connection) -> None:
@@ -38,8 +55,16 @@ async def ensure_auth_stream(connection: Connection) -> None:
     """
     wanted: dict[str, Any] = {
         "name": AUTH_STREAM,
-        "description": "Revoked tokens, and what each peer was granted.",
-        "subjects": [f"{REVOKED}*", f"{AUTH_PREFIX}peer.*.*"],
+        "description": "Revoked tokens, and what each peer is granted.",
+        "subjects": [
+            f"{REVOKED}*",
+            revoked_room_subject("*"),
+            revoked_peer_subject("*", "*"),
+            changed_grants_subject("*", "*"),
+            seen_token_subject("*", "*", "*"),
+            granted_subject("*", "*"),
+        ],
+        "allow_msg_ttl": True,
         "storage": "file",
         "retention": "limits",
         "max_msgs_per_subject": 1,
@@ -77,83 +102,133 @@ async def _config_of(connection: Connection, stream: str) -> dict[str, Any] | No
 
 
 async def is_revoked(connection: Connection, token_id: str) -> bool:
-    """Whether a token is revoked, as the stream's leader knows it.
+    """Whether a token is revoked by its id.
 
     Raises:
         BusUnavailable: It cannot be known now.
     """
-    try:
-        await call(connection, f"STREAM.MSG.GET.{AUTH_STREAM}", {"last_by_subj": REVOKED + token_id}, timeout_s=2)
-    except ApiRefused as refused:
-        if refused.err_code == ApiRefused.NO_MESSAGE:
-            return False
-        raise BusUnavailable("revocations cannot be read", reason=str(refused)) from None
-    return True
+    return await _last(connection, REVOKED + token_id) is not None
 
 
-async def store_revocation(connection: Connection, token: Token) -> None:
+async def present_grants(connection: Connection, token: Token) -> dict[str, Grants]:
+    """What a token grants in each of its rooms now, as the stream's leader knows it.
+
+    Raises:
+        BadToken: It is revoked: by itself, or as one for a room or a peer.
+        BusUnavailable: It cannot be known now.
+    """
+    rooms, peer = token.grants.rooms, token.grants.peer
+    revoking = [revoked_room_subject(room) for room in rooms] + [revoked_peer_subject(room, peer) for room in rooms]
+    by_id, revoked, changes = await asyncio.gather(
+        _last(connection, REVOKED + token.id),
+        asyncio.gather(*(_last(connection, subject) for subject in revoking)),
+        asyncio.gather(*(_last(connection, changed_grants_subject(room, peer)) for room in rooms)),
+    )
+    if by_id is not None or any(it is not None and token.issued <= orjson.loads(it)["until"] for it in revoked):
+        raise BadToken("the token is revoked")
+    return {room: _changed(token, change) for room, change in zip(rooms, changes, strict=True)}
+
+
+def _changed(token: Token, stored: bytes | None) -> Grants:
+    if stored is None:
+        return token.grants
+    change = orjson.loads(stored)
+    if token.issued > change["until"]:
+        return token.grants
+    return GrantChange.model_validate(change["grants"]).apply(token.grants)
+
+
+async def store_revocation(connection: Connection, token_id: str) -> None:
     """Refuse a token from now on.
 
     Raises:
         BusUnavailable: It was not stored.
     """
-    await _store(connection, REVOKED + token.id, b"{}")
+    await _store(connection, REVOKED + token_id, b"{}")
 
 
-async def store_grants(connection: Connection, grants: Grants) -> None:
-    """Keep what a peer is granted from now on, for the agents; they refuse what no subject can refuse.
+async def store_revocation_until(connection: Connection, until: int, room: str, peer: str | None) -> None:
+    """Refuse the tokens for a room, or for a peer in it, that were issued until a time (Unix seconds).
 
     Raises:
         BusUnavailable: It was not stored.
     """
-    data = orjson.dumps(grants.to_json_dict())
-    for room in grants.rooms:
-        await _store(connection, granted_subject(room, grants.peer), data)
+    subject = revoked_room_subject(room) if peer is None else revoked_peer_subject(room, peer)
+    await _store(connection, subject, orjson.dumps({"until": until}))
 
 
-async def _store(connection: Connection, subject: str, data: bytes) -> None:
+async def store_change(connection: Connection, until: int, room: str, peer: str, change: GrantChange) -> None:
+    """Let a peer have other grants than its tokens say that were issued until a time (Unix seconds).
+
+    Raises:
+        BusUnavailable: It was not stored.
+    """
+    grants = change.model_dump(mode="json", by_alias=True, exclude_none=True)
+    await _store(connection, changed_grants_subject(room, peer), orjson.dumps({"until": until, "grants": grants}))
+
+
+async def store_token(connection: Connection, token: Token, *, now: int) -> None:
+    """Keep until it expires that a token connects, so that its connections are found by room and peer.
+
+    Raises:
+        BusUnavailable: It was not stored.
+    """
+    data = orjson.dumps({"issued": token.issued, "expires": token.expires, "grants": token.grants.to_json_dict()})
+    life_s = max(1, token.expires + 2 * LEEWAY_S - now)
+    for room in token.grants.rooms:
+        await _store(connection, seen_token_subject(room, token.grants.peer, token.id), data, life_s=life_s)
+
+
+async def seen_tokens(connection: Connection, *, room: str = "*", peer: str = "*", id: str = "*") -> dict[str, Token]:
+    """The tokens, by id, that have connected for a room or a peer, or with an id.
+
+    Raises:
+        BusUnavailable: They cannot be known now.
+    """
+    pattern, offset = seen_token_subject(room, peer, id), 0
+    found: dict[str, Token] = {}
+    while True:
+        query = {"subjects_filter": pattern, "offset": offset}
+        try:
+            info = await call(connection, f"STREAM.INFO.{AUTH_STREAM}", query)
+        except ApiRefused as refused:
+            raise BusUnavailable("the tokens cannot be read", reason=str(refused)) from None
+        subjects: dict[str, int] = info.get("state", {}).get("subjects") or {}
+        for subject in subjects:
+            token_id = subject.rpartition(".")[2]
+            if token_id not in found and (data := await _last(connection, subject)) is not None:
+                stored = orjson.loads(data)
+                grants = Grants.model_validate(stored["grants"])
+                found[token_id] = Token(token_id, grants, stored["expires"], stored["issued"])
+        offset += len(subjects)
+        if not subjects or offset >= info.get("total", 0):
+            return found
+
+
+async def store_grants(connection: Connection, grants: dict[str, Grants]) -> None:
+    """Keep what a peer is granted from now on in each room, for the agents; they refuse what no subject can refuse.
+
+    Raises:
+        BusUnavailable: It was not stored.
+    """
+    for room, granted in grants.items():
+        await _store(connection, granted_subject(room, granted.peer), orjson.dumps(granted.to_json_dict()))
+
+
+async def _last(connection: Connection, subject: str) -> bytes | None:
+    """What is stored on a subject, as the stream's leader knows it."""
     try:
-        parse_answer((await connection.request(subject, data, timeout_s=5)).data)
+        answer = await call(connection, f"STREAM.MSG.GET.{AUTH_STREAM}", {"last_by_subj": subject}, timeout_s=2)
+    except ApiRefused as refused:
+        if refused.err_code == ApiRefused.NO_MESSAGE:
+            return None
+        raise BusUnavailable("revocations cannot be read", reason=str(refused)) from None
+    return b64decode(answer["message"].get("data", ""))
+
+
+async def _store(connection: Connection, subject: str, data: bytes, *, life_s: int | None = None) -> None:
+    headers = {"Nats-TTL": f"{life_s}s"} if life_s is not None else None
+    try:
+        parse_answer((await connection.request(subject, data, headers=headers, timeout_s=5)).data)
     except (Unanswered, ApiRefused) as error:
         raise BusUnavailable("not stored", subject=subject, reason=str(error)) from None
-
-
-async def end_connections(system: Connection, user_name: str) -> int:
-    """Disconnect all connections of a user, on all servers of the cluster; returns how many.
-
-    Args:
-        system: A connection to NATS' system account.
-        user_name: As it was given to NATS when the connections were authorized.
-    """
-    ended: set[tuple[str, int]] = set()
-    for _ in range(_ROUNDS):
-        found = [one async for one in _connections(system, user_name)]
-        for server, client in set(found) - ended:
-            try:
-                await system.request(
-                    f"$SYS.REQ.SERVER.{server}.KICK", orjson.dumps({"cid": client}), timeout_s=_REPORT_S * 4
-                )
-            except Unanswered as error:
-                _log.warning("kick unanswered", action="kick_unanswered", reason=error.reason)
-                continue
-            ended.add((server, client))
-    return len(ended)
-
-
-async def _connections(system: Connection, user_name: str) -> AsyncIterator[tuple[str, int]]:
-    """The server and number of each connection of a user; each server of the cluster reports its own."""
-    inbox = system.new_inbox()
-    buffer = SubscriptionBuffer(1024)
-    subscription = await system.subscribe(inbox, buffer)
-    try:
-        query = {"auth": True, "user": user_name, "limit": 1024}
-        await system.publish("$SYS.REQ.SERVER.PING.CONNZ", orjson.dumps(query), reply=inbox)
-        deadline = asyncio.get_running_loop().time() + _REPORT_S
-        while (left := deadline - asyncio.get_running_loop().time()) > 0 and await buffer.wait(left):
-            item = buffer.pop()
-            if isinstance(item, BufferedMessage):
-                report: dict[str, Any] = orjson.loads(item.message.data)
-                for client in report.get("data", {}).get("connections") or ():
-                    yield report["server"]["id"], client["cid"]
-    finally:
-        await system.unsubscribe(subscription)

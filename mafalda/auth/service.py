@@ -10,13 +10,25 @@ import time
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from mafalda.aio.tasks import TaskScope, open_tasks
 from mafalda.auth import nats_jwt
-from mafalda.auth.revocations import end_connections, ensure_auth_stream, is_revoked, store_grants, store_revocation
+from mafalda.auth.connections import end_connections
+from mafalda.auth.revocations import (
+    ensure_auth_stream,
+    present_grants,
+    seen_tokens,
+    store_change,
+    store_grants,
+    store_revocation,
+    store_revocation_until,
+    store_token,
+)
 from mafalda.auth.tokens import Token, TokenKeys
 from mafalda.bus.compose import compose
 from mafalda.bus.config import BusConfig
@@ -25,14 +37,24 @@ from mafalda.bus.connection.pending_requests import Unanswered
 from mafalda.bus.connection.subscription_buffer import BufferedMessage, SubscriptionBuffer
 from mafalda.bus.log.append import append
 from mafalda.contract import subjects
+from mafalda.contract.grants import ChangeRequest, Grants, Revocation
 from mafalda.contract.messages.envelope import encode
 from mafalda.contract.messages.error_info import ErrorInfo
-from mafalda.contract.messages.intents import Leave
+from mafalda.contract.messages.intents import ApplyGrants, Intent, Leave
 from mafalda.contract.messages.results import Rejected
-from mafalda.contract.permissions import PARTICIPANT_ACCOUNT, REVOKE_REQUEST, participant_permissions, token_notices
-from mafalda.errors import BadToken, BusUnavailable, MafaldaError, PermissionDenied
+from mafalda.contract.permissions import (
+    GRANT_REQUEST,
+    PARTICIPANT_ACCOUNT,
+    REVOKE_REQUEST,
+    participant_permissions,
+    token_notices,
+)
+from mafalda.errors import BadInput, BadToken, BusUnavailable, MafaldaError, PermissionDenied
+from mafalda.media.model import Model
 
 _log = structlog.get_logger(__name__)
+
+M = TypeVar("M", bound=Model)
 
 CALLOUT = "$SYS.REQ.USER.AUTH"
 GROUP = "mafalda-auth"
@@ -77,7 +99,8 @@ class AuthService:
     async def serve(self, tasks: TaskScope, ready: asyncio.Event) -> None:
         """Answer callouts and revocations until cancelled."""
         buffer = SubscriptionBuffer(self._connection.config.follow_buffer)
-        for pattern in (CALLOUT, REVOKE_REQUEST):
+        handlers = {CALLOUT: self._authorize, REVOKE_REQUEST: self._revoke, GRANT_REQUEST: self._change_grants}
+        for pattern in handlers:
             await self._connection.subscribe(pattern, buffer, queue=GROUP)
         await self._connection.flush(self._connection.config.api_timeout_s)
         ready.set()
@@ -87,8 +110,8 @@ class AuthService:
             if isinstance(item, PermissionDenied):
                 raise item
             if isinstance(item, BufferedMessage) and item.message.reply:
-                handle = self._authorize if item.message.subject == CALLOUT else self._revoke
-                tasks.spawn(self._answer(handle(item.message.data), item.message.reply), "auth answer")
+                handling = handlers[item.message.subject](item.message.data)
+                tasks.spawn(self._answer(handling, item.message.reply), "auth answer")
 
     async def _answer(self, answering: Awaitable[bytes], reply: str) -> None:
         try:
@@ -104,14 +127,15 @@ class AuthService:
         jwt = error = ""
         try:
             token = self._keys.tokens.verify(_presented(request), now=now)
-            await self._refuse_revoked(token)  # first: a revoked token's grants are not stored
-            await store_grants(self._connection, token.grants)
-            await self._refuse_revoked(token)  # again: storing takes a while, and what is signed is not looked up later
+            await present_grants(self._connection, token)  # first: nothing is stored of a revoked token
+            await store_token(self._connection, token, now=now)
+            # Again: storing takes a while, and what is signed is not looked up later.
+            granted = await self._store_present_grants(token)
             jwt = nats_jwt.user_jwt(
                 request["user_nkey"],
                 name=token.id,
                 account=PARTICIPANT_ACCOUNT,
-                permissions=participant_permissions(token.grants),
+                permissions=participant_permissions(*granted),
                 expires=token.expires,
                 now=now,
                 issuer_seed=self._keys.issuer_seed,
@@ -124,24 +148,89 @@ class AuthService:
         answer = nats_jwt.response_jwt(request, jwt=jwt, error=error, now=now, issuer_seed=self._keys.issuer_seed)
         return answer.encode()
 
-    async def _refuse_revoked(self, token: Token) -> None:
-        if await is_revoked(self._connection, token.id):
-            raise BadToken("the token is revoked")
+    async def _store_present_grants(self, token: Token) -> list[Grants]:
+        """What a token grants now in each room, which the agents may read from then on.
+
+        Raises:
+            BadToken: It is revoked.
+        """
+        granted = await present_grants(self._connection, token)
+        await store_grants(self._connection, granted)
+        if await present_grants(self._connection, token) != granted:  # changed meanwhile
+            return await self._store_present_grants(token)
+        return [it.model_copy(update={"rooms": [room]}) for room, it in granted.items()]
 
     async def _revoke(self, raw: bytes) -> bytes:
         try:
-            token = self._keys.tokens.verify(raw.decode("ascii", "replace"), now=int(time.time()))
-            await store_revocation(self._connection, token)
-            try:
-                await self._announce_revocation(token)
-            except BusUnavailable as unannounced:  # the connections end all the same
-                _log.warning("revocation not announced", action="token_revoked", reason=str(unannounced))
-            ended = await end_connections(self._system, token.id)
-            await self._remove_peer(token)
+            tokens = await self._store_revocation(raw)
+            for token in tokens.values():
+                try:
+                    await self._announce_revocation(token)
+                except BusUnavailable as unannounced:  # the connections end all the same
+                    _log.warning("revocation not announced", action="token_revoked", reason=str(unannounced))
+            with suppress(Unanswered):
+                await self._connection.flush(1)  # before the connections end
+            for token in tokens.values():
+                await self._remove_peer(token)
+            ended = await end_connections(self._system, tokens)
         except MafaldaError as refused:
-            return orjson.dumps({"error": {"code": refused.code, "message": str(refused)}})
-        _log.info("token revoked", action="token_revoked", token_id=token.id, connections=ended)
-        return orjson.dumps({"tokenId": token.id, "connections": ended})
+            return _refusal(refused)
+        _log.info("tokens revoked", action="token_revoked", token_ids=list(tokens)[:10], connections=ended)
+        first = {"tokenId": next(iter(tokens))} if len(tokens) == 1 else {}
+        return orjson.dumps({**first, "tokens": len(tokens), "connections": ended})
+
+    async def _store_revocation(self, raw: bytes) -> dict[str, Token]:
+        """Refuse from now on what a request names; returns the tokens among that whose connections have to end.
+
+        Raises:
+            BadInput: It names nothing.
+        """
+        now = int(time.time())
+        if not raw.lstrip().startswith(b"{"):
+            token = self._keys.tokens.verify(raw.decode("ascii", "replace"), now=now)
+            await store_revocation(self._connection, token.id)
+            return {token.id: token}
+        wanted = _parse(Revocation, raw)
+        if wanted.room is None:
+            await store_revocation(self._connection, wanted.token_id or "")
+            return await seen_tokens(self._connection, id=wanted.token_id or "")
+        await store_revocation_until(self._connection, now, wanted.room, wanted.peer)
+        found = await seen_tokens(self._connection, room=wanted.room, peer=wanted.peer or "*")
+        for id, token in found.items():
+            if token.issued > now:  # by a clock that is ahead
+                await store_revocation(self._connection, id)
+        return found
+
+    async def _change_grants(self, raw: bytes) -> bytes:
+        try:
+            wanted = _parse(ChangeRequest, raw)
+            now = int(time.time())
+            await store_change(self._connection, now, wanted.room, wanted.peer, wanted.grants)
+            found = await seen_tokens(self._connection, room=wanted.room, peer=wanted.peer)
+            tokens = {id: token for id, token in found.items() if token.issued <= now}
+            for token in sorted(tokens.values(), key=lambda it: it.issued):  # the newest one's grants stay stored
+                with suppress(BadToken):
+                    await store_grants(self._connection, await present_grants(self._connection, token))
+            ended = await self._reconnect(wanted, tokens)
+        except MafaldaError as refused:
+            return _refusal(refused)
+        fields = {"room_id": wanted.room, "peer_id": wanted.peer}
+        _log.info("grants changed", action="grants_changed", **fields, connections=ended)
+        return orjson.dumps({"tokens": len(tokens), "connections": ended})
+
+    async def _reconnect(self, wanted: ChangeRequest, tokens: dict[str, Token]) -> int:
+        """End the connections of a peer, which come back with other permissions, and close what those do not permit.
+
+        What the peer published before is in the log before ``apply-grants``, and what it publishes later is permitted.
+        """
+
+        async def apply() -> None:
+            await self._append(wanted.room, wanted.peer, ApplyGrants())
+
+        ended = await end_connections(self._system, tokens, ended=apply)
+        if not ended:  # it is not connected now; its media may go on
+            await apply()
+        return ended
 
     async def _announce_revocation(self, token: Token) -> None:
         """Tell the connections of a token why they end: NATS does not, and looks the same while it restarts."""
@@ -150,16 +239,27 @@ class AuthService:
             subject = token_notices(room, token.grants.peer)
             notice = compose(Rejected(intent="connect", error=error), subject=subject, source="/mafalda/auth")
             await self._connection.publish(subject, encode(notice))
-        with suppress(Unanswered):
-            await self._connection.flush(1)  # before the connections end
 
     async def _remove_peer(self, token: Token) -> None:
         """Make the peer leave its rooms: its media would go on without a connection to NATS."""
         for room in token.grants.rooms:
-            subject = subjects.intent(room, token.grants.peer, Leave.action)
-            await append(
-                self._connection, subject, compose(Leave(), subject=subject, source="/mafalda/auth"), None, None
-            )
+            await self._append(room, token.grants.peer, Leave(cause="revoked"))
+
+    async def _append(self, room: str, peer: str, intent: Intent) -> None:
+        subject = subjects.intent(room, peer, intent.action)
+        await append(self._connection, subject, compose(intent, subject=subject, source="/mafalda/auth"), None, None)
+
+
+def _parse(model: type[M], raw: bytes) -> M:
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput("not a request", field=".".join(map(str, first["loc"])), problem=first["msg"]) from None
+
+
+def _refusal(error: MafaldaError) -> bytes:
+    return orjson.dumps({"error": {"code": error.code, "message": str(error)}})
 
 
 def _presented(request: dict[str, object]) -> str:

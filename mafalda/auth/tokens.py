@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
+from pydantic import ValidationError
 
-from mafalda.contract.grants import Grants
+from mafalda.contract.grants import ApplicationGrants, Grants
 from mafalda.contract.participant_token import read_grants, token_id
 from mafalda.errors import BadInput, BadToken
 
@@ -38,6 +39,16 @@ class Token:
 
     id: str
     grants: Grants
+    expires: int  # Unix seconds
+    issued: int = 0  # Unix seconds; 0: it does not say
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationToken:
+    """A verified token of an application's server; ``id`` as in ``Token``."""
+
+    id: str
+    grants: ApplicationGrants
     expires: int  # Unix seconds
 
 
@@ -75,7 +86,7 @@ class TokenKeys:
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise BadInput("not a JSON Web Key Set", file=str(file), reason=type(error).__name__) from None
 
-    def mint(self, grants: Grants, *, life_s: int, now: int, kid: str | None = None) -> str:
+    def mint(self, grants: Grants | ApplicationGrants, *, life_s: int, now: int, kid: str | None = None) -> str:
         """Sign a token.
 
         Args:
@@ -92,7 +103,7 @@ class TokenKeys:
         key = self._signer(kid)
         algorithm = _ALGORITHMS_OF[key.key_type][0]
         claims = {
-            "sub": grants.peer,
+            "sub": grants.peer if isinstance(grants, Grants) else "application",
             "jti": secrets.token_hex(12),
             "iat": now,
             "exp": now + life_s,
@@ -107,6 +118,24 @@ class TokenKeys:
         Raises:
             BadToken: It is not valid; the reason names no secret.
         """
+        claims, expires = self._valid_claims(text, now)
+        return Token(token_id(text, claims), read_grants(claims), expires, _seconds(claims, "iat"))
+
+    def verify_application(self, text: str, *, now: int) -> ApplicationToken:
+        """As ``verify``, for a token of an application's server.
+
+        Raises:
+            BadToken: It is not valid, or a participant's.
+        """
+        claims, expires = self._valid_claims(text, now)
+        try:
+            grants = ApplicationGrants.model_validate(claims.get("mafalda"))
+        except ValidationError:
+            raise BadToken("the token is none of an application's server") from None
+        return ApplicationToken(token_id(text, claims), grants, expires)
+
+    def _valid_claims(self, text: str, now: int) -> tuple[dict[str, Any], int]:
+        """The claims, and when the token expires (Unix seconds)."""
         if len(text) > MAX_TOKEN_BYTES:
             raise BadToken("the token is too long", limit_bytes=MAX_TOKEN_BYTES)
         claims = self._claims(text)
@@ -117,7 +146,7 @@ class TokenKeys:
             raise BadToken("the token lives longer than 30 days")
         if max(_seconds(claims, "nbf"), _seconds(claims, "iat")) > now + LEEWAY_S:
             raise BadToken("the token is not valid yet")
-        return Token(token_id(text, claims), read_grants(claims), expires)
+        return claims, expires
 
     def _claims(self, text: str) -> dict[str, Any]:
         def key_of(part: Any) -> jwk.OKPKey | jwk.OctKey:

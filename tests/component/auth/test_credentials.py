@@ -172,9 +172,9 @@ async def test_a_token_revoked_while_its_grants_are_stored_is_refused(
 ) -> None:
     text = closed.mint()
 
-    async def store_then_revoke(connection: Connection, grants: Grants) -> None:
+    async def store_then_revoke(connection: Connection, grants: dict[str, Grants]) -> None:
         await store_grants(connection, grants)
-        await store_revocation(connection, closed.tokens.verify(text, now=int(time.time())))
+        await store_revocation(connection, closed.tokens.verify(text, now=int(time.time())).id)
 
     monkeypatch.setattr(service, "store_grants", store_then_revoke)
     await refused(closed, token=text)

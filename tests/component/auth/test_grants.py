@@ -26,6 +26,6 @@ async def test_an_agent_with_a_password_reads_what_a_peer_was_granted(tmp_path: 
             assert await agent.grants("lobby", "alice") is None  # there is no auth service
             await ensure_auth_stream(agent.connection)
             grants = Grants(rooms=["lobby"], peer="alice", publish=["audio"])
-            await store_grants(agent.connection, grants)
+            await store_grants(agent.connection, {"lobby": grants})
             assert await agent.grants("lobby", "alice") == grants
             assert await agent.grants("lobby", "bob") is None

@@ -247,7 +247,7 @@ async def test_a_token_that_is_refused_for_long_ends_it(closed: Closed) -> None:
     text = closed.mint()
     async with participant(closed, text, refused_for_s=0.3) as alice, alice.follow(*PATTERNS) as follower:
         async with closed.role("auth") as auth:  # revoked while nobody can be told
-            await store_revocation(auth.connection, closed.tokens.verify(text, now=int(time.time())))
+            await store_revocation(auth.connection, closed.tokens.verify(text, now=int(time.time())).id)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await alice.connection.reconnect()
