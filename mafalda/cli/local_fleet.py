@@ -31,9 +31,9 @@ from mafalda.cli.connecting import bus_config
 from mafalda.cli.page import PageAccess, RoomPage, open_page, serve_page
 from mafalda.cli.paths import KEYS_FOLDER, default_store_dir
 from mafalda.cli.running import READY_FILE_VARIABLE
-from mafalda.cli.serving import MONITOR_PORT, NAMES, listen
+from mafalda.cli.serving import HTTP_PORT, MONITOR_PORT, NAMES, listen
 from mafalda.contract.permissions import FleetRole
-from mafalda.errors import Broken
+from mafalda.errors import BadInput, Broken
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,8 @@ class LocalFleetConfig:
     web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
     monitor: bool = True  # serve the monitor's page and JSON
     monitor_port: int | None = None  # None: 8081, or any free one if that is taken
+    http: bool = False  # serve the HTTP API
+    http_port: int | None = None  # None: 8082, or any free one if that is taken
     keys: Path | None = None  # of the fleet at nats_url; None: it is open, or the environment has a credential
     store_dir: Path | None = None  # of the embedded nats-server; None: the default one
     archive: str | None = None  # folder or URL to archive the log to; None: it is not archived
@@ -95,6 +97,7 @@ class LocalFleet:
     page_url: str | None = None  # None: the room page is not served
     page_key: str | None = None  # what the page's link must carry; None: the fleet is open
     monitor_url: str | None = None  # with the key that it needs in a closed fleet; None: the monitor does not run
+    http_url: str | None = None  # of the HTTP API; None: it does not run
     keys: KeyFolder | None = None  # None: the fleet is open
     components: list[Component] = field(default_factory=list)
 
@@ -119,7 +122,8 @@ async def open_local_fleet(
     Raises:
         ComponentFailed: A component did not get ready; its log has the reason.
         ServerFailed: The nats-server did not start.
-        PageUnavailable: ``web_port`` or ``monitor_port`` is taken.
+        PageUnavailable: ``web_port``, ``monitor_port`` or ``http_port`` is taken.
+        BadInput: The HTTP API is wanted, and there are no keys of tokens for it.
     """
     async with AsyncExitStack() as stack:
         page = _open_page(config, stack, progress)
@@ -129,12 +133,14 @@ async def open_local_fleet(
         errors = stack.enter_context(config.log_file.open("ab")) if config.log_file else None
         components = _components(config, keys)
         monitor_url = _add_monitor(config, components, keys is not None, stack)
+        http_url = _add_http(config, components, keys, stack)
         supervisor = ComponentSupervisor(url, keys, errors.fileno() if errors else None, progress)
         stack.push_async_callback(supervisor.stop, components)
         watchers = await stack.enter_async_context(open_tasks())
         for component in components:
             await supervisor.start(component, watchers)
-        fleet = LocalFleet(url, nats.servers if nats else {}, monitor_url=monitor_url, keys=keys, components=components)
+        servers = nats.servers if nats else {}
+        fleet = LocalFleet(url, servers, monitor_url=monitor_url, http_url=http_url, keys=keys, components=components)
         if page and nats:
             first = next(iter(nats.servers.values()))
             access = PageAccess.of(keys) if keys else None
@@ -254,6 +260,22 @@ def _add_monitor(
     environment = {"MAFALDA_MONITOR_KEY": key}  # other users can read arguments; empty: the fleet is open
     components.append(Component("monitor", argv, "monitor", pass_fds=(descriptor,), environment=environment))
     return f"http://{NAMES[0]}:{listener.getsockname()[1]}/{f'?key={key}' if key else ''}"
+
+
+def _add_http(
+    config: LocalFleetConfig, components: list[Component], keys: KeyFolder | None, stack: AsyncExitStack
+) -> str | None:
+    """Add the HTTP API, on a socket that stays open while it is started again; its URL."""
+    if not config.http:
+        return None
+    if keys is None and not config.is_open:
+        raise BadInput("the HTTP API needs --keys, to verify the tokens of callers, or --open")
+    listener = stack.enter_context(listen(config.http_port, HTTP_PORT))
+    descriptor = listener.fileno()
+    argv = [sys.executable, "-m", "mafalda", "http", "--listen-fd", str(descriptor), "--stop-with-stdin"]
+    argv += ["--keys", str(keys.folder)] if keys else ["--open"]
+    components.append(Component("http", argv, "application", pass_fds=(descriptor,)))
+    return f"http://{NAMES[0]}:{listener.getsockname()[1]}"
 
 
 class ComponentSupervisor:

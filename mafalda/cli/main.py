@@ -18,7 +18,9 @@ COMMANDS = {
         "Run an auth service, which turns tokens into permissions; any number may run.",
     ),
     "keys": ("mafalda.cli.commands.keys", "Make the keys of a closed fleet and nats-server's configuration."),
-    "token": ("mafalda.cli.commands.token", "Mint or revoke a participant's token."),
+    "token": ("mafalda.cli.commands.token", "Mint a token; revoke one, or all for a room or peer."),
+    "grants": ("mafalda.cli.commands.grants", "Change what a peer may do, at once."),
+    "end-room": ("mafalda.cli.commands.end_room", "Let every peer of a room leave."),
     "drain": ("mafalda.cli.commands.drain", "Move the peers of a server elsewhere, before it is stopped."),
     "monitor": ("mafalda.cli.commands.monitor", "Serve a page of the whole fleet, now and at any past moment."),
     "ls": ("mafalda.cli.commands.ls", "List servers, workers, rooms, peers and relays."),
@@ -27,6 +29,7 @@ COMMANDS = {
     "audit": ("mafalda.cli.commands.audit", "Find what should be by the log and is not, and say what to do."),
     "archive": ("mafalda.cli.commands.archive", "Copy the log into Parquet files in a folder or an object store."),
     "feed": ("mafalda.cli.commands.feed", "Print the events of rooms for programs, from where the last feed ended."),
+    "http": ("mafalda.cli.commands.http", "Serve rooms, peers, tokens and the feed to applications over HTTP."),
     "webhooks": ("mafalda.cli.commands.webhooks", "Deliver the events of rooms by HTTP, signed and retried."),
     "explain": ("mafalda.cli.commands.explain", "Explain why something is where it is."),
     "load-test": (

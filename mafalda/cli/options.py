@@ -185,6 +185,12 @@ def local_fleet_options(*, policy: str, policy_help: str, min_allocators: int) -
             type=click.IntRange(0, 65535),
             help="Port of the monitor; 0: any free port. [default: 8081, or a free port if that is taken]",
         ),
+        click.option("--http/--no-http", default=False, show_default=True, help="Serve the HTTP API, on loopback."),
+        click.option(
+            "--http-port",
+            type=click.IntRange(0, 65535),
+            help="Port of the HTTP API; 0: any free port. [default: 8082, or a free port if that is taken]",
+        ),
         click.option(
             "--archive",
             envvar="MAFALDA_ARCHIVE",

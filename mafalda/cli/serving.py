@@ -22,6 +22,7 @@ HOST = "127.0.0.1"
 #: By which a page on loopback may be opened.
 NAMES = (HOST, "localhost")
 MONITOR_PORT = 8081
+HTTP_PORT = 8082
 SHUTDOWN_TIMEOUT_S = 1
 
 

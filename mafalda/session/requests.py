@@ -93,7 +93,8 @@ class RequestClient:
     Args:
         bus: Where they are published.
         tasks: Owns what runs in the background: repeated appends, recoveries.
-        reply_subject: The private inbox. Its owner passes what comes there to ``take_private``.
+        reply_subject: The private inbox. Its owner passes what comes there to ``take_private``. ``None``: there is
+            none, for who sends only intents without private answers.
         source: The CloudEvents source of the messages.
         answers: What stored results lack.
         times: Limits.
@@ -103,14 +104,14 @@ class RequestClient:
         self,
         bus: PeerBus,
         tasks: TaskScope,
-        reply_subject: str,
+        reply_subject: str | None,
         source: str,
         answers: PrivateAnswers,
         times: RequestTimes,
     ) -> None:
         self._bus = bus
         self._tasks = tasks
-        self._headers = {REPLY_HEADER: reply_subject}
+        self._headers = {REPLY_HEADER: reply_subject} if reply_subject is not None else {}
         self._source = source
         self._answers = answers
         self._times = times
@@ -154,6 +155,7 @@ class RequestClient:
         *,
         timeout_s: float | None = None,
         stored: Callable[[], None] | None = None,
+        id: str | None = None,
     ) -> P:
         """As ``submit``, and await the outcome. Without a bus, the intent is appended as soon as there is one.
 
@@ -164,6 +166,8 @@ class RequestClient:
             expected: The class of its result.
             timeout_s: Until ``DeadlineExceeded``.
             stored: Called when the intent is in the log: what is appended from then on comes after it.
+            id: Of the intent, unique in the whole log, where it may be requested again; ``None``: a new one. One
+                request at a time may have it.
 
         Raises:
             MafaldaError: The error of a ``Rejected``, as its own class.
@@ -177,7 +181,7 @@ class RequestClient:
             if not future.done():
                 future.set_result(outcome)
 
-        pending = self._start(room, peer, intent, resolve, timeout_s)
+        pending = self._start(room, peer, intent, resolve, timeout_s, id)
         try:
             async with self._bus.clock.timeout(pending.timeout_s):
                 await self._through_outages(lambda: self._append(pending))
@@ -245,10 +249,16 @@ class RequestClient:
     # --- pending requests -----------------------------------------------------------------------------
 
     def _start(
-        self, room: str, peer: str, intent: Intent, on_outcome: OnOutcome, timeout_s: float | None
+        self,
+        room: str,
+        peer: str,
+        intent: Intent,
+        on_outcome: OnOutcome,
+        timeout_s: float | None,
+        id: str | None = None,
     ) -> _PendingRequest:
         limit_s = timeout_s or self._times.timeout_s
-        message = compose(intent, subject=subjects.intent(room, peer, intent.action), source=self._source)
+        message = compose(intent, subject=subjects.intent(room, peer, intent.action), source=self._source, id=id)
         deadline = self._bus.clock.time() + limit_s
         pending = _PendingRequest(room, peer, message, on_outcome, limit_s, deadline)
         self._pending[message.id] = pending

@@ -33,6 +33,7 @@ class Up:
     monitor_url: str | None = None  # None: it was not wanted
     keys: Path | None = None  # None: the fleet is open
     page_key: str = ""  # of a closed fleet
+    http_url: str | None = None  # None: it was not wanted
 
     def mafalda(self, *arguments: str, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command against this fleet."""
@@ -83,7 +84,7 @@ def closed_up(state: Path, *arguments: str) -> AbstractContextManager[Up]:
 def _up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
     """``mafalda up`` on free ports, stopped with SIGTERM if it still runs; the monitor only with ``--monitor``."""
     own = {**environment(state), **extra}
-    ports = ["--nats-port", "0", "--web-port", "0", "--monitor-port", "0"]
+    ports = ["--nats-port", "0", "--web-port", "0", "--monitor-port", "0", "--http-port", "0"]
     if "--monitor" not in arguments:
         ports.append("--no-monitor")
     with (state / "up.log").open("wb") as errors:
@@ -99,7 +100,8 @@ def _up(state: Path, *arguments: str, **extra: str) -> Iterator[Up]:
         ready = json.loads(line)
         page_url, page_key = ready.get("page_url"), ready.get("page_key", "")
         monitor_url, keys = ready.get("monitor_url"), _keys(ready)
-        yield Up(process, ready["nats_url"], ready["pids"], own, page_url, monitor_url, keys, page_key)
+        http_url = ready.get("http_url")
+        yield Up(process, ready["nats_url"], ready["pids"], own, page_url, monitor_url, keys, page_key, http_url)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

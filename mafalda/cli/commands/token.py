@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 from pydantic import ValidationError
 
 from mafalda.auth.keys import KeyFolder
 from mafalda.auth.tokens import TokenKeys
 from mafalda.bus.connection.connection import open_connection
-from mafalda.bus.connection.pending_requests import Unanswered
+from mafalda.cli.auth_requests import as_request, ask_auth_service
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.options import keys_option, nats_option
 from mafalda.cli.running import run
-from mafalda.contract.grants import Grants
+from mafalda.contract.grants import ApplicationGrants, Grants, Revocation
 from mafalda.contract.permissions import REVOKE_REQUEST
-from mafalda.errors import BusUnavailable, MafaldaError
+from mafalda.errors import MafaldaError
 
-REVOKE_TIMEOUT_S = 15.0
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -46,8 +44,9 @@ def token() -> None:
 
 @token.command()
 @keys_option
-@click.option("--room", "rooms", multiple=True, required=True, help="A room in which the peer may be; repeatable.")
-@click.option("--peer", required=True, help="The peer's id.")
+@click.option("--room", "rooms", multiple=True, help="A room in which the peer may be; repeatable.")
+@click.option("--peer", help="The peer's id.")
+@click.option("--application", is_flag=True, help="A token for the HTTP API, of the given rooms or of all.")
 @click.option("--publish", default="audio,video", show_default=True, help="Kinds that it may produce; '' for none.")
 @click.option("--no-subscribe", is_flag=True, help="It may not consume.")
 @click.option("--no-data", is_flag=True, help="It may not open data producers.")
@@ -57,16 +56,10 @@ def token() -> None:
 @click.option("--kid", help="Sign with this key of tokens.json. [default: the first that can]")
 def mint(keys: Path, rooms: tuple[str, ...], life: int, kid: str | None, **options: Any) -> None:
     """Print a token."""
+    if not options["application"] and (not rooms or options["peer"] is None):
+        raise click.UsageError("give --room and --peer, or --application")
     try:
-        grants = Grants(
-            rooms=list(rooms),
-            peer=options["peer"],
-            publish=[kind for kind in options["publish"].split(",") if kind],
-            subscribe=not options["no_subscribe"],
-            data=not options["no_data"],
-            roster=not options["no_roster"],
-            moderate=options["moderate"],
-        )
+        grants = _application(rooms) if options["application"] else _participant(rooms, options)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise click.UsageError("; ".join(problems)) from None
@@ -78,26 +71,44 @@ def mint(keys: Path, rooms: tuple[str, ...], life: int, kid: str | None, **optio
     click.echo(text)
 
 
+def _application(rooms: tuple[str, ...]) -> ApplicationGrants:
+    return ApplicationGrants(application=True, rooms=list(rooms) or None)
+
+
+def _participant(rooms: tuple[str, ...], options: dict[str, Any]) -> Grants:
+    return Grants(
+        rooms=list(rooms),
+        peer=options["peer"],
+        publish=[kind for kind in options["publish"].split(",") if kind],
+        subscribe=not options["no_subscribe"],
+        data=not options["no_data"],
+        roster=not options["no_roster"],
+        moderate=options["moderate"],
+    )
+
+
 @token.command()
 @nats_option
-@click.argument("text", metavar="TOKEN")
-def revoke(nats_url: str | None, text: str) -> None:
-    """Refuse TOKEN from now on, end its connections, and remove its peer. Needs the operator's nkey.
+@click.argument("text", metavar="[TOKEN]", required=False)
+@click.option("--id", "token_id", help="The token with this id, as the log of the auth service or the HTTP API has it.")
+@click.option("--room", help="All tokens for this room that were issued until now.")
+@click.option("--peer", help="With --room: those for this peer.")
+def revoke(nats_url: str | None, text: str | None, token_id: str | None, room: str | None, peer: str | None) -> None:
+    """Refuse TOKEN from now on, end its connections, and remove its peer. Or those that the options name.
 
-    With '-' the token is read from standard input.
+    Needs the nkey of the operator or of an application. With '-' the token is read from standard input.
     """
-    run(_revoke(nats_url, sys.stdin.read().strip() if text == "-" else text))
+    if sum(it is not None for it in (text, token_id, room)) != 1 or (peer is not None and room is None):
+        raise click.UsageError("give a token, --id, or --room and maybe --peer")
+    if text is not None:
+        request = (sys.stdin.read().strip() if text == "-" else text).encode()
+    else:
+        request = as_request(Revocation, token_id=token_id, room=room, peer=peer)
+    run(_revoke(nats_url, request))
 
 
-async def _revoke(nats_url: str | None, text: str) -> int:
+async def _revoke(nats_url: str | None, request: bytes) -> int:
     async with open_connection(bus_config(nats_url, name="mafalda cli")) as connection:
-        try:
-            answer = await connection.request(REVOKE_REQUEST, text.encode(), timeout_s=REVOKE_TIMEOUT_S)
-        except Unanswered as error:
-            raise BusUnavailable("no auth service answered", reason=error.reason) from None
-    report = orjson.loads(answer.data)
-    if refusal := report.get("error"):
-        click.echo(f"{refusal['code']}: {refusal['message']}", err=True)
-        return 1
+        report = await ask_auth_service(connection, REVOKE_REQUEST, request)
     click.echo(f"revoked; {report['connections']} connections ended")
     return 0

@@ -35,12 +35,16 @@ async def _up(config: LocalFleetConfig, as_json: bool) -> None:
             page |= {"page_key": running.page_key} if running.page_key else {}
             page |= {"keys": str(running.keys.folder)} if running.keys else {}
             monitor = {"monitor_url": running.monitor_url} if running.monitor_url else {}
+            monitor |= {"http_url": running.http_url} if running.http_url else {}
             print_json({"ready": True, "nats_url": running.nats_url, **page, **monitor, "pids": pids})
         else:
             if link := running.page_link():
                 click.echo(f"room page: {link}")
             if running.monitor_url:
                 click.echo(f"monitor: {running.monitor_url}")
+            if running.http_url:
+                mint = f"mafalda token mint --application --keys {running.keys.folder}" if running.keys else ""
+                click.echo(f"HTTP API: {running.http_url}{f' (its token: {mint})' if mint else ''}")
             if running.keys and not config.nats_url:
                 application = running.keys.role("application")
                 click.echo(f"closed: programs need a credential, such as {NKEY_FILE_VARIABLE}={application}")

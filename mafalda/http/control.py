@@ -1,0 +1,172 @@
+"""What the API does: intents of peers, and requests to the auth service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import orjson
+
+from mafalda.aio.tasks import TaskScope, open_tasks
+from mafalda.bus.connection.pending_requests import Unanswered
+from mafalda.bus.nats.bus import NatsBus
+from mafalda.contract import subjects
+from mafalda.contract.ids import derived_id
+from mafalda.contract.messages import results
+from mafalda.contract.messages.error_info import ErrorInfo
+from mafalda.contract.messages.intents import Intent
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.reading import read_message
+from mafalda.errors import BadInput, BusUnavailable, DeadlineExceeded
+from mafalda.http.models import Ended
+from mafalda.media.model import Model
+from mafalda.monitor.live import LiveState, live_state
+from mafalda.monitor.records import Record
+from mafalda.projection.state import State
+from mafalda.session.requests import RequestClient, RequestTimes, as_expected
+
+#: The auth service looks for connections three times, half a second each.
+AUTH_TIMEOUT_S = 15.0
+_FOLD_TIMEOUT_S = 10.0
+
+
+class _NothingPrivate:
+    """The intents of this API have no private answers."""
+
+    def is_complete(self, intent: Payload, stored: Payload) -> bool:
+        return True
+
+    async def recover(self, room: str, peer: str, intent: Payload, stored: Payload) -> Payload:
+        raise AssertionError("every stored result is complete")
+
+
+class Control:
+    """Get one from ``open_control``.
+
+    Args:
+        bus: With the credential of an application, or of an operator.
+        tasks: Owns repeated appends.
+    """
+
+    def __init__(self, bus: NatsBus, tasks: TaskScope) -> None:
+        self.bus = bus
+        self._live: LiveState | None = None
+        self._tasks = tasks
+        self._client = RequestClient(bus, tasks, None, "/mafalda/http", _NothingPrivate(), RequestTimes())
+        self._requested: dict[str, asyncio.Task[None]] = {}  # by the id of the intent, while it has no result
+
+    @property
+    def state(self) -> State:
+        """The fleet as of now; for reading only."""
+        assert self._live is not None
+        return self._live.state
+
+    async def fresh_state(self) -> State:
+        """The fleet, with everything that is in the log by now.
+
+        Raises:
+            DeadlineExceeded: The log is not read in time.
+        """
+        assert self._live is not None
+        await self._live.reached(await self.bus.last_seq(), timeout_s=_FOLD_TIMEOUT_S)
+        return self._live.state
+
+    def follow(self, live: LiveState) -> None:
+        """Read from this state from now on."""
+        self._live = live
+
+    def take(self, entry: Record) -> None:
+        """Take a result from the log."""
+        address = entry.address
+        if entry.message is not None and address is not None and address.kind == "result":
+            self._client.take_stored(entry.message)
+
+    # --- intents --------------------------------------------------------------------------------------
+
+    async def request(self, room: str, peer: str, intent: Intent, key: str | None) -> None:
+        """Publish an intent and await that it is done.
+
+        Args:
+            room: The room.
+            peer: The peer whose intent it is.
+            intent: What is wanted.
+            key: A repetition with the same key gets the outcome of the first; ``None``: it is no repetition.
+
+        Raises:
+            MafaldaError: It was refused, for this reason.
+            DeadlineExceeded: Nobody answered in time.
+        """
+        if key is None:
+            await self._client.request(room, peer, intent, results.Done)
+            return
+        id = derived_id("http", key, room, peer, intent.action, intent.model_dump_json())
+        running = self._requested.get(id)
+        if running is None:
+            running = self._tasks.spawn(self._request_once(room, peer, intent, id), f"request {id}")
+            self._requested[id] = running
+            running.add_done_callback(lambda _: self._requested.pop(id, None))
+        await asyncio.shield(running)
+
+    async def _request_once(self, room: str, peer: str, intent: Intent, id: str) -> None:
+        async for delivery in self.bus.read(subjects.result(room, peer, intent.action)):
+            try:
+                _, message = read_message(delivery.subject, delivery.data)
+            except BadInput:
+                continue  # of a newer version; the answer to this intent is none
+            if message.causationid == id:
+                as_expected(message.data, results.Done)
+                return
+        await self._client.request(room, peer, intent, results.Done, id=id)
+
+    async def request_all(self, room: str, peer: str, wanted: Iterable[Intent], key: str | None) -> None:
+        """As ``request``, for several at once.
+
+        Raises:
+            MafaldaError: The first one's that was refused.
+        """
+        outcomes = await asyncio.gather(
+            *(self.request(room, peer, intent, key) for intent in wanted), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    # --- the auth service -----------------------------------------------------------------------------
+
+    async def ask_auth(self, subject: str, request: Model) -> Ended:
+        """Ask the auth service for something.
+
+        Raises:
+            BusUnavailable: None answers: the fleet is open, or the service is away.
+            MafaldaError: It refused.
+        """
+        data = orjson.dumps(request.to_json_dict())
+        try:
+            answer = await self.bus.connection.request(subject, data, timeout_s=AUTH_TIMEOUT_S)
+        except Unanswered as error:
+            if error.reason == "no-responders":
+                raise BusUnavailable("no auth service runs: an open fleet has none") from None
+            raise DeadlineExceeded("the auth service did not answer", reason=error.reason) from None
+        report = orjson.loads(answer.data)
+        if refusal := report.get("error"):
+            raise ErrorInfo(code=refusal["code"], message=refusal["message"]).to_error()
+        return Ended(tokens=report["tokens"], connections=report["connections"])
+
+
+@asynccontextmanager
+async def open_control(bus: NatsBus) -> AsyncIterator[Control]:
+    """Follow the log while the block runs.
+
+    Raises:
+        BusUnavailable: At the end of the block, if the log could not be followed to the end.
+    """
+
+    def failed(_: str, __: Exception) -> None:
+        """Whoever asked gets the error."""
+
+    async with open_tasks(failed) as tasks:
+        control = Control(bus, tasks)
+        async with live_state(bus, control.take) as live:
+            control.follow(live)
+            yield control
