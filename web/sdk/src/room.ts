@@ -55,6 +55,8 @@ export interface RoomEvents {
   /** A subscription was made, opened, lost its placement, opened again, or ended; see its `state`. */
   subscriptionChanged: RemoteSubscription;
   publicationChanged: LocalPublication;
+  /** A moderator has muted what we send; `unmute` sends it again. */
+  mutedByModerator: LocalPublication;
   dataReceived: DataReceived;
   dataSubscriptionChanged: RemoteDataSubscription;
   dataPublicationChanged: LocalDataPublication;
@@ -158,10 +160,11 @@ export class Room extends Emitter<RoomEvents> {
 
   /** Sends a track into the room. Resolves when the room can receive it; it is kept open across outages until it is closed. */
   async publish(track: MediaStreamTrack, options: PublishOptions = {}): Promise<LocalPublication> {
-    const publication = new LocalPublication(this.#session, track, options, (it) => {
+    const onChange = (it: LocalPublication) => {
       if (it.state === "closed") this.publications.delete(it.id);
       this.emit("publicationChanged", it);
-    });
+    };
+    const publication = new LocalPublication(this.#session, track, options, onChange, (it) => this.emit("mutedByModerator", it));
     this.publications.set(publication.id, publication);
     await publication.start();
     return publication;

@@ -1,7 +1,7 @@
 /** The room that we are in, as signals for the views. One call at a time. */
 
 import { computed, effect, signal } from "@preact/signals";
-import { joinRoom, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
+import { joinRoom, MafaldaError, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
 import { access, type Admission } from "./access.js";
 import { HAND, startChat, stopChat } from "./chat.js";
 import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, watchLevel } from "./devices.js";
@@ -33,6 +33,8 @@ export const people = signal<readonly Person[]>([]);
 export const speaking = signal<ReadonlySet<string>>(new Set());
 export const activeSpeaker = signal<string | undefined>(undefined);
 export const playbackBlocked = signal(false);
+/** Whether our token does not let us send a camera or a microphone. */
+export const onlyReceives = signal(false);
 export const sharing = signal(false);
 /** What just happened, for screen readers and as a short note on the screen. */
 export const notes = signal<readonly { id: number; text: string }[]>([]);
@@ -182,8 +184,8 @@ function follow(joined: Room): void {
   for (const name of ["peerJoined", "peerLeft", "producerAdded", "producerChanged", "producerRemoved", "subscriptionChanged", "publicationChanged", "dataPublicationChanged"] as const) {
     joined.on(name, refresh);
   }
-  joined.on("publicationChanged", (it) => {
-    if (it.source !== "microphone" || it.mutedBy !== "moderator" || !microphoneOn.value) return;
+  joined.on("mutedByModerator", (it) => {
+    if (it.source !== "microphone") return;
     microphoneOn.value = false;
     note("A host has muted you");
   });
@@ -214,7 +216,7 @@ function stop(): void {
   room = undefined;
   stopChat();
   pinned.value = undefined;
-  sharing.value = false;
+  sharing.value = onlyReceives.value = false;
   people.value = [];
   speaking.value = new Set();
   activeSpeaker.value = undefined;
@@ -303,7 +305,10 @@ async function publishAs(source: "camera" | "microphone", track: MediaStreamTrac
     else if (publication) await publication.replaceTrack(track);
     else await room?.publish(track, { source, muted: source === "microphone" && !microphoneOn.peek(), simulcast: source === "camera" && !videoSize });
   } catch (error) {
-    if (room) note(`The ${source} cannot be sent: ${(error as Error).message}`);
+    if (!room) return;
+    (source === "camera" ? cameraOn : microphoneOn).value = false;
+    if (error instanceof MafaldaError && error.code === "permission-denied") onlyReceives.value = true;
+    else note(`The ${source} cannot be sent: ${(error as Error).message}`);
   }
 }
 

@@ -3,7 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Hand, LayoutGrid, MessageSquare, Mic, MicOff, MonitorUp, MonitorX, Network, PhoneOff, Settings, Smile, SquareUser, Users, Video, VideoOff } from "lucide-preact";
 import type { ComponentChildren } from "preact";
-import { connection, leave, notes, people, playbackBlocked, sharer, sharing, startPlayback, toggleCamera, toggleMicrophone, toggleScreen } from "../state/call.js";
+import { connection, leave, notes, onlyReceives, people, playbackBlocked, sharer, sharing, startPlayback, toggleCamera, toggleMicrophone, toggleScreen } from "../state/call.js";
 import { handRaised, react, REACTIONS, toggleHand, unread } from "../state/chat.js";
 import { cameraOn, deviceProblem, microphoneOn } from "../state/devices.js";
 import { roomId } from "../state/settings.js";
@@ -88,6 +88,7 @@ function Banner() {
     );
   }
   if (connection.value.state === "reconnecting") return <p class="banner">Reconnecting: {connection.value.reason}</p>;
+  if (onlyReceives.value) return <p class="banner quiet">You can watch and listen. Your invitation does not let you send camera or microphone.</p>;
   if (deviceProblem.value) return <p class="banner quiet">{deviceProblem}</p>;
   return null;
 }

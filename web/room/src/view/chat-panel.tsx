@@ -8,7 +8,7 @@ import { chatProblem, markSeen, MAX_LENGTH, messages, say } from "../state/chat.
 import { PanelFrame } from "./panels.js";
 
 export function ChatPanel() {
-  const end = useRef<HTMLLIElement>(null);
+  const end = useRef<HTMLDivElement>(null);
   const draft = useSignal("");
   useEffect(() => {
     markSeen();
@@ -17,18 +17,18 @@ export function ChatPanel() {
   const own = ownPeerId();
   return (
     <PanelFrame title="Chat">
-      <ol class="messages" role="log" aria-label="Messages" tabIndex={0}>
-        {messages.value.length === 0 && <li class="dim">Nobody has written yet. Messages are seen by those who are here now.</li>}
+      <div class="messages" role="log" aria-label="Messages" tabIndex={0}>
+        {messages.value.length === 0 && <p class="dim">Nobody has written yet. Messages are seen by those who are here now.</p>}
         {messages.value.map(({ id, peer, name, text, at }) => (
-          <li key={id} class={peer === own ? "own" : ""}>
+          <article key={id} class={peer === own ? "own" : ""}>
             <small>
               <b>{peer === own ? "You" : name}</b> <time dateTime={at.toISOString()}>{at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}</time>
             </small>
             <p>{text}</p>
-          </li>
+          </article>
         ))}
-        <li ref={end} aria-hidden />
-      </ol>
+        <div ref={end} />
+      </div>
       <form
         class="write"
         onSubmit={(event) => {

@@ -22,7 +22,9 @@ export function PanelFrame({ title, children }: { title: string; children: Compo
           <X size={20} aria-hidden />
         </button>
       </header>
-      <div class="panel-body">{children}</div>
+      <div class="panel-body" tabIndex={0}>
+        {children}
+      </div>
     </aside>
   );
 }

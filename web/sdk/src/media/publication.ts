@@ -54,6 +54,7 @@ export class LocalPublication extends Resource {
     track: MediaStreamTrack,
     private readonly options: PublishOptions,
     private readonly onChange: (publication: LocalPublication) => void,
+    private readonly onModerated: (publication: LocalPublication) => void,
   ) {
     super(session);
     this.#track = track;
@@ -202,6 +203,7 @@ export class LocalPublication extends Resource {
     this.#mutedBy = "moderator";
     this.#producer?.pause();
     this.onChange(this);
+    this.onModerated(this);
   }
 
   async #setMuted(muted: boolean): Promise<void> {
