@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -13,7 +13,7 @@ from mafalda.errors import NotFound
 log = structlog.get_logger(__name__)
 
 
-def kill_worker(servers: list[Mapping[str, Any]], worker: str) -> None:
+def kill_worker(servers: Sequence[Mapping[str, Any]], worker: str) -> None:
     """Kill the process of a worker with SIGKILL.
 
     Args:
