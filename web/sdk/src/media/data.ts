@@ -99,6 +99,11 @@ export class LocalDataPublication extends Resource {
 
   protected override async flows(): Promise<void> {}
 
+  /** Nobody waits for data before the peer counts as joined, or is handed over. */
+  protected override isExpected(): boolean {
+    return false;
+  }
+
   protected override onState(_state: ResourceState): void {
     this.onChange(this);
   }
@@ -156,6 +161,11 @@ export class RemoteDataSubscription extends Received {
   protected override dropFormer(): void {}
 
   protected override async flows(): Promise<void> {}
+
+  /** Nobody waits for data before the peer counts as joined, or is handed over. */
+  protected override isExpected(): boolean {
+    return false;
+  }
 
   protected override onState(_state: ResourceState): void {
     this.onChange(this);
