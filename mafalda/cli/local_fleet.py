@@ -64,6 +64,7 @@ class LocalFleetConfig:
     nats_host: str = "127.0.0.1"
     nats_port: int = 4222  # 0: any free one
     page: bool = True  # serve the room page, if it has been built
+    page_kills_workers: bool = False  # whether the page's host may kill workers
     web_port: int | None = None  # of the room page; None: 8080, or any free one if that is taken
     monitor: bool = True  # serve the monitor's page and JSON
     monitor_port: int | None = None  # None: 8081, or any free one if that is taken
@@ -95,7 +96,7 @@ class LocalFleet:
     nats_url: str
     nats_servers: dict[str, NatsServer] = field(default_factory=dict)
     page_url: str | None = None  # None: the room page is not served
-    page_key: str | None = None  # what the page's link must carry; None: the fleet is open
+    page_key: str | None = None  # of the page's host, in its link; None: nothing needs it
     monitor_url: str | None = None  # with the key that it needs in a closed fleet; None: the monitor does not run
     http_url: str | None = None  # of the HTTP API; None: it does not run
     keys: KeyFolder | None = None  # None: the fleet is open
@@ -143,10 +144,11 @@ async def open_local_fleet(
         fleet = LocalFleet(url, servers, monitor_url=monitor_url, http_url=http_url, keys=keys, components=components)
         if page and nats:
             first = next(iter(nats.servers.values()))
-            access = PageAccess.of(keys) if keys else None
+            access = PageAccess.of(keys)
             bus = bus_config(url, name="room page", nkey_file=keys.role("operator") if keys else None)
-            fleet.page_url = await stack.enter_async_context(serve_page(page, bus, first.websocket_port, access))
-            fleet.page_key = access.key if access else None
+            serving = serve_page(page, bus, first.websocket_port, access, kills_workers=config.page_kills_workers)
+            fleet.page_url = await stack.enter_async_context(serving)
+            fleet.page_key = access.host_key if keys or config.page_kills_workers else None
         if config.is_open and nats:
             progress(click.style(f"open: whoever reaches {url} owns the fleet", fg="red", bold=True))
         yield fleet

@@ -1,7 +1,8 @@
 """The room page of ``mafalda up``: its files, where its NATS is, and an overview of its fleet, over HTTP on loopback.
 
 The page is built from ``web/room`` by ``make setup``. In a closed fleet its link carries a key, in the fragment, for
-which it gets a token for each room that it joins.
+which it gets a token for each room that it joins. The key that ``mafalda`` prints is the host's; the links that a host
+copies for others carry the guests'.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from mafalda.auth.keys import KeyFolder
 from mafalda.auth.tokens import TokenKeys
 from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import NatsBus, connect
+from mafalda.cli.killing import kill_worker
 from mafalda.cli.serving import NAMES, Headers, given_key, is_key, listen, serve, stranger
 from mafalda.contract.grants import Grants
 from mafalda.contract.ids import check_id
 from mafalda.contract.permissions import inbox_prefix
-from mafalda.errors import BadInput
+from mafalda.errors import BadInput, NotFound
 from mafalda.monitor.overview import overview
 
 DEFAULT_PORT = 8080
@@ -80,28 +82,43 @@ def open_page(port: int | None) -> Iterator[RoomPage | None]:
 
 @dataclass(frozen=True, slots=True)
 class PageAccess:
-    """Who may use the page of a closed fleet: whoever has its link, which carries the key."""
+    """Who may use the page: in a closed fleet whoever has its link, which carries one of two keys.
 
-    key: str
-    tokens: TokenKeys
+    Attributes:
+        host_key: Of hosts, who moderate, and who kill workers where the page offers that.
+        guest_key: Of those whom they invite.
+        tokens: Mints tokens; ``None``: the fleet is open, and needs no key but for killing workers.
+    """
+
+    host_key: str
+    guest_key: str
+    tokens: TokenKeys | None
 
     @classmethod
-    def of(cls, keys: KeyFolder) -> PageAccess:
-        """A new key, for one run.
+    def of(cls, keys: KeyFolder | None) -> PageAccess:
+        """New keys, for one run.
+
+        Args:
+            keys: Of the fleet; ``None``: it is open.
 
         Raises:
             BadInput: The key set of tokens cannot be read.
         """
-        return cls(secrets.token_urlsafe(24), TokenKeys.read(keys.tokens))
+        tokens = TokenKeys.read(keys.tokens) if keys else None
+        return cls(secrets.token_urlsafe(24), secrets.token_urlsafe(24), tokens)
 
     def admits(self, request: Request) -> bool:
-        """Whether a request carries the key."""
-        return is_key(given_key(request), self.key)
+        """Whether a request carries a key, or needs none."""
+        return self.tokens is None or is_key(given_key(request), self.guest_key) or self.is_host(request)
+
+    def is_host(self, request: Request) -> bool:
+        """Whether a request carries the hosts' key."""
+        return is_key(given_key(request), self.host_key)
 
 
 @asynccontextmanager
 async def serve_page(
-    page: RoomPage, bus: BusConfig, websocket_port: int, access: PageAccess | None
+    page: RoomPage, bus: BusConfig, websocket_port: int, access: PageAccess, *, kills_workers: bool = False
 ) -> AsyncIterator[str]:
     """Serve the page as long as the block; yields its URL.
 
@@ -109,10 +126,13 @@ async def serve_page(
         page: From ``open_page``.
         bus: Of the fleet that the page gets an overview of.
         websocket_port: Of NATS, on the host that the page is served from.
-        access: Who may use it; ``None``: everybody who reaches it, since the fleet is open.
+        access: Who may use it.
+        kills_workers: Whether hosts may kill workers, which must be below this process.
     """
     async with connect(bus) as connected:
-        application = _application(page, _Api(connected, websocket_port, access), websocket_port)
+        application = _application(
+            page, _Api(connected, websocket_port, access, kills_workers=kills_workers), websocket_port
+        )
         async with serve(application, page.listener, name="serve the room page"):
             yield f"{page.origins[0]}/"
 
@@ -132,6 +152,7 @@ def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
             Route("/api/config", api.config),
             Route("/api/token", api.token, methods=["POST"]),
             Route("/api/rooms/{room}", api.room),
+            Route("/api/workers/{worker}/kill", api.kill, methods=["POST"]),
             Mount("/", StaticFiles(directory=page.folder, html=True)),
         ],
         middleware=[
@@ -144,9 +165,10 @@ def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
 
 
 class _Api:
-    def __init__(self, bus: NatsBus, websocket_port: int, access: PageAccess | None) -> None:
+    def __init__(self, bus: NatsBus, websocket_port: int, access: PageAccess, *, kills_workers: bool) -> None:
         self._bus = bus
         self._access = access
+        self._kills_workers = kills_workers
         self._websocket_port = websocket_port
         self._lock = asyncio.Lock()
         self._overview: dict[str, Any] = {}
@@ -159,36 +181,60 @@ class _Api:
     async def token(self, request: Request) -> Response:
         """A new peer of one room, with the token that a closed fleet needs, for who has the page's link.
 
+        A host's may moderate, and a host is told the key for the links of guests.
+
         The id is drawn here: with a token for another's id one could take over that peer.
         """
-        if self._access is not None and not self._access.admits(request):
+        if not self._access.admits(request):
             return stranger()
+        is_host, tokens = self._access.is_host(request), self._access.tokens
         try:
             wanted = orjson.loads(await request.body())
-            grants = Grants(rooms=[wanted["room"]], peer=secrets.token_hex(12))
+            grants = Grants(rooms=[wanted["room"]], peer=secrets.token_hex(12), moderate=is_host)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
             return _error("bad-input", "a legal room is needed", HTTPStatus.BAD_REQUEST)
-        if self._access is None:
-            return _json({"peer": grants.peer})
-        text = self._access.tokens.mint(grants, life_s=TOKEN_LIFE_S, now=int(time.time()))
+        may: dict[str, Any] = {
+            "moderate": is_host or tokens is None,
+            "killWorkers": is_host and self._kills_workers,
+        }
+        if tokens is None:
+            return _json({"peer": grants.peer, **may})
+        if is_host:
+            may["guestKey"] = self._access.guest_key
+        text = tokens.mint(grants, life_s=TOKEN_LIFE_S, now=int(time.time()))
         credential = {"token": text, "inboxPrefix": inbox_prefix(grants.rooms[0], grants.peer)}
-        return _json({"peer": grants.peer, **credential})
+        return _json({"peer": grants.peer, **credential, **may})
 
     async def room(self, request: Request) -> Response:
         """All servers with their workers, and the peers and relays of one room."""
-        if self._access is not None and not self._access.admits(request):
+        if not self._access.admits(request):
             return stranger()
         try:
             room = check_id("room", request.path_params["room"])
         except BadInput as error:
             return _error(error.code, str(error), HTTPStatus.BAD_REQUEST)
+        seen = await self._read_overview()
+        rooms = {known["room"]: known for known in seen["rooms"]}
+        found = rooms.get(room, {"peers": [], "relays": []})
+        return _json({"servers": seen["servers"], "peers": found["peers"], "relays": found["relays"]})
+
+    async def kill(self, request: Request) -> Response:
+        """Kill a worker, for hosts, where the page offers that."""
+        if not self._kills_workers or not self._access.is_host(request):
+            return stranger()
+        try:
+            kill_worker((await self._read_overview())["servers"], request.path_params["worker"])
+        except NotFound as error:
+            return _error(error.code, str(error), HTTPStatus.NOT_FOUND)
+        return _json({"killed": True})
+
+    async def _read_overview(self) -> dict[str, Any]:
+        """The overview, at most ``OVERVIEW_AGE_S`` old."""
         now = asyncio.get_running_loop().time
         async with self._lock:
             if now() - self._read_at > OVERVIEW_AGE_S:
                 self._overview, self._read_at = await overview(self._bus), now()
-        rooms = {known["room"]: known for known in self._overview["rooms"]}
-        found = rooms.get(room, {"peers": [], "relays": []})
-        return _json({"servers": self._overview["servers"], "peers": found["peers"], "relays": found["relays"]})
+            return self._overview
 
 
 def _error(code: str, message: str, status: HTTPStatus) -> Response:

@@ -231,6 +231,7 @@ _PEER_EVENTS: tuple[Payload, ...] = (
     events.DataConsumerClosed(
         data_consumer="alice-reads-bob", data_producer="bob-chat", generation=1, reason="peer-left"
     ),
+    events.ProducerLayersChanged(producer="alice-cam", generation=1, spatial_layer=1),
 )
 _SUBSCRIBED: tuple[Payload, ...] = (
     events.ConsumersOpened(

@@ -79,6 +79,7 @@ type Messages struct {
 	ProducerClosed               *ProducerClosed               `json:"producerClosed,omitempty"`
 	ProduceResult                *ProduceResult                `json:"produceResult,omitempty"`
 	ProducerInfo                 *ProducerInfo                 `json:"producerInfo,omitempty"`
+	ProducerLayersChanged        *ProducerLayersChanged        `json:"producerLayersChanged,omitempty"`
 	ProducerOpened               *ProducerOpened               `json:"producerOpened,omitempty"`
 	ProducerPaused               *ProducerPaused               `json:"producerPaused,omitempty"`
 	ProducerResumed              *ProducerResumed              `json:"producerResumed,omitempty"`
@@ -774,6 +775,8 @@ type ProduceIntent struct {
 	MediaKind                                                                                 MediaKindEnum          `json:"mediaKind"`
 	Paused                                                                                    *bool                  `json:"paused,omitempty"`
 	Producer                                                                                  string                 `json:"producer"`
+	// Of a video: tell with `producer-layers-changed` which layers anybody receives.                                
+	ReportLayers                                                                              *bool                  `json:"reportLayers,omitempty"`
 	RTPParameters                                                                             RTPParameters          `json:"rtpParameters"`
 	Transport                                                                                 string                 `json:"transport"`
 }
@@ -806,6 +809,16 @@ type ProducerInfo struct {
 	Paused                                                                                    bool                   `json:"paused"`
 	Peer                                                                                      string                 `json:"peer"`
 	Producer                                                                                  string                 `json:"producer"`
+}
+
+// The highest spatial layer of a producer that anybody receives is another one; its client
+// may send no more. Published if produce asks for it. A new producer begins with all its
+// layers.
+type ProducerLayersChanged struct {
+	Generation                              int64  `json:"generation"`
+	Producer                                string `json:"producer"`
+	// Absent: nobody receives the producer.       
+	SpatialLayer                            *int64 `json:"spatialLayer,omitempty"`
 }
 
 // A track can be consumed.

@@ -171,6 +171,9 @@ pub struct Messages {
     pub producer_info: Option<ProducerInfo>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer_layers_changed: Option<ProducerLayersChanged>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub producer_opened: Option<ProducerOpened>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -1622,6 +1625,10 @@ pub struct ProduceIntent {
 
     pub producer: String,
 
+    /// Of a video: tell with `producer-layers-changed` which layers anybody receives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_layers: Option<bool>,
+
     pub rtp_parameters: RtpParameters,
 
     pub transport: String,
@@ -1683,6 +1690,21 @@ pub struct ProducerInfo {
     pub peer: String,
 
     pub producer: String,
+}
+
+/// The highest spatial layer of a producer that anybody receives is another one; its client
+/// may send no more. Published if produce asks for it. A new producer begins with all its
+/// layers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProducerLayersChanged {
+    pub generation: i64,
+
+    pub producer: String,
+
+    /// Absent: nobody receives the producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spatial_layer: Option<i32>,
 }
 
 /// A track can be consumed.

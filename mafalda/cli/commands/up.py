@@ -9,6 +9,7 @@ import click
 from mafalda.bus.config import NKEY_FILE_VARIABLE
 from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
 from mafalda.cli.options import check_fleet_keys, json_option, local_fleet_options, nats_option, print_json
+from mafalda.cli.qr_code import print_qr_code
 from mafalda.cli.running import keep_ready_file, run
 
 
@@ -40,6 +41,7 @@ async def _up(config: LocalFleetConfig, as_json: bool) -> None:
         else:
             if link := running.page_link():
                 click.echo(f"room page: {link}")
+                print_qr_code(link)
             if running.monitor_url:
                 click.echo(f"monitor: {running.monitor_url}")
             if running.http_url:

@@ -23,6 +23,7 @@ from mafalda.cli.demo.table import picture
 from mafalda.cli.local_fleet import LocalFleet, LocalFleetConfig, open_local_fleet
 from mafalda.cli.options import check_fleet_keys, json_option, local_fleet_options, nats_option, print_json
 from mafalda.cli.paths import state_dir
+from mafalda.cli.qr_code import print_qr_code
 from mafalda.cli.running import run
 from mafalda.client.media import ClipSpec, make_clip, open_playback
 from mafalda.monitor.live import live_state
@@ -81,7 +82,7 @@ def demo(once: bool, duration: float | None, viewers: int, attach: bool, as_json
         check_fleet_keys(fleet["nats_url"], fleet["keys"])
     fleet["page"] = fleet["page"] and not once
     fleet["monitor"] = fleet["monitor"] and not once
-    fleet_config = LocalFleetConfig(**fleet, log_file=state_dir() / "demo.log")
+    fleet_config = LocalFleetConfig(**fleet, page_kills_workers=True, log_file=state_dir() / "demo.log")
     config = DemoConfig(fleet_config, attach, viewers, (duration or 10.0) if once else None, as_json)
     with tracing("mafalda-demo"):
         run(_demo(config), log_level="error")
@@ -96,6 +97,7 @@ async def _demo(config: DemoConfig) -> int:
         if config.duration_s is None:
             if running and (link := running.page_link(stage.room_id)):
                 click.echo(f"join in a browser: {link}")
+                print_qr_code(link)
             if running and running.monitor_url:
                 click.echo(f"watch the fleet: {running.monitor_url}")
             await _watch(stage)

@@ -240,6 +240,18 @@ class DataConsumerClosed(Event):
     reason: ClosedReason
 
 
+class ProducerLayersChanged(Event):
+    """The highest spatial layer of a producer that anybody receives is another one; its client may send no more.
+
+    Published if ``produce`` asks for it. A new producer begins with all its layers.
+    """
+
+    action = "producer-layers-changed"
+    producer: Id
+    generation: int
+    spatial_layer: int | None = Field(None, ge=0, le=15, description="Absent: nobody receives the producer.")
+
+
 class ConsumersOpened(Event):
     """Consumers were made for a subscription, or could not be made.
 
@@ -381,6 +393,7 @@ PEER_EVENTS: tuple[type[Event], ...] = (
     DataConsumerClosed,
     ProducerClosed,
     DataProducerClosed,
+    ProducerLayersChanged,
     ConsumersOpened,
     ConsumersClosed,
 )

@@ -174,6 +174,9 @@ class Produce(Intent):
     rtp_parameters: RtpParameters
     paused: bool = False
     key_frame_request_delay_ms: int | None = Field(None, ge=0, le=60_000, description="Milliseconds; None: at once.")
+    report_layers: bool = Field(
+        False, description="Of a video: tell with `producer-layers-changed` which layers anybody receives."
+    )
     app_data: AppData = app_data()
     channel: ChannelCall | None = channel()
 

@@ -230,6 +230,9 @@ class SetCarried(Request):
     source: Place
     target: Place
     wanted: Literal["paused", "flowing", "closed"]
+    spatial_layer: int | None = Field(
+        None, ge=0, le=15, description="With `flowing`: the highest layer that is needed; absent: all of them."
+    )
 
 
 class ClosePipe(Request):

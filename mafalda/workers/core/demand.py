@@ -6,6 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mafalda.workers.core.layers import ALL_LAYERS, NO_LAYERS
+
 DemandLevel = Literal["flowing", "paused", "none"]
 
 
@@ -15,14 +17,17 @@ class Demand:
 
     quiet_since: float
     empty_since: float
-    flowing: set[Hashable] = field(default_factory=set)
+    flowing: dict[Hashable, int] = field(default_factory=dict)  # with the highest spatial layer that each takes
     paused: set[Hashable] = field(default_factory=set)
 
-    def add(self, user: Hashable, now: float, *, paused: bool) -> None:
-        """Add a user, or pause or resume one."""
+    def add(self, user: Hashable, now: float, *, paused: bool, layer: int = ALL_LAYERS) -> None:
+        """Add a user, pause or resume one, or change the highest spatial layer that it takes."""
         before = self.level
         self._discard(user)
-        (self.paused if paused else self.flowing).add(user)
+        if paused:
+            self.paused.add(user)
+        else:
+            self.flowing[user] = layer
         self._update_times(before, now)
 
     def remove(self, user: Hashable, now: float) -> None:
@@ -42,6 +47,11 @@ class Demand:
             return "flowing"
         return "paused" if self.paused else "none"
 
+    @property
+    def highest_layer(self) -> int:
+        """The highest spatial layer that any user takes; ``NO_LAYERS`` if none flows."""
+        return max(self.flowing.values(), default=NO_LAYERS)
+
     def may_pause_at(self, pause_after_s: float) -> float | None:
         """When the source may be paused; None while any user flows."""
         return None if self.flowing else self.quiet_since + pause_after_s
@@ -51,7 +61,7 @@ class Demand:
         return self.empty_since + unused_s if self.level == "none" else None
 
     def _discard(self, user: Hashable) -> None:
-        self.flowing.discard(user)
+        self.flowing.pop(user, None)
         self.paused.discard(user)
 
     def _update_times(self, before: DemandLevel, now: float) -> None:

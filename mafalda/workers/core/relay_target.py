@@ -9,6 +9,7 @@ from typing import Literal
 from mafalda.contract.messages.events import ClosedReason
 from mafalda.errors import MafaldaError, NotFound
 from mafalda.workers.core.demand import Demand
+from mafalda.workers.core.layers import ALL_LAYERS
 
 #: After a step failed, how long until it is tried again, unless something changes before; in seconds.
 RETRY_AFTER_S = 1.0
@@ -23,9 +24,10 @@ class SetProducer:
 
 @dataclass(frozen=True, slots=True)
 class SetSource:
-    """Request the source to pause or resume what it sends."""
+    """Request the source to pause or resume what it sends; ``layer``: the highest spatial layer that is needed."""
 
     paused: bool
+    layer: int = ALL_LAYERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class RelayTargetState:
     ======= ============================================ ======= ==================================================
     flowing no user flows for ``pause_after_s``          paused  SetSource(paused=True)
     paused  a user flows                                 flowing SetSource(paused=False)
+    flowing the highest layer that a user takes changes  flowing SetSource(paused=False)
     any     the source does not have the relay           lost    CarryAgain
     lost    the source sends it again                    unknown SetSource, as the users need it
     ======= ============================================ ======= ==================================================
@@ -93,6 +96,7 @@ class RelayTargetState:
     state: Literal["opening", "open", "closing", "closed"] = "opening"
     source: Literal["flowing", "paused", "lost", "unknown"] = "flowing"
     reason: ClosedReason = "producer-closed"
+    _source_layer: int = ALL_LAYERS  # what the source was requested last
     _retry_at: float | None = None
 
     @classmethod
@@ -120,15 +124,15 @@ class RelayTargetState:
         """It holds nothing any more."""
         self.state = "closed"
 
-    def add_user(self, user: Hashable, now: float, *, paused: bool) -> None:
-        """Add a consumer or an onward relay, or pause or resume one.
+    def add_user(self, user: Hashable, now: float, *, paused: bool, layer: int = ALL_LAYERS) -> None:
+        """Add a consumer or an onward relay, pause or resume one, or change the highest spatial layer that it takes.
 
         Raises:
             NotFound: It is not open.
         """
         if self.state != "open":
             raise NotFound("the relay is closing")
-        self.demand.add(user, now, paused=paused)
+        self.demand.add(user, now, paused=paused, layer=layer)
         self.changed()
 
     def remove_user(self, user: Hashable, now: float) -> None:
@@ -166,8 +170,9 @@ class RelayTargetState:
         """A step has succeeded."""
         self._retry_at = None
         match step:
-            case SetSource(paused):
+            case SetSource(paused, layer):
                 self.source = "paused" if paused else "flowing"
+                self._source_layer = layer
             case CarryAgain():
                 self.source = "unknown"
 
@@ -186,7 +191,9 @@ class RelayTargetState:
         if self.source == "lost":
             return CarryAgain()
         if self.demand.level == "flowing":
-            return None if self.source == "flowing" else SetSource(paused=False)
+            layer = self.demand.highest_layer
+            is_settled = self.source == "flowing" and self._source_layer == layer
+            return None if is_settled else SetSource(paused=False, layer=layer)
         pause_at = self._pause_at()
         return SetSource(paused=True) if pause_at is not None and pause_at <= now else None
 

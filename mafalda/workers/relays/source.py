@@ -13,6 +13,7 @@ from mafalda.errors import NotFound
 from mafalda.media.rtp import CodecMapping, EncodingMapping, RtpMapping
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, PipeTransport, Producer, Router
 from mafalda.workers.core.instructions import RelayKey
+from mafalda.workers.core.layers import ALL_LAYERS
 from mafalda.workers.core.relay_source import RelaySourceState, RequestedState
 from mafalda.workers.relays.pipes import PipeKey
 from mafalda.workers.relays.scores import score_notice, scores_of
@@ -26,11 +27,11 @@ log = structlog.get_logger("mafalda.workers")
 class Upstream(Protocol):
     """The relay targets of this server, one of which may be the producer that is sent, in a tree of relays.
 
-    For a producer that has its origin here, nothing happens.
+    For a producer that has its origin here, only its layers count.
     """
 
-    def use(self, key: RelayKey, user: Hashable, *, paused: bool) -> None:
-        """Add a user of a relay target, or pause or resume one.
+    def use(self, key: RelayKey, user: Hashable, *, paused: bool, layer: int = ALL_LAYERS) -> None:
+        """Add a user of a producer, pause or resume one, or change the highest spatial layer that it takes.
 
         Raises:
             NotFound: The relay target is not open.
@@ -99,8 +100,8 @@ class RelaySource:
         """
         return self._describe(await asyncio.shield(self._opened))
 
-    async def set(self, wanted: RequestedState) -> None:
-        """Pause, resume or close it.
+    async def set(self, wanted: RequestedState, layer: int = ALL_LAYERS) -> None:
+        """Pause, resume or close it; ``layer``: the highest spatial layer that the target needs.
 
         Raises:
             NotFound: It is not being sent, or the relay that feeds it is closing.
@@ -115,7 +116,7 @@ class RelaySource:
                 await carrier.pause()
                 self.state.paused()
             case "resume" if isinstance(carrier, Consumer | DataConsumer):
-                self._upstream.use(self._key, self._pipe, paused=False)
+                self._upstream.use(self._key, self._pipe, paused=False, layer=layer)
                 await carrier.resume()
                 self.state.resumed()
 

@@ -24,6 +24,7 @@ from mafalda.contract.messages.queries import (
 from mafalda.errors import NotFound
 from mafalda.mediasoup import PipeTransport, Router
 from mafalda.workers.config import AgentConfig
+from mafalda.workers.core.layers import ALL_LAYERS
 from mafalda.workers.relays.pipes import PipeKey, connect, create_end, describe
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.relays.source import RelaySource, Upstream
@@ -128,7 +129,8 @@ class RelaySources:
         pipe = self._pipes.get(key)
         source = pipe.sources.get(request.producer) if pipe else None
         if source is not None:
-            await source.set(request.wanted)
+            layer = ALL_LAYERS if request.spatial_layer is None else request.spatial_layer
+            await source.set(request.wanted, layer)
         elif request.wanted != "closed":
             raise NotFound("this producer is not carried", producer=request.producer)
         return Ok()

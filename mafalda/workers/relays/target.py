@@ -13,6 +13,7 @@ from mafalda.errors import MafaldaError, RelayUnavailable
 from mafalda.mediasoup import DataProducer, PipeTransport, Producer
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.instructions import OpenRelayTarget
+from mafalda.workers.core.layers import ALL_LAYERS
 from mafalda.workers.core.relay_source import RequestedState
 from mafalda.workers.core.relay_target import CarryAgain, Effect, RelayTargetState, Retire, SetProducer, SetSource, Wait
 from mafalda.workers.relays import direct_data
@@ -77,13 +78,13 @@ class RelayTarget:
 
     # --- what happens to it -------------------------------------------------------------------------
 
-    def use(self, user: Hashable, *, paused: bool) -> None:
-        """Add a user, or pause or resume one.
+    def use(self, user: Hashable, *, paused: bool, layer: int = ALL_LAYERS) -> None:
+        """Add a user, pause or resume one, or change the highest spatial layer that it takes.
 
         Raises:
             NotFound: It is not open.
         """
-        self.state.add_user(user, _now(), paused=paused)
+        self.state.add_user(user, _now(), paused=paused, layer=layer)
         self._changed.set()
 
     def release(self, user: Hashable) -> None:
@@ -184,8 +185,8 @@ class RelayTarget:
             match step:
                 case SetProducer(paused) if self._producer is not None:
                     await (self._producer.pause() if paused else self._producer.resume())
-                case SetSource(paused):
-                    await self._set_source("paused" if paused else "flowing")
+                case SetSource(paused, layer):
+                    await self._set_source("paused" if paused else "flowing", layer)
                 case CarryAgain():
                     await self._carry()
         except MafaldaError as error:
@@ -200,10 +201,15 @@ class RelayTarget:
         else:
             self.state.done(step)
 
-    async def _set_source(self, wanted: RequestedState) -> None:
+    async def _set_source(self, wanted: RequestedState, layer: int = ALL_LAYERS) -> None:
         order = self.order
         request = SetCarried(
-            room=order.room, producer=order.producer, source=order.source, target=order.target, wanted=wanted
+            room=order.room,
+            producer=order.producer,
+            source=order.source,
+            target=order.target,
+            wanted=wanted,
+            spatial_layer=layer if layer < ALL_LAYERS else None,
         )
         await self._source.set_carried(request)
 

@@ -20,9 +20,11 @@ from mafalda.projection.state import RoomState
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core.instructions import Entry, OpenRelayTarget, RelayKey
+from mafalda.workers.core.layers import ALL_LAYERS, NO_LAYERS
 from mafalda.workers.core.stimuli import RelayTargetEnded, Stimulus
 from mafalda.workers.errors import as_mafalda_error
 from mafalda.workers.log.publisher import Publisher
+from mafalda.workers.relays.origin_layers import OriginLayers
 from mafalda.workers.relays.sideband import RelaySideband
 from mafalda.workers.relays.source_port import PortOf
 from mafalda.workers.relays.target import RelayTarget
@@ -71,6 +73,7 @@ class RelayTargets:
         self._opened = opened
         self._runs: SerialExecutor[RelayKey] = SerialExecutor(tasks, "relay")
         self.by_key: dict[RelayKey, RelayTarget] = {}
+        self.origins = OriginLayers()
         self.waiters = RelayWaiters(lambda key: self.usable(key) is not None)
 
     def count(self, worker: str) -> int:
@@ -84,19 +87,23 @@ class RelayTargets:
         target = self.by_key.get(key)
         return target if target and target.is_open else None
 
-    def use(self, key: RelayKey, user: Hashable, *, paused: bool) -> None:
-        """Add a user of a producer on a worker, or pause or resume one. At the origin nothing happens.
+    def use(self, key: RelayKey, user: Hashable, *, paused: bool, layer: int = ALL_LAYERS) -> None:
+        """Add a user of a producer on a worker, pause or resume one, or change the highest layer that it takes.
 
         Raises:
             NotFound: It is a relay target that is not open.
         """
         if target := self.by_key.get(key):
-            target.use(user, paused=paused)
+            target.use(user, paused=paused, layer=layer)
+        else:
+            self.origins.use(key, user, NO_LAYERS if paused else layer)
 
     def release(self, key: RelayKey, user: Hashable) -> None:
-        """Remove a user. At the origin nothing happens."""
+        """Remove a user."""
         if target := self.by_key.get(key):
             target.release(user)
+        else:
+            self.origins.release(key, user)
 
     def origin_scores(self, key: RelayKey) -> tuple[int, ...] | None:
         """The scores of a relayed producer at its origin; None if the producer has its origin on that worker."""

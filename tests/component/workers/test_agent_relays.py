@@ -102,6 +102,35 @@ async def test_all_simulcast_layers_cross(pair: Pair) -> None:
     await pair.fleet.equals_the_log()
 
 
+async def test_a_client_is_told_which_of_its_layers_anybody_receives(pair: Pair) -> None:
+    fleet = pair.fleet
+    seen: list[events.ProducerLayersChanged] = []
+
+    async def told(layer: int | None) -> None:
+        """The next event is of this layer."""
+        news = await fleet.until(lambda: fleet.appended(events.ProducerLayersChanged)[len(seen) :], f"told {layer}")
+        seen.append(news[0])
+        assert (seen[-1].producer, seen[-1].spatial_layer) == ("cam", layer)
+
+    await pair.alice.produce("cam", "send", kind="video", report_layers=True)
+    await told(None)  # nobody receives it
+    await pair.consume("far", "cam", paused=False)
+    await told(2)
+    carl = await fleet.join("lobby", "carl", pair.here)
+    await carl.transport("receive")
+    await carl.consume("near", "cam", "receive", paused=False)
+    await carl.ask(intents.SetPreferredLayers(consumer="near", spatial_layer=1), results.Done)
+    await pair.bob.ask(intents.SetPreferredLayers(consumer="far", spatial_layer=0), results.Done)
+    await told(1)  # for the one on the origin's worker
+    await carl.ask(intents.CloseConsumer(consumer="near"), results.Done)
+    await told(0)  # for the one behind the relay
+    await pair.bob.ask(intents.SetPreferredLayers(consumer="far", spatial_layer=2), results.Done)
+    await told(2)
+    await pair.bob.ask(intents.PauseConsumer(consumer="far"), results.Done)
+    await told(None)
+    await fleet.equals_the_log()
+
+
 async def test_data_crosses_and_ends_in_both_directions(pair: Pair) -> None:
     fleet = pair.fleet
     await pair.alice.produce_data("chat", "send")

@@ -70,6 +70,21 @@ def test_the_source_pauses_when_no_user_flows_and_resumes_at_once() -> None:
     assert (advance(target, 3.1), target.source) == (Wait(None), "flowing")
 
 
+def test_the_source_is_told_the_highest_layer_that_a_user_takes() -> None:
+    target = opened()
+    target.add_user("bob", 1, paused=False, layer=0)
+    target.add_user("carol", 1, paused=False, layer=1)
+    assert advance(target, 1) == SetSource(paused=False, layer=1)
+    target.done(SetSource(paused=False, layer=1))
+    assert advance(target, 2) == Wait(None)
+
+    target.add_user("carol", 3, paused=True)
+    assert advance(target, 3) == SetSource(paused=False, layer=0)
+    target.done(SetSource(paused=False, layer=0))
+    target.add_user("dave", 4, paused=False)
+    assert advance(target, 4) == SetSource(paused=False)
+
+
 def test_it_retires_when_nobody_has_used_it_since_it_opened() -> None:
     target = opened(data=True, at=5)
 

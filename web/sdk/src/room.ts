@@ -2,16 +2,20 @@
 
 import { Emitter } from "./emitter.js";
 import { Refused, type MafaldaError } from "./errors.js";
+import { LocalDataPublication, RemoteDataSubscription, type DataMessage, type PublishDataOptions } from "./media/data.js";
 import { LocalPublication, type PublishOptions } from "./media/publication.js";
+import type { Received } from "./media/received.js";
 import { RemoteSubscription } from "./media/subscription.js";
 import { connectBus, type Bus, type BusOptions } from "./nats/bus.js";
 import type { ProducerSelector } from "./protocol/messages.js";
 import { newId } from "./protocol/subjects.js";
+import { moderate, type ModerationAction } from "./session/moderation.js";
+import type { IntentData } from "./session/requests.js";
 import type { AppData, PeerInfo, ProducerInfo, RosterChange } from "./session/roster.js";
 import { RoomSubscription } from "./session/room-subscription.js";
 import { Session, type SessionState } from "./session/session.js";
 
-/** What is received by itself: everything, one kind, or nothing. */
+/** What is received by itself: everything (media and data), one kind of media, or nothing. */
 export type AutoSubscribe = "everything" | "audio" | "video" | "nothing";
 
 export interface JoinOptions extends BusOptions {
@@ -29,6 +33,16 @@ export interface JoinOptions extends BusOptions {
   signal?: AbortSignal;
 }
 
+/** One message of a data channel. */
+export interface DataReceived {
+  /** Who sent it. */
+  readonly peer: string;
+  /** Of the channel. */
+  readonly label: string;
+  readonly message: DataMessage;
+  readonly producer: ProducerInfo;
+}
+
 export interface RoomEvents {
   peerJoined: PeerInfo;
   /** It was placed on another worker. */
@@ -41,6 +55,11 @@ export interface RoomEvents {
   /** A subscription was made, opened, lost its placement, opened again, or ended; see its `state`. */
   subscriptionChanged: RemoteSubscription;
   publicationChanged: LocalPublication;
+  /** A moderator has muted what we send; `unmute` sends it again. */
+  mutedByModerator: LocalPublication;
+  dataReceived: DataReceived;
+  dataSubscriptionChanged: RemoteDataSubscription;
+  dataPublicationChanged: LocalDataPublication;
   /** The browser lets nothing be heard before the person has done something here: call `startPlayback` when they click. */
   playbackBlocked: Record<string, never>;
   /** `reason` is for people. */
@@ -53,6 +72,8 @@ export interface RoomEvents {
 export class Room extends Emitter<RoomEvents> {
   readonly publications = new Map<string, LocalPublication>();
   readonly subscriptions = new Map<string, RemoteSubscription>();
+  readonly dataPublications = new Map<string, LocalDataPublication>();
+  readonly dataSubscriptions = new Map<string, RemoteDataSubscription>();
   readonly #session: Session;
   readonly #bus: Bus;
   readonly #wish: RoomSubscription;
@@ -79,16 +100,20 @@ export class Room extends Emitter<RoomEvents> {
       },
       {
         changed: (changes) => changes.forEach((change) => this.#changed(change)),
-        peerEvent: (message) => this.#wish.take(message),
+        peerEvent: (message) => {
+          if (message.type === "mafalda.event.producer-layers-changed.v1") {
+            this.publications.get(message.data.producer)?.layersChanged(message.data.spatialLayer ?? -1);
+          } else this.#wish.take(message);
+        },
         state: (state, reason) => this.emit("stateChanged", { state, reason }),
         ended: (error) => this.#ended(error),
       },
     );
     this.#wish = new RoomSubscription(this.#session, selected(options.autoSubscribe ?? "everything"), {
-      made: (producer) => this.subscriptions.get(producer)?.made(this.#wish.present(producer)?.id ?? ""),
-      failed: (producer, error) => this.subscriptions.get(producer)?.end(error),
+      made: (producer) => this.#received(producer)?.made(this.#wish.present(producer)?.id ?? ""),
+      failed: (producer, error) => this.#received(producer)?.end(error),
       ended: (error) => {
-        for (const it of [...this.subscriptions.values()]) it.end(error);
+        for (const it of this.#allReceived()) it.end(error);
       },
     });
   }
@@ -135,13 +160,36 @@ export class Room extends Emitter<RoomEvents> {
 
   /** Sends a track into the room. Resolves when the room can receive it; it is kept open across outages until it is closed. */
   async publish(track: MediaStreamTrack, options: PublishOptions = {}): Promise<LocalPublication> {
-    const publication = new LocalPublication(this.#session, track, options, (it) => {
+    const onChange = (it: LocalPublication) => {
       if (it.state === "closed") this.publications.delete(it.id);
       this.emit("publicationChanged", it);
-    });
+    };
+    const publication = new LocalPublication(this.#session, track, options, onChange, (it) => this.emit("mutedByModerator", it));
     this.publications.set(publication.id, publication);
     await publication.start();
     return publication;
+  }
+
+  /** Opens a data channel to everybody in the room. Resolves when it can send; it is kept open across outages until it is closed. */
+  async publishData(options: PublishDataOptions = {}): Promise<LocalDataPublication> {
+    const publication = new LocalDataPublication(this.#session, options, (it) => {
+      if (it.state === "closed") this.dataPublications.delete(it.id);
+      this.emit("dataPublicationChanged", it);
+    });
+    this.dataPublications.set(publication.id, publication);
+    await publication.start();
+    return publication;
+  }
+
+  /** Receives the messages of a data producer, as `dataReceived`. Resolves when they can flow. */
+  async subscribeData(producerId: string): Promise<RemoteDataSubscription> {
+    const known = this.dataSubscriptions.get(producerId);
+    if (known) return known;
+    const producer = this.producers.get(producerId);
+    if (producer?.kind !== "data") throw new Refused("not-found", "the room has no such data producer", { producer: producerId });
+    const subscription = this.#subscribeData(producer);
+    await this.#start(subscription);
+    return subscription;
   }
 
   /** Receives a producer. Resolves when its media can flow; it is kept open across outages while the producer is there. */
@@ -149,12 +197,9 @@ export class Room extends Emitter<RoomEvents> {
     const known = this.subscriptions.get(producerId);
     if (known) return known;
     const producer = this.producers.get(producerId);
-    if (!producer) throw new Refused("not-found", "the room has no such producer", { producer: producerId });
+    if (!producer || producer.kind === "data") throw new Refused("not-found", "the room has no such producer", { producer: producerId });
     const subscription = this.#subscribe(producer);
-    const opened = subscription.start();
-    if (!this.#wish.wants(producer)) await this.#wish.add(producerId);
-    this.#begin();
-    await opened;
+    await this.#start(subscription);
     return subscription;
   }
 
@@ -168,6 +213,28 @@ export class Room extends Emitter<RoomEvents> {
     await this.#session.setAudience(audience);
   }
 
+  /** Mutes another peer's track or camera until its owner unmutes it. This and what follows needs the grant `moderate`. */
+  async muteProducer(producerId: string): Promise<void> {
+    await this.#moderate(this.#ownerOf(producerId), "pause-producer", { producer: producerId });
+  }
+
+  /** Ends what another peer sends. */
+  async closeProducer(producerId: string): Promise<void> {
+    const peer = this.#ownerOf(producerId);
+    if (this.producers.get(producerId)?.kind === "data") await this.#moderate(peer, "close-data-producer", { dataProducer: producerId });
+    else await this.#moderate(peer, "close-producer", { producer: producerId });
+  }
+
+  /** Puts another peer out of the room. It can come back while its token is valid; your server revokes that. */
+  async removePeer(peerId: string): Promise<void> {
+    await this.#moderate(peerId, "leave", {});
+  }
+
+  /** Promotes one of the audience, so that it can send (`false`), or makes another peer one of it. */
+  async setPeerAudience(peerId: string, audience: boolean): Promise<void> {
+    await this.#moderate(peerId, "set-audience", { audience });
+  }
+
   /** Leaves the room and disconnects. */
   async leave(): Promise<void> {
     await this.#session.leave();
@@ -175,6 +242,45 @@ export class Room extends Emitter<RoomEvents> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.leave();
+  }
+
+  async #moderate<A extends ModerationAction>(peer: string, action: A, data: IntentData<A>): Promise<void> {
+    const { inbox } = this.#session.requests;
+    await moderate(this.#bus, { room: this.id, peer: this.peerId, inbox }, peer, action, data);
+  }
+
+  #ownerOf(producerId: string): string {
+    const producer = this.producers.get(producerId);
+    if (!producer) throw new Refused("not-found", "the room has no such producer", { producer: producerId });
+    return producer.peer;
+  }
+
+  #received(producerId: string): Received | undefined {
+    return this.subscriptions.get(producerId) ?? this.dataSubscriptions.get(producerId);
+  }
+
+  #allReceived(): Received[] {
+    return [...this.subscriptions.values(), ...this.dataSubscriptions.values()];
+  }
+
+  async #start(subscription: Received): Promise<void> {
+    const { producer } = subscription;
+    const opened = subscription.start();
+    if (!this.#wish.wants(producer)) await this.#wish.add(producer.id);
+    this.#begin();
+    await opened;
+  }
+
+  #subscribeData(producer: ProducerInfo): RemoteDataSubscription {
+    const onChange = (it: RemoteDataSubscription) => {
+      if (it.state === "closed" && this.dataSubscriptions.get(producer.id) === it) this.dataSubscriptions.delete(producer.id);
+      this.emit("dataSubscriptionChanged", it);
+    };
+    const onMessage = (message: DataMessage, from: ProducerInfo) =>
+      this.emit("dataReceived", { peer: from.peer, label: from.label ?? "", message, producer: from });
+    const subscription = new RemoteDataSubscription(this.#session, this.#wish, producer, onChange, onMessage);
+    this.dataSubscriptions.set(producer.id, subscription);
+    return subscription;
   }
 
   #subscribe(producer: ProducerInfo): RemoteSubscription {
@@ -194,34 +300,36 @@ export class Room extends Emitter<RoomEvents> {
       case "peer-changed":
         return this.emit("peerChanged", change.peer);
       case "peer-left":
-        for (const it of [...this.subscriptions.values()]) if (it.producer.peer === change.peer.id) it.end();
+        for (const it of this.#allReceived()) if (it.producer.peer === change.peer.id) it.end();
         return this.emit("peerLeft", change.peer);
       case "producer-added":
-        this.subscriptions.get(change.producer.id)?.producerBack();
+        this.#received(change.producer.id)?.producerBack();
         this.emit("producerAdded", change.producer);
         return this.#autoSubscribe(change.producer);
       case "producer-reopened":
-        this.subscriptions.get(change.producer.id)?.producerReopened();
+        this.#received(change.producer.id)?.producerReopened();
         return this.emit("producerChanged", change.producer);
       case "producer-changed":
+        this.publications.get(change.producer.id)?.pausedInRoom(change.producer.paused);
         return this.emit("producerChanged", change.producer);
       case "producer-removed":
-        if (change.moved) this.subscriptions.get(change.producer.id)?.producerAway();
+        if (change.moved) this.#received(change.producer.id)?.producerAway();
         else {
-          this.subscriptions.get(change.producer.id)?.end();
+          this.#received(change.producer.id)?.end();
           this.#wish.producerClosed(change.producer.id);
-          if (this.peers.has(this.peerId)) this.publications.get(change.producer.id)?.end(); // somebody closed it for us
+          const own = this.publications.get(change.producer.id) ?? this.dataPublications.get(change.producer.id);
+          if (this.peers.has(this.peerId)) own?.end(); // somebody closed it for us
         }
         return this.emit("producerRemoved", change.producer);
     }
   }
 
   #autoSubscribe(producer: ProducerInfo): void {
-    if (producer.peer === this.peerId || producer.kind === "data" || this.subscriptions.has(producer.id)) return;
-    if (!this.#wish.wants(producer)) return;
+    if (producer.peer === this.peerId || this.#received(producer.id) || !this.#wish.wants(producer)) return;
     this.#begin();
-    const subscription = this.#subscribe(producer);
-    this.emit("subscriptionChanged", subscription);
+    let subscription: Received;
+    if (producer.kind === "data") subscription = this.#subscribeData(producer);
+    else this.emit("subscriptionChanged", (subscription = this.#subscribe(producer)));
     subscription.start().catch(() => undefined); // its end is told by `subscriptionChanged`
   }
 
@@ -242,7 +350,7 @@ export class Room extends Emitter<RoomEvents> {
 function selected(wanted: AutoSubscribe): ProducerSelector[] {
   switch (wanted) {
     case "everything":
-      return [{ kind: "audio" }, { kind: "video" }];
+      return [{}];
     case "nothing":
       return [];
     default:

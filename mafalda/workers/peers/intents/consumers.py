@@ -71,6 +71,8 @@ async def set_preferred_layers(session: PeerSession, intent: intents.SetPreferre
     """Choose the layers of a simulcast or SVC consumer."""
     consumer = _consumer(session, intent.consumer)
     await consumer.set_preferred_layers(spatial_layer=intent.spatial_layer, temporal_layer=intent.temporal_layer)
+    found = _find(session, intent.consumer)
+    update_demand(session, intent.consumer, paused=found.is_paused or found.is_muted)
     return done(session.placement, intent, intent.consumer)
 
 

@@ -13,6 +13,7 @@ from mafalda.contract.messages.events import (
     DataProducerOpened,
     Event,
     ProducerClosed,
+    ProducerLayersChanged,
     ProducerOpened,
     ProducerPaused,
     ProducerResumed,
@@ -20,7 +21,9 @@ from mafalda.contract.messages.events import (
 from mafalda.contract.messages.results import ProduceDataResult, ProduceResult, Result
 from mafalda.errors import AlreadyExists, AudienceCannotProduce, MafaldaError, NotFound
 from mafalda.mediasoup import DataProducer, Producer, Transport
+from mafalda.mediasoup.ortc.scalability import parse_scalability_mode
 from mafalda.workers.core.instructions import Entry, RelayKey
+from mafalda.workers.core.layers import NO_LAYERS
 from mafalda.workers.peers.session.responses import Outcome, done
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -144,9 +147,29 @@ async def produce(session: PeerSession, intent: intents.Produce, _: Entry) -> Ou
             paused=intent.paused,
             key_frame_request_delay=intent.key_frame_request_delay_ms,
         )
+        if intent.report_layers and producer.kind == "video":
+            _report_layers(session, intent.producer, producer)
         return producer, None
 
     return await open_producer(session, intent, make)
+
+
+def _report_layers(session: PeerSession, id: str, producer: Producer) -> None:
+    """Tell the peer, until the producer closes, which of its layers anybody receives."""
+
+    def tell(layer: int) -> None:
+        event = ProducerLayersChanged(
+            producer=id, generation=session.generation, spatial_layer=None if layer == NO_LAYERS else layer
+        )
+        if not session.is_over:
+            session.jobs.add(lambda: session.responder.append_peer_event(event))
+
+    encodings = producer.rtp_parameters.encodings
+    layers = len(encodings)
+    if layers == 1:
+        layers = parse_scalability_mode(encodings[0].scalability_mode).spatial_layers
+    end = session.services.relay_targets.origins.watch(_relay_key(session, id), layers - 1, tell)
+    producer.on(producer.CLOSE, lambda _: end())
 
 
 async def produce_data(session: PeerSession, intent: intents.ProduceData, _: Entry) -> Outcome:

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from mafalda.errors import DeadlineExceeded, MafaldaError
+from mafalda.mediasoup import Consumer, DataConsumer
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry, RelayKey
+from mafalda.workers.core.layers import ALL_LAYERS
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.session import PeerSession
@@ -153,6 +155,8 @@ def keep_consumer(session: PeerSession, id: str, kept: PeerConsumer, closed: Cal
         closed: Called with the cause after it has closed.
     """
     session.objects.consumers[id] = kept
+    if kept.relay is None or kept.relay.is_open:
+        update_demand(session, id, paused=kept.is_paused)
 
     def remove(cause: str) -> None:
         session.objects.consumers.pop(id, None)
@@ -162,24 +166,31 @@ def keep_consumer(session: PeerSession, id: str, kept: PeerConsumer, closed: Cal
     kept.consumer.on(kept.consumer.CLOSE, remove)
 
 
-def add_demand(session: PeerSession, producer: str, consumer: str, *, paused: bool) -> None:
-    """Record at the relay that a consumer takes its producer, flowing or paused.
+def add_demand(session: PeerSession, producer: str, consumer: str, *, paused: bool, layer: int = ALL_LAYERS) -> None:
+    """Record that a consumer takes its producer, flowing or paused, and the highest spatial layer that it takes.
 
     Raises:
         NotFound: The relay is closing.
     """
-    session.services.relay_targets.use(relay_key(session, producer), (session.peer, consumer), paused=paused)
+    key, user = relay_key(session, producer), (session.peer, consumer)
+    session.services.relay_targets.use(key, user, paused=paused, layer=layer)
 
 
 def withdraw_demand(session: PeerSession, producer: str, consumer: str) -> None:
-    """Record at the relay that a consumer has closed."""
+    """Record that a consumer has closed."""
     session.services.relay_targets.release(relay_key(session, producer), (session.peer, consumer))
 
 
 def update_demand(session: PeerSession, consumer: str, *, paused: bool) -> None:
-    """Update the demand for the relay that feeds a consumer, if one does."""
+    """Update the demand for what a consumer takes: of the relay that feeds it, or of the producer on its worker."""
     found = session.objects.consumers.get(consumer)
-    if found is None or found.relay is None:
-        return
-    if session.services.relay_targets.by_key.get(relay_key(session, found.producer)) is found.relay:
-        add_demand(session, found.producer, consumer, paused=paused)
+    if (
+        found is not None
+        and session.services.relay_targets.by_key.get(relay_key(session, found.producer)) is found.relay
+    ):
+        add_demand(session, found.producer, consumer, paused=paused, layer=_highest_layer(found.consumer))
+
+
+def _highest_layer(consumer: Consumer | DataConsumer) -> int:
+    preferred = consumer.preferred_layers if isinstance(consumer, Consumer) else None
+    return preferred.spatial_layer if preferred else ALL_LAYERS

@@ -60,6 +60,7 @@ public class Messages {
     private ProducerClosed producerClosed;
     private ProduceResult produceResult;
     private ProducerInfo producerInfo;
+    private ProducerLayersChanged producerLayersChanged;
     private ProducerOpened producerOpened;
     private ProducerPaused producerPaused;
     private ProducerResumed producerResumed;
@@ -379,6 +380,11 @@ public class Messages {
     public ProducerInfo getProducerInfo() { return producerInfo; }
     @JsonProperty("producerInfo")
     public void setProducerInfo(ProducerInfo value) { this.producerInfo = value; }
+
+    @JsonProperty("producerLayersChanged")
+    public ProducerLayersChanged getProducerLayersChanged() { return producerLayersChanged; }
+    @JsonProperty("producerLayersChanged")
+    public void setProducerLayersChanged(ProducerLayersChanged value) { this.producerLayersChanged = value; }
 
     @JsonProperty("producerOpened")
     public ProducerOpened getProducerOpened() { return producerOpened; }

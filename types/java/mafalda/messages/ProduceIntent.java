@@ -13,6 +13,7 @@ public class ProduceIntent {
     private MediaKindEnum mediaKind;
     private Boolean paused;
     private String producer;
+    private Boolean reportLayers;
     private RTPParameters rtpParameters;
     private String transport;
 
@@ -47,6 +48,14 @@ public class ProduceIntent {
     public String getProducer() { return producer; }
     @JsonProperty("producer")
     public void setProducer(String value) { this.producer = value; }
+
+    /**
+     * Of a video: tell with `producer-layers-changed` which layers anybody receives.
+     */
+    @JsonProperty("reportLayers")
+    public Boolean getReportLayers() { return reportLayers; }
+    @JsonProperty("reportLayers")
+    public void setReportLayers(Boolean value) { this.reportLayers = value; }
 
     @JsonProperty("rtpParameters")
     public RTPParameters getRTPParameters() { return rtpParameters; }

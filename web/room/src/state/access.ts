@@ -1,10 +1,15 @@
 /** What lets this page in: a key in the fragment of its link, which no server but its own is sent. */
 
-interface Admission {
+export interface Admission {
   /** Drawn by the server, so that nobody gets a token for another's. */
   readonly peer: string;
   readonly token?: string;
   readonly inboxPrefix?: string;
+  /** What this page's link allows. */
+  readonly moderate?: boolean;
+  readonly killWorkers?: boolean;
+  /** For the links of those whom a host invites. */
+  readonly guestKey?: string;
 }
 
 /** Asks `mafalda`, with the key; a new link in the same tab changes only the fragment. */

@@ -1,9 +1,11 @@
 /** The room that we are in, as signals for the views. One call at a time. */
 
 import { computed, effect, signal } from "@preact/signals";
-import { joinRoom, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
-import { access } from "./access.js";
+import { joinRoom, MafaldaError, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
+import { access, type Admission } from "./access.js";
+import { HAND, startChat, stopChat } from "./chat.js";
 import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, watchLevel } from "./devices.js";
+import { pinned } from "./view.js";
 import { displayName, roomId, speakerId, videoSize } from "./settings.js";
 
 export interface Person {
@@ -11,6 +13,7 @@ export interface Person {
   readonly name: string;
   readonly isSelf: boolean;
   readonly isMuted: boolean;
+  readonly hasHandUp: boolean;
   readonly camera: RemoteSubscription | MediaStreamTrack | undefined;
   readonly screen: RemoteSubscription | MediaStreamTrack | undefined;
   /** Its media is on its way, for the first time or again. */
@@ -30,9 +33,13 @@ export const people = signal<readonly Person[]>([]);
 export const speaking = signal<ReadonlySet<string>>(new Set());
 export const activeSpeaker = signal<string | undefined>(undefined);
 export const playbackBlocked = signal(false);
+/** Whether our token does not let us send a camera or a microphone. */
+export const onlyReceives = signal(false);
 export const sharing = signal(false);
 /** What just happened, for screen readers and as a short note on the screen. */
 export const notes = signal<readonly { id: number; text: string }[]>([]);
+/** What our link allows. */
+export const allowed = signal<Pick<Admission, "moderate" | "killWorkers" | "guestKey">>({});
 export const sharer = computed(() => people.value.find((person) => person.screen));
 
 let room: Room | undefined;
@@ -52,7 +59,8 @@ export async function join(): Promise<void> {
   phase.value = "joining";
   problem.value = "";
   try {
-    const { websocketPort, ...admission } = await access(roomId.value);
+    const { websocketPort, moderate, killWorkers, guestKey, ...admission } = await access(roomId.value);
+    allowed.value = { moderate: moderate ?? false, killWorkers: killWorkers ?? false, ...(guestKey && { guestKey }) };
     const name = displayName.value.trim() || "Guest";
     const joined = await joinRoom({
       servers: `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:${websocketPort}`,
@@ -70,11 +78,45 @@ export async function join(): Promise<void> {
   }
 }
 
-/** The address that others open to come here. */
+/** The address of a room, for ourselves. */
 export function addressOf(id: string): string {
   const address = new URL(location.href);
   address.searchParams.set("room", id);
   return address.href;
+}
+
+/** The address that others open to come here: it does not make them hosts. */
+export function invitation(): string {
+  const address = new URL(addressOf(roomId.value));
+  for (const name of [...address.searchParams.keys()]) if (name !== "room") address.searchParams.delete(name);
+  if (allowed.value.guestKey) address.hash = `key=${allowed.value.guestKey}`;
+  return address.href;
+}
+
+// --- what a host may do to others ---------------------------------------------------------------------
+
+export const mute = (person: Person) =>
+  moderated(`${person.name} is muted`, async (joined) => {
+    const microphones = [...joined.producers.values()].filter((it) => it.peer === person.id && it.kind === "audio" && !it.paused);
+    await Promise.all(microphones.map((it) => joined.muteProducer(it.id)));
+  });
+
+export const lowerHand = (person: Person) =>
+  moderated("", async (joined) => {
+    const hand = [...joined.producers.values()].find((it) => it.peer === person.id && it.label === HAND);
+    if (hand) await joined.closeProducer(hand.id);
+  });
+
+export const remove = (person: Person) => moderated(`${person.name} was removed`, (joined) => joined.removePeer(person.id));
+
+async function moderated(done: string, act: (joined: Room) => Promise<void>): Promise<void> {
+  if (!room) return;
+  try {
+    await act(room);
+    if (done) note(done);
+  } catch (error) {
+    note(`That failed: ${(error as Error).message}`);
+  }
 }
 
 export async function leave(): Promise<void> {
@@ -139,12 +181,19 @@ function follow(joined: Room): void {
   joined.on("stateChanged", (change) => (connection.value = change));
   joined.on("peerJoined", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer)} joined`));
   joined.on("peerLeft", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer)} left`));
-  for (const name of ["peerJoined", "peerLeft", "producerAdded", "producerChanged", "producerRemoved", "subscriptionChanged", "publicationChanged"] as const) {
+  for (const name of ["peerJoined", "peerLeft", "producerAdded", "producerChanged", "producerRemoved", "subscriptionChanged", "publicationChanged", "dataPublicationChanged"] as const) {
     joined.on(name, refresh);
   }
+  joined.on("mutedByModerator", (it) => {
+    if (it.source !== "microphone") return;
+    microphoneOn.value = false;
+    note("A host has muted you");
+  });
+  startChat(joined, (id) => nameOf(joined.peers.get(id) ?? { id, appData: {} }));
   joined.on("playbackBlocked", () => (playbackBlocked.value = true));
   joined.on("ended", ({ error }) => {
-    problem.value = error ? error.message : "";
+    if (error?.code === "not-joined") problem.value = "You were removed from the room.";
+    else problem.value = error ? error.message : "";
     phase.value = "ended";
     stop();
   });
@@ -165,7 +214,9 @@ function stop(): void {
   for (const track of [screenTrack, cameraTrack.peek(), microphoneTrack.peek()]) track?.stop();
   screenTrack = cameraTrack.value = microphoneTrack.value = undefined;
   room = undefined;
-  sharing.value = false;
+  stopChat();
+  pinned.value = undefined;
+  sharing.value = onlyReceives.value = false;
   people.value = [];
   speaking.value = new Set();
   activeSpeaker.value = undefined;
@@ -202,6 +253,7 @@ function person(joined: Room, peer: PeerInfo): Person {
       name,
       isSelf,
       isMuted: !microphoneOn.value,
+      hasHandUp: [...joined.dataPublications.values()].some((it) => it.label === HAND),
       camera: cameraTrack.value,
       screen: screenTrack,
       isWaiting: publications.some((publication) => publication.state === "opening"),
@@ -216,6 +268,7 @@ function person(joined: Room, peer: PeerInfo): Person {
     name,
     isSelf,
     isMuted: !microphone || microphone.paused,
+    hasHandUp: producers.some((producer) => producer.label === HAND),
     camera: video("camera") ?? video("file") ?? subscriptions.find((it) => it.producer.kind === "video" && it.producer.appData.source === undefined),
     screen: video("screen"),
     isWaiting: subscriptions.some((it) => it.state === "opening"),
@@ -252,7 +305,10 @@ async function publishAs(source: "camera" | "microphone", track: MediaStreamTrac
     else if (publication) await publication.replaceTrack(track);
     else await room?.publish(track, { source, muted: source === "microphone" && !microphoneOn.peek(), simulcast: source === "camera" && !videoSize });
   } catch (error) {
-    if (room) note(`The ${source} cannot be sent: ${(error as Error).message}`);
+    if (!room) return;
+    (source === "camera" ? cameraOn : microphoneOn).value = false;
+    if (error instanceof MafaldaError && error.code === "permission-denied") onlyReceives.value = true;
+    else note(`The ${source} cannot be sent: ${(error as Error).message}`);
   }
 }
 

@@ -23,6 +23,12 @@ export const fleet = signal<FleetView | undefined>(undefined);
 export const fleetProblem = signal("");
 const POLL_MS = 1_500;
 
+/** Kills a worker's process: in a demo, for its host. */
+export async function killWorker(worker: string): Promise<void> {
+  const answer = await api(`api/workers/${encodeURIComponent(worker)}/kill`, { method: "POST" });
+  if (!answer.ok) throw new Error(((await answer.json()) as { error: { message: string } }).error.message);
+}
+
 /** Asks again and again; returns what stops it. */
 export function watchFleet(): () => void {
   const stopped = new AbortController();

@@ -1,13 +1,15 @@
 /** The call: stage, controls, panels, and what is said about the connection. */
 
-import { useEffect } from "preact/hooks";
-import { LayoutGrid, Mic, MicOff, MonitorUp, MonitorX, Network, PhoneOff, Settings, SquareUser, Users, Video, VideoOff } from "lucide-preact";
+import { useEffect, useRef } from "preact/hooks";
+import { Hand, LayoutGrid, MessageSquare, Mic, MicOff, MonitorUp, MonitorX, Network, PhoneOff, Settings, Smile, SquareUser, Users, Video, VideoOff } from "lucide-preact";
 import type { ComponentChildren } from "preact";
-import { connection, leave, notes, people, playbackBlocked, sharer, sharing, startPlayback, toggleCamera, toggleMicrophone, toggleScreen } from "../state/call.js";
+import { connection, leave, notes, onlyReceives, people, playbackBlocked, sharer, sharing, startPlayback, toggleCamera, toggleMicrophone, toggleScreen } from "../state/call.js";
+import { handRaised, react, REACTIONS, toggleHand, unread } from "../state/chat.js";
 import { cameraOn, deviceProblem, microphoneOn } from "../state/devices.js";
 import { roomId } from "../state/settings.js";
 import { layout, panel, togglePanel } from "../state/view.js";
 import { Brand, ThemeSwitch } from "./brand.js";
+import { ChatPanel } from "./chat-panel.js";
 import { FleetPanel } from "./fleet-panel.js";
 import { PeoplePanel, SettingsPanel } from "./panels.js";
 import { Stage } from "./stage.js";
@@ -20,6 +22,8 @@ const SHORTCUTS: Record<string, () => void> = {
   s: () => void toggleScreen(),
   g: toggleLayout,
   p: () => togglePanel("people"),
+  c: () => togglePanel("chat"),
+  h: () => void toggleHand(),
   f: () => togglePanel("fleet"),
 };
 
@@ -51,6 +55,7 @@ export function Call() {
         <Banner />
       </main>
       {panel.value === "people" && <PeoplePanel />}
+      {panel.value === "chat" && <ChatPanel />}
       {panel.value === "fleet" && <FleetPanel />}
       {panel.value === "settings" && <SettingsPanel />}
       <Controls />
@@ -83,6 +88,7 @@ function Banner() {
     );
   }
   if (connection.value.state === "reconnecting") return <p class="banner">Reconnecting: {connection.value.reason}</p>;
+  if (onlyReceives.value) return <p class="banner quiet">You can watch and listen. Your invitation does not let you send camera or microphone.</p>;
   if (deviceProblem.value) return <p class="banner quiet">{deviceProblem}</p>;
   return null;
 }
@@ -129,6 +135,10 @@ function Controls() {
             {sharing.value ? <MonitorX aria-hidden /> : <MonitorUp aria-hidden />}
           </Control>
         )}
+        <Control label={handRaised.value ? "Lower your hand" : "Raise your hand"} shortcut="h" pressed={handRaised.value} onClick={() => void toggleHand()}>
+          <Hand aria-hidden />
+        </Control>
+        <Reactions />
         <button class="leave" onClick={() => void leave()} aria-label="Leave the room" title="Leave the room">
           <PhoneOff aria-hidden />
           <span>Leave</span>
@@ -144,6 +154,14 @@ function Controls() {
             {people.value.length}
           </b>
         </Control>
+        <Control label={unread.value ? `Chat: ${unread.value} new` : "Chat"} shortcut="c" pressed={panel.value === "chat"} onClick={() => togglePanel("chat")}>
+          <MessageSquare aria-hidden />
+          {unread.value > 0 && (
+            <b class="count" aria-hidden>
+              {unread.value}
+            </b>
+          )}
+        </Control>
         <Control label="Who is on which worker" shortcut="f" pressed={panel.value === "fleet"} onClick={() => togglePanel("fleet")}>
           <Network aria-hidden />
         </Control>
@@ -152,5 +170,32 @@ function Controls() {
         </Control>
       </div>
     </nav>
+  );
+}
+
+/** A popover closes by Escape, or a click elsewhere, without a word of ours. */
+function Reactions() {
+  const choice = useRef<HTMLDivElement>(null);
+  return (
+    <>
+      <button class="round" popovertarget="reactions" aria-label="React" title="React">
+        <Smile aria-hidden />
+      </button>
+      <div id="reactions" class="reactions" popover="auto" ref={choice} role="group" aria-label="Reactions">
+        {REACTIONS.map((emoji) => (
+          <button
+            key={emoji}
+            class="plain"
+            aria-label={emoji}
+            onClick={() => {
+              react(emoji);
+              choice.current?.hidePopover();
+            }}
+          >
+            {emoji}
+          </button>
+        ))}
+      </div>
+    </>
   );
 }

@@ -1,9 +1,9 @@
 /** Who of this room is on which worker, and which streams go from worker to worker. */
 
 import { useEffect } from "preact/hooks";
-import { ArrowRight, Cpu, Server } from "lucide-preact";
-import { people } from "../state/call.js";
-import { fleet, fleetProblem, watchFleet, type FleetView, type Place } from "../state/fleet.js";
+import { ArrowRight, Cpu, Server, Zap } from "lucide-preact";
+import { allowed, note, people } from "../state/call.js";
+import { fleet, fleetProblem, killWorker, watchFleet, type FleetView, type Place } from "../state/fleet.js";
 import { PanelFrame } from "./panels.js";
 import { Avatar } from "./tile.js";
 
@@ -39,7 +39,13 @@ function ServerCard({ server, view }: { server: FleetView["servers"][number]; vi
                   {Math.round(worker.load.cpuRatio * 100)} %
                 </span>
               )}
-              <code title="Its process id: kill it, and watch the room heal">kill -9 {worker.pid}</code>
+              {allowed.value.killWorkers ? (
+                <button class="kill" onClick={() => void kill(worker.worker, nameOf(worker.worker, server.server))} title="Kill its process, and watch the room heal">
+                  <Zap size={14} aria-hidden /> Kill {nameOf(worker.worker, server.server)}
+                </button>
+              ) : (
+                <code title="Its process id: kill it, and watch the room heal">kill -9 {worker.pid}</code>
+              )}
             </div>
             <ul>
               {here.map((peer) => {
@@ -61,6 +67,15 @@ function ServerCard({ server, view }: { server: FleetView["servers"][number]; vi
       })}
     </section>
   );
+}
+
+async function kill(worker: string, name: string): Promise<void> {
+  try {
+    await killWorker(worker);
+    note(`${name} was killed; its people are placed again`);
+  } catch (error) {
+    note(`${name} was not killed: ${(error as Error).message}`);
+  }
 }
 
 /** `server-1-0-b96d7e` on `server-1` is worker 0, whoever fills its place after a crash. */

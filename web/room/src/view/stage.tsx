@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { activeSpeaker, people, sharer } from "../state/call.js";
 import { fitGrid, GAP } from "../state/layout.js";
-import { layout } from "../state/view.js";
+import { layout, pinned } from "../state/view.js";
 import { Tile, type TileProps } from "./tile.js";
 
 export function Stage() {
@@ -40,7 +40,7 @@ function Speaker() {
   const main: TileProps | undefined = shown
     ? { person: shown, what: "screen" }
     : (() => {
-        const person = others.find((it) => it.id === activeSpeaker.value) ?? others[0] ?? people.value[0];
+        const person = people.value.find((it) => it.id === pinned.value) ?? others.find((it) => it.id === activeSpeaker.value) ?? others[0] ?? people.value[0];
         return person && { person, what: "camera" };
       })();
   const strip = people.value.filter((person) => main?.what === "screen" || person.id !== main?.person.id);

@@ -2,7 +2,8 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import type { RemoteSubscription } from "mafalda-client";
-import { MicOff, MonitorUp } from "lucide-preact";
+import { Hand, MicOff, MonitorUp } from "lucide-preact";
+import { reactions } from "../state/chat.js";
 import { speaking, type Person } from "../state/call.js";
 
 export function TrackVideo({ track, mirrored = false, label }: { track: MediaStreamTrack; mirrored?: boolean; label: string }) {
@@ -63,13 +64,20 @@ export function Tile({ person, what, style }: TileProps) {
   const source = what === "camera" ? person.camera : person.screen;
   const title = person.isSelf ? `${person.name} (you)` : person.name;
   const isSpeaking = what === "camera" && speaking.value.has(person.id);
+  const reaction = what === "camera" ? reactions.value.get(person.id) : undefined;
   const isWaiting = !person.isSelf && person.isWaiting;
   return (
     <figure class={`tile ${what} ${isSpeaking ? "speaking" : ""} ${isWaiting ? "waiting" : ""}`} style={style} data-peer={person.id} data-what={what}>
       {source ? <Video source={source} mirrored={person.isSelf && what === "camera"} label={what === "camera" ? `Video of ${title}` : `Screen of ${title}`} /> : <Avatar person={person} size="large" />}
       {isWaiting && <div class="tile-wait">Reconnecting…</div>}
+      {reaction && (
+        <span key={reaction.id} class="reaction" role="img" aria-label={`${person.name} reacts with ${reaction.emoji}`}>
+          {reaction.emoji}
+        </span>
+      )}
       <figcaption>
         {what === "screen" && <MonitorUp size={14} aria-hidden />}
+        {what === "camera" && person.hasHandUp && <Hand size={14} class="hand" aria-label="Hand raised" />}
         {what === "camera" && person.isMuted && <MicOff size={14} class="muted-mark" aria-label="Microphone off" />}
         <span>{what === "screen" ? `${title}: screen` : title}</span>
       </figcaption>

@@ -18,6 +18,8 @@ export interface PublishOptions {
   codec?: string;
   /** Of the highest resolution, in bits per second. */
   maxBitrate?: number;
+  /** Stop sending resolutions that nobody receives, until somebody does. Default: true. */
+  dynacast?: boolean;
   /** Start muted. */
   muted?: boolean;
   appData?: Record<string, unknown>;
@@ -25,6 +27,8 @@ export interface PublishOptions {
 
 const CAMERA_BITRATE_BPS = 1_700_000;
 const SCREEN_BITRATE_BPS = 2_500_000;
+/** After our own requests are answered, the events of them are here in this time. */
+const MODERATED_MS = 300;
 
 /** Sends one track until it is closed. */
 export class LocalPublication extends Resource {
@@ -33,21 +37,29 @@ export class LocalPublication extends Resource {
   readonly source: Source;
   #track: MediaStreamTrack;
   #muted: boolean;
+  /** How many requests to mute or unmute are under way. */
+  #muting = 0;
+  #mutedBy: "us" | "moderator" | undefined;
   #producer: types.Producer | undefined;
   /** Sends at the former placement until the producer at the present one is open. */
   #former: types.Producer | undefined;
   /** Aborts when the producer is of no more use. */
   #gone: AbortSignal | undefined;
+  /** The highest layer that is sent; -1: none. */
+  #highestLayer = Number.POSITIVE_INFINITY;
+  #applyingLayers: Promise<void> = Promise.resolve();
 
   constructor(
     session: Session,
     track: MediaStreamTrack,
     private readonly options: PublishOptions,
     private readonly onChange: (publication: LocalPublication) => void,
+    private readonly onModerated: (publication: LocalPublication) => void,
   ) {
     super(session);
     this.#track = track;
     this.#muted = options.muted ?? false;
+    this.#mutedBy = this.#muted ? "us" : undefined;
     this.kind = track.kind === "audio" ? "audio" : "video";
     this.source = options.source ?? (this.kind === "audio" ? "microphone" : "camera");
   }
@@ -58,6 +70,11 @@ export class LocalPublication extends Resource {
 
   get muted(): boolean {
     return this.#muted;
+  }
+
+  /** Who has muted it, while it is muted. */
+  get mutedBy(): "us" | "moderator" | undefined {
+    return this.#mutedBy;
   }
 
   /** Sends nothing until `unmute`; the others are told. The wish holds across outages. */
@@ -88,19 +105,35 @@ export class LocalPublication extends Resource {
     return await this.#producer?.getStats();
   }
 
+  /** @internal The room was told that it is paused, or flows again: a moderator may have done that. */
+  pausedInRoom(paused: boolean): void {
+    if (paused && !this.#muted) setTimeout(() => this.#moderated(), MODERATED_MS); // or it is our own mute before our own unmute
+  }
+
   override get serverId(): string {
     return this.id;
   }
 
   override async check(): Promise<void> {
     if (!this.session.roster.producers.has(this.id)) throw new MafaldaError("not-found", "the producer is not in the room any more");
+    this.layersChanged(Number.POSITIVE_INFINITY); // what has been said meanwhile was missed
     await this.#applyMuted();
+  }
+
+  /** @internal The highest layer that anybody receives is another one; -1: nobody receives any. */
+  layersChanged(highest: number): void {
+    this.#highestLayer = highest;
+    this.#applyingLayers = this.#applyingLayers
+      .then(() => this.#applyLayers())
+      .catch((error: unknown) => console.warn("mafalda: layers not changed", error));
   }
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     const transport = await endpoint.sendTransport();
     const muted = this.#muted;
-    const appData: ProduceOptions = { id: this.id, paused: muted, appData: { ...this.options.appData, source: this.source } };
+    const reportLayers = this.kind === "video" && (this.options.dynacast ?? true);
+    const appData: ProduceOptions = { id: this.id, paused: muted, reportLayers, appData: { ...this.options.appData, source: this.source } };
+    this.#highestLayer = Number.POSITIVE_INFINITY;
     const codec = this.#codec(endpoint.device);
     const track = this.#track;
     let producer: types.Producer;
@@ -124,6 +157,7 @@ export class LocalPublication extends Resource {
     this.#producer = producer;
     this.#gone = signal;
     this.dropFormer();
+    if (this.#highestLayer !== Number.POSITIVE_INFINITY) this.layersChanged(this.#highestLayer); // said before its result was here
     if (muted) producer.pause();
     if (this.#muted !== muted) await this.#applyMuted();
     if (this.#track !== track) await producer.replaceTrack({ track: this.#track });
@@ -163,8 +197,18 @@ export class LocalPublication extends Resource {
     await this.session.requests.ask("close-producer", { producer: this.id }, "mafalda.result.done.v1").catch(() => undefined);
   }
 
+  #moderated(): void {
+    if (this.#muting > 0 || this.#muted || !this.session.roster.producers.get(this.id)?.paused) return;
+    this.#muted = true;
+    this.#mutedBy = "moderator";
+    this.#producer?.pause();
+    this.onChange(this);
+    this.onModerated(this);
+  }
+
   async #setMuted(muted: boolean): Promise<void> {
     this.#muted = muted;
+    this.#mutedBy = muted ? "us" : undefined;
     this.onChange(this);
     await this.#applyMuted();
   }
@@ -178,9 +222,24 @@ export class LocalPublication extends Resource {
     if (this.#muted) producer.pause();
     else producer.resume();
     const action = this.#muted ? "pause-producer" : "resume-producer";
-    await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.#gone).catch((error: unknown) => {
+    this.#muting++;
+    try {
+      await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.#gone);
+    } catch (error) {
       if (this.#producer === producer && !producer.closed) throw error; // else it is opened again as `muted` says
-    });
+    } finally {
+      this.#muting--;
+    }
+  }
+
+  async #applyLayers(): Promise<void> {
+    const sender = this.#producer?.closed === false ? this.#producer.rtpSender : undefined;
+    if (!sender) return; // it begins with all of them
+    const parameters = sender.getParameters();
+    const isSent = parameters.encodings.map((_, layer) => layer <= this.#highestLayer);
+    if (parameters.encodings.every(({ active }, layer) => active === isSent[layer])) return;
+    parameters.encodings.forEach((encoding, layer) => (encoding.active = isSent[layer] ?? true));
+    await sender.setParameters(parameters);
   }
 
   #codec(device: types.Device): types.RtpCodecCapability | undefined {

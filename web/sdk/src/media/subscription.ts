@@ -1,14 +1,14 @@
 /** A producer of the room that we receive, wherever it and we are placed. */
 
 import type { types } from "mediasoup-client";
-import { abortable, delay } from "../abort.js";
-import { MafaldaError } from "../errors.js";
+import { delay } from "../abort.js";
 import type { Endpoint } from "../session/endpoint.js";
-import { Resource, type ResourceState } from "../session/resource.js";
-import type { RoomSubscription } from "../session/room-subscription.js";
+import type { ResourceState } from "../session/resource.js";
+import type { MadeConsumer, RoomSubscription } from "../session/room-subscription.js";
 import type { ProducerInfo } from "../session/roster.js";
 import type { Session } from "../session/session.js";
 import { AdaptiveStream } from "./adaptive.js";
+import { MEDIA_WAIT_MS, Received } from "./received.js";
 
 /** What is wanted of the worker's consumer. */
 interface Wish {
@@ -25,18 +25,11 @@ interface LiveConsumer {
   applying: Promise<void> | undefined;
 }
 
-/** How long a producer may be away (its owner is being placed again) before the subscription ends. */
-const PRODUCER_PATIENCE_MS = 60_000;
-/** How long media is waited for once the transport is connected, and a producer that is away: it may be open and send nothing. */
-const MEDIA_WAIT_MS = 4_000;
 /** Nothing tells that a frame was decoded, but the statistics. */
 const MEDIA_POLL_MS = 50;
 
 /** Receives one track while its producer is in the room. */
-export class RemoteSubscription extends Resource {
-  #consumerId: string | undefined;
-  /** The last consumer that we had; when it is gone, only another one is of use. */
-  #used: string | undefined;
+export class RemoteSubscription extends Received {
   #live: LiveConsumer | undefined;
   /** Is shown until the present consumer has media. */
   #former: LiveConsumer | undefined;
@@ -44,39 +37,22 @@ export class RemoteSubscription extends Resource {
   #isPaused = false;
   #isHidden = false;
   #spatialLayer: number | undefined;
-  #away: ReturnType<typeof setTimeout> | undefined;
-  #missing: ReturnType<typeof setTimeout> | undefined;
-  /** Whether the producer has been away for so long that only this subscription waits for it. */
-  #isMissed = false;
-  #back = Promise.withResolvers<void>();
-  #producer: ProducerInfo;
   readonly #adaptive: AdaptiveStream;
 
   constructor(
     session: Session,
-    private readonly wish: RoomSubscription,
+    wish: RoomSubscription,
     producer: ProducerInfo,
     private readonly onChange: (subscription: RemoteSubscription) => void,
     private readonly onBlocked: () => void,
   ) {
-    super(session);
-    this.#producer = producer;
+    super(session, wish, producer);
     this.#adaptive = new AdaptiveStream(({ visible, spatialLayer }) => {
-      if (this.#producer.kind !== "video") return;
+      if (this.producer.kind !== "video") return;
       this.#isHidden = !visible;
       if (visible) this.#spatialLayer = spatialLayer;
       this.#apply().catch((error: unknown) => console.warn("mafalda: layers not changed", error));
     });
-  }
-
-  /** The producer as it is in the room, or was last while its owner is being placed again. */
-  get producer(): ProducerInfo {
-    return (this.#producer = this.session.roster.producers.get(this.#producer.id) ?? this.#producer);
-  }
-
-  /** The id of the consumer at the present placement. */
-  override get serverId(): string | undefined {
-    return this.#consumerId;
   }
 
   /** The received track; another one after a new placement. */
@@ -124,71 +100,32 @@ export class RemoteSubscription extends Resource {
     return await this.#live?.consumer.getStats();
   }
 
-  /** Stops receiving. */
-  async close(): Promise<void> {
-    if (this.state === "closed") return;
-    this.end();
-    await this.wish.remove(this.#producer.id).catch(() => undefined); // said again when the subscription is opened again
+  protected override get isOpenHere(): boolean {
+    return this.#live !== undefined;
   }
 
-  /** @internal The producer's owner is being placed again: wait for it to open the producer again. */
-  producerAway(): void {
-    this.#clearTimers();
-    this.#away = setTimeout(() => this.end(new MafaldaError("not-found", "the producer did not come back in time")), PRODUCER_PATIENCE_MS);
-    this.reopen();
-    this.#missing = setTimeout(() => this.#miss(), MEDIA_WAIT_MS);
-  }
-
-  /** @internal The producer is open at another place already. */
-  producerReopened(): void {
-    this.producerBack();
-    this.reopen();
-  }
-
-  /** @internal */
-  producerBack(): void {
-    this.#clearTimers();
-    this.#isMissed = false;
-    this.#back.resolve();
-    this.#back = Promise.withResolvers();
-  }
-
-  /** @internal The agent has made a consumer of the producer. */
-  made(consumer: string): void {
-    if (this.#live && this.#consumerId !== consumer) this.reopen();
-  }
-
-  override async check(): Promise<void> {
-    if (!this.#consumerId) return;
-    await this.session.requests.query("stats", { target: "consumer", id: this.#consumerId }, "mafalda.answer.stats.v1");
-  }
-
-  protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
-    const producerId = this.#producer.id;
-    while (!this.session.roster.canConsume(producerId)) await abortable(this.#back.promise, signal);
+  protected override async receive(made: MadeConsumer, endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     const transport = await endpoint.receiveTransport();
-    const made = await this.wish.consumer(producerId, transport.id, this.#used, signal);
-    this.#consumerId = made.id;
-    const local = await transport.consume({ id: made.id, producerId, kind: made.kind, rtpParameters: made.rtpParameters as types.RtpParameters });
+    const kind = made.kind === "audio" ? "audio" : "video";
+    const local = await transport.consume({ id: made.id, producerId: this.producer.id, kind, rtpParameters: made.rtpParameters as types.RtpParameters });
     if (signal.aborted) local.close();
     signal.throwIfAborted();
     this.#live = { consumer: local, gone: signal, applied: { paused: true, spatialLayer: undefined }, applying: undefined };
     await this.#apply();
-    this.#used = made.id;
     if (!this.#former) this.#showAll();
   }
 
   protected override dropLocal(): void {
+    super.dropLocal();
     this.#live?.consumer.close();
     this.#live = undefined;
-    this.#consumerId = undefined;
   }
 
-  protected override keepFormer(): void {
+  protected override keepFormer(isHandedOver: boolean): void {
+    super.keepFormer(isHandedOver);
     if (this.#former && this.#live) this.#former.consumer.close();
     this.#former = this.#live ?? this.#former;
     this.#live = undefined;
-    this.#consumerId = undefined;
   }
 
   protected override dropFormer(): void {
@@ -211,27 +148,11 @@ export class RemoteSubscription extends Resource {
   protected override onEnded(): void {
     for (const element of this.#adaptive.elements) element.srcObject = null;
     this.#adaptive.close();
-    this.#clearTimers();
-    this.wish.forget(this.#producer.id);
-  }
-
-  protected override isExpected(): boolean {
-    return !this.#isMissed;
+    super.onEnded();
   }
 
   protected override onState(_state: ResourceState): void {
     this.onChange(this);
-  }
-
-  /** Nothing waits for the producer any more, but this subscription. */
-  #miss(): void {
-    this.#isMissed = true;
-    this.notify();
-  }
-
-  #clearTimers(): void {
-    clearTimeout(this.#away);
-    clearTimeout(this.#missing);
   }
 
   #show(element: HTMLMediaElement): void {

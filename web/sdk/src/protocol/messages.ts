@@ -35,6 +35,7 @@ export interface MessageData {
 "mafalda.event.peer-stranded.v1": PeerStranded
 "mafalda.event.peer-updated.v1": PeerUpdated
 "mafalda.event.producer-closed.v1": ProducerClosed
+"mafalda.event.producer-layers-changed.v1": ProducerLayersChanged
 "mafalda.event.producer-opened.v1": ProducerOpened
 "mafalda.event.producer-paused.v1": ProducerPaused
 "mafalda.event.producer-resumed.v1": ProducerResumed
@@ -579,6 +580,17 @@ details?: {
 }
 }
 /**
+ * The highest spatial layer of a producer that anybody receives is another one; its client may send no more. Published if produce asks for it. A new producer begins with all its layers.
+ */
+export interface ProducerLayersChanged {
+producer: string
+generation: number
+/**
+ * Absent: nobody receives the producer.
+ */
+spatialLayer?: number
+}
+/**
  * A track can be consumed.
  */
 export interface ProducerOpened {
@@ -998,6 +1010,10 @@ paused?: boolean
  * Milliseconds; absent: at once.
  */
 keyFrameRequestDelayMs?: number
+/**
+ * Of a video: tell with `producer-layers-changed` which layers anybody receives.
+ */
+reportLayers?: boolean
 /**
  * The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels deep.
  */

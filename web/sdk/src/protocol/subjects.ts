@@ -27,6 +27,7 @@ export class PeerSubjects {
   }
 
   intent = (action: string): string => `${this.#peer}.intent.${action}`;
+  result = (action: string): string => `live.${this.#peer}.result.${action}`;
   query = (name: string): string => `${this.#peer}.query.${name}`;
 
   get results(): string {

@@ -14,6 +14,8 @@ const DISCONNECTED_MS = 2_000;
 export interface ProduceOptions {
   readonly id: string;
   readonly paused: boolean;
+  /** Of a video: whether the agent is to say which of its layers anybody receives. */
+  readonly reportLayers?: boolean;
   readonly appData: Record<string, unknown>;
 }
 
@@ -166,15 +168,15 @@ export class Endpoint {
     });
     if (transport.direction === "send") {
       transport.on("produce", ({ kind, rtpParameters, appData }, done, fail) => {
-        const { id, paused, appData: custom } = appData as unknown as ProduceOptions;
-        const data = { producer: id, transport: transport.id, mediaKind: kind, rtpParameters: rtpParameters as never, paused, appData: custom };
+        const { id, paused, reportLayers = false, appData: custom } = appData as unknown as ProduceOptions;
+        const data = { producer: id, transport: transport.id, mediaKind: kind, rtpParameters: rtpParameters as never, paused, reportLayers, appData: custom };
         const ready = this.connectsFirst ? this.connected("send", this.lost) : Promise.resolve();
         ready
           .then(() => this.requests.ask("produce", data, "mafalda.result.produce.v1", this.lost))
           .then((result) => done({ id: result.producer }), fail);
       });
       transport.on("producedata", ({ sctpStreamParameters, label, protocol, appData }, done, fail) => {
-        const { id, appData: custom } = appData as unknown as ProduceOptions;
+        const { id, appData: custom } = appData as unknown as Pick<ProduceOptions, "id" | "appData">;
         const data = { dataProducer: id, transport: transport.id, sctpStreamParameters: sctpStreamParameters as never, label: label ?? "", protocol: protocol ?? "", appData: custom };
         this.requests.ask("produce-data", data, "mafalda.result.produce-data.v1", this.lost).then((result) => done({ id: result.dataProducer }), fail);
       });

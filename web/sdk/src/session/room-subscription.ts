@@ -22,9 +22,10 @@ type Told = Pick<ConsumersOpened, "consumers" | "formats" | "generation"> & { tr
 export interface MadeConsumer {
   readonly id: string;
   readonly transport: string;
-  readonly kind: "audio" | "video";
-  /** As mediasoup-client takes them. */
-  readonly rtpParameters: unknown;
+  readonly kind: "audio" | "video" | "data";
+  /** As mediasoup-client takes them; of media. */
+  readonly rtpParameters?: unknown;
+  readonly data?: { sctpStreamParameters: unknown; label?: string; protocol?: string };
 }
 
 export interface RoomSubscriptionListener {
@@ -148,10 +149,16 @@ export class RoomSubscription extends Resource {
   #take({ consumers, formats, generation, transport }: Told): void {
     for (const it of formats ?? []) this.#formats.set(`${generation}/${it.format}`, { codecs: it.codecs, headerExtensions: it.headerExtensions ?? [] });
     for (const it of consumers) {
-      const format = this.#formats.get(`${generation}/${it.format}`);
-      if (it.kind === "data" || !format || transport === undefined) continue;
-      const rtpParameters = { ...format, mid: it.mid, encodings: it.encodings, rtcp: it.rtcp };
-      this.#made.set(it.producer, { id: it.consumer, transport, kind: it.kind, rtpParameters });
+      if (transport === undefined) continue;
+      const made = { id: it.consumer, transport, kind: it.kind };
+      if (it.kind === "data") {
+        const { sctpStreamParameters, label = "", protocol = "" } = it;
+        this.#made.set(it.producer, { ...made, data: { sctpStreamParameters, label, protocol } });
+      } else {
+        const format = this.#formats.get(`${generation}/${it.format}`);
+        if (!format) continue;
+        this.#made.set(it.producer, { ...made, rtpParameters: { ...format, mid: it.mid, encodings: it.encodings, rtcp: it.rtcp } });
+      }
       this.listener.made(it.producer);
     }
     const before = this.#news;
