@@ -38,7 +38,8 @@ class DropIn:
 
     async def places(self, router: Router) -> dict[str, str]:
         """On which real worker each transport of a virtual router is."""
-        return {peer["peer"]: peer["worker"] for peer in (await self._room(router))["peers"]}
+        peers = (await self._room(router))["peers"]
+        return {transport: peer["worker"] for peer in peers for transport in peer["transportIds"]}
 
     async def relays(self, router: Router) -> int:
         """How many producers are relayed from one real worker to another."""
