@@ -95,7 +95,6 @@ def run() -> int:
             os.close(READ_FD)
             os.close(WRITE_FD)
             return forkserver.await_child(control)
-        forkserver.start()
     # structlog would load rich for tracebacks on terminals, which costs as much as everything else together.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from mafalda.dropin.lifecycle import serve

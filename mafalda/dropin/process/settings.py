@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 EXIT_VERSION, EXIT_SETTINGS = 41, 42
 LOG_LEVELS = {"debug": 3, "warn": 2, "error": 1, "none": 0}
@@ -36,13 +39,19 @@ class WrongSettings(Exception):
     """WorkerSettings with which the real worker exits with 42."""
 
 
-@dataclass(slots=True)
 class WorkerSettings:
-    """What a worker is started with, by arguments and environment. Ports are ``None`` where the library named none."""
+    """What a worker is started with, by arguments and environment. Ports are ``None`` where the library named none.
+
+    No dataclass: that module loads ``inspect``, which takes as long as everything else that comes before the library is
+    told that its worker runs.
+
+    Args:
+        given: Attributes that differ from the defaults.
+    """
 
     library_version: str = ""
     log_level: str = "error"
-    log_tags: tuple[str, ...] = ()
+    log_tags: Sequence[str] = ()
     rtc_min_port: int | None = None
     rtc_max_port: int | None = None
     on_worker_death: str = ON_WORKER_DEATH[0]
@@ -51,6 +60,15 @@ class WorkerSettings:
     places_ahead: int = 0  # for how many participants of a router places are at hand at first; 0: never any
     tenant: str | None = None  # of several applications on one fleet
     fleet_timeout_s: float | None = None  # how long the log may not answer; ``None``: as each use has it
+
+    def __init__(self, **given: Any) -> None:
+        if unknown := given.keys() - WorkerSettings.__annotations__.keys():
+            raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
+        self.__dict__.update(given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes that differ from the defaults."""
+        return dict(self.__dict__)
 
     @property
     def port_range(self) -> dict[str, int] | None:

@@ -99,7 +99,7 @@ class PlacesAhead:
         found = group.sessions.pop(0) if group and group.sessions else None
         if beside is None:
             stock.begun, stock.first = group, found.peer if found else ""
-        if found is None or found.place is None:
+        if found is None and beside is None:
             stock.target = min(stock.target * 2, MOST_GROUPS)
         if found is not None:
             found.is_unused = False
