@@ -61,6 +61,8 @@ async def dropin(*, workers: int, policy: str) -> AsyncIterator[DropIn]:
             nats_port=0,
             store_dir=Path(folder) / "nats",
             log_file=Path(folder) / "fleet.log",
+            page=False,
+            monitor=False,  # it follows the log as well; no request waits for it
         )
         async with open_local_fleet(config) as running, connect(BusConfig(servers=(running.nats_url,))) as bus:
             # No forkserver: it would outlive the measurement.

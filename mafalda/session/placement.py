@@ -147,10 +147,6 @@ class SessionPlacement(Generic[H, R]):
         """Whether a request is in flight. Interrupted ones are not."""
         return bool(self._in_flight)
 
-    def count_requests(self) -> int:
-        """How many requests are in flight."""
-        return len(self._in_flight)
-
     def send(self, request: R, *, is_repeated: bool) -> None:
         """A request is sent to the present place."""
         self._in_flight[request] = InFlight(is_repeated, self.generation)

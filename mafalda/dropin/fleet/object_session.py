@@ -18,15 +18,7 @@ import structlog
 
 from mafalda.aio.events import Interrupted, run_unless_set
 from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
-from mafalda.contract.messages.intents import (
-    Consume,
-    ConsumeData,
-    CreateTransport,
-    Intent,
-    Leave,
-    Produce,
-    ProduceData,
-)
+from mafalda.contract.messages.intents import CreateTransport, Intent, Leave
 from mafalda.contract.messages.notices import first_batch
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import JoinResult
@@ -41,10 +33,6 @@ _GONE = "the worker that had this is gone"
 REOPEN_TIMEOUT_S = 8.0
 #: How long a place is waited for, to leave it, after its join was given up, in seconds.
 LATE_JOIN_S = 80.0
-#: Requests of one session that may be without an answer; agents refuse more than 512 of a peer.
-MOST_IN_FLIGHT = 256
-#: Requests that make something. They do not depend on each other: a library knows what it makes when it is answered.
-_INDEPENDENT = (Produce, ProduceData, Consume, ConsumeData)
 _log = structlog.get_logger("mafalda.dropin")
 Job = Callable[[], Awaitable[None]]
 
@@ -89,8 +77,6 @@ class ObjectSession:
         self._back = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
-        self._one_answered = asyncio.Event()
-        self._appending: set[asyncio.Task[None]] = set()
         self._reopening: asyncio.Task[None] | None = None
         self._is_closed = False
         self._is_join_given_up = False  # nobody has answered it: the fleet may place the peer after all
@@ -166,17 +152,13 @@ class ObjectSession:
     def request(self, intent: Intent, on_answer: OnAnswer) -> None:
         """Publish an intent after those before it; answers may come in any order."""
 
-        async def send() -> None:
+        async def request() -> None:
             if self._is_join_given_up or (self.is_lost and not await self._is_back()):
                 on_answer(LibraryAnswer({}, failed(_GONE)))
                 return
-            request = _Request(intent, on_answer)
-            if isinstance(intent, _INDEPENDENT):
-                await self._send_along(request, is_repeated=self.is_reopened)
-            else:
-                await self._send(request, is_repeated=self.is_reopened)
+            await self._send(_Request(intent, on_answer), is_repeated=self.is_reopened)
 
-        self.submit_job(send)
+        self.submit_job(request)
 
     async def request_now(self, intent: Intent) -> LibraryAnswer:
         """Publish an intent at the present place, before what waits; its answer, a refusal if the place is lost."""
@@ -307,27 +289,8 @@ class ObjectSession:
     # --- in flight ------------------------------------------------------------------------------------
 
     async def _send(self, request: _Request, *, is_repeated: bool) -> None:
-        """Append a request after all before it."""
-        while self._appending:
-            await asyncio.wait(self._appending)
-        self._note_sent(request, is_repeated=is_repeated)
-        await self._append(request)
-
-    async def _send_along(self, request: _Request, *, is_repeated: bool) -> None:
-        """Append a request while those before it are being appended, as long as not too many are in flight."""
-        while self._placement.count_requests() >= MOST_IN_FLIGHT:
-            self._one_answered.clear()
-            await self._one_answered.wait()
-        self._note_sent(request, is_repeated=is_repeated)
-        appending = self._fleet.tasks.spawn(self._append(request), f"dropin appends for {self}")
-        self._appending.add(appending)
-        appending.add_done_callback(self._appending.discard)
-
-    def _note_sent(self, request: _Request, *, is_repeated: bool) -> None:
         self._placement.send(request, is_repeated=is_repeated)
         self._answered.clear()
-
-    async def _append(self, request: _Request) -> None:
         try:
             await self._fleet.submit(self.room, self.peer, request.intent, lambda answer: self._take(request, answer))
         except MafaldaError as error:
@@ -337,7 +300,6 @@ class ObjectSession:
         sent = self._placement.answer(request)
         if sent is None:
             return
-        self._one_answered.set()
         if not self._placement.has_requests:
             self._answered.set()
         if sent.is_repeated and answer.refusal is not None and answer.refusal.code == WorkerExited.code:
@@ -369,7 +331,6 @@ class ObjectSession:
         if self._reopening is not None:
             self._reopening.cancel()
         self._answered.set()
-        self._one_answered.set()
         for request in interrupted.repeated:
             self._note_interruption(request)
         for request in interrupted.failed:
