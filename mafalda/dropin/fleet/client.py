@@ -39,7 +39,7 @@ from mafalda.session.requests import RequestClient, RequestTimes
 JOIN_TIMEOUT_S = QUERY_TIMEOUT_S = 8.0
 #: After which an agent ends the lease of a place that nothing was requested at, in seconds. By then it was given back,
 #: unless its drop-in is gone.
-LEASE_S = 45.0
+LEASE_S = 12.0
 #: Between two joins while the fleet has no capacity, in seconds; workers report their load each second.
 NO_CAPACITY_PAUSE_S = 0.5
 #: For an intent, until its request is refused, in seconds. Longer than ``library_request.ANSWER_TIMEOUT_S``, after

@@ -19,7 +19,7 @@ from mafalda.dropin.fleet.answers import LibraryAnswer
 from mafalda.dropin.fleet.object_session import ObjectSession
 
 #: How long a place waits for a transport, in seconds.
-KEPT_S = 30.0
+KEPT_S = 8.0
 #: For how long none is asked for after the fleet had no capacity, in seconds.
 PAUSE_S = 10.0
 #: The most participants of a router for whom places are at hand.
