@@ -6,6 +6,7 @@ media. What does not belong here: starting it (``virtual``), sending media (``me
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +30,7 @@ REAL, BY_HAND = "real worker", "two, piped by hand"
 #: (5 s): faster than this, not all of them fit on one worker, and the rest wait or are refused.
 RAMP_S = 0.25
 CONSUMERS = 40
+IN_FLIGHT = 300
 LISTEN = {"protocol": "udp", "ip": "127.0.0.1"}
 STREAM = Stream("video", sizes=(1200,), frames_per_s=300)
 
@@ -62,6 +64,21 @@ class Caller:
         await self._time("consume, relay opened", self.consume_far(producer))
         await producer.close()
 
+    async def flight(self) -> float:
+        """Many consumes requested at once; how many were made in a second."""
+        producers = [await self.send.produce(kind="audio", rtp_parameters=_opus(10_000 + it)) for it in range(10)]
+        capabilities = self.router.rtp_capabilities
+        start = time.perf_counter()
+        consumes = (
+            self.near.consume(producer_id=producers[it % 10].id, rtp_capabilities=capabilities)
+            for it in range(IN_FLIGHT)
+        )
+        await asyncio.gather(*consumes)
+        took_s = time.perf_counter() - start
+        for producer in producers:
+            await producer.close()
+        return IN_FLIGHT / took_s
+
     async def _time(self, what: str, call: Awaitable[T]) -> T:
         start = time.perf_counter()
         result = await call
@@ -78,9 +95,14 @@ async def _calls(rounds: int) -> list[Figure]:
         for number in range(1, rounds + 1):
             await real.round(number)
             await ours.round(number)
+        flights = [(await real.flight(), await ours.flight()) for _ in range(3)]
+    rates = [p50(of) for of in zip(*flights, strict=True)]
     return [
-        latency("dropin", what, ours.samples[what], of, BY_HAND if "relay" in what else REAL)
-        for what, of in real.samples.items()
+        *(
+            latency("dropin", what, ours.samples[what], of, BY_HAND if "relay" in what else REAL)
+            for what, of in real.samples.items()
+        ),
+        Figure("dropin", f"{IN_FLIGHT} consumes in flight", rates[1], "consumes/s", rates[0], REAL),
     ]
 
 

@@ -38,7 +38,8 @@ class DropIn:
 
     async def places(self, router: Router) -> dict[str, str]:
         """On which real worker each transport of a virtual router is."""
-        return {peer["peer"]: peer["worker"] for peer in (await self._room(router))["peers"]}
+        peers = (await self._room(router))["peers"]
+        return {transport: peer["worker"] for peer in peers for transport in peer["transportIds"]}
 
     async def relays(self, router: Router) -> int:
         """How many producers are relayed from one real worker to another."""
@@ -60,6 +61,8 @@ async def dropin(*, workers: int, policy: str) -> AsyncIterator[DropIn]:
             nats_port=0,
             store_dir=Path(folder) / "nats",
             log_file=Path(folder) / "fleet.log",
+            page=False,
+            monitor=False,  # it follows the log as well; no request waits for it
         )
         async with open_local_fleet(config) as running, connect(BusConfig(servers=(running.nats_url,))) as bus:
             # No forkserver: it would outlive the measurement.

@@ -1,8 +1,8 @@
 """The forkserver: one process that has everything loaded, and forks a drop-in for each worker that is spawned.
 
 A media server starts a worker for each core, and each would load the same modules for most of a second. The process
-that the library spawned stays, keeps its pid, hands its pipes over and ends as its child ends; without a forkserver it
-is the drop-in itself. The forkserver ends when it has had no child for ``IDLE_S``.
+that the library spawned stays, keeps its pid, hands its pipes over and ends as its child ends; where there can be no
+forkserver it is the drop-in itself. The forkserver ends when it has had no child for ``IDLE_S``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from mafalda.dropin.process.settings import WorkerSettings
 
 #: How long a forkserver without children waits for the next request, in seconds.
 IDLE_S = 10.0
+#: How long a forkserver that has just been started may load modules, in seconds.
+LOADED_WITHIN_S = 10.0
+_POLL_S = 0.005
+#: The exit code of a forkserver that is not needed, since there is one.
+_NOT_NEEDED = 3
 #: For handing over, and for a child to leave its rooms, in seconds.
 HAND_OVER_S, LEAVE_TIMEOUT_S = 2.0, 6.0
 _FDS, _SIZE = struct.Struct("3i"), struct.Struct("<I")
@@ -56,23 +61,40 @@ def _code_version(folder: str) -> int:
 
 
 def hand_over(settings: WorkerSettings, fds: tuple[int, int, int]) -> socket.socket | None:
-    """Hand the pipes to a child of the forkserver; ``None`` if there is no forkserver yet, or no answer in time.
+    """Hand the pipes to a child of the forkserver, which is started if there is none; ``None`` if that fails.
 
-    Whether the child or this process reads the pipes is decided here alone: the child waits for ``_BEGIN``.
+    Workers that are spawned at the same time wait for the same forkserver: if each loaded everything by itself, they
+    would compete for the CPUs.
 
     Args:
         settings: What the library started the worker with.
         fds: Where the library writes, where it reads, standard error.
     """
+    path = socket_path()
+    control = _hand_over_to(path, settings, fds)
+    if control is not None or (starting := _start(path)) is None:
+        return control
+    deadline = time.monotonic() + LOADED_WITHIN_S
+    while time.monotonic() < deadline and starting.poll() in (None, _NOT_NEEDED):
+        time.sleep(_POLL_S)  # before any event loop; the forkserver may be another process's
+        if path.exists() and (control := _hand_over_to(path, settings, fds)) is not None:
+            return control
+    return None
+
+
+def _hand_over_to(path: Path, settings: WorkerSettings, fds: tuple[int, int, int]) -> socket.socket | None:
+    """Hand the pipes to a child of a forkserver; ``None`` if there is no forkserver, or no answer in time.
+
+    Whether the child or this process reads the pipes is decided here alone: the child waits for ``_BEGIN``.
+    """
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     control.settimeout(HAND_OVER_S)
     try:
-        path = socket_path()
         if path.parent.stat().st_uid != os.getuid() or path.parent.stat().st_mode & 0o077:
             raise PermissionError("the forkserver's directory is open to other users")
         control.connect(str(path))
         what = json.dumps(
-            {"settings": asdict(settings), "environment": dict(os.environ), "cwd": os.getcwd(), "pid": os.getpid()}
+            {"settings": settings.to_dict(), "environment": dict(os.environ), "cwd": os.getcwd(), "pid": os.getpid()}
         ).encode()
         control.sendmsg([_SIZE.pack(len(what))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))])
         control.sendall(what)
@@ -105,11 +127,11 @@ def await_child(control: socket.socket) -> int:
     return code[0] if code else 1
 
 
-def start() -> None:
-    """Start a forkserver for the workers after this one, without waiting for it."""
+def _start(path: Path) -> subprocess.Popen[bytes] | None:
+    """Start a forkserver, without waiting for it; ``None`` if that is not possible."""
     try:
-        socket_path().parent.mkdir(mode=0o700, exist_ok=True)
-        subprocess.Popen(
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return subprocess.Popen(
             [
                 sys.executable,
                 "-c",
@@ -123,7 +145,7 @@ def start() -> None:
             cwd="/",
         )
     except OSError:
-        return  # each worker is a process of its own then
+        return None  # each worker is a process of its own then
 
 
 # --- the forkserver -----------------------------------------------------------------------------------
@@ -138,7 +160,7 @@ def run() -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return
+        sys.exit(_NOT_NEEDED)
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from mafalda.dropin.lifecycle import serve_pipes
 

@@ -90,7 +90,7 @@ async def _serve(settings: WorkerSettings, read_fd: int, write_fd: int, pid: int
     pipes = Pipes(read_fd, write_fd, lambda payload: receive(payload), hung_up)
     receive, send = translated(settings.library_version, worker.receive, pipes.send)
     pipes.open()
-    callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lost, silent)
+    callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lost, silent, worker.no_capacity)
     timeout_s = settings.fleet_timeout_s or FLEET_TIMEOUT_S
     # The streams are the fleet's business; an application may have no right to make any.
     config = BusConfig.from_environment(os.environ, name="mafalda-worker").model_copy(

@@ -21,6 +21,7 @@ from mafalda.dropin.process.settings import (
     read_fleet_timeout,
     read_on_drain,
     read_on_worker_death,
+    read_places_ahead,
     read_settings,
     read_tenant,
     read_transports_per_peer,
@@ -65,6 +66,7 @@ def run() -> int:
         settings.on_worker_death = read_on_worker_death(os.environ)
         settings.on_drain = read_on_drain(os.environ)
         settings.transports_per_peer = read_transports_per_peer(os.environ)
+        settings.places_ahead = read_places_ahead(os.environ)
         settings.tenant = read_tenant(os.environ)
         settings.fleet_timeout_s = read_fleet_timeout(os.environ)
         choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], Path.cwd())
@@ -93,7 +95,6 @@ def run() -> int:
             os.close(READ_FD)
             os.close(WRITE_FD)
             return forkserver.await_child(control)
-        forkserver.start()
     # structlog would load rich for tracebacks on terminals, which costs as much as everything else together.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from mafalda.dropin.lifecycle import serve

@@ -114,6 +114,7 @@ def _room(room: RoomState) -> dict[str, Any]:
                 "generation": peer.generation,
                 "status": peer.status,
                 "transports": len(peer.transports),
+                "transportIds": sorted(peer.transports),
                 "producers": sorted(p.producer for p in room.producers.values() if p.peer == peer.peer),
                 "consumers": len(peer.consumers),
             }

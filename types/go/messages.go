@@ -621,6 +621,10 @@ type JoinIntent struct {
 	Audience                                                                                    *bool                  `json:"audience,omitempty"`
 	// A peer of the room that belongs together with this one: placed on its worker if possible.                       
 	Beside                                                                                      *string                `json:"beside,omitempty"`
+	// The place is wanted ahead, before there is anything to open: what a peer is expected to                         
+	// cost stays reserved until it opens something. If it has requested nothing for so many                           
+	// seconds, it leaves.                                                                                             
+	LeaseS                                                                                      *float64               `json:"leaseS,omitempty"`
 	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
 	OneTransport                                                                                *bool                  `json:"oneTransport,omitempty"`
 	// Where the peer is; a policy may prefer servers near it.                                                         

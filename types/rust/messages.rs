@@ -1343,6 +1343,12 @@ pub struct JoinIntent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
 
+    /// The place is wanted ahead, before there is anything to open: what a peer is expected to
+    /// cost stays reserved until it opens something. If it has requested nothing for so many
+    /// seconds, it leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_s: Option<f64>,
+
     /// The peer is a single transport, as a drop-in's peers are: less is expected of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_transport: Option<bool>,

@@ -64,6 +64,7 @@ class PlacePeer(Command):
     one_transport: bool = Field(False, description="As in the join.")
     tenant: Id | None = Field(None, description="As in the join.")
     audience: bool = Field(False, description="As in the join.")
+    lease_s: float | None = Field(None, gt=0, le=3600, description="As in the join.")
     handover: bool = Field(
         False,
         description="Make before break: the agent of the former place goes on forwarding until the client has moved, "

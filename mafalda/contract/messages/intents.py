@@ -55,6 +55,13 @@ class Join(Intent):
     beside: Id | None = Field(
         None, description="A peer of the room that belongs together with this one: placed on its worker if possible."
     )
+    lease_s: float | None = Field(
+        None,
+        gt=0,
+        le=3600,
+        description="The place is wanted ahead, before there is anything to open: what a peer is expected to cost "
+        "stays reserved until it opens something. If it has requested nothing for so many seconds, it leaves.",
+    )
 
 
 class Leave(Intent):

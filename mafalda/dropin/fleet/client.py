@@ -37,6 +37,9 @@ from mafalda.session.requests import RequestClient, RequestTimes
 
 #: For a join with its repetitions, and for one query to an agent, in seconds.
 JOIN_TIMEOUT_S = QUERY_TIMEOUT_S = 8.0
+#: After which an agent ends the lease of a place that nothing was requested at, in seconds. By then it was given back,
+#: unless its drop-in is gone.
+LEASE_S = 12.0
 #: Between two joins while the fleet has no capacity, in seconds; workers report their load each second.
 NO_CAPACITY_PAUSE_S = 0.5
 #: For an intent, until its request is refused, in seconds. Longer than ``library_request.ANSWER_TIMEOUT_S``, after
@@ -61,6 +64,7 @@ class FleetCallbacks:
         on_moved: A peer (room, peer) has another place.
         on_fleet_lost: The fleet is out of reach for good, for this reason.
         on_fleet_silent: The log has not answered for a while, or answers again: a sentence that says so.
+        on_no_capacity: A join was refused since the fleet is full.
     """
 
     on_notice: OnNotice
@@ -68,6 +72,7 @@ class FleetCallbacks:
     on_moved: Callable[[str, str, JoinResult], None]
     on_fleet_lost: Callable[[str], None]
     on_fleet_silent: Callable[[str], None] = lambda _: None
+    on_no_capacity: Callable[[], None] = lambda: None
 
 
 class FleetClient:
@@ -131,12 +136,7 @@ class FleetClient:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + JOIN_TIMEOUT_S
-        intent = Join(
-            app_data={"application": self.application, "is": kind},
-            one_transport=True,
-            tenant=self._tenant,
-            beside=beside,
-        )
+        intent = self._join_intent(kind, beside)
         pauses = retrying(
             NoCapacity,
             action="join_retry",
@@ -150,10 +150,32 @@ class FleetClient:
             async for attempt in pauses:
                 with attempt:
                     timeout_s = max(deadline - loop.time(), NO_CAPACITY_PAUSE_S)
-                    return await self._requests.request(room, peer, intent, JoinResult, timeout_s=timeout_s)
+                    try:
+                        return await self._requests.request(room, peer, intent, JoinResult, timeout_s=timeout_s)
+                    except NoCapacity:
+                        self._callbacks.on_no_capacity()
+                        raise
         except DeadlineExceeded:
             raise DeadlineExceeded("no worker of the fleet took it in time", waited_s=JOIN_TIMEOUT_S) from None
         raise AssertionError("the last attempt returns or raises")
+
+    async def join_ahead(self, room: str, peer: str, kind: str, beside: str | None = None) -> JoinResult:
+        """Join a room as a peer that has nothing yet, with a lease; its place. Arguments as of ``join``.
+
+        Raises:
+            MafaldaError: There is no place, or no answer.
+        """
+        intent = self._join_intent(kind, beside, LEASE_S)
+        return await self._requests.request(room, peer, intent, JoinResult, timeout_s=JOIN_TIMEOUT_S)
+
+    def _join_intent(self, kind: str, beside: str | None, lease_s: float | None = None) -> Join:
+        return Join(
+            app_data={"application": self.application, "is": kind},
+            one_transport=True,
+            tenant=self._tenant,
+            beside=beside,
+            lease_s=lease_s,
+        )
 
     async def submit(self, room: str, peer: str, intent: Intent, on_answer: OnAnswer) -> str:
         """Append an intent; return its id as soon as it is in the log.

@@ -22,10 +22,10 @@ from mafalda.contract.messages.intents import CreateTransport, Intent, Leave
 from mafalda.contract.messages.notices import first_batch
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import JoinResult
-from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, answer_of, body_of, failed, refusal_of
+from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, answer_of, body_of, failed, ignore, refusal_of
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.client import INTENT_TIMEOUT_S, FleetClient
-from mafalda.errors import AlreadyExists, BusUnavailable, DeadlineExceeded, MafaldaError, WorkerExited
+from mafalda.errors import AlreadyExists, BusUnavailable, DeadlineExceeded, MafaldaError, NoCapacity, WorkerExited
 from mafalda.session.placement import SessionPlacement
 
 _GONE = "the worker that had this is gone"
@@ -56,6 +56,12 @@ class ObjectSession:
     def __init__(self, fleet: FleetClient, room: str, peer: str, kind: str) -> None:
         self._fleet = fleet
         self.room, self.peer, self.kind = room, peer, kind
+        #: The id of the object that it is for: the peer's, unless the place was there first.
+        self.object = peer
+        #: Whether it is a place that nothing is at yet.
+        self.is_unused = False
+        #: Takes the refusal of a join that began while it was unused.
+        self.on_refused: OnAnswer = ignore
         #: Whether it is opened again when its worker dies.
         self.is_reopened = True
         #: Whether it was lost last since its server is drained; else its worker died.
@@ -101,6 +107,11 @@ class ObjectSession:
         return self._placement.is_ending
 
     @property
+    def is_usable(self) -> bool:
+        """Whether requests can be sent to its place now."""
+        return not self.is_lost and not self.is_ending and not self.is_unused
+
+    @property
     def held(self) -> dict[Any, Intent]:
         """What was granted and is requested again at each place, by a key of the owner's."""
         return self._placement.held
@@ -112,7 +123,7 @@ class ObjectSession:
 
         async def join() -> None:
             try:
-                self._placement.place(await self._fleet.join(self.room, self.peer, self.kind, self.beside))
+                self._placement.place(await self._join())
             except MafaldaError as error:
                 self._is_join_given_up = isinstance(error, DeadlineExceeded | BusUnavailable)
                 if not self._is_join_given_up:
@@ -123,6 +134,15 @@ class ObjectSession:
             on_answer(LibraryAnswer({}))
 
         self.submit_job(join)
+
+    async def _join(self) -> JoinResult:
+        if self.is_unused:
+            try:
+                return await self._fleet.join_ahead(self.room, self.peer, self.kind, self.beside)
+            except NoCapacity:
+                if self.is_unused:  # else it has become urgent meanwhile
+                    raise
+        return await self._fleet.join(self.room, self.peer, self.kind, self.beside)
 
     def submit_job(self, job: Job) -> None:
         """Run something after everything that was requested before."""

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 EXIT_VERSION, EXIT_SETTINGS = 41, 42
 LOG_LEVELS = {"debug": 3, "warn": 2, "error": 1, "none": 0}
@@ -28,6 +31,7 @@ _OPTIONS = (
 ON_WORKER_DEATH = ("transports", "router", "die")
 #: How many WebRtcTransports a participant has in most applications: one to send, one to receive.
 TRANSPORTS_PER_PEER = 2
+PLACES_AHEAD = 1
 _DEFAULT_PORTS = (10000, 59999)
 
 
@@ -35,20 +39,36 @@ class WrongSettings(Exception):
     """WorkerSettings with which the real worker exits with 42."""
 
 
-@dataclass(slots=True)
 class WorkerSettings:
-    """What a worker is started with, by arguments and environment. Ports are ``None`` where the library named none."""
+    """What a worker is started with, by arguments and environment. Ports are ``None`` where the library named none.
+
+    No dataclass: that module loads ``inspect``, which takes as long as everything else that comes before the library is
+    told that its worker runs.
+
+    Args:
+        given: Attributes that differ from the defaults.
+    """
 
     library_version: str = ""
     log_level: str = "error"
-    log_tags: tuple[str, ...] = ()
+    log_tags: Sequence[str] = ()
     rtc_min_port: int | None = None
     rtc_max_port: int | None = None
     on_worker_death: str = ON_WORKER_DEATH[0]
     on_drain: str = ON_WORKER_DEATH[0]  # what ends when a server is drained by force; as ``on_worker_death``
     transports_per_peer: int = TRANSPORTS_PER_PEER
+    places_ahead: int = 0  # for how many participants of a router places are at hand at first; 0: never any
     tenant: str | None = None  # of several applications on one fleet
     fleet_timeout_s: float | None = None  # how long the log may not answer; ``None``: as each use has it
+
+    def __init__(self, **given: Any) -> None:
+        if unknown := given.keys() - WorkerSettings.__annotations__.keys():
+            raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
+        self.__dict__.update(given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes that differ from the defaults."""
+        return dict(self.__dict__)
 
     @property
     def port_range(self) -> dict[str, int] | None:
@@ -118,11 +138,16 @@ def read_transports_per_peer(environment: Mapping[str, str]) -> int:
     Raises:
         WrongSettings: ``MAFALDA_TRANSPORTS_PER_PEER`` is not a number from 1 to 16.
     """
-    text = environment.get("MAFALDA_TRANSPORTS_PER_PEER") or str(TRANSPORTS_PER_PEER)
-    value = int(text) if text.isascii() and text.isdigit() and len(text) < 3 else 0
-    if not 1 <= value <= 16:
-        raise WrongSettings(f"MAFALDA_TRANSPORTS_PER_PEER is '{text[:40]}', not a number from 1 to 16")
-    return value
+    return _read_number(environment, "MAFALDA_TRANSPORTS_PER_PEER", TRANSPORTS_PER_PEER, 1, 16)
+
+
+def read_places_ahead(environment: Mapping[str, str]) -> int:
+    """For how many participants of a router places are at hand at first; 0: never any.
+
+    Raises:
+        WrongSettings: ``MAFALDA_PLACES_AHEAD`` is not a number from 0 to 8.
+    """
+    return _read_number(environment, "MAFALDA_PLACES_AHEAD", PLACES_AHEAD, 0, 8)
 
 
 def read_tenant(environment: Mapping[str, str]) -> str | None:
@@ -136,6 +161,14 @@ def read_tenant(environment: Mapping[str, str]) -> str | None:
         return None
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         raise WrongSettings(f"MAFALDA_TENANT is '{value[:40]}', not 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    return value
+
+
+def _read_number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name) or str(default)
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 3 else -1
+    if not least <= value <= most:
+        raise WrongSettings(f"{name} is '{text[:40]}', not a number from {least} to {most}")
     return value
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 from mafalda.contract.messages.intents import CreateTransport, Intent
 from mafalda.contract.messages.payload import Place
@@ -13,9 +14,11 @@ from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, ignore
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.client import FleetClient
 from mafalda.dropin.fleet.object_session import ObjectSession
+from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.virtual.library_channel import LibraryChannel
 from mafalda.dropin.virtual.library_request import LibraryRequest
 from mafalda.dropin.virtual.objects import Node, Objects
+from mafalda.dropin.virtual.places import PlacesAhead
 from mafalda.dropin.virtual.remaking import Remaking
 from mafalda.errors import MafaldaError
 
@@ -35,11 +38,16 @@ class Sessions:
     Args:
         objects: All of the application's.
         channel: To the library.
+        settings: What the worker was started with.
         on_made: Called with each session whose object is made.
     """
 
     def __init__(
-        self, objects: Objects, channel: LibraryChannel, on_made: Callable[[ObjectSession], None] = lambda _: None
+        self,
+        objects: Objects,
+        channel: LibraryChannel,
+        settings: WorkerSettings,
+        on_made: Callable[[ObjectSession], None] = lambda _: None,
     ) -> None:
         self._objects = objects
         self._channel = channel
@@ -47,6 +55,10 @@ class Sessions:
         self._fleet: FleetClient | None = None
         self._sessions: set[ObjectSession] = set()
         self._removed = asyncio.Event()
+        #: Places for transports that are not asked for yet.
+        self.places = PlacesAhead(
+            self._open_place, self._give_back_place, settings.transports_per_peer, settings.places_ahead
+        )
         #: Makes transports again when their workers die.
         self.remaking = Remaking(objects, self.notify_library, self._end_consumer, self.in_room)
 
@@ -83,10 +95,35 @@ class Sessions:
 
     def open(self, node: Node, room: str, kind: str) -> ObjectSession:
         """A session for an object."""
-        node.session = session = ObjectSession(self.fleet, room, node.id, kind)
+        return self._own(node, ObjectSession(self.fleet, room, node.id, kind))
+
+    def open_transport(self, node: Node, room: str, beside: str | None) -> ObjectSession:
+        """A session for a transport, at a place that is at hand if there is one.
+
+        Args:
+            node: The transport.
+            room: The router's id.
+            beside: The peer on whose worker it is placed if possible.
+        """
+        session = self.places.take(room, node.type, beside)
+        if session is None:
+            session = ObjectSession(self.fleet, room, node.id, node.type)
+            session.beside = beside
+        return self._own(node, session)
+
+    def _own(self, node: Node, session: ObjectSession) -> ObjectSession:
+        node.session, session.object = session, node.id
         session.webrtc_server = node.webrtc_server
         self._sessions.add(session)
         return session
+
+    def _open_place(self, room: str, kind: str) -> ObjectSession:
+        return ObjectSession(self.fleet, room, f"place-{uuid4().hex}", kind)
+
+    def _give_back_place(self, session: ObjectSession) -> None:
+        session.is_reopened = False
+        self._sessions.add(session)
+        self.leave(session, ignore)
 
     def join_and_make(
         self, session: ObjectSession, node: Node, request: LibraryRequest, intent: Intent, kind: str = ""
@@ -118,6 +155,8 @@ class Sessions:
             request.accept(answer.body, kind)
             self.announce(node)
             self._on_made(session)
+            if kind:
+                self.places.refill(session.room, kind)
 
         def joined(answer: LibraryAnswer) -> None:
             if answer.refusal is not None:
@@ -128,7 +167,10 @@ class Sessions:
 
         if session.room == node.id:  # a WebRtcServer is in a room of its own
             session.submit_job(follow_own_room)
-        session.join(joined)
+        if session.peer == node.id:
+            session.join(joined)
+        else:  # its place was asked for before
+            session.on_refused = joined
         session.request(intent, made)
 
     def announce(self, node: Node) -> None:
@@ -206,6 +248,7 @@ class Sessions:
 
     async def leave_all(self) -> None:
         """Leave every room, as far as that is possible in ``LEAVE_TIMEOUT_S``."""
+        self.places.give_back(lambda _: True)
         sessions = self.all()
         reached = [asyncio.get_running_loop().create_future() for _ in sessions]
         for session, future in zip(sessions, reached, strict=True):
@@ -230,7 +273,7 @@ class Sessions:
         """
         by_place: dict[Place, ObjectSession] = {}
         for session in sessions:
-            if session.place is not None and not session.is_lost and not session.is_ending:
+            if session.place is not None and session.is_usable:
                 by_place.setdefault(session.place, session)
         call = make_call(method, handler, None)
         found = await asyncio.gather(

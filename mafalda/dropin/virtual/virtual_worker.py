@@ -61,7 +61,7 @@ class VirtualWorker:
         self._channel = LibraryChannel(settings, send)
         self._objects = Objects()
         self._logs = WorkerLogRequests(settings)
-        self._sessions = Sessions(self._objects, self._channel, self._logs.follow)
+        self._sessions = Sessions(self._objects, self._channel, settings, self._logs.follow)
         self._sessions.remaking.on_failed = self._fail_to_remake
         self._waiting = WaitingRequests()
         self._is_ready = False
@@ -150,12 +150,18 @@ class VirtualWorker:
 
     def place_lost(self, is_lost: Callable[[Place], bool]) -> None:
         """A worker or server is gone, and with it what lived there."""
+        self._sessions.places.give_back_lost(is_lost)
         for session in self._sessions.all():
             if session.place is not None and is_lost(session.place) and not session.is_lost:
                 self._lose(session)
 
+    def no_capacity(self) -> None:
+        """The fleet is full."""
+        self._sessions.places.pause()
+
     def moved(self, room: str, peer: str, placement: JoinResult) -> None:
         """The fleet gave a peer another place. An observer is opened again there; a transport is gone all the same."""
+        self._sessions.places.give_back(lambda session: session.room == room and session.peer == peer)
         for session in self._sessions.in_room(room):
             if session.peer != peer or placement.generation <= session.generation:
                 continue
@@ -171,9 +177,9 @@ class VirtualWorker:
         """In mediasoup's terms: the transport is disconnected and closed from outside, its consumers end."""
         session.is_drained = is_drained
         session.lose()
-        if session.is_ending:
+        if session.is_ending or session.is_unused:
             return
-        what = f"{session.kind} {session.peer}"
+        what = f"{session.kind} {session.object}"
         cause = f"the server of {what} is drained" if is_drained else f"the worker of {what} is gone"
         if session.is_reopened:
             self.log_to_library("W", f"{cause}; it will be made again on another")
@@ -182,7 +188,7 @@ class VirtualWorker:
         self._end_transport(session)
 
     def _fail_to_remake(self, session: ObjectSession, reason: str) -> None:
-        self.log_to_library("E", f"{session.kind} {session.peer} cannot be made again: {reason}")
+        self.log_to_library("E", f"{session.kind} {session.object} cannot be made again: {reason}")
         self._end_transport(session)
 
     def _end_transport(self, session: ObjectSession) -> None:
@@ -192,7 +198,7 @@ class VirtualWorker:
             self.log_to_library("E", f"ending with it ({name}=die)")
             self._on_die()
             return
-        node = self._objects.get(session.peer)
+        node = self._objects.get(session.object)
         if node is not None and node.session is session:
             self._disconnect(node)
             if setting == "router":
@@ -204,7 +210,7 @@ class VirtualWorker:
         for node in list(router.children.values()) if router is not None else []:
             session = node.session
             if node.kind == "transport" and node.is_open and not node.is_gone and session is not None:
-                self.log_to_library("E", f"{session.kind} {session.peer} ends too ({setting}=router)")
+                self.log_to_library("E", f"{session.kind} {session.object} ends too ({setting}=router)")
                 session.is_reopened = False  # its consumers are not made again, so the library must know of their end
                 self._disconnect(node)
                 session.leave(ignore)

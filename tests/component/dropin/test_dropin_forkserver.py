@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,7 @@ async def test_a_request_that_is_not_whole_ends_the_child(address: Path, size: i
 async def test_a_child_reads_nothing_when_the_spawned_process_has_not_waited_for_it(address: Path) -> None:
     """That process serves the library by itself then: two readers of one pipe would take parts of its messages."""
     read_fd, write_fd = os.pipe()
-    what = {"settings": asdict(WorkerSettings()), "environment": {}, "cwd": "/", "pid": os.getpid()}
+    what = {"settings": WorkerSettings().to_dict(), "environment": {}, "cwd": "/", "pid": os.getpid()}
     sent = json.dumps(what).encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
         null = os.open(os.devnull, os.O_RDWR)

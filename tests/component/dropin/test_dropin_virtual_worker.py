@@ -21,8 +21,9 @@ from mafalda.dropin.fleet import client
 from mafalda.dropin.fleet.client import FleetCallbacks, open_fleet
 from mafalda.dropin.process.settings import WorkerSettings
 from mafalda.dropin.virtual import library_request, remaking
+from mafalda.dropin.virtual import places as places_module
 from mafalda.dropin.virtual.virtual_worker import VirtualWorker
-from mafalda.errors import MafaldaError, NotFound, WorkerExited
+from mafalda.errors import MafaldaError, NoCapacity, NotFound, WorkerExited
 from mafalda.media.rtp import RtpCapabilities
 from mafalda.mediasoup.channel import messages
 from mafalda.testing.memory_bus import MemoryBus
@@ -117,18 +118,23 @@ async def add_transport(library: Library, id: int, transport: str, place: str, *
 
 
 @asynccontextmanager
-async def with_transport(settings: WorkerSettings | None = None) -> AsyncIterator[Library]:
-    """A library that has a router and a direct transport in it."""
+async def with_transport(
+    settings: WorkerSettings | None = None, *, places_only: bool = False
+) -> AsyncIterator[Library]:
+    """A library that has a router and a direct transport in it; or the router only."""
     library = Library()
     worker_settings = settings or WorkerSettings()
     worker = library.worker = VirtualWorker(worker_settings, 1, library.take, lambda: None, library.die)
-    callbacks = FleetCallbacks(worker.notify_library, worker.place_lost, worker.moved, lambda _: None)
+    callbacks = FleetCallbacks(
+        worker.notify_library, worker.place_lost, worker.moved, lambda _: None, on_no_capacity=worker.no_capacity
+    )
     fleets = open_fleet(library.bus, callbacks, tenant=worker_settings.tenant)
     async with fleets as fleet, library.bus.follow(subjects.ALL_INTENTS) as library.intents:
         library.send(1, "WORKER_CREATE_ROUTER", "", {"routerId": "r"})  # before the fleet is known
         worker.begin(fleet)
         assert (await library.response(1)).accepted
-        await add_transport(library, 2, "t", "w")
+        if not places_only:
+            await add_transport(library, 2, "t", "w")
         yield library
         await worker.close()
 
@@ -358,3 +364,109 @@ async def test_a_codec_s_channels_may_be_0_as_node_s_library_writes_them_for_vid
         sent = decode(produce.data).data
         assert isinstance(sent, Produce)
         assert sent.rtp_parameters.codecs[0].channels is None
+
+
+# --- places ahead ---------------------------------------------------------------------------------------
+
+AHEAD = WorkerSettings(places_ahead=1, transports_per_peer=2)
+WEBRTC = {"base": {}, "listen": ("ListenIndividual", {"listenInfos": [SECURED["listenInfo"]]})}
+
+
+async def answer_place(library: Library, worker: str = "w") -> str:
+    """Grant the place that is asked for next; its peer."""
+    intent, action = await library.intent()
+    join, address = decode(intent.data).data, subjects.parse(intent.subject)
+    assert action == "join"
+    assert isinstance(join, Join)
+    assert address is not None
+    assert join.lease_s is not None
+    library.joins.append(join)
+    await library.answer(intent, placed(worker))
+    return address.peer or ""
+
+
+def ask_transport(library: Library, id: int, transport: str) -> None:
+    body = {"transportId": transport, "options": WEBRTC}
+    library.send(id, "ROUTER_CREATE_WEBRTCTRANSPORT", "r", body)
+
+
+async def peer_of(library: Library, expected: str) -> str:
+    """The peer of the next intent, which must be this one."""
+    intent, action = await library.intent()
+    address = subjects.parse(intent.subject)
+    assert (action, address is not None) == (expected, True)
+    return (address.peer if address else None) or ""
+
+
+@asynccontextmanager
+async def with_places() -> AsyncIterator[tuple[Library, list[str]]]:
+    """A library with a router, and two places at hand, which belong together."""
+    async with with_transport(AHEAD, places_only=True) as library:
+        places = [await answer_place(library) for _ in range(2)]
+        assert [join.beside for join in library.joins] == [None, places[0]]
+        yield library, places
+
+
+async def test_a_transport_takes_the_place_at_hand() -> None:
+    async with with_places() as (library, places):
+        ask_transport(library, 3, "first")
+        ask_transport(library, 4, "second")
+        assert [await peer_of(library, "create-transport") for _ in range(2)] == places
+
+
+async def test_the_next_places_are_asked_for_when_a_transport_is_made() -> None:
+    async with with_places() as (library, places):
+        ask_transport(library, 3, "first")
+        intent, _ = await library.intent()
+        made = ChannelAnswer(intent="create-transport", target="first", generation=1, accepted=True, body={})
+        await library.answer(intent, made, privately=True)
+        further = [await answer_place(library) for _ in range(2)]
+        ask_transport(library, 4, "second")
+        assert await peer_of(library, "create-transport") == places[1]
+        ask_transport(library, 5, "third")
+        assert await peer_of(library, "create-transport") == further[0]
+
+
+async def test_a_place_is_given_back_when_its_worker_dies() -> None:
+    async with with_places() as (library, places):
+        left = asyncio.gather(peer_of(library, "leave"), peer_of(library, "leave"))
+        while not left.done():  # the drop-in may not have read yet where they are
+            library.worker.place_lost(lambda place: place.worker == "w")
+            await asyncio.sleep(0)
+        assert set(await left) == set(places)
+        ask_transport(library, 3, "first")
+        assert await peer_of(library, "join") == "first"
+
+
+async def test_a_place_is_given_back_when_its_router_is_closed() -> None:
+    async with with_places() as (library, places):
+        library.send(3, "WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
+        assert {await peer_of(library, "leave") for _ in range(2)} == set(places)
+
+
+async def test_a_place_is_given_back_when_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places_module, "KEPT_S", 0.5)
+    async with with_places() as (library, places):
+        assert {await peer_of(library, "leave") for _ in range(2)} == set(places)
+
+
+async def test_places_are_given_back_to_a_fleet_that_is_full() -> None:
+    async with with_places() as (library, places):
+        library.send(3, "ROUTER_CREATE_DIRECTTRANSPORT", "r", {"transportId": "t", "options": {"base": {}}})
+        join, _ = await library.intent()
+        await library.answer(join, refused("join", NoCapacity("full")))
+        assert {await peer_of(library, "leave") for _ in range(2)} == set(places)
+
+
+async def test_a_transport_whose_place_is_refused_meanwhile_asks_for_another() -> None:
+    """Nobody waited for the place when it was asked for, so it was not tried again; now somebody does."""
+    async with with_transport(AHEAD, places_only=True) as library:
+        join, _ = await library.intent()
+        await library.intent()
+        ask_transport(library, 3, "first")
+        await library.answer(join, refused("join", NoCapacity("full")))
+        again, action = await library.intent()
+        asked = decode(again.data).data
+        assert (action, again.subject) == ("join", join.subject)
+        assert isinstance(asked, Join)
+        assert asked.lease_s is None

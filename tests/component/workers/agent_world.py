@@ -171,11 +171,11 @@ class Fleet:
         )
         await self.append(order, subjects.command(room, target.server, order.action))
 
-    async def join(self, room: str, peer: str, place: Place, *, audience: bool = False) -> Client:
-        """A peer that has its place."""
+    async def join(self, room: str, peer: str, place: Place, **given: Any) -> Client:
+        """A peer that has its place; ``given`` are fields of both its join and the command."""
         client = Client(self, room, peer)
-        message = await client.send(intents.Join(app_data={"name": peer}, audience=audience))
-        await self.place(room, peer, place, join=message.id, audience=audience)
+        message = await client.send(intents.Join(app_data={"name": peer}, **given))
+        await self.place(room, peer, place, join=message.id, **given)
         await client.answer(message, results.JoinResult)
         return client
 

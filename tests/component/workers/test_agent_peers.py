@@ -333,3 +333,15 @@ async def test_a_silent_peer_is_timed_out(fleet: Fleet) -> None:
 
     assert (await fleet.wait_appended(events.PeerLeft)).reason == "timed-out"
     await fleet.equals_the_log()
+
+
+async def test_a_lease_at_which_nothing_is_requested_ends(fleet: Fleet) -> None:
+    """Its own time counts, not the longer one of peers who may still be connecting."""
+    await fleet.start("s1", idle_grace_s=3600)
+    (place,) = fleet.places("s1")
+    await fleet.join("lobby", "kept", place)
+    await fleet.join("lobby", "ahead", place, lease_s=0.1)
+
+    left = await fleet.wait_appended(events.PeerLeft)
+    assert (left.peer, left.reason) == ("ahead", "timed-out")
+    await fleet.equals_the_log()

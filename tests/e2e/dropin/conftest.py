@@ -53,4 +53,5 @@ def overview(fleet: Up, room: str) -> dict[str, Any]:
 
 def places(fleet: Up, room: str) -> dict[str, str]:
     """On which real worker each transport of a virtual router is."""
-    return {peer["peer"]: peer["worker"] for peer in overview(fleet, room)["peers"]}
+    peers = overview(fleet, room)["peers"]
+    return {transport: peer["worker"] for peer in peers for transport in peer["transportIds"]}

@@ -185,7 +185,7 @@ async def _survive_a_death(fleet: Up, worker: Worker) -> None:
     assert again.producer_id == on_spared.id
 
     def is_settled() -> bool:
-        return doomed.id not in {peer["peer"] for peer in overview(fleet, router.id)["peers"]}
+        return doomed.id not in places(fleet, router.id)
 
     await eventually(is_settled)
 

@@ -283,7 +283,7 @@ async def test_the_log_tells_what_the_workers_have(fleet: Up, worker: Worker) ->
     await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
     await there.consume_data(data_producer_id=data.id)
     room = await asyncio.to_thread(overview, fleet, router.id)
-    peers = {peer["peer"]: peer for peer in room["peers"]}
+    peers = {id: peer for peer in room["peers"] for id in (peer["peer"], *peer["transportIds"])}
     assert set(peers) >= {here.id, there.id, observer.id}
     assert sorted(peers[here.id]["producers"]) == sorted([producer.id, data.id])
     assert (peers[there.id]["consumers"], peers[observer.id]["consumers"]) == (2, 1)

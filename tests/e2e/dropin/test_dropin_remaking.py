@@ -81,7 +81,7 @@ async def _kill_worker_of(bus: Bus, room: str, transport: str) -> None:
 
 
 def _pid(found: dict[str, Any], transport: str) -> int | None:
-    peers = [peer for room in found["rooms"] for peer in room["peers"] if peer["peer"] == transport]
+    peers = [peer for room in found["rooms"] for peer in room["peers"] if transport in peer["transportIds"]]
     workers = {worker["worker"]: worker["pid"] for server in found["servers"] for worker in server["workers"]}
     pid: int | None = workers.get(peers[0]["worker"]) if peers and peers[0]["status"] != "unplaced" else None
     return pid

@@ -28,7 +28,7 @@ def test_requests_end_in_bounded_time_when_their_agent_hangs_and_dies(state: Pat
     ):
         made = _line(application)
         peers = overview(fleet, made["router"])["peers"]
-        server = next(peer["server"] for peer in peers if peer["peer"] == made["transport"])
+        server = next(peer["server"] for peer in peers if made["transport"] in peer["transportIds"])
         agent = psutil.Process(fleet.pids[f"agent {server}"])
         agent.suspend()  # so that what is asked for now is under way when it dies
         assert application.stdin is not None

@@ -193,3 +193,26 @@ def test_a_relay_that_is_being_opened_is_no_peer() -> None:
     assert (first.headcount, second.headcount) == (1, 0)
     assert (first.load, second.load) == (before + relay_cost, relay_cost)
     assert not second.used
+
+
+def test_a_place_ahead_stays_reserved_until_something_is_opened_there() -> None:
+    """Reports say nothing of it, however many there are: nothing is there that they could show."""
+    world = World()
+    world.server("s1", 1)
+    world.commit(world.decide(world.intent("lobby", "ahead", intents.Join(one_transport=True, lease_s=45.0))))
+    for _ in range(20):
+        world.load("s1", 0.0)
+    costs = world.config.costs
+    assert world.load_of(S1) == pytest.approx(costs.one_transport_peer)
+    world.transport_result("lobby", "ahead", "t")
+    for _ in range(20):
+        world.load("s1", 0.0)
+    assert world.load_of(S1) == pytest.approx(costs.silent_peer)
+
+
+def test_a_place_ahead_that_is_given_back_is_free() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.commit(world.decide(world.intent("lobby", "ahead", intents.Join(one_transport=True, lease_s=45.0))))
+    world.leave("lobby", "ahead")
+    assert world.load_of(S1) == 0.0

@@ -15,6 +15,7 @@ from mafalda.dropin.process.settings import (
     read_fleet_timeout,
     read_on_drain,
     read_on_worker_death,
+    read_places_ahead,
     read_settings,
     read_tenant,
     read_transports_per_peer,
@@ -108,6 +109,9 @@ def test_which_application_it_is() -> None:
 
 def test_how_many_transports_a_participant_has() -> None:
     assert read_transports_per_peer({}) == 2
+    assert (read_places_ahead({}), read_places_ahead({"MAFALDA_PLACES_AHEAD": "0"})) == (1, 0)
+    with pytest.raises(WrongSettings, match="MAFALDA_PLACES_AHEAD is '9', not a number from 0 to 8"):
+        read_places_ahead({"MAFALDA_PLACES_AHEAD": "9"})
     assert read_transports_per_peer({"MAFALDA_TRANSPORTS_PER_PEER": "1"}) == 1
     for text in ("0", "17", "-1", "two", "1.5"):
         with pytest.raises(WrongSettings, match="MAFALDA_TRANSPORTS_PER_PEER"):

@@ -89,6 +89,7 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
         tenant=join.tenant,
         beside=join.beside,
         audience=join.audience,
+        lease_s=join.lease_s,
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)
     if choice.worker:

@@ -42,6 +42,7 @@ class PeerToPlace:
     beside: str | None = None
     server: str | None = None
     audience: bool = False
+    lease_s: float | None = None
 
 
 def choose_worker(view: View, wanted: PeerToPlace, limit: float, rng: Rng) -> Choice:
@@ -111,6 +112,7 @@ def place_on(view: View, wanted: PeerToPlace, peer: PeerState | None, worker: Wo
         one_transport=wanted.one_transport,
         tenant=wanted.tenant,
         audience=wanted.audience,
+        lease_s=wanted.lease_s,
         handover=wanted.handover,
         subscriptions=list(member.subscriptions.values()) if member else [],
         subscriptions_seq=view.seq if member else None,

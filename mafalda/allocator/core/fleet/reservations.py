@@ -49,13 +49,20 @@ class Reservation:
 class Advance(Reservation):
     """The reservation for what a new peer has not opened yet: ``expected`` less ``opened``.
 
-    ``observed`` is what newcomers' costs were told of this peer.
+    ``observed`` is what newcomers' costs were told of this peer. ``is_leased``: its place was granted ahead, so its
+    cost stays reserved as long as nothing is opened there.
     """
 
     kind: PeerKind = "peer"
     expected: int = 0
     opened: int = 0
     observed: int | None = None
+    is_leased: bool = False
+
+    def grow_older(self, seconds: float) -> None:
+        """Age by a report, but for a place that is not used yet."""
+        if not self.is_leased:
+            Reservation.grow_older(self, seconds)
 
     def price(self) -> None:
         """Compute the cost again."""
@@ -121,9 +128,9 @@ class Reservations:
         self.total -= cost or 0
         return cost is not None
 
-    def advance(self, seq: int, owner: Owner, cost: int, kind: PeerKind = "peer") -> None:
+    def advance(self, seq: int, owner: Owner, cost: int, kind: PeerKind = "peer", *, is_leased: bool = False) -> None:
         """Reserve for everything that a new peer is expected to open."""
-        entry = Advance(seq, owner, cost, kind=kind, expected=cost)
+        entry = Advance(seq, owner, cost, kind=kind, expected=cost, is_leased=is_leased)
         self._entries.append(entry)
         self._advances[owner] = entry
         self.total += cost
@@ -132,6 +139,7 @@ class Reservations:
         """Reserve for an object that was opened; the cost is taken out of its owner's advance, if there is one."""
         if advance := self._advances.get(owner):
             self.total -= advance.reserved
+            advance.is_leased = False
             advance.opened += cost
             advance.price()
             self.total += advance.reserved

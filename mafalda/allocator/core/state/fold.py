@@ -168,7 +168,8 @@ def _peer_placed(view: View, entry: LogEntry, command: commands.PlacePeer, now: 
         _release_waiting(view, who)
         view.unplaced.remove(who)
         kind = kind_of(one_transport=command.one_transport, audience=command.audience)
-        worker.reservations.advance(entry.seq, who, view.fleet.newcomers.expected(command.room, kind), kind)
+        expected = view.fleet.newcomers.expected(command.room, kind)
+        worker.reservations.advance(entry.seq, who, expected, kind, is_leased=command.lease_s is not None)
         view.fleet.touch(worker)
     else:
         cause: commands.PlacementCause = "worker-died" if command.cause == "join" else command.cause

@@ -52,6 +52,7 @@ class RouterRequests:
             raise
         node.is_open = True
         request.accept()
+        self._sessions.places.refill(id, "WebRtcTransport")
 
     def _close(self, request: LibraryRequest) -> None:
         id = request.body["routerId"]
@@ -60,6 +61,7 @@ class RouterRequests:
             raise Refusal("NotFoundError", f"Router not found [method:{request.method}]")
         children = list(node.children.values())
         self._objects.remove(node)
+        self._sessions.places.give_back_room(id)
 
         async def unfollow(_: LibraryRequest) -> None:
             await self._sessions.unfollow_room(id)

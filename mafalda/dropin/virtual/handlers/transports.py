@@ -67,9 +67,12 @@ class TransportRequests:
         node = Node(id, "transport", parent=router.id, type=kind, webrtc_server=server.id if server else None)
         node.sctp = bool(options.get("base", {}).get("enableSctp"))
         node.is_remade = can_be_remade(kind, options)
-        session = self._sessions.open(self._objects.add(node), router.id, kind)
+        first = None
+        self._objects.add(node)
         if kind == "WebRtcTransport":
-            session.beside = self._groups.add(router.id, id, asyncio.get_running_loop().time())
+            first = self._objects.get(self._groups.add(router.id, id, asyncio.get_running_loop().time()) or "")
+        beside = first.session.peer if first is not None and first.session is not None else None
+        session = self._sessions.open_transport(node, router.id, beside)
         shared = SharedListener(id=server.id, listen_infos=to_json(infos)) if server else None
         wanted = {"transportId": id, "options": options}
         call = make_call(method, router.id, wanted, self._addresses.among(infos), listener=shared)

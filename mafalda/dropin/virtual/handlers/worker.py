@@ -111,7 +111,7 @@ class WorkerRequests:
         await self._sessions.wait_answered(sessions)
         by_server: dict[str, ObjectSession] = {}
         for session in sessions:
-            if session.place is not None and not session.is_lost and not session.is_ending:
+            if session.place is not None and session.is_usable:
                 by_server.setdefault(session.place.server, session)
         found = await self._sessions.query_places(by_server.values(), "WEBRTCSERVER_DUMP", id)
         request.accept(dumps.webrtc_server_dump(id, self._objects, found))

@@ -11,6 +11,7 @@ public class JoinIntent {
     private Map<String, Object> appData;
     private Boolean audience;
     private String beside;
+    private Double leaseS;
     private Boolean oneTransport;
     private String region;
     private String tenant;
@@ -40,6 +41,16 @@ public class JoinIntent {
     public String getBeside() { return beside; }
     @JsonProperty("beside")
     public void setBeside(String value) { this.beside = value; }
+
+    /**
+     * The place is wanted ahead, before there is anything to open: what a peer is expected to
+     * cost stays reserved until it opens something. If it has requested nothing for so many
+     * seconds, it leaves.
+     */
+    @JsonProperty("leaseS")
+    public Double getLeaseS() { return leaseS; }
+    @JsonProperty("leaseS")
+    public void setLeaseS(Double value) { this.leaseS = value; }
 
     /**
      * The peer is a single transport, as a drop-in's peers are: less is expected of it.

@@ -962,6 +962,10 @@ audience?: boolean
  * A peer of the room that belongs together with this one: placed on its worker if possible.
  */
 beside?: string
+/**
+ * The place is wanted ahead, before there is anything to open: what a peer is expected to cost stays reserved until it opens something. If it has requested nothing for so many seconds, it leaves.
+ */
+leaseS?: number
 }
 /**
  * Stop being a peer; everything the peer owns is closed.
