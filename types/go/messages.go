@@ -66,8 +66,8 @@ type Messages struct {
 	PeerDemoted                  *PeerDemoted                  `json:"peerDemoted,omitempty"`
 	PeerInfo                     *PeerInfo                     `json:"peerInfo,omitempty"`
 	PeerJoined                   *PeerJoined                   `json:"peerJoined,omitempty"`
-	PeerLeft                     *PeerLeftClass                `json:"peerLeft,omitempty"`
-	PeerMoved                    *PeerMovedClass               `json:"peerMoved,omitempty"`
+	PeerLeft                     *PeerLeft                     `json:"peerLeft,omitempty"`
+	PeerMoved                    *PeerMoved                    `json:"peerMoved,omitempty"`
 	PeerStranded                 *PeerStranded                 `json:"peerStranded,omitempty"`
 	Place                        *Place                        `json:"place,omitempty"`
 	ProduceDataIntent            *ProduceDataIntent            `json:"produceDataIntent,omitempty"`
@@ -116,7 +116,7 @@ type Messages struct {
 	SubscribeIntent              *SubscribeIntent              `json:"subscribeIntent,omitempty"`
 	SubscribeResult              *SubscribeResult              `json:"subscribeResult,omitempty"`
 	SubscriptionSnapshotAnswer   *SubscriptionSnapshotAnswer   `json:"subscriptionSnapshotAnswer,omitempty"`
-	TransportClosed              *TransportClosedClass         `json:"transportClosed,omitempty"`
+	TransportClosed              *TransportClosed              `json:"transportClosed,omitempty"`
 	TransportResult              *TransportResult              `json:"transportResult,omitempty"`
 	UnsubscribeIntent            *UnsubscribeIntent            `json:"unsubscribeIntent,omitempty"`
 }
@@ -692,7 +692,7 @@ type PeerJoined struct {
 }
 
 // A peer is not in the room any more, and nothing of it is.
-type PeerLeftClass struct {
+type PeerLeft struct {
 	Generation int64           `json:"generation"`
 	Peer       string          `json:"peer"`
 	Reason     *PeerLeftReason `json:"reason,omitempty"`
@@ -700,7 +700,7 @@ type PeerLeftClass struct {
 
 // The peer has a new place; everything that it had on the old one is gone or about to go.
 // Its client reconnects.
-type PeerMovedClass struct {
+type PeerMoved struct {
 	Cause                                                                 Cause  `json:"cause"`
 	Generation                                                            int64  `json:"generation"`
 	// As in the command: the former place goes on forwarding for a while.       
@@ -1021,7 +1021,7 @@ type SubscriptionSnapshotAnswer struct {
 }
 
 // A transport ended without its client asking: ICE or DTLS failed for good.
-type TransportClosedClass struct {
+type TransportClosed struct {
 	Generation int64                 `json:"generation"`
 	Reason     TransportClosedReason `json:"reason"`
 	Transport  string                `json:"transport"`
@@ -1046,27 +1046,27 @@ type UnsubscribeIntent struct {
 type ProducerSelectorKind string
 
 const (
-	Data        ProducerSelectorKind = "data"
-	PurpleAudio ProducerSelectorKind = "audio"
-	PurpleVideo ProducerSelectorKind = "video"
+	ProducerSelectorKindAudio ProducerSelectorKind = "audio"
+	ProducerSelectorKindData  ProducerSelectorKind = "data"
+	ProducerSelectorKindVideo ProducerSelectorKind = "video"
 )
 
 type Algorithm string
 
 const (
-	SHA1   Algorithm = "sha-1"
-	SHA224 Algorithm = "sha-224"
-	SHA256 Algorithm = "sha-256"
-	SHA384 Algorithm = "sha-384"
-	SHA512 Algorithm = "sha-512"
+	AlgorithmSHA1   Algorithm = "sha-1"
+	AlgorithmSHA224 Algorithm = "sha-224"
+	AlgorithmSHA256 Algorithm = "sha-256"
+	AlgorithmSHA384 Algorithm = "sha-384"
+	AlgorithmSHA512 Algorithm = "sha-512"
 )
 
 type Role string
 
 const (
-	Auto   Role = "auto"
-	Client Role = "client"
-	Server Role = "server"
+	RoleAuto   Role = "auto"
+	RoleClient Role = "client"
+	RoleServer Role = "server"
 )
 
 // Always the media type of mimeType, which wins where they differ and counts where this is
@@ -1074,165 +1074,165 @@ const (
 type MediaKindEnum string
 
 const (
-	FluffyAudio MediaKindEnum = "audio"
-	FluffyVideo MediaKindEnum = "video"
+	MediaKindEnumAudio MediaKindEnum = "audio"
+	MediaKindEnumVideo MediaKindEnum = "video"
 )
 
 // Seen from the router; ignored in an endpoint's capabilities.
 type RTPHeaderExtensionDirection string
 
 const (
-	Inactive RTPHeaderExtensionDirection = "inactive"
-	Recvonly RTPHeaderExtensionDirection = "recvonly"
-	Sendonly RTPHeaderExtensionDirection = "sendonly"
-	Sendrecv RTPHeaderExtensionDirection = "sendrecv"
+	RTPHeaderExtensionDirectionInactive RTPHeaderExtensionDirection = "inactive"
+	RTPHeaderExtensionDirectionRecvonly RTPHeaderExtensionDirection = "recvonly"
+	RTPHeaderExtensionDirectionSendonly RTPHeaderExtensionDirection = "sendonly"
+	RTPHeaderExtensionDirectionSendrecv RTPHeaderExtensionDirection = "sendrecv"
 )
 
 // The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other.
 type RTPHeaderExtensionURI string
 
 const (
-	HTTPSAomediacodecGithubIoAv1RTPSpecDependencyDescriptorRTPHeaderExtension RTPHeaderExtensionURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
-	HTTPWWWIETFOrgIDDraftHolmerRmcatTransportWideCcExtensions01               RTPHeaderExtensionURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-	HTTPWWWWebrtcOrgExperimentsRTPHdrextAbsCaptureTime                        RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
-	HTTPWWWWebrtcOrgExperimentsRTPHdrextAbsSendTime                           RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-	HTTPWWWWebrtcOrgExperimentsRTPHdrextPlayoutDelay                          RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
-	Urn3GppVideoOrientation                                                   RTPHeaderExtensionURI = "urn:3gpp:video-orientation"
-	UrnIETFParamsRTPHdrextSdesMid                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:mid"
-	UrnIETFParamsRTPHdrextSdesRTPStreamID                                     RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
-	UrnIETFParamsRTPHdrextSdesRepairedRTPStreamID                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
-	UrnIETFParamsRTPHdrextSsrcAudioLevel                                      RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-	UrnIETFParamsRTPHdrextToffset                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:toffset"
-	UrnMediasoupParamsRTPHdrextPacketID                                       RTPHeaderExtensionURI = "urn:mediasoup:params:rtp-hdrext:packet-id"
+	RTPHeaderExtensionURIHTTPSAomediacodecGithubIoAv1RTPSpecDependencyDescriptorRTPHeaderExtension RTPHeaderExtensionURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+	RTPHeaderExtensionURIHTTPWWWIETFOrgIDDraftHolmerRmcatTransportWideCcExtensions01               RTPHeaderExtensionURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+	RTPHeaderExtensionURIHTTPWWWWebrtcOrgExperimentsRTPHdrextAbsCaptureTime                        RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+	RTPHeaderExtensionURIHTTPWWWWebrtcOrgExperimentsRTPHdrextAbsSendTime                           RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+	RTPHeaderExtensionURIHTTPWWWWebrtcOrgExperimentsRTPHdrextPlayoutDelay                          RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
+	RTPHeaderExtensionURIUrn3GppVideoOrientation                                                   RTPHeaderExtensionURI = "urn:3gpp:video-orientation"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSdesMid                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:mid"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSdesRTPStreamID                                     RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSdesRepairedRTPStreamID                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSsrcAudioLevel                                      RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextToffset                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:toffset"
+	RTPHeaderExtensionURIUrnMediasoupParamsRTPHdrextPacketID                                       RTPHeaderExtensionURI = "urn:mediasoup:params:rtp-hdrext:packet-id"
 )
 
 // Absent for data.
 type ConsumeResultType string
 
 const (
-	Pipe            ConsumeResultType = "pipe"
-	PurpleSVC       ConsumeResultType = "svc"
-	PurpleSimple    ConsumeResultType = "simple"
-	PurpleSimulcast ConsumeResultType = "simulcast"
+	ConsumeResultTypePipe      ConsumeResultType = "pipe"
+	ConsumeResultTypeSVC       ConsumeResultType = "svc"
+	ConsumeResultTypeSimple    ConsumeResultType = "simple"
+	ConsumeResultTypeSimulcast ConsumeResultType = "simulcast"
 )
 
 type ConsumerClosedReason string
 
 const (
-	Closed               ConsumerClosedReason = "closed"
-	PeerLeft             ConsumerClosedReason = "peer-left"
-	PeerMoved            ConsumerClosedReason = "peer-moved"
-	PurpleProducerClosed ConsumerClosedReason = "producer-closed"
-	ReasonWorkerDied     ConsumerClosedReason = "worker-died"
-	TransportClosed      ConsumerClosedReason = "transport-closed"
+	ConsumerClosedReasonClosed          ConsumerClosedReason = "closed"
+	ConsumerClosedReasonPeerLeft        ConsumerClosedReason = "peer-left"
+	ConsumerClosedReasonPeerMoved       ConsumerClosedReason = "peer-moved"
+	ConsumerClosedReasonProducerClosed  ConsumerClosedReason = "producer-closed"
+	ConsumerClosedReasonTransportClosed ConsumerClosedReason = "transport-closed"
+	ConsumerClosedReasonWorkerDied      ConsumerClosedReason = "worker-died"
 )
 
 type CreateTransportIntentDirection string
 
 const (
-	Both    CreateTransportIntentDirection = "both"
-	Receive CreateTransportIntentDirection = "receive"
-	Send    CreateTransportIntentDirection = "send"
+	CreateTransportIntentDirectionBoth    CreateTransportIntentDirection = "both"
+	CreateTransportIntentDirectionReceive CreateTransportIntentDirection = "receive"
+	CreateTransportIntentDirectionSend    CreateTransportIntentDirection = "send"
 )
 
 type State string
 
 const (
-	Drained  State = "drained"
-	Draining State = "draining"
-	Forcing  State = "forcing"
-	Up       State = "up"
+	StateDrained  State = "drained"
+	StateDraining State = "draining"
+	StateForcing  State = "forcing"
+	StateUp       State = "up"
 )
 
 type Datacontenttype string
 
 const (
-	ApplicationJSON Datacontenttype = "application/json"
+	DatacontenttypeApplicationJSON Datacontenttype = "application/json"
 )
 
 type Specversion string
 
 const (
-	The10 Specversion = "1.0"
+	Specversion10 Specversion = "1.0"
 )
 
 type Protocol string
 
 const (
-	TCP Protocol = "tcp"
-	UDP Protocol = "udp"
+	ProtocolTCP Protocol = "tcp"
+	ProtocolUDP Protocol = "udp"
 )
 
 type TCPType string
 
 const (
-	Active  TCPType = "active"
-	Passive TCPType = "passive"
-	So      TCPType = "so"
+	TCPTypeActive  TCPType = "active"
+	TCPTypePassive TCPType = "passive"
+	TCPTypeSo      TCPType = "so"
 )
 
 type IceCandidateType string
 
 const (
-	Host  IceCandidateType = "host"
-	Prflx IceCandidateType = "prflx"
-	Relay IceCandidateType = "relay"
-	Srflx IceCandidateType = "srflx"
+	IceCandidateTypeHost  IceCandidateType = "host"
+	IceCandidateTypePrflx IceCandidateType = "prflx"
+	IceCandidateTypeRelay IceCandidateType = "relay"
+	IceCandidateTypeSrflx IceCandidateType = "srflx"
 )
 
 type PeerLeftReason string
 
 const (
-	Evicted        PeerLeftReason = "evicted"
-	Left           PeerLeftReason = "left"
-	PurpleTimedOut PeerLeftReason = "timed-out"
+	PeerLeftReasonEvicted  PeerLeftReason = "evicted"
+	PeerLeftReasonLeft     PeerLeftReason = "left"
+	PeerLeftReasonTimedOut PeerLeftReason = "timed-out"
 )
 
 type Cause string
 
 const (
-	CauseWorkerDied Cause = "worker-died"
-	Drain           Cause = "drain"
-	Join            Cause = "join"
-	ServerLost      Cause = "server-lost"
-	ServerRestarted Cause = "server-restarted"
+	CauseDrain           Cause = "drain"
+	CauseJoin            Cause = "join"
+	CauseServerLost      Cause = "server-lost"
+	CauseServerRestarted Cause = "server-restarted"
+	CauseWorkerDied      Cause = "worker-died"
 )
 
 type ProduceResultType string
 
 const (
-	FluffySVC       ProduceResultType = "svc"
-	FluffySimple    ProduceResultType = "simple"
-	FluffySimulcast ProduceResultType = "simulcast"
+	ProduceResultTypeSVC       ProduceResultType = "svc"
+	ProduceResultTypeSimple    ProduceResultType = "simple"
+	ProduceResultTypeSimulcast ProduceResultType = "simulcast"
 )
 
 type Target string
 
 const (
-	Consumer     Target = "consumer"
-	DataConsumer Target = "data-consumer"
-	DataProducer Target = "data-producer"
-	Producer     Target = "producer"
-	Transport    Target = "transport"
+	TargetConsumer     Target = "consumer"
+	TargetDataConsumer Target = "data-consumer"
+	TargetDataProducer Target = "data-producer"
+	TargetProducer     Target = "producer"
+	TargetTransport    Target = "transport"
 )
 
 type RelayClosedReason string
 
 const (
-	Failed               RelayClosedReason = "failed"
-	FluffyProducerClosed RelayClosedReason = "producer-closed"
-	SourceDied           RelayClosedReason = "source-died"
-	TargetDied           RelayClosedReason = "target-died"
-	Unused               RelayClosedReason = "unused"
+	RelayClosedReasonFailed         RelayClosedReason = "failed"
+	RelayClosedReasonProducerClosed RelayClosedReason = "producer-closed"
+	RelayClosedReasonSourceDied     RelayClosedReason = "source-died"
+	RelayClosedReasonTargetDied     RelayClosedReason = "target-died"
+	RelayClosedReasonUnused         RelayClosedReason = "unused"
 )
 
 type TransportClosedReason string
 
 const (
-	DtlsClosed     TransportClosedReason = "dtls-closed"
-	DtlsFailed     TransportClosedReason = "dtls-failed"
-	FluffyTimedOut TransportClosedReason = "timed-out"
-	IceFailed      TransportClosedReason = "ice-failed"
+	TransportClosedReasonDtlsClosed TransportClosedReason = "dtls-closed"
+	TransportClosedReasonDtlsFailed TransportClosedReason = "dtls-failed"
+	TransportClosedReasonIceFailed  TransportClosedReason = "ice-failed"
+	TransportClosedReasonTimedOut   TransportClosedReason = "timed-out"
 )
 
 type Parameter struct {
