@@ -8,7 +8,10 @@ const ANSWER_WITHIN_MS = 10_000; // then the same message is published again, wi
 const ATTEMPTS = 6;
 
 export type Place = MessageData["mafalda.result.join.v1"];
-type Receiver = (message: AnyMessage, subject: string) => void;
+interface Waiting {
+  receive(message: AnyMessage, subject: string): void;
+  reject(error: Error): void;
+}
 
 /** An intent that was answered by a rejection. */
 export class Refused extends Error {
@@ -20,6 +23,9 @@ export class Refused extends Error {
   }
 }
 
+/** The peer got another place before the intent was answered: what is still wanted is sent there as a new intent. */
+export class Moved extends Error {}
+
 export class Peer {
   /** Called with each place of the peer: the first, and another one after its worker has died. */
   onPlace = (_place: Place) => {};
@@ -30,7 +36,7 @@ export class Peer {
   readonly name: string;
   private readonly nats: NatsConnection;
   private readonly inbox: string;
-  private readonly waiting = new Map<string, Receiver>(); // by the id of the intent
+  private readonly waiting = new Map<string, Waiting>(); // by the id of the intent
   private last = 0; // the greatest sequence that was received
   private seen: Set<number> | undefined; // what was received since the connection was lost, until the rest has come
 
@@ -66,12 +72,12 @@ export class Peer {
     added.set("Content-Type", "application/cloudevents+json");
     added.set("Mafalda-Reply-To", this.inbox);
     const { promise, resolve, reject } = Promise.withResolvers<AnyMessage>();
-    const receiver: Receiver = (answer, subject) => {
+    const receive = (answer: AnyMessage, subject: string) => {
       if (answer.type === "mafalda.result.rejected.v1") reject(new Refused(answer.data.error.code, answer.data.error.message));
       else if (!secret || subject === this.inbox) resolve(answer); // with its secrets it comes to the inbox alone
     };
-    this.waiting.set(message.id, receiver);
-    if (action === "join") this.waiting.set("join", receiver);
+    this.waiting.set(message.id, { receive, reject });
+    if (action === "join") this.waiting.set("join", { receive, reject });
     let left = ATTEMPTS;
     const publish = () => {
       if (left-- === 0) reject(new Error(`${action}: no answer`));
@@ -131,10 +137,11 @@ export class Peer {
       this.onEvent(subject.split(".").at(-1)!, message);
     } else if (message.type === "mafalda.result.join.v1") {
       // Its causationid is not the intent's id: any place is the answer to a join.
-      this.waiting.get("join")?.(message, subject);
+      this.waiting.get("join")?.receive(message, subject);
+      for (const { reject } of this.waiting.values()) reject(new Moved("the peer has another place"));
       this.onPlace(message.data);
     } else {
-      this.waiting.get(message.causationid ?? "")?.(message, subject);
+      this.waiting.get(message.causationid ?? "")?.receive(message, subject);
     }
   }
 

@@ -6,7 +6,7 @@
 //   node room.ts NATS_URL ROOM PEER remove OTHER               removes another peer ("moderate" is granted)
 // With an EVENT, such as producer-paused, it leaves after the first one of that name; without one, at Ctrl-C.
 import type { AnyMessage } from "../../web/sdk/src/protocol/envelope.ts";
-import { Peer, Refused, type Place } from "./peer.ts";
+import { Moved, Peer, Refused, type Place } from "./peer.ts";
 import { Receiver } from "./transport.ts";
 
 const SILENCE_MS = 1000;
@@ -30,7 +30,7 @@ async function stay(url: string, token: string, room: string, name: string, rece
   // Refused since the worker died: another place comes. A consumer of a producer that has just closed is not missed.
   const failed = (error: unknown) => {
     if (error instanceof Refused) print({ refused: error.message });
-    else fail(error);
+    else if (!(error instanceof Moved)) fail(error);
   };
   peer.onPlace = (place) => {
     session?.close();
