@@ -16,6 +16,7 @@ import uvloop
 from bench import (
     decisions,
     dropin,
+    fairness,
     handover,
     intents,
     load_test,
@@ -35,6 +36,7 @@ SUITES: dict[str, Suite] = {
     "dropin": dropin.measure,
     "log": log_rates.measure,
     "decisions": decisions.measure,
+    "fairness": fairness.measure,
     "media": media.measure,
     "narrow": narrow.measure,
     "handover": handover.measure,

@@ -1,10 +1,12 @@
-"""A limit to what is under way, whose waiters get their turns alternately from both ends of the queue."""
+"""A limit to what is under way, whose waiters get their turns so that no key keeps the others out."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
+
+from mafalda.aio.fair_queue import FairQueue
 
 
 class Turn:
@@ -21,11 +23,7 @@ class Turn:
 
 
 class Turns:
-    """At most ``limit`` turns at a time.
-
-    The next turn is that of the waiter that has waited longest, the one after it that of the waiter that came last, and
-    so on. So whoever comes when thousands wait does not wait for them all, and whoever waits is not passed over for
-    ever: half of all turns go in order.
+    """At most ``limit`` turns at a time, given in the order of a ``FairQueue``.
 
     Args:
         limit: How many turns there are.
@@ -33,33 +31,36 @@ class Turns:
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
-        self._is_newest_next = False
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
-        """Wait for a turn, which ends with the block at the latest."""
-        await self._wait()
+    async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
+        """Wait for a turn, which ends with the block at the latest.
+
+        Args:
+            key: For whom the turn is; all keys get their turns, however many of them one asks for.
+        """
+        await self._wait(key)
         turn = Turn(self)
         try:
             yield turn
         finally:
             turn.end()
 
-    async def _wait(self) -> None:
+    async def _wait(self, key: Hashable) -> None:
         if self._free:
             self._free -= 1
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[granted] = None
+        self._waiting.add(granted, key)
         try:
             await granted
         except asyncio.CancelledError:
-            self._waiting.pop(granted, None)
+            self._waiting.remove(granted)
             if granted.done() and not granted.cancelled():  # it was granted in the same moment
                 self.give_back()
             raise
@@ -67,10 +68,8 @@ class Turns:
     def give_back(self) -> None:
         """A turn has ended: it is the next waiter's."""
         while self._waiting:
-            granted = next(reversed(self._waiting) if self._is_newest_next else iter(self._waiting))
-            del self._waiting[granted]
+            granted = self._waiting.take()
             if not granted.done():  # else it was cancelled, and is about to notice
-                self._is_newest_next = not self._is_newest_next
                 granted.set_result(None)
                 return
         self._free += 1

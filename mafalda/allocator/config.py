@@ -178,8 +178,8 @@ class AllocatorConfig(BaseModel):
     max_in_flight: int = Field(
         64,
         ge=1,
-        description="Decisions that are not stored yet, over all rooms. What waits gets its turn alternately from both "
-        "ends, so that one join does not wait for thousands that came before it.",
+        description="Decisions that are not stored yet, over all rooms. What waits gets its turns in the order of "
+        "aio.fair_queue, so that one join does not wait for thousands that came before it.",
     )
     max_attempts: int = Field(
         16, ge=1, description="Conflicts in a row after which a stimulus waits for the next tick."

@@ -124,7 +124,7 @@ class RoomExecutor:
         # The loss of a server waits for nothing: until it is declared, its peers are nowhere.
         turns = Turns(1) if isinstance(stimulus, ServerView) else self._turns
         for _ in range(self._config.max_attempts):
-            async with turns.turn() as turn:
+            async with turns.turn(room_of(stimulus)) as turn:
                 if await self._attempt(stimulus, turn):
                     return
         self._counters["gave-up"] += 1

@@ -14,7 +14,7 @@ async def order_of(turns: Turns, names: list[str]) -> list[str]:
     got: list[str] = []
 
     async def wait(name: str) -> None:
-        async with turns.turn():
+        async with turns.turn(name):
             got.append(name)
             await asyncio.sleep(0)
 
@@ -39,7 +39,7 @@ async def test_no_more_than_the_limit_at_a_time_and_an_early_end_lets_the_next_b
     turns, begun = Turns(2), []
 
     async def work(name: str, gate: asyncio.Event) -> None:
-        async with turns.turn() as turn:
+        async with turns.turn(name) as turn:
             begun.append(name)
             await gate.wait()
             turn.end()
@@ -58,7 +58,7 @@ async def test_no_more_than_the_limit_at_a_time_and_an_early_end_lets_the_next_b
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with asyncio.timeout(5), turns.turn(), turns.turn():
+    async with asyncio.timeout(5), turns.turn("key"), turns.turn("key"):
         pass
 
 
@@ -66,7 +66,7 @@ async def test_all_waiters_are_cancelled_at_once() -> None:
     turns = Turns(1)
 
     async def wait() -> None:
-        async with turns.turn():
+        async with turns.turn("key"):
             await asyncio.Event().wait()
 
     tasks = [asyncio.create_task(wait()) for _ in range(5)]
@@ -75,7 +75,7 @@ async def test_all_waiters_are_cancelled_at_once() -> None:
         task.cancel()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-    async with asyncio.timeout(5), turns.turn():
+    async with asyncio.timeout(5), turns.turn("key"):
         pass
 
 
@@ -83,10 +83,10 @@ async def test_a_cancelled_waiter_takes_no_turn_away() -> None:
     turns = Turns(1)
 
     async def wait() -> None:
-        async with turns.turn():
+        async with turns.turn("key"):
             pass
 
-    async with turns.turn():
+    async with turns.turn("key"):
         waiting, granted = asyncio.create_task(wait()), asyncio.create_task(wait())
         await asyncio.sleep(0)
         waiting.cancel()
@@ -95,5 +95,5 @@ async def test_a_cancelled_waiter_takes_no_turn_away() -> None:
     granted.cancel()  # it has its turn, and does not know yet
     with pytest.raises(asyncio.CancelledError):
         await granted
-    async with asyncio.timeout(5), turns.turn():
+    async with asyncio.timeout(5), turns.turn("key"):
         pass
