@@ -12,7 +12,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import structlog
@@ -121,8 +120,8 @@ class RtpSampler:
     def _begin_round(self) -> None:
         for live in self._supervisor.alive.values():
             for transport in transports_of(live):
-                for endpoint in chain(transport.producers.values(), transport.consumers.values()):
-                    self._round.append((live, transport.type, endpoint))
+                self._round.extend((live, transport.type, producer) for producer in transport.producers.values())
+                self._round.extend((live, transport.type, consumer) for consumer in transport.consumers.values())
         self._totals.keep({endpoint.id for _, _, endpoint in self._round}, set(self._supervisor.alive))
 
     async def _read_one(self, live: LiveWorker, transport_type: str, endpoint: Producer | Consumer) -> None:

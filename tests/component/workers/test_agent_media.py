@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +121,11 @@ async def counts_what_crossed(fleet: Fleet, origin: str, far: str) -> None:
 
             wanted = {(type, kind, direction) for type, direction in ways for kind in ("audio", "video")}
             for name in ("mafalda.rtp.packets", "mafalda.rtp.io"):
-                await fleet.until(lambda name=name, of=counted, it=wanted: of(name).keys() == it, f"{name} of {server}")
+                await fleet.until(partial(is_counted, counted, name, wanted), f"{name} of {server}")
+
+
+def is_counted(counted: Callable[[str], dict[tuple[object, ...], float]], name: str, wanted: set[Any]) -> bool:
+    return counted(name).keys() == wanted
 
 
 async def test_messages_cross_servers(fleet: Fleet) -> None:
