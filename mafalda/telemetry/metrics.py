@@ -23,14 +23,17 @@ from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.telemetry.tracing import exports, resource
 
 __all__ = [
+    "OF_STREAMS",
     "Observation",
     "Read",
     "count_rejection",
     "count_unreadable",
     "gauges",
+    "is_metering",
     "load_gauges",
     "metering",
     "record_decision",
+    "record_stream",
 ]
 
 Listen = tuple[str, int]  # address and port
@@ -48,6 +51,30 @@ _decisions = _meter.create_histogram(
     description="From a decision until what was decided is in the log.",
     explicit_bucket_boundaries_advisory=[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
 )
+_round_trips = _meter.create_histogram(
+    "mafalda.rtp.round_trip_time",
+    unit="s",
+    description="Round trip of RTCP between a worker and the far end, of sampled streams.",
+    explicit_bucket_boundaries_advisory=[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2],
+)
+_losses = _meter.create_histogram(
+    "mafalda.rtp.loss",
+    unit="1",
+    description="Part of the packets that the last RTCP report says are lost, 0 to 1, of sampled streams.",
+    explicit_bucket_boundaries_advisory=[0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5],
+)
+_scores = _meter.create_histogram(
+    "mafalda.rtp.score",
+    unit="1",
+    description="mediasoup's score of a stream, 0 (worst) to 10, of sampled streams.",
+    explicit_bucket_boundaries_advisory=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+)
+_metering = False
+
+
+def is_metering() -> bool:
+    """Whether this process exports metrics; what costs something is measured only then."""
+    return _metering
 
 
 def count_rejection(component: str, action: str, code: str) -> None:
@@ -63,6 +90,21 @@ def count_unreadable(component: str, code: str) -> None:
 def record_decision(reason: str, duration_s: float) -> None:
     """Record that something was decided and appended; ``reason`` is the decision's word, such as ``placed``."""
     _decisions.record(duration_s, {"mafalda.reason": reason})
+
+
+def record_stream(attributes: Mapping[str, str], *, loss_ratio: float, score: int, round_trip_s: float | None) -> None:
+    """Record what one sampled RTP stream is like.
+
+    Args:
+        attributes: Few values only: every combination is a series of its own.
+        loss_ratio: Part of the packets that were lost, 0 to 1.
+        score: mediasoup's, 0 to 10.
+        round_trip_s: Seconds; ``None``: no RTCP report has told it.
+    """
+    _losses.record(loss_ratio, attributes)
+    _scores.record(score, attributes)
+    if round_trip_s is not None:
+        _round_trips.record(round_trip_s, attributes)
 
 
 # --- what is read when it is exported -------------------------------------------------------------
@@ -103,16 +145,27 @@ _OF_FLEET: dict[str, tuple[str, str]] = {
     "mafalda.workers": ("{worker}", "Living workers."),
     "mafalda.workers.ineligible": ("{worker}", "Living workers on which no peer can be placed, by reason."),
 }
+#: Counters of an agent, by name: unit and description. They grow when a stream is sampled.
+OF_STREAMS: dict[str, tuple[str, str]] = {
+    "mafalda.rtp.packets": ("{packet}", "RTP packets of the streams, without retransmissions."),
+    "mafalda.rtp.io": ("By", "Bytes of these packets."),
+    "mafalda.rtp.packets.lost": ("{packet}", "Packets that RTCP reports say are lost."),
+    "mafalda.rtp.packets.retransmitted": ("{packet}", "Packets that were sent again."),
+    "mafalda.rtp.nacks": ("{message}", "RTCP NACK: requests for lost packets."),
+    "mafalda.rtp.plis": ("{message}", "RTCP PLI: requests for a key frame."),
+    "mafalda.rtp.firs": ("{message}", "RTCP FIR: requests for a key frame."),
+}
 _readers: dict[str, list[Read]] = {}
 
 
-def _create_gauge(name: str, unit: str, description: str) -> None:
+def _observe(name: str) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+    """The callback of a metric that is read when it is exported."""
     readers = _readers.setdefault(name, [])
 
     def observations(_: CallbackOptions) -> Iterable[Observation]:
         return [observation for read in list(readers) for observation in read()]
 
-    _meter.create_observable_gauge(name, [observations], unit=unit, description=description)
+    return [observations]
 
 
 _described = [
@@ -120,8 +173,10 @@ _described = [
     *((name, unit, description) for name, (unit, description, _) in _OF_SERVERS.items()),
     *((name, unit, description) for name, (unit, description) in _OF_FLEET.items()),
 ]
-for _gauge in _described:
-    _create_gauge(*_gauge)
+for _name, _unit, _description in _described:
+    _meter.create_observable_gauge(_name, _observe(_name), unit=_unit, description=_description)
+for _name, (_unit, _description) in OF_STREAMS.items():
+    _meter.create_observable_counter(_name, _observe(_name), unit=_unit, description=_description)
 
 
 @contextmanager
@@ -129,7 +184,7 @@ def gauges(readers: Mapping[str, Read]) -> Iterator[None]:
     """Export values while the block runs.
 
     Args:
-        readers: By the gauge's name a function that returns its values as of now. It runs in another thread.
+        readers: By the metric's name a function that returns its values as of now. It runs in another thread.
     """
     for name, read in readers.items():
         _readers[name].append(read)
@@ -189,12 +244,15 @@ def metering(service: str, *, instance: str | None = None, listen: Listen | None
     if not readers:
         yield
         return
+    global _metering
     provider = MeterProvider(readers, resource=resource(service, instance))
     metrics.set_meter_provider(provider)
+    _metering = True
     try:
         with _serving(listen):
             yield
     finally:
+        _metering = False
         provider.shutdown()
 
 

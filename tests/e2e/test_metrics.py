@@ -11,8 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -23,6 +23,7 @@ from mafalda.client import connect
 from mafalda.errors import MafaldaError
 from tests.e2e.conftest import STOP_TIMEOUT_S, Up
 from tests.e2e.dropin.conftest import TIMEOUT_S, eventually
+from tests.e2e.watched_clip import publishing, watching
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 QUERIES = (DEPLOY / "grafana" / "mafalda.json", DEPLOY / "prometheus" / "alerts.yml")
@@ -92,13 +93,28 @@ async def test_an_agent_shows_its_workers_while_they_live(fleet: Up) -> None:
         await eventually(lambda: worker not in scrape(address).get("mafalda_worker_ready", {}))
 
 
-async def test_every_metric_of_dashboards_and_alerts_exists(fleet: Up) -> None:
+@asynccontextmanager
+async def media_on(fleet: Up, server: str, folder: Path) -> AsyncIterator[None]:
+    """A clip that a peer on this server watches; the policy spreads, so one of a few is there."""
+    async with publishing(fleet.nats_url, "sampled", folder), AsyncExitStack() as stack:
+        for number in range(20):
+            viewer = await stack.enter_async_context(watching(fleet.nats_url, "sampled", f"viewer-{number}"))
+            if viewer.room.server == server:
+                yield
+                return
+        raise AssertionError(f"none of 20 peers is on {server}")
+
+
+async def test_every_metric_of_dashboards_and_alerts_exists(fleet: Up, tmp_path: Path) -> None:
     wanted = {name for file in QUERIES for name in re.findall(r"\bmafalda_\w+", file.read_text())}
     assert len(wanted) > 20
     ports = ("--rtc-min-port", "42000", "--rtc-max-port", "42100", "--webrtc", "ports")
     agent = ("agent", "--server", "shown", "--workers", "1", "--drain-grace", "0", *ports)
     async with connect(fleet.nats_url) as client:
         with component(fleet, "allocator", "--name", "shown") as allocator, component(fleet, *agent) as of_agent:
+            of_streams = {name for name in wanted if name.startswith("mafalda_rtp_")}
+            async with media_on(fleet, "shown", tmp_path):
+                await eventually(lambda: of_streams <= names(of_agent))
             await asyncio.to_thread(fleet.mafalda, "drain", "shown")  # its worker is ineligible
 
             async def missing() -> set[str]:

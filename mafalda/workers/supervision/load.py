@@ -21,11 +21,12 @@ from mafalda.contract import subjects
 from mafalda.contract.messages.events import LoadSampled
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.errors import MafaldaError
-from mafalda.telemetry.metrics import gauges, load_gauges
+from mafalda.telemetry.metrics import gauges, is_metering, load_gauges
 from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.supervision.bitrates import BitrateSampler, transports_of
+from mafalda.workers.supervision.rtp_sampler import RtpSampler
 from mafalda.workers.supervision.supervisor import LiveWorker, WorkerSupervisor
 
 #: What each UDP socket of a worker asks for (``UdpSocketBuffers.hpp``).
@@ -76,16 +77,19 @@ class LoadReporter:
 
     async def run(self) -> None:
         """Publish reports until cancelled."""
-        with gauges(load_gauges(lambda: self._last)):
-            await self._run()
+        streams = RtpSampler(self._config.server, self._tasks, self._supervisor) if is_metering() else None
+        with gauges(load_gauges(lambda: self._last) | (streams.readers() if streams else {})):
+            await self._run(streams)
 
-    async def _run(self) -> None:
+    async def _run(self, streams: RtpSampler | None) -> None:
         loop = asyncio.get_running_loop()
         psutil.cpu_percent()  # the first call only begins the first interval
         due = reported_at = loop.time()
         while True:
             load = self._last = self.measure(max(loop.time() - reported_at, 1e-3))
             reported_at = loop.time()
+            if streams:
+                streams.begin()
             try:
                 async with asyncio.timeout(self._config.report_interval_s):
                     await self._publisher.publish(load, subjects.load(load.server))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mafalda.aio.tasks import open_tasks
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
 from mafalda.client import Room, connect
@@ -18,6 +21,8 @@ from mafalda.client.media.clip import ClipSpec, make_clip
 from mafalda.client.media.playback import open_playback
 from mafalda.client.media.probe import Probe
 from mafalda.contract.messages import events
+from mafalda.telemetry.metrics import Read
+from mafalda.workers.supervision.rtp_sampler import RtpSampler
 from tests.component.workers.agent_world import Fleet
 
 SPEC = ClipSpec()
@@ -85,6 +90,7 @@ async def test_a_clip_crosses_servers_and_survives_the_death_of_its_origin(fleet
         seen = await probe.wait_for(frames=15, tone_hz=SPEC.tone_hz, timeout_s=20)
         assert seen.frames_wrong == 0
         await fleet.equals_the_log()
+        await counts_what_crossed(fleet, alice.server, bob.server)
 
         before = seen.frames_decoded
         victim = fleet.agents[alice.server].supervisor.alive[alice.worker]
@@ -92,6 +98,34 @@ async def test_a_clip_crosses_servers_and_survives_the_death_of_its_origin(fleet
         await fleet.wait_appended(events.PeerMoved)
         await probe.wait_for(frames=before + 30, timeout_s=30)
         await fleet.equals_the_log()
+
+
+async def counts_what_crossed(fleet: Fleet, origin: str, far: str) -> None:
+    """Of both servers: what clients send and get is apart from what the pipes between them carry."""
+    expected = {
+        origin: {("webrtc", "receive"), ("pipe", "transmit")},
+        far: {("pipe", "receive"), ("webrtc", "transmit")},
+    }
+    async with open_tasks() as tasks:
+        for server, ways in expected.items():
+            sampler = RtpSampler(server, tasks, fleet.agents[server].supervisor, sampled=1)
+            read = sampler.readers()
+
+            def counted(
+                name: str, sampler: RtpSampler = sampler, read: dict[str, Read] = read
+            ) -> dict[tuple[object, ...], float]:
+                sampler.begin()
+                labels = ("mafalda.transport.type", "mafalda.kind", "network.io.direction")
+                found = [(it, it.attributes or {}) for it in read[name]()]
+                return {tuple(at[label] for label in labels): it.value for it, at in found if it.value}
+
+            wanted = {(type, kind, direction) for type, direction in ways for kind in ("audio", "video")}
+            for name in ("mafalda.rtp.packets", "mafalda.rtp.io"):
+                await fleet.until(partial(is_counted, counted, name, wanted), f"{name} of {server}")
+
+
+def is_counted(counted: Callable[[str], dict[tuple[object, ...], float]], name: str, wanted: set[Any]) -> bool:
+    return counted(name).keys() == wanted
 
 
 async def test_messages_cross_servers(fleet: Fleet) -> None:
