@@ -11,7 +11,6 @@ from mafalda.contract.grants import Grants
 from mafalda.contract.limits import PeerLimits
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
-from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.errors import NotGranted, RateLimited, TooManyConsumers, TooManyProducers, TooManyTransports
 from mafalda.mediasoup.ortc import generate_router_rtp_capabilities
 from mafalda.testing.media import DTLS
@@ -44,12 +43,13 @@ async def test_objects_beyond_a_peers_limits_are_refused_by_name(fleet: Fleet) -
 
 
 async def test_a_subscription_has_no_more_consumers_than_its_peer_may_have(fleet: Fleet) -> None:
-    (alice,) = await joined(fleet, "alice", limits=PeerLimits(consumers=1))
-    await alice.transport("both", rtp_capabilities=generate_router_rtp_capabilities(default_media_codecs()))
-    await alice.produce("mic", "both")
-    await alice.produce("camera", "both", kind="video")
-    wanted = [ProducerSelector(producer="mic"), ProducerSelector(producer="camera")]
-    await alice.ask(intents.Subscribe(subscription="own", select=wanted), results.SubscribeResult)
+    alice, bob = await joined(fleet, "alice", "bob", limits=PeerLimits(consumers=1))
+    capabilities = generate_router_rtp_capabilities(default_media_codecs())
+    await alice.transport("receive", direction="receive", rtp_capabilities=capabilities)
+    await bob.transport("send", direction="send")
+    await bob.produce("mic", "send")
+    await bob.produce("camera", "send", kind="video")
+    await alice.ask(intents.Subscribe(subscription="all"), results.SubscribeResult)
     opened = await fleet.wait_appended(events.ConsumersOpened, lambda it: bool(it.failed))
     assert [it.error.code for it in opened.failed] == ["too-many-consumers"]
     assert len(fleet.agents["s1"].sessions.by_key["lobby", "alice"].objects.consumers) == 1
