@@ -8,6 +8,7 @@
     │   └── UnsupportedError     well-formed, but no router here can take it (codec, capability)
     ├── Refused                  well-formed, but not possible in the present state of the room
     │   ├── NotFound · AlreadyExists · NotJoined · StaleGeneration · CannotConsume · NotGranted · AudienceCannotProduce
+    │   ├── RateLimited · TooManyTransports · TooManyProducers · TooManyConsumers · TooManyPeers
     │   └── NoCapacity           no worker below the watermark
     ├── Broken                   something outside failed; a retry may help
     │   ├── WorkerExited · WorkerRequestFailed · BusUnavailable · DeadlineExceeded · RelayUnavailable
@@ -122,6 +123,28 @@ class AudienceCannotProduce(Refused):
 
 class NoCapacity(Refused):
     code = "no-capacity"
+
+
+class RateLimited(Refused):
+    """A peer sends more than its limit allows: ``limit``, ``allowed`` and ``retry_after_s`` are among the details."""
+
+    code = "rate-limited"
+
+
+class TooManyTransports(Refused):
+    code = "too-many-transports"
+
+
+class TooManyProducers(Refused):
+    code = "too-many-producers"
+
+
+class TooManyConsumers(Refused):
+    code = "too-many-consumers"
+
+
+class TooManyPeers(Refused):
+    code = "too-many-peers"
 
 
 class Broken(MafaldaError):

@@ -137,6 +137,12 @@ class AllocatorConfig(BaseModel):
         description="The most peers of one tenant at a time (each transport of a drop-in is one); joins beyond are "
         "refused. Joins in the same moment may exceed it a little. None: any number.",
     )
+    room_peers: int | None = Field(
+        None,
+        ge=1,
+        description="The most peers of one room at a time, the audience included; joins beyond are refused. None: any "
+        "number.",
+    )
     explained_candidates: int = Field(16, ge=1, description="Candidates named in an explanation; the rest are counted.")
     max_channel_latency_s: float = Field(
         1.0,

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import click
 import orjson
+from pydantic import ValidationError
 
 from mafalda.allocator.core.placement.policy import POLICIES
+from mafalda.contract.limits import PeerLimits
 from mafalda.monitor.audit.finding import DEADLINE_S
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -92,6 +94,29 @@ def metrics_option(command: F) -> F:
         metavar="[HOST:]PORT",
         help="Serve metrics for Prometheus at /metrics there, such as 0.0.0.0:9464. [env: MAFALDA_METRICS]",
     )(command)
+
+
+class LimitsType(click.ParamType[PeerLimits]):
+    """``NAME=VALUE,NAME=VALUE``: limits of a peer. ``none`` as value: no limit."""
+
+    name = "limits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PeerLimits:
+        if isinstance(value, PeerLimits):
+            return value
+        given: dict[str, float | None] = {}
+        for part in filter(None, value.split(",")):
+            name, _, number = part.partition("=")
+            if name not in PeerLimits.model_fields:
+                self.fail(f"{name!r} is none of {', '.join(PeerLimits.model_fields)}", param, ctx)
+            try:
+                given[name] = None if number == "none" else int(number) if number.isdecimal() else float(number)
+            except ValueError:
+                self.fail(f"{part!r} is not {name}=NUMBER", param, ctx)
+        try:
+            return PeerLimits(**given)
+        except ValidationError as error:
+            self.fail("; ".join(f"{it['loc'][-1]}: {it['msg']}" for it in error.errors()), param, ctx)
 
 
 def deadline_option(command: F) -> F:

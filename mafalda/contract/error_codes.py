@@ -91,6 +91,23 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "the details count the workers passed over by reason.",
         "Wait some seconds, with back-off. Operators: add workers or servers.",
     ),
+    "rate-limited": ErrorHelp(
+        "The peer sends more intents, bytes or queries than it may: `limit` names which, `allowed` how many a second.",
+        "Wait `retry_after_s` seconds (among the details), then send what is still wanted, with a new `id`. A peer "
+        "that goes on is removed from the room (`peer-left`, `evicted`).",
+    ),
+    "too-many-transports": ErrorHelp(
+        "The peer has as many transports as it may have; `allowed` says how many.", "Close one, or use one for all."
+    ),
+    "too-many-producers": ErrorHelp(
+        "The peer, or the room (`limit` says which), has as many producers as it may have.", "Close one first."
+    ),
+    "too-many-consumers": ErrorHelp(
+        "The peer has as many consumers as it may have.", "Close those that are not shown; subscribe to fewer."
+    ),
+    "too-many-peers": ErrorHelp(
+        "The room has as many peers as it may have.", "Join another room, or try again when somebody has left."
+    ),
     "broken": ErrorHelp("Something outside failed.", "Try again with back-off."),
     "worker-died": ErrorHelp(
         "The worker of the peer ended, or hangs and was ended.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from mafalda.contract.ids import Id
+from mafalda.contract.limits import PeerLimits
 from mafalda.media.model import Model
 from mafalda.media.rtp import MediaKind
 
@@ -32,6 +33,16 @@ class Grants(Model):
     moderate: bool = Field(
         False, description="Whether it may remove other peers of its rooms, and pause or close their producers."
     )
+    audience: bool = Field(
+        False, description="Whether it may join as audience only; a moderator may promote it afterwards."
+    )
+    limits: PeerLimits | None = Field(
+        None, description="Limits that are stricter than those of the fleet; greater ones change nothing."
+    )
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The JSON shape without defaults: what is not used can be read by agents that do not know it yet."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 class ApplicationGrants(Model):

@@ -26,10 +26,16 @@ from mafalda.errors import (
     MessageTooLarge,
     NoCapacity,
     NotFound,
+    NotGranted,
     NotJoined,
+    RateLimited,
     Refused,
     RelayUnavailable,
     StaleGeneration,
+    TooManyConsumers,
+    TooManyPeers,
+    TooManyProducers,
+    TooManyTransports,
     UnknownType,
     UnknownVersion,
     UnsupportedError,
@@ -42,14 +48,16 @@ Errors = tuple[type[MafaldaError], ...]
 #: Any message may be refused with these, before it is known what it asks for.
 READING_ERRORS: Errors = (IllegalId, MalformedMessage, MessageTooLarge, UnknownType, UnknownVersion)
 #: Any intent of a peer but ``join`` may be refused with these.
-PLACE_ERRORS: Errors = (NotJoined, WorkerExited, NoCapacity)
+PLACE_ERRORS: Errors = (NotJoined, WorkerExited, NoCapacity, RateLimited)
 #: What the worker is asked may fail with these.
 WORKER_ERRORS: Errors = (WorkerExited, WorkerRequestFailed, DeadlineExceeded)
 
 _OBJECT_ERRORS: Errors = (NotFound, *WORKER_ERRORS)
+_QUERY_ERRORS: Errors = (RateLimited, *_OBJECT_ERRORS)
 _PRODUCING_ERRORS: Errors = (
     AlreadyExists,
     AudienceCannotProduce,
+    TooManyProducers,
     InvalidParameters,
     UnsupportedError,
     *_OBJECT_ERRORS,
@@ -87,7 +95,7 @@ OUTCOMES: dict[type[Payload], Outcome] = {
         results.JoinResult,
         room_events=(events.PeerJoined,),
         peer_events=(events.PeerJoined,),
-        errors=(AlreadyExists, NoCapacity, LogFull),
+        errors=(AlreadyExists, NoCapacity, TooManyPeers, NotGranted, LogFull),
     ),
     intents.Leave: Outcome(
         results.Done,
@@ -113,7 +121,9 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     intents.SetAudience: Outcome(
         results.Done, room_events=(*_CLOSED, events.PeerJoined, events.PeerDemoted), peer_events=_CONSUMERS_CLOSED
     ),
-    intents.CreateTransport: Outcome(results.TransportResult, private=True, errors=(AlreadyExists, *WORKER_ERRORS)),
+    intents.CreateTransport: Outcome(
+        results.TransportResult, private=True, errors=(AlreadyExists, TooManyTransports, *WORKER_ERRORS)
+    ),
     intents.ConnectTransport: Outcome(
         results.Done, peer_events=(events.TransportClosed,), errors=(InvalidParameters, *_OBJECT_ERRORS)
     ),
@@ -126,12 +136,12 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     intents.Consume: Outcome(
         results.ConsumeResult,
         room_events=(events.RelayOpened, events.RelayFailed),
-        errors=(CannotConsume, RelayUnavailable, *_OPENING_ERRORS),
+        errors=(CannotConsume, TooManyConsumers, RelayUnavailable, *_OPENING_ERRORS),
     ),
     intents.ConsumeData: Outcome(
         results.ConsumeDataResult,
         room_events=(events.RelayOpened, events.RelayFailed),
-        errors=(RelayUnavailable, *_OPENING_ERRORS),
+        errors=(TooManyConsumers, RelayUnavailable, *_OPENING_ERRORS),
     ),
     intents.PauseProducer: Outcome(results.Done, room_events=(events.ProducerPaused,)),
     intents.ResumeProducer: Outcome(results.Done, room_events=(events.ProducerResumed,)),
@@ -154,10 +164,10 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     intents.ChangeSubscription: Outcome(results.SubscribeResult, peer_events=_SUBSCRIBED, errors=(NotFound, BadInput)),
     intents.Unsubscribe: Outcome(results.Done, errors=_OBJECT_ERRORS),
     intents.RequestChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
-    queries.QueryRoom: Outcome(queries.RoomSnapshot, private=True, errors=(BusUnavailable,)),
-    queries.QueryTransport: Outcome(results.TransportResult, private=True),
-    queries.QuerySubscription: Outcome(queries.SubscriptionSnapshot, private=True, errors=(NotFound,)),
-    queries.QueryEntries: Outcome(queries.LogEntries, private=True, errors=(BusUnavailable, LogTruncated)),
-    queries.QueryStats: Outcome(queries.Stats, private=True),
-    queries.QueryChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
+    queries.QueryRoom: Outcome(queries.RoomSnapshot, private=True, errors=(RateLimited, BusUnavailable)),
+    queries.QueryTransport: Outcome(results.TransportResult, private=True, errors=_QUERY_ERRORS),
+    queries.QuerySubscription: Outcome(queries.SubscriptionSnapshot, private=True, errors=(RateLimited, NotFound)),
+    queries.QueryEntries: Outcome(queries.LogEntries, private=True, errors=(RateLimited, BusUnavailable, LogTruncated)),
+    queries.QueryStats: Outcome(queries.Stats, private=True, errors=_QUERY_ERRORS),
+    queries.QueryChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_QUERY_ERRORS)),
 }

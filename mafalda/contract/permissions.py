@@ -160,8 +160,9 @@ def participant_permissions(*granted: Grants) -> Permissions:
         if grants.moderate:
             publish += [f"{peer}.intent.{intent.action}" for intent in _MODERATE_OWN]
             any_peer = f"mafalda.room.{room}.peer.*"
-            publish += [f"{any_peer}.intent.{intent.action}" for intent in MODERATE]
-            subscribe += [f"live.{any_peer}.result.{intent.action}" for intent in MODERATE]
+            moderated = [it for it in MODERATE if it is not intents.SetAudience or not grants.audience]
+            publish += [f"{any_peer}.intent.{intent.action}" for intent in moderated]
+            subscribe += [f"live.{any_peer}.result.{intent.action}" for intent in moderated]
     return Permissions(tuple(publish), tuple(subscribe))
 
 
@@ -169,6 +170,8 @@ def _granted_intents(grants: Grants) -> list[str]:
     granted: list[type[Payload]] = [*_ALWAYS]
     if grants.publish:
         granted += _PUBLISH
+    if grants.audience:  # else it could promote itself
+        granted = [intent for intent in granted if intent is not intents.SetAudience]
     if grants.data:
         granted += _DATA
     if grants.publish or grants.data:

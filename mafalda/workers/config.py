@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mafalda.contract.ids import Id
+from mafalda.contract.limits import PeerLimits
 from mafalda.media.rtp import ListenInfo, PortRange, RtpCodecCapability
 
 _WILDCARDS = ("0.0.0.0", "::")
@@ -44,6 +45,12 @@ def default_media_codecs() -> tuple[RtpCodecCapability, ...]:
         {"kind": "video", "mimeType": "video/AV1", "clockRate": 90000},
     ]
     return tuple(RtpCodecCapability.model_validate(codec) for codec in codecs)
+
+
+#: A tenth of what would burden an agent, and many times what a client needs.
+DEFAULT_PEER_LIMITS = PeerLimits(
+    messages_per_s=200, bytes_per_s=2 * 1024**2, queries_per_s=100, transports=64, producers=128, consumers=8192
+)
 
 
 class AgentConfig(BaseModel):
@@ -120,6 +127,17 @@ class AgentConfig(BaseModel):
         description="A peer that never connected a transport and asks for nothing is gone after this; seconds.",
     )
 
+    peer_limits: PeerLimits = Field(
+        DEFAULT_PEER_LIMITS,
+        description="What each peer may use, but for those that speak the worker's channel (the drop-in). A client "
+        "that consumes 500 producers one by one sends 1,000 intents of 2 KB at once.",
+    )
+    limits_burst_s: float = Field(
+        10.0, gt=0, description="A peer may send so many seconds' worth of its limits at once, after a pause."
+    )
+    room_producers: int | None = Field(
+        None, ge=1, description="Producers and data producers of one room at a time. None: any number."
+    )
     handover_s: float = Field(
         15.0,
         ge=0,

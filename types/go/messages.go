@@ -24,6 +24,7 @@ func (r *Messages) Marshal() ([]byte, error) {
 }
 
 type Messages struct {
+	ApplyGrantsIntent            map[string]interface{}        `json:"applyGrantsIntent,omitempty"`
 	ChangeSubscriptionIntent     *ChangeSubscriptionIntent     `json:"changeSubscriptionIntent,omitempty"`
 	CloseConsumerIntent          *CloseConsumerIntent          `json:"closeConsumerIntent,omitempty"`
 	CloseDataConsumerIntent      *CloseDataConsumerIntent      `json:"closeDataConsumerIntent,omitempty"`
@@ -51,13 +52,14 @@ type Messages struct {
 	DrainStatusAnswer            *DrainStatusAnswer            `json:"drainStatusAnswer,omitempty"`
 	DtlsFingerprint              *DtlsFingerprint              `json:"dtlsFingerprint,omitempty"`
 	DtlsParameters               *DtlsParameters               `json:"dtlsParameters,omitempty"`
+	EndRoomIntent                map[string]interface{}        `json:"endRoomIntent,omitempty"`
 	Envelope                     *Envelope                     `json:"envelope,omitempty"`
 	ErrorInfo                    *ErrorInfo                    `json:"errorInfo,omitempty"`
 	IceCandidate                 *IceCandidate                 `json:"iceCandidate,omitempty"`
 	IceParameters                *IceParameters                `json:"iceParameters,omitempty"`
 	JoinIntent                   *JoinIntent                   `json:"joinIntent,omitempty"`
 	JoinResult                   *JoinResult                   `json:"joinResult,omitempty"`
-	LeaveIntent                  map[string]interface{}        `json:"leaveIntent,omitempty"`
+	LeaveIntent                  *LeaveIntent                  `json:"leaveIntent,omitempty"`
 	LogEntriesAnswer             *LogEntriesAnswer             `json:"logEntriesAnswer,omitempty"`
 	LogEntry                     *LogEntry                     `json:"logEntry,omitempty"`
 	NumSCTPStreams               *NumSCTPStreams               `json:"numSctpStreams,omitempty"`
@@ -69,6 +71,7 @@ type Messages struct {
 	PeerLeft                     *PeerLeft                     `json:"peerLeft,omitempty"`
 	PeerMoved                    *PeerMoved                    `json:"peerMoved,omitempty"`
 	PeerStranded                 *PeerStranded                 `json:"peerStranded,omitempty"`
+	PeerUpdated                  *PeerUpdated                  `json:"peerUpdated,omitempty"`
 	Place                        *Place                        `json:"place,omitempty"`
 	ProduceDataIntent            *ProduceDataIntent            `json:"produceDataIntent,omitempty"`
 	ProduceDataResult            *ProduceDataResult            `json:"produceDataResult,omitempty"`
@@ -76,6 +79,7 @@ type Messages struct {
 	ProducerClosed               *ProducerClosed               `json:"producerClosed,omitempty"`
 	ProduceResult                *ProduceResult                `json:"produceResult,omitempty"`
 	ProducerInfo                 *ProducerInfo                 `json:"producerInfo,omitempty"`
+	ProducerLayersChanged        *ProducerLayersChanged        `json:"producerLayersChanged,omitempty"`
 	ProducerOpened               *ProducerOpened               `json:"producerOpened,omitempty"`
 	ProducerPaused               *ProducerPaused               `json:"producerPaused,omitempty"`
 	ProducerResumed              *ProducerResumed              `json:"producerResumed,omitempty"`
@@ -108,6 +112,7 @@ type Messages struct {
 	RtxParameters                *RtxParameters                `json:"rtxParameters,omitempty"`
 	SCTPParameters               *SCTPParameters               `json:"sctpParameters,omitempty"`
 	SCTPStreamParameters         *SCTPStreamParameters         `json:"sctpStreamParameters,omitempty"`
+	SetAppDataIntent             *SetAppDataIntent             `json:"setAppDataIntent,omitempty"`
 	SetAudienceIntent            *SetAudienceIntent            `json:"setAudienceIntent,omitempty"`
 	SetPreferredLayersIntent     *SetPreferredLayersIntent     `json:"setPreferredLayersIntent,omitempty"`
 	SetPriorityIntent            *SetPriorityIntent            `json:"setPriorityIntent,omitempty"`
@@ -616,6 +621,10 @@ type JoinIntent struct {
 	Audience                                                                                    *bool                  `json:"audience,omitempty"`
 	// A peer of the room that belongs together with this one: placed on its worker if possible.                       
 	Beside                                                                                      *string                `json:"beside,omitempty"`
+	// The place is wanted ahead, before there is anything to open: what a peer is expected to                         
+	// cost stays reserved until it opens something. If it has requested nothing for so many                           
+	// seconds, it leaves.                                                                                             
+	LeaseS                                                                                      *float64               `json:"leaseS,omitempty"`
 	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
 	OneTransport                                                                                *bool                  `json:"oneTransport,omitempty"`
 	// Where the peer is; a policy may prefer servers near it.                                                         
@@ -633,6 +642,12 @@ type JoinResult struct {
 	RouterRTPCapabilities                                              RTPCapabilities `json:"routerRtpCapabilities"`
 	Server                                                             string          `json:"server"`
 	Worker                                                             string          `json:"worker"`
+}
+
+// Stop being a peer; everything the peer owns is closed.
+type LeaveIntent struct {
+	// Why, if somebody else wants it; the room is told.                  
+	Cause                                               *LeaveIntentCause `json:"cause,omitempty"`
 }
 
 // Log entries, or a page of them.
@@ -693,21 +708,24 @@ type PeerJoined struct {
 
 // A peer is not in the room any more, and nothing of it is.
 type PeerLeft struct {
-	Generation int64           `json:"generation"`
-	Peer       string          `json:"peer"`
-	Reason     *PeerLeftReason `json:"reason,omitempty"`
+	// With the reason `left`: why, if it was not the peer itself that wanted it; as in the                  
+	// leave.                                                                                                
+	Cause                                                                                  *LeaveIntentCause `json:"cause,omitempty"`
+	Generation                                                                             int64             `json:"generation"`
+	Peer                                                                                   string            `json:"peer"`
+	Reason                                                                                 *PeerLeftReason   `json:"reason,omitempty"`
 }
 
 // The peer has a new place; everything that it had on the old one is gone or about to go.
 // Its client reconnects.
 type PeerMoved struct {
-	Cause                                                                 Cause  `json:"cause"`
-	Generation                                                            int64  `json:"generation"`
-	// As in the command: the former place goes on forwarding for a while.       
-	Handover                                                              *bool  `json:"handover,omitempty"`
-	Peer                                                                  string `json:"peer"`
-	Server                                                                string `json:"server"`
-	Worker                                                                string `json:"worker"`
+	Cause                                                                 PeerMovedCause `json:"cause"`
+	Generation                                                            int64          `json:"generation"`
+	// As in the command: the former place goes on forwarding for a while.               
+	Handover                                                              *bool          `json:"handover,omitempty"`
+	Peer                                                                  string         `json:"peer"`
+	Server                                                                string         `json:"server"`
+	Worker                                                                string         `json:"worker"`
 }
 
 // The peer's place is gone and there is no other now; it is placed as soon as there is one.
@@ -715,6 +733,15 @@ type PeerStranded struct {
 	Error      ErrorInfo `json:"error"`
 	Generation int64     `json:"generation"`
 	Peer       string    `json:"peer"`
+}
+
+// A peer has other application data; of a peer of the audience the room is not told.
+type PeerUpdated struct {
+	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
+	// deep.                                                                                                         
+	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
+	Generation                                                                                int64                  `json:"generation"`
+	Peer                                                                                      string                 `json:"peer"`
 }
 
 // One worker of one server.
@@ -752,6 +779,8 @@ type ProduceIntent struct {
 	MediaKind                                                                                 MediaKindEnum          `json:"mediaKind"`
 	Paused                                                                                    *bool                  `json:"paused,omitempty"`
 	Producer                                                                                  string                 `json:"producer"`
+	// Of a video: tell with `producer-layers-changed` which layers anybody receives.                                
+	ReportLayers                                                                              *bool                  `json:"reportLayers,omitempty"`
 	RTPParameters                                                                             RTPParameters          `json:"rtpParameters"`
 	Transport                                                                                 string                 `json:"transport"`
 }
@@ -784,6 +813,16 @@ type ProducerInfo struct {
 	Paused                                                                                    bool                   `json:"paused"`
 	Peer                                                                                      string                 `json:"peer"`
 	Producer                                                                                  string                 `json:"producer"`
+}
+
+// The highest spatial layer of a producer that anybody receives is another one; its client
+// may send no more. Published if produce asks for it. A new producer begins with all its
+// layers.
+type ProducerLayersChanged struct {
+	Generation                              int64  `json:"generation"`
+	Producer                                string `json:"producer"`
+	// Absent: nobody receives the producer.       
+	SpatialLayer                            *int64 `json:"spatialLayer,omitempty"`
 }
 
 // A track can be consumed.
@@ -940,6 +979,13 @@ type SCTPParameters struct {
 	Port                                          int64  `json:"port"`
 	// Bytes.                                            
 	SendBufferSize                                *int64 `json:"sendBufferSize,omitempty"`
+}
+
+// Replace the peer's application data. The room is told by PeerUpdated. Answered by Done.
+type SetAppDataIntent struct {
+	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
+	// deep.                                                                                                         
+	AppData                                                                                   map[string]interface{} `json:"appData,omitempty"`
 }
 
 // Become one of the room's audience, which closes what the peer sends, or stop being one,
@@ -1180,6 +1226,18 @@ const (
 	IceCandidateTypeSrflx IceCandidateType = "srflx"
 )
 
+// Why, if somebody else wants it; the room is told.
+//
+// With the reason `left`: why, if it was not the peer itself that wanted it; as in the
+// leave.
+type LeaveIntentCause string
+
+const (
+	LeaveIntentCauseRemoved   LeaveIntentCause = "removed"
+	LeaveIntentCauseRevoked   LeaveIntentCause = "revoked"
+	LeaveIntentCauseRoomEnded LeaveIntentCause = "room-ended"
+)
+
 type PeerLeftReason string
 
 const (
@@ -1188,14 +1246,14 @@ const (
 	PeerLeftReasonTimedOut PeerLeftReason = "timed-out"
 )
 
-type Cause string
+type PeerMovedCause string
 
 const (
-	CauseDrain           Cause = "drain"
-	CauseJoin            Cause = "join"
-	CauseServerLost      Cause = "server-lost"
-	CauseServerRestarted Cause = "server-restarted"
-	CauseWorkerDied      Cause = "worker-died"
+	PeerMovedCauseDrain           PeerMovedCause = "drain"
+	PeerMovedCauseJoin            PeerMovedCause = "join"
+	PeerMovedCauseServerLost      PeerMovedCause = "server-lost"
+	PeerMovedCauseServerRestarted PeerMovedCause = "server-restarted"
+	PeerMovedCauseWorkerDied      PeerMovedCause = "worker-died"
 )
 
 type ProduceResultType string

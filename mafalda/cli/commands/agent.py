@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from mafalda.bus.nats.bus import connect
 from mafalda.cli.connecting import bus_config
-from mafalda.cli.options import metrics_option, nats_option, stop_with_stdin_option
+from mafalda.cli.options import LimitsType, metrics_option, nats_option, stop_with_stdin_option
 from mafalda.cli.running import run, serve_until_stopped
 from mafalda.telemetry.metrics import metering
 from mafalda.telemetry.tracing import tracing
 from mafalda.workers.agent import run_agent
-from mafalda.workers.config import AgentConfig
+from mafalda.workers.config import DEFAULT_PEER_LIMITS, AgentConfig
 
 
 @click.command()
@@ -46,6 +46,20 @@ from mafalda.workers.config import AgentConfig
     metavar="S",
     help="Seconds to drain after SIGTERM; 0: stop at once. [default: 20]",
 )
+@click.option(
+    "--limits",
+    "peer_limits",
+    envvar="MAFALDA_LIMITS",
+    type=LimitsType(),
+    metavar="NAME=VALUE,...",
+    help="What each peer may use, beside the defaults (docs/operating.md). [env: MAFALDA_LIMITS]",
+)
+@click.option(
+    "--room-producers",
+    envvar="MAFALDA_ROOM_PRODUCERS",
+    type=click.IntRange(min=1),
+    help="Producers of one room at a time. [env: MAFALDA_ROOM_PRODUCERS] [default: any number]",
+)
 @click.option("--region", help="Region of this server, for placements.")
 @click.option(
     "--worker-bin",
@@ -58,6 +72,8 @@ def agent(nats_url: str | None, stop_with_stdin: bool, metrics_listen: tuple[str
     At SIGTERM it drains, as by ``mafalda drain``, for at most --drain-grace seconds, then stops. A second SIGTERM, or
     SIGINT, stops it at once.
     """
+    if limits := given["peer_limits"]:
+        given["peer_limits"] = DEFAULT_PEER_LIMITS.model_copy(update=limits.model_dump(exclude_unset=True))
     try:
         config = AgentConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

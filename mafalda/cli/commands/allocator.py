@@ -64,6 +64,12 @@ _DEFAULTS = AllocatorConfig()
     "[env: MAFALDA_SNAPSHOT_INTERVAL_S]",
 )
 @click.option(
+    "--room-peers",
+    envvar="MAFALDA_ROOM_PEERS",
+    type=click.IntRange(1),
+    help="Peers of one room at a time. [env: MAFALDA_ROOM_PEERS] [default: any number]",
+)
+@click.option(
     "--snapshot-min-entries",
     envvar="MAFALDA_SNAPSHOT_MIN_ENTRIES",
     type=click.IntRange(1),

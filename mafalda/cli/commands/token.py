@@ -15,7 +15,7 @@ from mafalda.auth.tokens import TokenKeys
 from mafalda.bus.connection.connection import open_connection
 from mafalda.cli.auth_requests import as_request, ask_auth_service
 from mafalda.cli.connecting import bus_config
-from mafalda.cli.options import keys_option, nats_option
+from mafalda.cli.options import LimitsType, keys_option, nats_option
 from mafalda.cli.running import run
 from mafalda.contract.grants import ApplicationGrants, Grants, Revocation
 from mafalda.contract.permissions import REVOKE_REQUEST
@@ -52,6 +52,13 @@ def token() -> None:
 @click.option("--no-data", is_flag=True, help="It may not open data producers.")
 @click.option("--no-roster", is_flag=True, help="It may not read the room's events.")
 @click.option("--moderate", is_flag=True, help="It may remove peers, and pause and close their producers.")
+@click.option("--audience", is_flag=True, help="It may join as audience only, until a moderator promotes it.")
+@click.option(
+    "--limits",
+    type=LimitsType(),
+    metavar="NAME=VALUE,...",
+    help="Stricter limits than the fleet's (docs/operating.md).",
+)
 @click.option("--life", default="2h", show_default=True, type=Life(), help="How long it is valid, at most 30d.")
 @click.option("--kid", help="Sign with this key of tokens.json. [default: the first that can]")
 def mint(keys: Path, rooms: tuple[str, ...], life: int, kid: str | None, **options: Any) -> None:
@@ -84,6 +91,8 @@ def _participant(rooms: tuple[str, ...], options: dict[str, Any]) -> Grants:
         data=not options["no_data"],
         roster=not options["no_roster"],
         moderate=options["moderate"],
+        audience=options["audience"],
+        limits=options["limits"],
     )
 
 

@@ -33,6 +33,7 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.core.drain import AnnounceDrain
 from mafalda.workers.core.instructions import RelayKey
+from mafalda.workers.core.rate_limits import IntentRates, QueryRates
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
@@ -77,7 +78,7 @@ class Agent:
         self.drain = ServerDrain(self.machine, self._announce_drain)
         self._wire_relays()
         self._passthrough = PassthroughPeers(bus, config, tasks, self.supervisor, self._sideband)
-        self.entries = EntriesServer(bus, self._publisher)
+        self.entries = EntriesServer(bus, self._publisher, config)
         self.requests = AgentRequests(
             config.server,
             self._publisher,
@@ -236,6 +237,8 @@ class Agent:
             report=self._stimuli.report,
             now=self._bus.clock.time,
             grants=self._bus.grants,
+            intent_rates=IntentRates(self.config.limits_burst_s, self._bus.clock.time),
+            query_rates=QueryRates(self.config.limits_burst_s, self._bus.clock.time),
         )
         self.sessions = PeerSessions(
             services,

@@ -13,11 +13,14 @@ from pydantic import ValidationError
 
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract import subjects
+from mafalda.contract.grants import Grants
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.queries import LogEntries, LogEntry, QueryEntries
 from mafalda.contract.reading import read_message
 from mafalda.errors import LogTruncated, MalformedMessage
 from mafalda.telemetry.metrics import count_unreadable
+from mafalda.workers.config import AgentConfig
+from mafalda.workers.core.rate_limits import QueryRates
 from mafalda.workers.log.publisher import Publisher
 
 log = structlog.get_logger("mafalda.workers")
@@ -33,11 +36,14 @@ class EntriesServer:
     Args:
         bus: Whose log is read.
         publisher: Composes replies.
+        config: How many queries a peer may send to this agent.
         page_bytes: The size of a page, in bytes of the entries' JSON.
     """
 
-    def __init__(self, bus: Bus, publisher: Publisher, page_bytes: int = PAGE_BYTES) -> None:
+    def __init__(self, bus: Bus, publisher: Publisher, config: AgentConfig, page_bytes: int = PAGE_BYTES) -> None:
         self._bus = bus
+        self._limits = config.peer_limits
+        self._rates = QueryRates(config.limits_burst_s, bus.clock.time)
         self._publisher = publisher
         self._page_bytes = page_bytes
 
@@ -51,17 +57,21 @@ class EntriesServer:
 
         Raises:
             LogTruncated: The log's retention has discarded entries that were asked for.
+            RateLimited: The peer sends too many.
             BusUnavailable: The log, or what the peer is granted, cannot be read now.
         """
         address, message = read_message(delivery.subject, delivery.data)
         query = message.data
         if not isinstance(query, QueryEntries) or address.room is None or address.peer is None:
             raise MalformedMessage("unknown query", action=query.action)
-        page = await self._page(address.room, address.peer, query.after)
+        self._rates.take((address.room, address.peer), self._limits.queries_per_s)
+        grants = await self._bus.grants(address.room, address.peer)
+        if grants is not None and grants.limits is not None:
+            self._rates.take((address.room, address.peer, "token"), grants.limits.queries_per_s)
+        page = await self._page(_visible(address.room, address.peer, grants), query.after)
         return self._publisher.reply(page, delivery.reply or delivery.subject, message)
 
-    async def _page(self, room: str, peer: str, after: int) -> LogEntries:
-        patterns = await self._visible(room, peer)
+    async def _page(self, patterns: list[str], after: int) -> LogEntries:
         usage = await self._bus.log_usage()
         if after < usage.first_seq - 1:
             raise LogTruncated("entries were discarded", after_seq=after, first_seq=usage.first_seq)
@@ -81,10 +91,10 @@ class EntriesServer:
                     )
         return LogEntries(seq=max(after, usage.last_seq), entries=page)
 
-    async def _visible(self, room: str, peer: str) -> list[str]:
-        """The subjects whose entries the peer may see."""
-        patterns = [subjects.result(room, peer, "*"), subjects.peer_event(room, peer, "*")]
-        grants = await self._bus.grants(room, peer)
-        if grants is None or grants.roster:
-            patterns.append(subjects.room_event(room, "*"))
-        return patterns
+
+def _visible(room: str, peer: str, grants: Grants | None) -> list[str]:
+    """The subjects whose entries the peer may see."""
+    patterns = [subjects.result(room, peer, "*"), subjects.peer_event(room, peer, "*")]
+    if grants is None or grants.roster:
+        patterns.append(subjects.room_event(room, "*"))
+    return patterns

@@ -23,6 +23,7 @@ class Entry:
     address: Address
     message: Message
     reply: str | None = None
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)

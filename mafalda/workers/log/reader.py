@@ -162,7 +162,7 @@ class LogReader:
                 reason=error.code,
             )
             return None
-        return Entry(delivery.seq, address, message, delivery.headers.get(REPLY_HEADER))
+        return Entry(delivery.seq, address, message, delivery.headers.get(REPLY_HEADER), len(delivery.data))
 
 
 def _retrying(action: str) -> AsyncRetrying:

@@ -18,6 +18,7 @@ from mafalda.workers.passthrough.peer import PassthroughPeer
 from mafalda.workers.passthrough.registry import PassthroughPeers
 from mafalda.workers.peers.intents.granted import check_granted
 from mafalda.workers.peers.intents.handlers import handle_intent
+from mafalda.workers.peers.intents.limited import check_limits
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -38,6 +39,7 @@ async def handle_any_intent(peers: PassthroughPeers, session: PeerSession, entry
         return await _HANDLERS[type(intent)](peer, intent, call, entry)
     if isinstance(intent, intents.CloseConsumer) and intent.consumer in session.objects.observed:
         return await remove_producer(session, intent)
+    check_limits(session, intent)
     outcome = await handle_intent(session, entry)
     if isinstance(intent, intents.Leave) and peers.get(session) is not None:
         await session.objects.close()  # before the answer: the application may use the ports again when it has that

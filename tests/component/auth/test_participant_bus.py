@@ -27,6 +27,7 @@ from mafalda.contract.participant_token import read_participant_token
 from mafalda.contract.permissions import REVOKE_REQUEST
 from mafalda.errors import LogTruncated, PermissionDenied
 from mafalda.workers.agent.entries import EntriesServer
+from mafalda.workers.config import AgentConfig
 from mafalda.workers.log.publisher import Publisher
 from tests.component.auth.conftest import DEADLINE_S, Closed
 
@@ -52,7 +53,10 @@ async def participant(closed: Closed, text: str, **config: Any) -> AsyncIterator
 @asynccontextmanager
 async def agent(closed: Closed, *, page_bytes: int = 100_000) -> AsyncIterator[Bus]:
     """What answers, with an agent's key, and nothing else of an agent."""
-    async with closed.role("agent") as bus, EntriesServer(bus, Publisher(bus, "s1"), page_bytes).serve():
+    async with (
+        closed.role("agent") as bus,
+        EntriesServer(bus, Publisher(bus, "s1"), AgentConfig(server="s1"), page_bytes).serve(),
+    ):
         yield bus
 
 

@@ -18,6 +18,7 @@ from mafalda.contract.grants import Grants
 from mafalda.contract.participant_token import ParticipantToken
 from mafalda.testing.memory_bus import MemoryBus
 from mafalda.workers.agent.entries import EntriesServer
+from mafalda.workers.config import AgentConfig
 from mafalda.workers.log.publisher import Publisher
 from tests.component.client.scripted_fleet import ScriptedFleet, run_scripted_fleet
 
@@ -36,7 +37,7 @@ async def participant_bus(nats_bus: NatsBus, nats_url: str) -> AsyncIterator[Par
     """What a client has with a token; who verifies none takes any."""
     token = ParticipantToken("any", "any", Grants(rooms=["lobby"], peer="alice"))
     async with (
-        EntriesServer(nats_bus, Publisher(nats_bus, "s1")).serve(),
+        EntriesServer(nats_bus, Publisher(nats_bus, "s1"), AgentConfig(server="s1")).serve(),
         connect_participant(BusConfig(servers=(nats_url,)), token) as opened,
     ):
         yield opened

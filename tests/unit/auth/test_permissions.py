@@ -23,6 +23,7 @@ GRANTS = st.builds(
     data=st.booleans(),
     roster=st.booleans(),
     moderate=st.booleans(),
+    audience=st.booleans(),
 )
 
 
@@ -124,3 +125,17 @@ def test_no_role_may_publish_what_only_the_stream_publishes(role: Any) -> None:
     assert may_subscribe(permissions, "mafalda.server.s1.request.set-carried") == (role == "agent")
     assert may_subscribe(permissions, "$SYS.REQ.USER.AUTH") == (role == "auth")
     assert not may_subscribe(permissions, "_INBOX.r.a.x.1")
+
+
+@given(GRANTS)
+def test_who_may_join_as_audience_only_cannot_promote_itself(grants: Grants) -> None:
+    permissions = participant_permissions(grants)
+    own = f"mafalda.room.{grants.rooms[0]}.peer.{grants.peer}.intent.set-audience"
+    assert not (grants.audience and may_publish(permissions, own))
+    if grants.moderate and not grants.audience:
+        assert may_publish(permissions, f"mafalda.room.{grants.rooms[0]}.peer.else.intent.set-audience")
+
+
+def test_a_token_names_only_what_differs_from_the_defaults() -> None:
+    """Agents that do not know a grant yet refuse to read it."""
+    assert Grants(rooms=["lobby"], peer="alice").to_json_dict() == {"rooms": ["lobby"], "peer": "alice"}

@@ -21,7 +21,7 @@ from mafalda.contract.ids import check_id, derived_id, is_id
 from mafalda.contract.messages import events, intents, results
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.reading import check_message
-from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NoCapacity, NotJoined, WorkerExited
+from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NoCapacity, NotJoined, TooManyPeers, WorkerExited
 from mafalda.projection.state import UNPLACED
 
 
@@ -74,6 +74,11 @@ def _join(view: View, intent: OpenIntent, join: intents.Join, now: float, rng: R
     if peer and peer.status != UNPLACED:
         error = AlreadyExists("the peer has joined already", room=intent.peer[0], peer=peer.peer)
         return _reject(intent, error)
+    room, most = view.state.rooms.get(intent.peer[0]), view.config.room_peers
+    if peer is None and most is not None and room is not None and len(room.peers) >= most:
+        return _reject(
+            intent, TooManyPeers("the room has as many peers as it may have", limit="room_peers", allowed=most)
+        )
     if refusal := _refused_to_tenant(view, intent.peer[0], join.tenant, is_new=peer is None):
         return _reject(intent, refusal)
     wanted = PeerToPlace(

@@ -21,6 +21,7 @@ from mafalda.media.rtp import RtpCapabilities
 from mafalda.mediasoup import Consumer, DataConsumer, WebRtcTransport, ortc
 from mafalda.workers.core.subscriptions import WantedConsumer
 from mafalda.workers.errors import as_mafalda_error
+from mafalda.workers.peers.intents.limited import free_consumers, too_many_consumers
 from mafalda.workers.peers.intents.relay_demand import RelayDemandLease, keep_consumer, relay_key, update_demand
 from mafalda.workers.peers.session.objects import PeerConsumer
 from mafalda.workers.peers.session.session import PeerSession
@@ -137,7 +138,10 @@ async def _open(session: PeerSession, batch: list[WantedConsumer]) -> None:
     receiver = _receiver(session, wish)
     if receiver is None:
         return  # all producers are looked at again when there is one
+    free = free_consumers(session, len(batch))
+    batch, beyond = batch[:free], batch[free:]
     made: list[SubscribedConsumer | ConsumeFailure | None] = []
+    made += [_tell_once(session, wanted, too_many_consumers(session)) for wanted in beyond]
     for start in range(0, len(batch), _IN_FLIGHT):
         async with session.live.batches:
             made += await gather_or_cancel(
@@ -189,16 +193,21 @@ async def _make(
 
 
 def _failed(session: PeerSession, wanted: WantedConsumer, error: Exception) -> ConsumeFailure | None:
-    """A consumer was not made, and is tried again; the peer is told once until it is made."""
-    wish, producer = wanted
+    """As ``_tell_once``, for what should not happen: it is logged."""
     log.warning(
         "consumer not made",
         action="consumer_not_made",
         **session.placement.log_fields,
-        producer_id=producer.producer,
+        producer_id=wanted.producer.producer,
         reason=str(error),
         exc_info=None if isinstance(error, MafaldaError) else error,
     )
+    return _tell_once(session, wanted, error)
+
+
+def _tell_once(session: PeerSession, wanted: WantedConsumer, error: Exception) -> ConsumeFailure | None:
+    """A consumer was not made, and is tried again; the peer is told once until it is made."""
+    wish, producer = wanted
     _look_later(session, producer.producer)
     if not session.book.fail(wish.subscription, producer.producer):
         return None

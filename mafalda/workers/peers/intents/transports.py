@@ -67,7 +67,7 @@ async def _create_webrtc_transport(session: PeerSession, intent: intents.CreateT
         if server is not None
         else {"listen_infos": config.webrtc_listen_infos(slot=None, tcp=tcp)}
     )
-    return await session.router.create_webrtc_transport(
+    transport = await session.router.create_webrtc_transport(
         **listen,
         enable_tcp=tcp,
         prefer_tcp=intent.prefer_tcp and tcp,
@@ -79,6 +79,13 @@ async def _create_webrtc_transport(session: PeerSession, intent: intents.CreateT
         initial_available_outgoing_bitrate=intent.initial_available_outgoing_bitrate,
         app_data={"room": session.room, "peer": session.peer, "transport": intent.transport},
     )
+    if session.limits.incoming_bps is not None:
+        try:
+            await transport.set_max_incoming_bitrate(session.limits.incoming_bps)
+        except BaseException:
+            await session.objects.close_one(transport)
+            raise
+    return transport
 
 
 def _watch_client(session: PeerSession, id: str) -> None:

@@ -15,17 +15,22 @@ import structlog
 from mafalda.aio.retry import retrying
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
+from mafalda.contract.grants import Grants
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import PeerJoined, PeerLeft, PeerMoved
-from mafalda.contract.messages.queries import QueryEntries
+from mafalda.contract.messages.intents import Leave, RequestChannel
+from mafalda.contract.messages.payload import Payload
+from mafalda.contract.messages.queries import QueryChannel, QueryEntries
 from mafalda.contract.messages.results import JoinResult
 from mafalda.contract.messages.subscriptions import Subscription
-from mafalda.errors import BusUnavailable, MafaldaError, NoCapacity, NotJoined
+from mafalda.errors import BusUnavailable, MafaldaError, NoCapacity, NotGranted, NotJoined, RateLimited
 from mafalda.mediasoup import Router, WebRtcTransport
+from mafalda.telemetry.metrics import count_rejection
 from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
+from mafalda.workers.core.rate_limits import IntentRate
 from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
 from mafalda.workers.core.subscriptions import SubscriptionBook, carried_over
 from mafalda.workers.errors import as_contract_error, place_gone
@@ -84,6 +89,9 @@ class PeerSession:
         self._router: Router | None = None
         self._over_reason: MafaldaError | None = None
         self._handover: asyncio.Event | None = None  # set when it is over
+        self.limits = services.config.peer_limits
+        self._grants: Grants | None = None
+        self._rate: IntentRate | None = None  # when the session has its place
 
     @property
     def router(self) -> Router:
@@ -180,18 +188,40 @@ class PeerSession:
     # --- jobs ---------------------------------------------------------------------------------------
 
     def enqueue_intent(self, entry: Entry) -> None:
-        """Do an intent after the jobs before it; reject it if too many wait, or if the session ends before."""
-        self.liveness.note_activity(self.services.now())
+        """Do an intent after the jobs before it.
+
+        It is rejected if the peer sends too much, if too many wait, or if the session ends before. A peer that sends
+        far too much is removed from its room: its refusals would fill the log.
+        """
+        now = self.services.now()
+        self.liveness.note_activity(now)
+        if self.is_over:
+            self.reject(entry)
+            return
         try:
+            if self._rate is not None and not self._is_exempt(entry.message.data):
+                self._rate.take(entry.size_bytes, now)
             self.jobs.check_room()
-        except NoCapacity as error:
+        except (RateLimited, NoCapacity) as error:
             self.reject(entry, error)
+            if self._rate is not None and self._rate.is_flooding:
+                self._evict(error)
             return
         self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry))
 
     def reject(self, entry: Entry, error: MafaldaError | None = None) -> None:
         """Reject an intent outside the queue; ``None`` as error: because the session is over."""
         self.services.tasks.spawn(self.responder.reject(entry, error or self._over_error()), f"reject {self.peer}")
+
+    def _is_exempt(self, data: Payload) -> bool:
+        """Whether an intent is not counted: what ends a flood, or a call of an application's channel."""
+        return isinstance(data, Leave) or (self._grants is None and _is_channel_call(data))
+
+    def _evict(self, error: MafaldaError) -> None:
+        """Remove the peer from the room."""
+        log.warning("peer floods", action="peer_floods", **self.placement.log_fields, reason=str(error))
+        self.stop(error)
+        self.services.report(PeerRefused(self.room, self.peer, self.generation, error))
 
     async def _handle_intent(self, entry: Entry) -> None:
         started_s = _now()
@@ -216,7 +246,21 @@ class PeerSession:
             raise NotJoined("the peer is about to get its place", peer=self.peer)
         if self.is_over:
             raise self._over_error()
+        if self._grants is not None or not delivery.subject.endswith(f".{QueryChannel.action}"):
+            self._take_query()
         return await self._answer_query(self, delivery)
+
+    def _take_query(self) -> None:
+        """Count one query.
+
+        Raises:
+            RateLimited: The peer sends too many.
+        """
+        try:
+            self.services.query_rates.take((self.room, self.peer), self.limits.queries_per_s)
+        except RateLimited as error:
+            count_rejection("agent", "query", error.code)
+            raise
 
     def _over_error(self) -> MafaldaError:
         return self._over_reason or NotJoined("the peer has no place here any more", peer=self.peer)
@@ -239,6 +283,7 @@ class PeerSession:
             stack.push_async_callback(services.log_reader.remove, followed)
             router, *others = await asyncio.gather(
                 services.routers.acquire(self.room, self.live, self),
+                self._read_grants(),
                 services.log_reader.add(followed),
                 services.log_reader.serve(stack, subjects.query(self.room, self.peer, "*"), handler=self._serve_query),
                 return_exceptions=True,
@@ -250,6 +295,10 @@ class PeerSession:
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
+            if self.command.cause == "join" and self._grants and self._grants.audience and not self.command.audience:
+                self._report_refused(NotGranted("the token permits to join as audience only", peer=self.peer))
+                return
+            self._rate = services.intent_rates.of((self.room, self.peer), self.limits)
             room = services.rooms.room(self.room)
             if room and (known := room.peers.get(self.peer)):
                 # They may have changed since the command was decided.
@@ -267,6 +316,13 @@ class PeerSession:
                 services.audio_levels.want(self.room, wish.loudest)
         self._wants_levels = True
         services.report(PeerReady(self.room, self.peer, self.generation, missed))
+
+    async def _read_grants(self) -> None:
+        """Read what the peer was granted, and so the limits that it has at this place."""
+        async for attempt in retrying(BusUnavailable, action="grants_retried", peer_id=self.peer):
+            with attempt:
+                self._grants = await self.services.grants(self.room, self.peer)
+        self.limits = self.limits.narrowed(self._grants.limits if self._grants else None)
 
     async def _read_missed(self) -> list[Entry]:
         """The peer's intents from before its session followed them: since its placement, or since its join.
@@ -297,10 +353,7 @@ class PeerSession:
             found = carried_over(command, (entry.message.data for entry in later if entry.seq < self._entry.seq))
         if not found:
             return []
-        async for attempt in retrying(BusUnavailable, action="grants_retried", peer_id=self.peer):
-            with attempt:
-                grants = await self.services.grants(self.room, self.peer)
-        if grants is None or grants.subscribe:
+        if self._grants is None or self._grants.subscribe:
             return found
         log.info("subscriptions not granted", action="subscriptions_ended", **self.placement.log_fields)
         return []
@@ -339,6 +392,10 @@ class PeerSession:
             self.responder.append_room_event(event, cause),
             self.responder.append_result(result, "join", cause),
         )
+
+
+def _is_channel_call(data: Payload) -> bool:
+    return isinstance(data, RequestChannel) or getattr(data, "channel", None) is not None
 
 
 def _now() -> float:
