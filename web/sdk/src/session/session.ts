@@ -343,7 +343,7 @@ export class Session {
         try {
           await this.#loadRoster();
           await this.#checkOwn();
-          return;
+          if (!this.#early) return; // else another interruption cost entries meanwhile
         } catch (error) {
           const code = error instanceof MafaldaError ? error.code : "";
           if (code === "not-joined") return void this.#rejoin("the fleet let go of this peer during an outage");
