@@ -130,6 +130,12 @@ class RateLimited(Refused):
 
     code = "rate-limited"
 
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until the same message would be accepted; 0 if the answer does not say."""
+        given = self.details.get("retry_after_s")
+        return given if isinstance(given, int | float) else 0.0
+
 
 class TooManyTransports(Refused):
     code = "too-many-transports"

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from mafalda.auth.tokens import LEEWAY_S, MAX_LIFE_S, Token
 from mafalda.bus.connection.connection import Connection
@@ -39,6 +40,8 @@ from mafalda.contract.permissions import (
 from mafalda.errors import BadToken, BusUnavailable
 
 _log = structlog.get_logger(__name__)
+
+M = TypeVar("M", Grants, GrantChange)
 
 #: Subjects that one page of a stream's subjects may have.
 _PAGE = 10_000
@@ -135,7 +138,19 @@ def _changed(token: Token, stored: bytes | None) -> Grants:
     change = orjson.loads(stored)
     if token.issued > change["until"]:
         return token.grants
-    return GrantChange.model_validate(change["grants"]).apply(token.grants)
+    return _stored(GrantChange, change["grants"]).apply(token.grants)
+
+
+def _stored(model: type[M], grants: Any) -> M:
+    """What was stored about grants.
+
+    Raises:
+        BusUnavailable: A newer version stored it, and may restrict what this one does not know.
+    """
+    try:
+        return model.model_validate(grants)
+    except ValidationError:
+        raise BusUnavailable("a newer auth service has to answer: what is stored is of its version") from None
 
 
 async def store_revocation(connection: Connection, token_id: str) -> None:
@@ -183,7 +198,7 @@ async def seen_tokens(connection: Connection, *, room: str = "*", peer: str = "*
     """The tokens, by id, that have connected for a room or a peer, or with an id.
 
     Raises:
-        BusUnavailable: They cannot be known now.
+        BusUnavailable: They cannot be known now, or a newer version has stored one.
     """
     pattern, offset = seen_token_subject(room, peer, id), 0
     found: dict[str, Token] = {}
@@ -198,7 +213,7 @@ async def seen_tokens(connection: Connection, *, room: str = "*", peer: str = "*
             token_id = subject.rpartition(".")[2]
             if token_id not in found and (data := await _last(connection, subject)) is not None:
                 stored = orjson.loads(data)
-                grants = Grants.model_validate(stored["grants"])
+                grants = _stored(Grants, stored["grants"])
                 found[token_id] = Token(token_id, grants, stored["expires"], stored["issued"])
         offset += len(subjects)
         if not subjects or offset >= info.get("total", 0):

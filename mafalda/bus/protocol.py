@@ -245,6 +245,7 @@ class Bus(PeerBus, Protocol):
 
         Raises:
             BusUnavailable: It cannot be known now.
+            NotGranted: It was stored by a newer version, which may restrict what this one does not know.
         """
 
     async def publish(self, subject: str, message: Message) -> None:

@@ -75,7 +75,8 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "Show the producer as not playable; other producers may be.",
     ),
     "not-granted": ErrorHelp(
-        "The peer's token does not permit it: a kind of media (`publish`), a call of the worker's channel.",
+        "The peer's token, or what was granted instead, does not permit it: a kind of media (`publish`), to join but "
+        "as `audience`, to receive what it waited for (`subscribe` was withdrawn), a call of the worker's channel.",
         "Ask the application's server for a token with more grants, and connect with it.",
     ),
     "bad-token": ErrorHelp(

@@ -116,7 +116,7 @@ OUTCOMES: dict[type[Payload], Outcome] = {
         results.Done,
         room_events=(*_CLOSED, events.RelayClosed),
         peer_events=(*_CLOSED, *_CONSUMERS_CLOSED, events.ConsumersClosed),
-        errors=(BusUnavailable, *_OBJECT_ERRORS),
+        errors=(BusUnavailable, NotGranted, *_OBJECT_ERRORS),
     ),
     intents.SetAudience: Outcome(
         results.Done, room_events=(*_CLOSED, events.PeerJoined, events.PeerDemoted), peer_events=_CONSUMERS_CLOSED
@@ -129,19 +129,21 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     ),
     intents.RestartIce: Outcome(results.TransportResult, private=True),
     intents.CloseTransport: Outcome(results.Done, room_events=_CLOSED, peer_events=_CONSUMERS_CLOSED),
-    intents.Produce: Outcome(results.ProduceResult, room_events=(events.ProducerOpened,), errors=_PRODUCING_ERRORS),
+    intents.Produce: Outcome(
+        results.ProduceResult, room_events=(events.ProducerOpened,), errors=(NotGranted, *_PRODUCING_ERRORS)
+    ),
     intents.ProduceData: Outcome(
         results.ProduceDataResult, room_events=(events.DataProducerOpened,), errors=_PRODUCING_ERRORS
     ),
     intents.Consume: Outcome(
         results.ConsumeResult,
         room_events=(events.RelayOpened, events.RelayFailed),
-        errors=(CannotConsume, TooManyConsumers, RelayUnavailable, *_OPENING_ERRORS),
+        errors=(CannotConsume, NotGranted, TooManyConsumers, RelayUnavailable, *_OPENING_ERRORS),
     ),
     intents.ConsumeData: Outcome(
         results.ConsumeDataResult,
         room_events=(events.RelayOpened, events.RelayFailed),
-        errors=(TooManyConsumers, RelayUnavailable, *_OPENING_ERRORS),
+        errors=(NotGranted, TooManyConsumers, RelayUnavailable, *_OPENING_ERRORS),
     ),
     intents.PauseProducer: Outcome(results.Done, room_events=(events.ProducerPaused,)),
     intents.ResumeProducer: Outcome(results.Done, room_events=(events.ProducerResumed,)),

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mafalda.auth.tokens import TokenKeys
+from mafalda.auth.revocations import is_revoked
+from mafalda.auth.tokens import ApplicationToken, TokenKeys
 from mafalda.errors import MafaldaError
 from mafalda.http.access import Access
 from mafalda.http.control import Control
@@ -32,7 +33,11 @@ def http_application(control: Control, keys: TokenKeys | None) -> Starlette:
         keys: Verify the tokens of callers, and mint those of participants. ``None``: everybody who reaches it may do
             everything, as in an open fleet.
     """
-    services = Services(control, Streams(control.bus), keys)
+
+    async def is_token_revoked(token: ApplicationToken) -> bool:
+        return await is_revoked(control.bus.connection, token.id)
+
+    services = Services(control, Streams(control.bus, is_token_revoked), keys)
     access = Access(keys, control.bus.connection) if keys is not None else None
     document = orjson.dumps(openapi_document())
 

@@ -9,16 +9,15 @@ from contextlib import asynccontextmanager
 import orjson
 
 from mafalda.aio.tasks import TaskScope, open_tasks
-from mafalda.bus.connection.pending_requests import Unanswered
+from mafalda.auth.requests import ask_auth_service
 from mafalda.bus.nats.bus import NatsBus
 from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import results
-from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.reading import read_message
-from mafalda.errors import BadInput, BusUnavailable, DeadlineExceeded
+from mafalda.errors import BadInput
 from mafalda.http.models import Ended
 from mafalda.media.model import Model
 from mafalda.monitor.live import LiveState, live_state
@@ -26,8 +25,6 @@ from mafalda.monitor.records import Record
 from mafalda.projection.state import State
 from mafalda.session.requests import RequestClient, RequestTimes, as_expected
 
-#: The auth service looks for connections three times, half a second each.
-AUTH_TIMEOUT_S = 15.0
 _FOLD_TIMEOUT_S = 10.0
 
 
@@ -138,19 +135,10 @@ class Control:
         """Ask the auth service for something.
 
         Raises:
-            BusUnavailable: None answers: the fleet is open, or the service is away.
-            MafaldaError: It refused.
+            MafaldaError: As ``ask_auth_service``.
         """
         data = orjson.dumps(request.to_json_dict())
-        try:
-            answer = await self.bus.connection.request(subject, data, timeout_s=AUTH_TIMEOUT_S)
-        except Unanswered as error:
-            if error.reason == "no-responders":
-                raise BusUnavailable("no auth service runs: an open fleet has none") from None
-            raise DeadlineExceeded("the auth service did not answer", reason=error.reason) from None
-        report = orjson.loads(answer.data)
-        if refusal := report.get("error"):
-            raise ErrorInfo(code=refusal["code"], message=refusal["message"]).to_error()
+        report = await ask_auth_service(self.bus.connection, subject, data)
         return Ended(tokens=report["tokens"], connections=report["connections"])
 
 

@@ -30,6 +30,7 @@ _STATUSES: tuple[tuple[type[MafaldaError], HTTPStatus], ...] = (
     (errors.NotFound, HTTPStatus.NOT_FOUND),
     (errors.NotJoined, HTTPStatus.NOT_FOUND),
     (errors.NotGranted, HTTPStatus.FORBIDDEN),
+    (errors.RateLimited, HTTPStatus.TOO_MANY_REQUESTS),
     (errors.NoCapacity, HTTPStatus.SERVICE_UNAVAILABLE),
     (errors.Refused, HTTPStatus.CONFLICT),
     (errors.LogTruncated, HTTPStatus.GONE),

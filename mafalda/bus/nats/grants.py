@@ -12,7 +12,7 @@ from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.contract.grants import Grants
 from mafalda.contract.permissions import AUTH_STREAM, granted_subject
-from mafalda.errors import BusUnavailable
+from mafalda.errors import BusUnavailable, NotGranted
 
 
 async def read_grants(connection: Connection, room: str, peer: str) -> Grants | None:
@@ -32,7 +32,7 @@ async def read_grants(connection: Connection, room: str, peer: str) -> Grants | 
             return None
         raise BusUnavailable("grants cannot be read", reason=str(refused)) from None
     except ValidationError:
-        raise BusUnavailable("grants are not readable", room=room, peer=peer) from None
+        raise NotGranted("what was granted is of a version that this agent does not know", peer=peer) from None
 
 
 def _has_credential(config: BusConfig) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from mafalda.auth.requests import ask_auth_service
 from mafalda.bus.connection.connection import open_connection
-from mafalda.cli.auth_requests import as_request, ask_auth_service
+from mafalda.cli.auth_requests import as_request
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.options import nats_option
 from mafalda.cli.running import run

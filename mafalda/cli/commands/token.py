@@ -11,9 +11,10 @@ import click
 from pydantic import ValidationError
 
 from mafalda.auth.keys import KeyFolder
+from mafalda.auth.requests import ask_auth_service
 from mafalda.auth.tokens import TokenKeys
 from mafalda.bus.connection.connection import open_connection
-from mafalda.cli.auth_requests import as_request, ask_auth_service
+from mafalda.cli.auth_requests import as_request
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.options import LimitsType, keys_option, nats_option
 from mafalda.cli.running import run
@@ -65,6 +66,8 @@ def mint(keys: Path, rooms: tuple[str, ...], life: int, kid: str | None, **optio
     """Print a token."""
     if not options["application"] and (not rooms or options["peer"] is None):
         raise click.UsageError("give --room and --peer, or --application")
+    if options["application"] and options["peer"] is not None:
+        raise click.UsageError("a token of an application has no --peer")
     try:
         grants = _application(rooms) if options["application"] else _participant(rooms, options)
     except ValidationError as error:

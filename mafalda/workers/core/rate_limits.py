@@ -69,6 +69,7 @@ class IntentRate:
         Raises:
             RateLimited: The peer sends too much; the message is not to be done.
         """
+        self.is_flooding = False
         amounts = {"messages_per_s": 1.0, "bytes_per_s": float(size_bytes)}
         waits = {name: bucket.wait_s(amounts[name], now) for name, bucket in self._buckets.items()}
         exceeded = max(waits, key=waits.__getitem__, default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from mafalda.auth.revocations import ensure_auth_stream, store_grants
@@ -12,6 +13,8 @@ from mafalda.bus.config import BusConfig
 from mafalda.bus.nats.bus import connect
 from mafalda.bus.nats.server import ServerConfig, default_conf, run_server
 from mafalda.contract.grants import Grants
+from mafalda.contract.permissions import granted_subject
+from mafalda.errors import NotGranted
 
 
 @pytest.mark.parametrize("way", ["fields", "url"])
@@ -29,3 +32,7 @@ async def test_an_agent_with_a_password_reads_what_a_peer_was_granted(tmp_path: 
             await store_grants(agent.connection, {"lobby": grants})
             assert await agent.grants("lobby", "alice") == grants
             assert await agent.grants("lobby", "bob") is None
+            newer = orjson.dumps({**grants.to_json_dict(), "screenShare": False})
+            await agent.connection.request(granted_subject("lobby", "bob"), newer, timeout_s=10)
+            with pytest.raises(NotGranted, match="version"):  # what it restricts cannot be known
+                await agent.grants("lobby", "bob")

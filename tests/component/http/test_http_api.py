@@ -20,6 +20,7 @@ from mafalda.contract.grants import Grants
 from mafalda.contract.messages import events, intents
 from mafalda.contract.participant_token import read_participant_token
 from mafalda.errors import ERRORS_BY_CODE
+from mafalda.http import streams
 from mafalda.http.openapi import openapi_document
 from mafalda.http.operations import OPERATIONS
 from mafalda.http.problems import MAX_BODY_BYTES, problem_of
@@ -252,6 +253,19 @@ async def test_a_stream_that_would_skip_events_is_refused(api: Api) -> None:
         await allocator.purge_log(before_seq=last)
     async with api.client() as http:
         assert problem(await http.get("/events", headers={"Last-Event-ID": "1"})) == (410, "log-truncated")
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.1)
+    text = api.token()
+    token_id = api.closed.tokens.verify_application(text, now=int(time.time())).id
+    async with api.client() as http, api.client(text) as other, other.stream("GET", "/events") as response:
+        lines = response.aiter_lines()
+        assert await within(anext(lines)) == ": open"
+        assert (await http.post(f"/tokens/{token_id}/revoke")).status_code == 200
+        rest = [line async for line in lines]
+    assert "event: error" in rest
+    assert '"code":"bad-token"' in rest[rest.index("event: error") + 1]
 
 
 # --- the document -------------------------------------------------------------------------------------

@@ -117,6 +117,22 @@ async def test_what_is_not_granted_any_more_is_closed_and_told(fleet: Fleet) -> 
         await alice.ask(intents.Unsubscribe(subscription="all"), results.Done)
 
 
+async def test_a_consume_that_waits_for_its_relay_is_refused_without_the_grant(fleet: Fleet) -> None:
+    await fleet.start("s1", workers=2)
+    here, there = fleet.places("s1")
+    alice, bob = await fleet.join("lobby", "alice", here), await fleet.join("lobby", "bob", there)
+    await alice.transport("send")
+    await alice.produce("mic", "send")
+    await bob.transport("receive")
+    waiting = await bob.send(bob.consume_intent("hears", "mic", "receive"))
+    fleet.broker.grants["lobby", "bob"] = Grants(rooms=["lobby"], peer="bob", subscribe=False)
+    await bob.ask(intents.ApplyGrants(), results.Done)
+    await fleet.relay("lobby", "mic", here, there)
+    with pytest.raises(NotGranted):
+        await bob.answer(waiting, results.ConsumeResult)
+    assert fleet.state().rooms["lobby"].peers["bob"].consumers == {}
+
+
 async def test_application_data_changes_for_all_and_outlasts_a_place(fleet: Fleet) -> None:
     alice = await joined(fleet, None)
     await alice.ask(intents.SetAppData(app_data={"hand": "up"}), results.Done)

@@ -38,6 +38,7 @@ def test_after_the_time_that_a_refusal_names_the_intent_is_done() -> None:
     with pytest.raises(RateLimited) as refused:
         rate.take(100, 0.0)
     assert refused.value.details == {"limit": "messages_per_s", "allowed": 4, "retry_after_s": 0.25}
+    assert refused.value.retry_after_s == 0.25
     assert sent(rate, 10, 0.25) == 1
 
 
@@ -56,6 +57,8 @@ def test_a_peer_is_flooding_when_it_goes_on_after_refusals() -> None:
     assert not rate.is_flooding
     sent(rate, 1, 0.0)
     assert rate.is_flooding
+    assert sent(rate, 1, 1.0) == 1
+    assert not rate.is_flooding  # it may join again
 
 
 def test_who_joins_again_goes_on_where_it_was() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from mafalda.errors import DeadlineExceeded, MafaldaError
+from mafalda.errors import DeadlineExceeded, MafaldaError, NotGranted
 from mafalda.mediasoup import Consumer, DataConsumer
 from mafalda.projection.state import ProducerState
 from mafalda.workers.core.instructions import Entry, RelayKey
@@ -89,6 +89,8 @@ class _RelayWait:
 
     async def _finish(self, error: MafaldaError | None) -> None:
         """Consume; or wait again if the relay has closed again; or reject the intent."""
+        if self._consumer not in self._session.objects.reserved:
+            error = NotGranted("the peer may not receive any more", consumer=self._consumer)
         relay = self._session.services.relay_targets.usable(self._key)
         if error is None and relay is None and asyncio.get_running_loop().time() < self._deadline_s:
             self.start()

@@ -34,7 +34,8 @@ async def apply_grants(session: PeerSession, intent: intents.ApplyGrants, _: Ent
 
 
 async def _end_receiving(session: PeerSession) -> None:
-    """End all subscriptions, close all consumers, and tell the peer."""
+    """End all subscriptions, close all consumers, and tell the peer. Consumes that wait for a relay are refused."""
+    session.objects.reserved.clear()
     for wish in list(session.book.wishes.values()):
         want_no_more(session, wish)
         consumers = session.book.unsubscribe(wish.subscription)

@@ -73,7 +73,7 @@ class PeerObjects:
         self.consumers: dict[str, PeerConsumer] = {}
         self.observers: dict[str, RtpObserver] = {}
         self.observed: dict[str, ObservedProducer] = {}  # by the id of the consume intent that added the producer
-        self.reserved: set[str] = set()  # ids of consumers that wait for a relay
+        self.reserved: set[str] = set()  # ids of consumers that wait for a relay, and may be made then
         self.receivers: dict[str, None] = {}  # transports that may receive, the newest last
         self._rtp_capabilities: dict[str | None, RtpCapabilities] = {}  # by transport; None: of the client
         self._close_callbacks: list[Callable[[], Awaitable[None]]] = []
