@@ -93,7 +93,9 @@ RECORDS_CONNECTIONS = """() => {
     setInterval(() => {
         for (const connection of connections) {
             connection.getStats().then((stats) => stats.forEach((it) => {
-                if (it.type === "inbound-rtp" && it.kind === "video") connection.decoded = it.framesDecoded;
+                const isVideo = it.type === "inbound-rtp" && it.kind === "video";
+                // It is 0 again when the consumer is closed, before its connection is.
+                if (isVideo) connection.decoded = Math.max(connection.decoded, it.framesDecoded);
             }), () => undefined);
         }
     }, 20);
