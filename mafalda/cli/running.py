@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ def run(
     not done what it was asked.
     """
     configure_logging(log_level)
+    gc.freeze()  # modules are no garbage: a full collection that looks at them all stops a component for tens of ms
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(cancelled_by_signals(main, on_sigterm))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from mafalda.cli.commands.worker import worker
@@ -13,12 +15,13 @@ from mafalda.mediasoup.install import WORKER_VERSION, Step, cache
 
 
 @pytest.fixture
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
     """In an empty place: no variable, no cache, no node_modules above."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MEDIASOUP_WORKER_BIN", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    return CliRunner()
+    yield CliRunner()
+    structlog.reset_defaults()  # the command made this process log to the runner's standard error
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ export interface BusOptions {
   inboxPrefix?: string;
 }
 
-/** A message of the log, with its sequence there. */
+/** A message of the log, with its sequence and subject there. */
 export interface Stored {
   readonly seq: number;
+  /** Without `live.`. */
+  readonly subject: string;
   readonly message: AnyMessage;
 }
 
@@ -113,7 +115,7 @@ export class Bus {
   subscribeStored(subject: string, receive: (stored: Stored) => void): () => void {
     return this.#subscribe(subject, (msg, message) => {
       const seq = Number(msg.headers?.get("Nats-Sequence"));
-      if (Number.isSafeInteger(seq) && seq > 0) receive({ seq, message });
+      if (Number.isSafeInteger(seq) && seq > 0) receive({ seq, subject: msg.subject.slice("live.".length), message });
     });
   }
 

@@ -48,6 +48,8 @@ export class Interrupted extends Unavailable {
 /** The requests of one peer. */
 export class Requests {
   readonly #pending = new Map<string, Pending>();
+  /** Producers of which the fleet may not know whether they are to be paused, because an outage outlasted the last request. */
+  readonly untold = new Set<string>();
 
   constructor(
     readonly bus: Bus,
@@ -61,10 +63,14 @@ export class Requests {
    * been missed and the intent cannot be repeated blindly.
    */
   async ask<A extends IntentAction, R extends ResultType>(action: A, data: IntentData<A>, expected: R, signal?: AbortSignal): Promise<MessageData[R]> {
+    const producer = action === "pause-producer" || action === "resume-producer" ? (data as IntentData<"pause-producer">).producer : "";
     while (true) {
       try {
-        return expect(await this.#answer(action, data, false, signal), expected);
+        const answer = await this.#answer(action, data, false, signal);
+        this.untold.delete(producer);
+        return expect(answer, expected);
       } catch (error) {
+        if (producer && error instanceof Unavailable) this.untold.add(producer);
         if (!(error instanceof Interrupted) || !IDEMPOTENT.has(action)) throw error;
       }
     }
@@ -93,7 +99,7 @@ export class Requests {
     this.#find(message)?.private.resolve(message);
   }
 
-  /** The connection is back after an interruption: answers that were given meanwhile were missed. */
+  /** Answers that were given during an interruption of the connection cannot be had any more. */
   interrupted(): void {
     for (const { result, action } of this.#pending.values()) result.reject(new Interrupted(action));
   }

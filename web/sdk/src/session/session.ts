@@ -12,6 +12,7 @@ import type { AnyMessage } from "../protocol/envelope.js";
 import type { JoinResult, RoomSnapshotAnswer } from "../protocol/messages.js";
 import { PeerSubjects } from "../protocol/subjects.js";
 import { Endpoint } from "./endpoint.js";
+import { PeerLog } from "./peer-log.js";
 import { Requests } from "./requests.js";
 import type { Resource } from "./resource.js";
 import { Roster, type AppData, type RosterChange } from "./roster.js";
@@ -51,6 +52,7 @@ export class Session {
   readonly roster = new Roster();
   readonly requests: Requests;
   readonly resources = new Set<Resource>();
+  readonly #log: PeerLog;
   readonly #stop: (() => void)[] = [];
   readonly #ended = new AbortController();
   #state: SessionState = "joining";
@@ -61,7 +63,7 @@ export class Session {
   #placement: JoinResult | undefined;
   /** The generation of the placement that we should be at; its parameters may still be on their way. */
   #wantedGeneration = 0;
-  #resyncing = false;
+  #reloading = false;
   #rejoining = false;
   #leaving = false;
   /** Whether a join is as one of the audience: as the log has this peer, whoever has changed that. */
@@ -76,6 +78,10 @@ export class Session {
     this.#audience = options.audience ?? false;
     const inbox = bus.newInbox(options.inboxPrefix);
     this.requests = new Requests(bus, new PeerSubjects(options.room, options.peer), inbox, `/client/${options.peer}`);
+    this.#log = new PeerLog(
+      (after) => this.requests.query("entries", { after }, "mafalda.answer.entries.v1"),
+      (stored) => this.#take(stored),
+    );
   }
 
   get state(): SessionState {
@@ -89,14 +95,14 @@ export class Session {
   /** Joins; resolves with a place and the room's snapshot. */
   async join(signal?: AbortSignal): Promise<void> {
     const { subjects, inbox } = this.requests;
+    for (const subject of [subjects.results, subjects.peerEvents, subjects.roomEvents]) {
+      this.#stop.push(this.bus.subscribeStored(subject, (stored) => this.#log.receive(stored)));
+    }
     this.#stop.push(
-      this.bus.subscribeStored(subjects.results, ({ message }) => this.#result(message)),
-      this.bus.subscribeStored(subjects.peerEvents, ({ message }) => this.#peerEvent(message)),
-      this.bus.subscribeStored(subjects.roomEvents, (stored) => this.#roomEvent(stored)),
       this.bus.subscribeInbox(inbox, (message) => this.requests.receivePrivate(message)),
       this.bus.onChange(
         () => this.#interrupted(),
-        () => void this.#resync(),
+        () => void this.#restored(),
       ),
     );
     this.#stop.push(this.bus.onClosed((error) => this.end(error)));
@@ -187,6 +193,7 @@ export class Session {
       if (after === undefined) break;
     }
     const changes = this.roster.reset(pages);
+    this.#log.reached(this.roster.seq);
     const early = this.#early;
     this.#early = undefined;
     for (const { seq, message } of early ?? []) changes.push(...this.roster.apply(seq, message));
@@ -304,21 +311,39 @@ export class Session {
   // --- after an interruption --------------------------------------------------------------------------
 
   #interrupted(): void {
+    this.#log.interrupted();
     this.#setState("reconnecting", "the connection to NATS is interrupted");
   }
 
-  /** What was published while the connection was away was missed: ask for the room as it is, and for what is ours. */
-  async #resync(): Promise<void> {
-    this.requests.interrupted();
-    if (this.#resyncing || this.#rejoining || this.#leaving) return;
-    this.#resyncing = true;
+  /** Takes what the log has of the time in between; where that cannot be had, the room as it is and what is ours are asked for. */
+  async #restored(): Promise<void> {
+    try {
+      if (!(await this.#log.catchUp(this.#ended.signal))) return; // it broke again, so this is called again
+    } catch (error) {
+      if (this.#ended.signal.aborted) return;
+      console.info("mafalda: what was missed cannot be had; loading the room", error);
+      this.#early ??= [];
+      this.#log.release();
+      this.requests.interrupted();
+    }
+    if (this.#early) return await this.#reload();
+    this.#joinedAgain();
+    const { untold } = this.requests;
+    const late = [...this.resources].filter((it) => it.state === "open" && untold.has(it.serverId ?? ""));
+    await Promise.all(late.map((it) => this.#check(it))).catch((error: unknown) => console.warn("mafalda: not paused or resumed", error));
+  }
+
+  /** Loads the room as it is, and checks what is ours. */
+  async #reload(): Promise<void> {
+    if (this.#reloading || this.#rejoining || this.#leaving) return;
+    this.#reloading = true;
     try {
       const giveUpAt = performance.now() + AGENT_PATIENCE_MS;
       while (!this.#ended.signal.aborted && this.bus.isUp && this.#placement) {
         try {
           await this.#loadRoster();
           await this.#checkOwn();
-          return;
+          if (!this.#early) return; // else another interruption cost entries meanwhile
         } catch (error) {
           const code = error instanceof MafaldaError ? error.code : "";
           if (code === "not-joined") return void this.#rejoin("the fleet let go of this peer during an outage");
@@ -327,7 +352,7 @@ export class Session {
         }
       }
     } finally {
-      this.#resyncing = false;
+      this.#reloading = false;
     }
   }
 
@@ -345,16 +370,21 @@ export class Session {
       if (!(error instanceof MafaldaError && error.code === "not-found")) throw error;
       return endpoint.lose("the transports are gone");
     }
-    for (const resource of this.resources) {
-      if (resource.state !== "open") continue;
-      try {
-        await resource.check();
-      } catch (error) {
-        if (!(error instanceof MafaldaError && error.code === "not-found")) throw error;
-        resource.reopen();
-      }
+    for (const resource of this.resources) if (resource.state === "open") await this.#check(resource);
+    this.#joinedAgain();
+  }
+
+  async #check(resource: Resource): Promise<void> {
+    try {
+      await resource.check();
+    } catch (error) {
+      if (!(error instanceof MafaldaError && error.code === "not-found")) throw error;
+      resource.reopen();
     }
-    if (this.#flowsAt === endpoint && !endpoint.lost.aborted) this.#setState("joined", "");
+  }
+
+  #joinedAgain(): void {
+    if (this.#endpoint && this.#flowsAt === this.#endpoint && !this.#endpoint.lost.aborted) this.#setState("joined", "");
   }
 
   /** Without a connected transport, only a question tells the agent that this peer is still there. */
@@ -366,6 +396,14 @@ export class Session {
   }
 
   // --- what is stored -------------------------------------------------------------------------------------
+
+  #take(stored: Stored): void {
+    if (this.#ended.signal.aborted) return;
+    const [, , , scope, , kind] = stored.subject.split("."); // mafalda.room.{room}.event.… or mafalda.room.{room}.peer.{peer}.{kind}.…
+    if (scope === "event") this.#roomEvent(stored);
+    else if (kind === "result") this.#result(stored.message);
+    else this.#peerEvent(stored.message);
+  }
 
   #result(message: AnyMessage): void {
     this.requests.receiveResult(message);
