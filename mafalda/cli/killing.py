@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -21,13 +22,16 @@ def kill_worker(servers: Sequence[Mapping[str, Any]], worker: str) -> None:
         worker: The worker's id.
 
     Raises:
-        NotFound: There is no such worker, or it is not below this process: whatever the overview says, nothing else is
-            killed.
+        NotFound: There is no such worker, or it is not below an agent that this process has started: whatever the
+            overview says, nothing else is killed.
     """
     pids = [it["pid"] for server in servers for it in server["workers"] if it["worker"] == worker]
-    own = {child.pid: child for child in psutil.Process().children(recursive=True)}
+    this = psutil.Process()
+    components = {it.pid for it in this.children()}
+    own = {it.pid: it for it in this.children(recursive=True) if it.pid not in components}
     found = own.get(pids[0]) if pids else None
     if found is None:
         raise NotFound("no such worker on this machine", worker=worker)
     log.warning("worker killed from the page", action="worker_killed", worker_id=worker, pid=found.pid)
-    found.kill()
+    with suppress(psutil.NoSuchProcess):  # it has just died by itself
+        found.kill()

@@ -197,10 +197,10 @@ class _Api:
             "moderate": is_host or tokens is None,
             "killWorkers": is_host and self._kills_workers,
         }
+        if is_host:
+            may["guestKey"] = self._access.guest_key  # in an open fleet too: its host may kill workers, guests not
         if tokens is None:
             return _json({"peer": grants.peer, **may})
-        if is_host:
-            may["guestKey"] = self._access.guest_key
         text = tokens.mint(grants, life_s=TOKEN_LIFE_S, now=int(time.time()))
         credential = {"token": text, "inboxPrefix": inbox_prefix(grants.rooms[0], grants.peer)}
         return _json({"peer": grants.peer, **credential, **may})

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mafalda.workers.core.layers import ALL_LAYERS, NO_LAYERS
+from mafalda.workers.core.layers import ALL_LAYERS, LayerUsers
 
 DemandLevel = Literal["flowing", "paused", "none"]
 
@@ -17,7 +17,7 @@ class Demand:
 
     quiet_since: float
     empty_since: float
-    flowing: dict[Hashable, int] = field(default_factory=dict)  # with the highest spatial layer that each takes
+    flowing: LayerUsers = field(default_factory=LayerUsers)
     paused: set[Hashable] = field(default_factory=set)
 
     def add(self, user: Hashable, now: float, *, paused: bool, layer: int = ALL_LAYERS) -> None:
@@ -27,7 +27,7 @@ class Demand:
         if paused:
             self.paused.add(user)
         else:
-            self.flowing[user] = layer
+            self.flowing.add(user, layer)
         self._update_times(before, now)
 
     def remove(self, user: Hashable, now: float) -> None:
@@ -50,7 +50,7 @@ class Demand:
     @property
     def highest_layer(self) -> int:
         """The highest spatial layer that any user takes; ``NO_LAYERS`` if none flows."""
-        return max(self.flowing.values(), default=NO_LAYERS)
+        return self.flowing.highest
 
     def may_pause_at(self, pause_after_s: float) -> float | None:
         """When the source may be paused; None while any user flows."""
@@ -61,7 +61,7 @@ class Demand:
         return self.empty_since + unused_s if self.level == "none" else None
 
     def _discard(self, user: Hashable) -> None:
-        self.flowing.pop(user, None)
+        self.flowing.discard(user)
         self.paused.discard(user)
 
     def _update_times(self, before: DemandLevel, now: float) -> None:

@@ -13,6 +13,35 @@ NO_LAYERS = -1
 REDUCE_AFTER_S = 2.0
 
 
+class LayerUsers:
+    """The highest layer that each user takes, and of all: to find it costs the same however many users there are."""
+
+    def __init__(self) -> None:
+        self._layers: dict[Hashable, int] = {}
+        self._counts = [0] * (ALL_LAYERS + 1)  # users by layer; those that are paused are not counted
+
+    def __bool__(self) -> bool:
+        return bool(self._layers)
+
+    @property
+    def highest(self) -> int:
+        """The highest layer that anybody takes; ``NO_LAYERS`` if nobody takes any."""
+        return next((layer for layer in range(ALL_LAYERS, NO_LAYERS, -1) if self._counts[layer]), NO_LAYERS)
+
+    def add(self, user: Hashable, layer: int) -> None:
+        """Add a user, or change the highest layer that it takes; ``NO_LAYERS``: it is paused."""
+        self.discard(user)
+        self._layers[user] = layer
+        if layer != NO_LAYERS:
+            self._counts[layer] += 1
+
+    def discard(self, user: Hashable) -> None:
+        """Remove a user; an unknown one changes nothing."""
+        layer = self._layers.pop(user, NO_LAYERS)
+        if layer != NO_LAYERS:
+            self._counts[layer] -= 1
+
+
 @dataclass(slots=True)
 class LayerDemand:
     """Who receives which layers of a producer at its origin. Times are monotonic seconds, given by the caller.
@@ -28,13 +57,14 @@ class LayerDemand:
     Args:
         last: The highest layer that the producer has.
         told: What the client has been told last; it begins with all layers.
-        users: The highest layer that each consumer or relay takes; ``NO_LAYERS``: it is paused.
+        lower_since: Since when nobody has taken the highest layer that the client was told.
+        users: The consumers and relays.
     """
 
     last: int
     told: int
     lower_since: float
-    users: dict[Hashable, int] = field(default_factory=dict)
+    users: LayerUsers = field(default_factory=LayerUsers)
 
     @classmethod
     def new(cls, last: int, now: float) -> LayerDemand:
@@ -44,18 +74,18 @@ class LayerDemand:
     @property
     def highest(self) -> int:
         """The highest layer that anybody takes."""
-        return min(self.last, max(self.users.values(), default=NO_LAYERS))
+        return min(self.last, self.users.highest)
 
     def use(self, user: Hashable, layer: int, now: float) -> None:
-        """Add a user, or change the highest layer that it takes."""
+        """Add a user, or change the highest layer that it takes; ``NO_LAYERS``: it is paused."""
         was_lower = self.highest < self.told
-        self.users[user] = layer
+        self.users.add(user, layer)
         self._note(was_lower, now)
 
     def release(self, user: Hashable, now: float) -> None:
         """Remove a user; an unknown one changes nothing."""
         was_lower = self.highest < self.told
-        self.users.pop(user, None)
+        self.users.discard(user)
         self._note(was_lower, now)
 
     def due_at(self) -> float | None:

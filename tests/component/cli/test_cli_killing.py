@@ -50,7 +50,7 @@ def test_a_worker_of_ours_is_killed() -> None:
 
 def test_no_other_process_is_killed() -> None:
     with grandchild() as (parent, pid):
-        for shown, worker in ((psutil.Process().ppid(), "s1-0-a"), (pid, "s1-1-b")):
+        for shown, worker in ((psutil.Process().ppid(), "s1-0-a"), (parent.pid, "s1-0-a"), (pid, "s1-1-b")):
             with pytest.raises(NotFound):
                 kill_worker(servers(shown), worker)
         assert psutil.pid_exists(pid)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mafalda.workers.core.layers import ALL_LAYERS, NO_LAYERS, REDUCE_AFTER_S, LayerDemand
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mafalda.workers.core.layers import ALL_LAYERS, NO_LAYERS, REDUCE_AFTER_S, LayerDemand, LayerUsers
 
 
 def test_a_layer_that_nobody_takes_is_told_after_a_while_and_one_that_somebody_does_at_once() -> None:
@@ -37,3 +40,16 @@ def test_a_change_between_lower_layers_does_not_postpone_what_is_due() -> None:
     demand.use("bob", 1, 1)
     demand.use("bob", 0, 1.9)
     assert demand.take(REDUCE_AFTER_S) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.none() | st.integers(NO_LAYERS, ALL_LAYERS))))
+def test_the_highest_layer_is_that_of_all_present_users(changes: list[tuple[int, int | None]]) -> None:
+    users, expected = LayerUsers(), dict[int, int]()
+    for user, layer in changes:
+        if layer is None:
+            users.discard(user)
+            expected.pop(user, None)
+        else:
+            users.add(user, layer)
+            expected[user] = layer
+        assert (users.highest, bool(users)) == (max(expected.values(), default=NO_LAYERS), bool(expected))

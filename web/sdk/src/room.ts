@@ -102,7 +102,8 @@ export class Room extends Emitter<RoomEvents> {
         changed: (changes) => changes.forEach((change) => this.#changed(change)),
         peerEvent: (message) => {
           if (message.type === "mafalda.event.producer-layers-changed.v1") {
-            this.publications.get(message.data.producer)?.layersChanged(message.data.spatialLayer ?? -1);
+            const { producer, spatialLayer, generation } = message.data;
+            this.publications.get(producer)?.layersChanged(spatialLayer ?? -1, generation);
           } else this.#wish.take(message);
         },
         state: (state, reason) => this.emit("stateChanged", { state, reason }),

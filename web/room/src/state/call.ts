@@ -6,7 +6,7 @@ import { access, type Admission } from "./access.js";
 import { HAND, startChat, stopChat } from "./chat.js";
 import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, watchLevel } from "./devices.js";
 import { pinned } from "./view.js";
-import { displayName, roomId, speakerId, videoSize } from "./settings.js";
+import { displayName, MAX_NAME_LENGTH, roomId, speakerId, videoSize } from "./settings.js";
 
 export interface Person {
   readonly id: string;
@@ -192,7 +192,7 @@ function follow(joined: Room): void {
   startChat(joined, (id) => nameOf(joined.peers.get(id) ?? { id, appData: {} }));
   joined.on("playbackBlocked", () => (playbackBlocked.value = true));
   joined.on("ended", ({ error }) => {
-    if (error?.code === "not-joined") problem.value = "You were removed from the room.";
+    if (error?.code === "not-joined") problem.value = "You were removed from the room, or it was ended.";
     else problem.value = error ? error.message : "";
     phase.value = "ended";
     stop();
@@ -225,7 +225,7 @@ function stop(): void {
 /** What a peer calls itself; its id if it does not, as a bot may. */
 function nameOf(peer: PeerInfo): string {
   const { name } = peer.appData;
-  return typeof name === "string" && name ? name : peer.id;
+  return typeof name === "string" && name ? name.slice(0, MAX_NAME_LENGTH) : peer.id;
 }
 
 let isStale = false;

@@ -39,14 +39,17 @@ export function startChat(joined: Room, names: (peer: string) => string): void {
   nameOf = names;
   joined.on("dataReceived", receive);
   joined.on("dataPublicationChanged", (it) => {
-    if (it.label === HAND) handRaised.value = it.state !== "closed";
+    if (it.label === HAND && room === joined) handRaised.value = it.state !== "closed";
   });
   joined.publishData({ label: CHAT }).then(
     (opened) => {
+      if (room !== joined) return; // we have left it meanwhile
       channel = opened;
       chatProblem.value = "";
     },
-    (error: Error) => (chatProblem.value = `You cannot write here: ${error.message}`),
+    (error: Error) => {
+      if (room === joined) chatProblem.value = `You cannot write here: ${error.message}`;
+    },
   );
 }
 

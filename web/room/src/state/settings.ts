@@ -22,6 +22,7 @@ function randomRoom(): string {
 
 export const roomFromAddress = query.get("room");
 export const roomId = signal(roomFromAddress ?? randomRoom());
+export const MAX_NAME_LENGTH = 60;
 export const displayName = remembered("name", "");
 export const theme = remembered("theme", "auto");
 export const cameraId = remembered("camera", "");

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import { Mic, MicOff, Video, VideoOff } from "lucide-preact";
 import { join, phase, problem, toggleCamera, toggleMicrophone } from "../state/call.js";
 import { cameraOn, cameraTrack, deviceProblem, microphoneOn, microphoneTrack, startDevices, watchLevel } from "../state/devices.js";
-import { displayName, roomFromAddress, roomId } from "../state/settings.js";
+import { displayName, MAX_NAME_LENGTH, roomFromAddress, roomId } from "../state/settings.js";
 import { DeviceChoice } from "./device-choice.js";
 import { Brand, ThemeSwitch } from "./brand.js";
 import { TrackVideo } from "./tile.js";
@@ -37,7 +37,7 @@ export function Lobby() {
           <h1>{roomFromAddress ? `Join ${roomFromAddress}` : "Start or join a room"}</h1>
           <label class="field">
             <span>Your name</span>
-            <input value={displayName} onInput={(event) => (displayName.value = event.currentTarget.value)} maxLength={60} autocomplete="name" placeholder="Guest" autofocus />
+            <input value={displayName} onInput={(event) => (displayName.value = event.currentTarget.value)} maxLength={MAX_NAME_LENGTH} autocomplete="name" placeholder="Guest" autofocus />
           </label>
           <label class="field">
             <span>Room</span>

@@ -1,7 +1,7 @@
 /** Data channels: what we send to the room, and what we receive of one who sends. */
 
 import type { types } from "mediasoup-client";
-import { Closed, MafaldaError, Unavailable } from "../errors.js";
+import { Closed, MafaldaError, Refused, Unavailable } from "../errors.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint } from "../session/endpoint.js";
 import { Resource, type ResourceState } from "../session/resource.js";
@@ -38,13 +38,18 @@ export class LocalDataPublication extends Resource {
   }
 
   /**
-   * Sends one message. Throws `Unavailable` while the channel is not open, as during an outage, and `Closed` afterwards. Nobody who
-   * comes later gets it.
+   * Sends one message. Throws `Unavailable` while the channel is not open, as during an outage, or more waits to be sent than the
+   * browser keeps; `Refused` (`message-too-large`) above 256 KiB; and `Closed` afterwards. Nobody who comes later gets it.
    */
   send(message: DataMessage): void {
     if (this.state === "closed") throw new Closed("the data channel is closed");
     if (this.#producer?.readyState !== "open") throw new Unavailable("interrupted", "the data channel is not open at the moment");
-    this.#producer.send(message as string);
+    try {
+      this.#producer.send(message as string);
+    } catch (error) {
+      if (error instanceof TypeError) throw new Refused("message-too-large", "the message is larger than a data channel takes");
+      throw new Unavailable("interrupted", `the data channel takes no more now: ${(error as Error).message}`);
+    }
   }
 
   /** Stops sending. */
@@ -77,8 +82,8 @@ export class LocalDataPublication extends Resource {
     if (signal.aborted) producer.close();
     signal.throwIfAborted();
     this.#producer = producer;
-    if (producer.readyState === "connecting") await new Promise<void>((resolve) => (producer.on("open", resolve), producer.on("close", resolve)));
     producer.on("close", () => this.reopen());
+    if (producer.readyState === "connecting") await new Promise<void>((resolve) => producer.on("open", resolve));
   }
 
   protected override mayRetry(error: unknown, openedOnce: boolean): boolean {

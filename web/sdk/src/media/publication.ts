@@ -45,6 +45,8 @@ export class LocalPublication extends Resource {
   #former: types.Producer | undefined;
   /** Aborts when the producer is of no more use. */
   #gone: AbortSignal | undefined;
+  /** Of the placement where the producer is open, or is being opened. */
+  #generation: number | undefined;
   /** The highest layer that is sent; -1: none. */
   #highestLayer = Number.POSITIVE_INFINITY;
   #applyingLayers: Promise<void> = Promise.resolve();
@@ -116,16 +118,13 @@ export class LocalPublication extends Resource {
 
   override async check(): Promise<void> {
     if (!this.session.roster.producers.has(this.id)) throw new MafaldaError("not-found", "the producer is not in the room any more");
-    this.layersChanged(Number.POSITIVE_INFINITY); // what has been said meanwhile was missed
+    this.#sendLayers(Number.POSITIVE_INFINITY); // what has been said meanwhile was missed
     await this.#applyMuted();
   }
 
-  /** @internal The highest layer that anybody receives is another one; -1: nobody receives any. */
-  layersChanged(highest: number): void {
-    this.#highestLayer = highest;
-    this.#applyingLayers = this.#applyingLayers
-      .then(() => this.#applyLayers())
-      .catch((error: unknown) => console.warn("mafalda: layers not changed", error));
+  /** @internal The highest layer that anybody receives at a placement is another one; -1: nobody receives any. */
+  layersChanged(highest: number, generation: number): void {
+    if (generation === this.#generation) this.#sendLayers(highest); // an earlier placement's may come late
   }
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
@@ -133,6 +132,7 @@ export class LocalPublication extends Resource {
     const muted = this.#muted;
     const reportLayers = this.kind === "video" && (this.options.dynacast ?? true);
     const appData: ProduceOptions = { id: this.id, paused: muted, reportLayers, appData: { ...this.options.appData, source: this.source } };
+    this.#generation = endpoint.generation;
     this.#highestLayer = Number.POSITIVE_INFINITY;
     const codec = this.#codec(endpoint.device);
     const track = this.#track;
@@ -157,7 +157,7 @@ export class LocalPublication extends Resource {
     this.#producer = producer;
     this.#gone = signal;
     this.dropFormer();
-    if (this.#highestLayer !== Number.POSITIVE_INFINITY) this.layersChanged(this.#highestLayer); // said before its result was here
+    if (this.#highestLayer !== Number.POSITIVE_INFINITY) this.#sendLayers(this.#highestLayer); // said before its result was here
     if (muted) producer.pause();
     if (this.#muted !== muted) await this.#applyMuted();
     if (this.#track !== track) await producer.replaceTrack({ track: this.#track });
@@ -230,6 +230,13 @@ export class LocalPublication extends Resource {
     } finally {
       this.#muting--;
     }
+  }
+
+  #sendLayers(highest: number): void {
+    this.#highestLayer = highest;
+    this.#applyingLayers = this.#applyingLayers
+      .then(() => this.#applyLayers())
+      .catch((error: unknown) => console.warn("mafalda: layers not changed", error));
   }
 
   async #applyLayers(): Promise<void> {

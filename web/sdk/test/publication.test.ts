@@ -1,0 +1,129 @@
+import { describe, expect, it } from "vitest";
+import type { types } from "mediasoup-client";
+import { LocalDataPublication } from "../src/media/data.js";
+import { LocalPublication } from "../src/media/publication.js";
+import type { Endpoint } from "../src/session/endpoint.js";
+import type { Session } from "../src/session/session.js";
+
+const nothing = () => undefined;
+
+/** What `RTCRtpSender` has of encodings, as browsers have it: what was got is to be set, whole. */
+class Sender {
+  encodings = [{ active: true }, { active: true }, { active: true }];
+  #got: unknown;
+
+  getParameters() {
+    return (this.#got = { encodings: this.encodings.map((it) => ({ ...it })) });
+  }
+
+  async setParameters(parameters: { encodings: { active: boolean }[] }): Promise<void> {
+    if (parameters !== this.#got) throw new Error("these parameters are not the latest");
+    this.#got = undefined;
+    this.encodings = parameters.encodings;
+  }
+
+  get sent(): boolean[] {
+    return this.encodings.map(({ active }) => active);
+  }
+}
+
+class DataProducer {
+  readonly listeners = new Map<string, () => void>();
+  readyState = "open";
+  problem: Error | undefined;
+
+  on(name: string, listener: () => void): void {
+    this.listeners.set(name, listener);
+  }
+
+  close(): void {
+    this.readyState = "closed";
+  }
+
+  send(): void {
+    if (this.problem) throw this.problem;
+  }
+}
+
+/** A session with one place after another, whose transport makes what the test gives. */
+function fleet() {
+  const sender = new Sender();
+  const dataProducers = [new DataProducer()];
+  const transport = {
+    produce: async () => ({ rtpSender: sender, closed: false, close: nothing, pause: nothing, resume: nothing }),
+    produceData: async () => dataProducers.at(-1) as unknown as types.DataProducer,
+  };
+  const endpoint = {
+    generation: 2,
+    lost: new AbortController().signal,
+    device: { sendRtpCapabilities: { codecs: [] } },
+    sendTransport: async () => transport,
+    connected: async () => undefined,
+  } as unknown as Endpoint;
+  const session = {
+    resources: new Set(),
+    roster: { producers: new Map() },
+    requests: { ask: async () => ({}) },
+    endpoint: async () => endpoint,
+  } as unknown as Session;
+  return { sender, dataProducers, session };
+}
+
+const camera = { kind: "video" } as MediaStreamTrack;
+const soon = () => new Promise((resolve) => setTimeout(resolve));
+
+describe("a publication", () => {
+  it("sends the layers that its present placement says, and all when it may have missed that", async () => {
+    const { sender, session } = fleet();
+    const publication = new LocalPublication(session, camera, {}, nothing, nothing);
+    await publication.start();
+    expect(sender.sent).toEqual([true, true, true]);
+    publication.layersChanged(0, 2);
+    publication.layersChanged(1, 2);
+    await soon();
+    expect(sender.sent).toEqual([true, true, false]);
+    publication.layersChanged(-1, 2);
+    await soon();
+    expect(sender.sent).toEqual([false, false, false]);
+    (session.roster.producers as Map<string, unknown>).set(publication.id, {});
+    await publication.check();
+    await soon();
+    expect(sender.sent).toEqual([true, true, true]);
+  });
+
+  it("does not believe an earlier placement that nobody receives it", async () => {
+    const { sender, session } = fleet();
+    const publication = new LocalPublication(session, camera, {}, nothing, nothing);
+    await publication.start();
+    publication.layersChanged(-1, 1);
+    await soon();
+    expect(sender.sent).toEqual([true, true, true]);
+  });
+});
+
+describe("a data publication", () => {
+  it("says why a message cannot be sent", async () => {
+    const { dataProducers, session } = fleet();
+    const publication = new LocalDataPublication(session, {}, nothing);
+    await publication.start();
+    const [producer] = dataProducers;
+    producer!.problem = new TypeError("Message too large");
+    expect(() => publication.send("x")).toThrow(expect.objectContaining({ name: "Refused", code: "message-too-large" }));
+    producer!.problem = new DOMException("send queue is full", "OperationError");
+    expect(() => publication.send("x")).toThrow(expect.objectContaining({ name: "Unavailable", code: "interrupted" }));
+  });
+
+  it("is opened again when its channel closes before it was open", async () => {
+    const { dataProducers, session } = fleet();
+    const [first] = dataProducers;
+    first!.readyState = "connecting";
+    const publication = new LocalDataPublication(session, {}, nothing);
+    const opened = publication.start();
+    while (!first!.listeners.has("open")) await soon();
+    dataProducers.push(new DataProducer());
+    first!.readyState = "closed";
+    first!.listeners.get("close")!();
+    await opened;
+    expect(() => publication.send("x")).not.toThrow();
+  });
+});
