@@ -38,6 +38,8 @@ from tests.e2e.failures.scene import record
 
 #: How often the worker is killed. Each takes about two seconds.
 KILLS = int(os.environ.get("MAFALDA_CHAOS_KILLS", "20"))
+#: So many that one which is killed has lived for long enough to be started again at once.
+WORKERS_PER_SERVER = 8
 #: Seconds between two intents of the client: half of what a peer may send.
 PACE_S = 0.01
 #: Seconds in which everything is answered, after the last kill, and a new place is given, after any.
@@ -158,7 +160,8 @@ async def kill_worker(observer: NatsBus, worker: str) -> None:
 async def test_every_intent_is_answered_however_often_the_worker_is_killed(tmp_path: Path) -> None:
     dice = random.Random(12)
     async with AsyncExitStack() as stack:
-        running = stack.enter_context(closed_up(tmp_path, "--workers", "2", "--no-page"))
+        fleet = ("--servers", "2", "--workers", str(WORKERS_PER_SERVER), "--policy", "spread", "--no-page")
+        running = stack.enter_context(closed_up(tmp_path, *fleet))
         seed = read_seed(Path(running.nkey("operator")["MAFALDA_NKEY_FILE"]))
         config = BusConfig(servers=(running.nats_url,), name="observer", nkey_seed=seed)
         observer = await stack.enter_async_context(connect_bus(config))
