@@ -18,6 +18,8 @@ from mafalda.contract.messages.envelope import Message
 
 #: Header of an intent: the inbox to which the agent sends what must not be stored in the log.
 REPLY_HEADER = "Mafalda-Reply-To"
+#: Header of an intent: the generation of the only place that it is meant for; without it, of whichever is present.
+GENERATION_HEADER = "Mafalda-Generation"
 #: Header of every stored message: its id, by which NATS stores it once.
 MESSAGE_ID = "Nats-Msg-Id"
 

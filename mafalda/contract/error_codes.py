@@ -67,7 +67,8 @@ ERROR_HELP: dict[str, ErrorHelp] = {
         "Send `join` and wait for its result.",
     ),
     "stale-generation": ErrorHelp(
-        "It was meant for a place that the peer does not have any more, or is a `leave` that was done already.",
+        "It was meant for a place that the peer does not have any more, by its `Mafalda-Generation` or because it was "
+        "stored before the `join` result of the present place; or it is a `leave` that was done already.",
         "Begin again at the generation of the last `join` result.",
     ),
     "cannot-consume": ErrorHelp(

@@ -48,7 +48,7 @@ Errors = tuple[type[MafaldaError], ...]
 #: Any message may be refused with these, before it is known what it asks for.
 READING_ERRORS: Errors = (IllegalId, MalformedMessage, MessageTooLarge, UnknownType, UnknownVersion)
 #: Any intent of a peer but ``join`` may be refused with these.
-PLACE_ERRORS: Errors = (NotJoined, WorkerExited, NoCapacity, RateLimited)
+PLACE_ERRORS: Errors = (NotJoined, WorkerExited, StaleGeneration, BadInput, NoCapacity, RateLimited)
 #: What the worker is asked may fail with these.
 WORKER_ERRORS: Errors = (WorkerExited, WorkerRequestFailed, DeadlineExceeded)
 
@@ -101,7 +101,7 @@ OUTCOMES: dict[type[Payload], Outcome] = {
         results.Done,
         room_events=(*_CLOSED, events.PeerLeft),
         peer_events=(*_CONSUMERS_CLOSED, events.PeerLeft),
-        errors=(StaleGeneration, *WORKER_ERRORS),
+        errors=WORKER_ERRORS,
     ),
     intents.EndRoom: Outcome(
         results.Done,

@@ -22,17 +22,20 @@ from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.placement.policy import POLICIES, Rng
 from mafalda.allocator.core.state.fold import fold_entry, skip_entry
+from mafalda.allocator.core.state.incarnations import foreign_event, is_foreign_load
 from mafalda.allocator.core.state.log_entry import read_entry, read_load
 from mafalda.allocator.core.state.snapshot import restore
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import BusClock, Clock
+from mafalda.allocator.runner.incarnation_warnings import IncarnationWarnings
 from mafalda.allocator.runner.room_executor import RoomExecutor
 from mafalda.allocator.runner.snapshots import SnapshotWriter
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower
 from mafalda.contract import subjects
 from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
 from mafalda.contract.messages import events
+from mafalda.contract.messages.envelope import Message
 from mafalda.errors import BadInput, BusUnavailable, MafaldaError
 from mafalda.snapshot.store import read_snapshot
 from mafalda.telemetry.metrics import Observation, Read, gauges
@@ -112,6 +115,7 @@ class Allocator:
         self._folded = SequenceWaiter()
         self._given: set[int] = set()  # log entries that this allocator was given first and has not folded yet
         self._executor: RoomExecutor | None = None  # once the log's past is folded
+        self._warnings = IncarnationWarnings()
 
     async def run(self, ready: asyncio.Event) -> None:
         """Catch up, then work until cancelled."""
@@ -217,6 +221,8 @@ class Allocator:
             if delivery.subject.endswith(_SAMPLES):
                 skip_entry(self._view, delivery.seq)
             elif entry := read_entry(delivery.seq, delivery.subject, delivery.data, delivery.headers.get(REPLY_HEADER)):
+                if self._executor and entry.message:
+                    self._warn_of_foreign_event(entry.message)
                 fold_entry(self._view, entry, self._clock.now())
         except Exception:
             self._counters["broken-fold"] += 1
@@ -228,6 +234,12 @@ class Allocator:
             self._given.discard(delivery.seq)
             self._submit(work_queue.of_entry(self._view, delivery.seq))
         self._submit(work_queue.woken(self._view))
+
+    def _warn_of_foreign_event(self, message: Message) -> None:
+        """Warn about an event that has no effect because its server does not run in that incarnation."""
+        if event := foreign_event(self._view.state, message.data):
+            self._counters["foreign-event"] += 1
+            self._warnings.note(message, event.server, event.incarnation, self._clock.now())
 
     async def _take_shared(self, shared: AsyncIterator[Delivery]) -> None:
         """Decide the entries that this allocator is given first; one that is not folded yet, once it is."""
@@ -247,13 +259,15 @@ class Allocator:
 
     def _take_report(self, delivery: Delivery) -> None:
         try:
-            load = read_load(delivery.subject, delivery.data)
+            message, load = read_load(delivery.subject, delivery.data)
         except BadInput as error:
             self._counters["unreadable-load"] += 1
             _log.warning("unreadable-load", action="unreadable_load", subject=delivery.subject, reason=str(error))
             return
         if not self._view.report(load, self._clock.now()):
             self._counters["stale-load"] += 1
+            if is_foreign_load(self._view.state, load):
+                self._warnings.load(message, load.server, load.incarnation, self._clock.now())
             return
         self._submit(work_queue.waiting(self._view, at_a_time=_WAITING_AT_A_REPORT))
 

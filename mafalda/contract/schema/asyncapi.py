@@ -49,6 +49,11 @@ _HEADERS: Document = {
             "type": "string",
             "description": "In intents: the inbox (_INBOX.…) to which the agent sends what must not be stored.",
         },
+        "Mafalda-Generation": {
+            "type": "string",
+            "pattern": "^[0-9]+$",
+            "description": "In intents: refused with stale-generation if the peer's place has a greater generation.",
+        },
     },
 }
 

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mafalda.contract.messages.results import ChannelAnswer, Result
-from mafalda.errors import BadInput, MafaldaError, NotFound, NotJoined
+from mafalda.errors import BadInput, MafaldaError, NotFound, NotJoined, StaleGeneration, WorkerExited
 from mafalda.mediasoup.codec.channel_json import from_json
 from mafalda.session.requests import Outcome
+
+#: Codes of refusals which say that the place which a request was sent to is gone.
+PLACE_GONE = (WorkerExited.code, StaleGeneration.code)
 
 
 class Refusal(Exception):

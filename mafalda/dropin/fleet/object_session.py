@@ -22,7 +22,16 @@ from mafalda.contract.messages.intents import CreateTransport, Intent, Leave
 from mafalda.contract.messages.notices import first_batch
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import JoinResult
-from mafalda.dropin.fleet.answers import LibraryAnswer, OnAnswer, answer_of, body_of, failed, ignore, refusal_of
+from mafalda.dropin.fleet.answers import (
+    PLACE_GONE,
+    LibraryAnswer,
+    OnAnswer,
+    answer_of,
+    body_of,
+    failed,
+    ignore,
+    refusal_of,
+)
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.client import INTENT_TIMEOUT_S, FleetClient
 from mafalda.errors import AlreadyExists, BusUnavailable, DeadlineExceeded, MafaldaError, NoCapacity, WorkerExited
@@ -302,7 +311,7 @@ class ObjectSession:
             return
         if not self._placement.has_requests:
             self._answered.set()
-        if sent.is_repeated and answer.refusal is not None and answer.refusal.code == WorkerExited.code:
+        if sent.is_repeated and answer.refusal is not None and answer.refusal.code in PLACE_GONE:
             is_placed_again = self._placement.interrupt(request, sent)  # else the report of the lost place is to come
             self._note_interruption(request)
             if is_placed_again:

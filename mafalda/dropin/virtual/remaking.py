@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from mafalda.contract.messages.intents import Consume, ConsumeData, CreateTransport, Intent, RequestChannel
-from mafalda.dropin.fleet.answers import LibraryAnswer, Refusal, ignore
+from mafalda.dropin.fleet.answers import PLACE_GONE, LibraryAnswer, Refusal, ignore
 from mafalda.dropin.fleet.channel_answers import make_call
 from mafalda.dropin.fleet.object_session import REOPEN_TIMEOUT_S, ObjectSession
 from mafalda.dropin.virtual.objects import Node, Objects
@@ -321,7 +321,7 @@ def _is_refused(answer: LibraryAnswer) -> bool:
 
 def _of_living(answer: LibraryAnswer) -> LibraryAnswer:
     """The answer, if its worker lives."""
-    if answer.refusal is not None and answer.refusal.code == WorkerExited.code:
+    if answer.refusal is not None and answer.refusal.code in PLACE_GONE:
         raise WorkerExited(answer.refusal.reason)
     return answer
 

@@ -17,13 +17,17 @@ from mafalda.errors import MafaldaError
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the log, decoded. ``reply`` is the inbox that an intent names for secrets."""
+    """One entry of the log, decoded.
+
+    ``reply`` is the inbox that an intent names for secrets, ``generation`` that of the place that it names, unchecked.
+    """
 
     seq: int
     address: Address
     message: Message
     reply: str | None = None
     size_bytes: int = 0
+    generation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

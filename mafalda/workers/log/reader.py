@@ -14,7 +14,7 @@ import structlog
 from tenacity import AsyncRetrying
 
 from mafalda.aio.retry import retrying
-from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower, Handler
+from mafalda.bus.protocol import GENERATION_HEADER, REPLY_HEADER, Bus, Delivery, Follower, Handler
 from mafalda.contract import subjects
 from mafalda.contract.reading import check_message
 from mafalda.errors import BadInput, BusUnavailable
@@ -162,7 +162,15 @@ class LogReader:
                 reason=error.code,
             )
             return None
-        return Entry(delivery.seq, address, message, delivery.headers.get(REPLY_HEADER), len(delivery.data))
+        headers = delivery.headers
+        return Entry(
+            delivery.seq,
+            address,
+            message,
+            headers.get(REPLY_HEADER),
+            len(delivery.data),
+            headers.get(GENERATION_HEADER),
+        )
 
 
 def _retrying(action: str) -> AsyncRetrying:

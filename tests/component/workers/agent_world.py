@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from mafalda.bus.compose import compose
-from mafalda.bus.protocol import REPLY_HEADER, Delivery, Expect, Inbox
+from mafalda.bus.protocol import GENERATION_HEADER, REPLY_HEADER, Delivery, Expect, Inbox
 from mafalda.contract import subjects
 from mafalda.contract.messages import commands, intents, results
 from mafalda.contract.messages.envelope import Message, decode
@@ -261,11 +261,20 @@ class Client:
     peer: str
     generation: int = 1
 
-    async def send(self, intent: intents.Intent, *, id: str | None = None, inbox: Inbox | None = None) -> Message:
-        """Say what it wants."""
+    async def send(
+        self,
+        intent: intents.Intent,
+        *,
+        id: str | None = None,
+        inbox: Inbox | None = None,
+        generation: str | None = None,
+    ) -> Message:
+        """Say what it wants; ``generation``: and for which place."""
         subject = subjects.intent(self.room, self.peer, intent.action)
         message = compose(intent, subject=subject, source=f"/test/{self.peer}", id=id)
-        headers = {REPLY_HEADER: inbox.subject} if inbox else None
+        headers = {REPLY_HEADER: inbox.subject} if inbox else {}
+        if generation is not None:
+            headers[GENERATION_HEADER] = generation
         await self.fleet.bus.append(subject, message, headers=headers)
         return message
 

@@ -89,8 +89,8 @@ def read_entry(seq: int, subject: str, raw: bytes, reply_to: str | None = None) 
     return LogEntry(seq, address, raw, message.id, message.causationid, message=message)
 
 
-def read_load(subject: str, raw: bytes) -> ServerLoad:
-    """Read a load report.
+def read_load(subject: str, raw: bytes) -> tuple[Message, ServerLoad]:
+    """Read a load report: the message, and its data.
 
     Raises:
         BadInput: It is not a load report, or it is another server's.
@@ -98,7 +98,7 @@ def read_load(subject: str, raw: bytes) -> ServerLoad:
     _, message = read_message(subject, raw)
     if not isinstance(message.data, ServerLoad):
         raise MalformedMessage("not a load report", type=message.type)
-    return message.data
+    return message, message.data
 
 
 def rejection_error(entry: LogEntry) -> MafaldaError:

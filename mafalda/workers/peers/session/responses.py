@@ -115,8 +115,8 @@ class PeerResponder:
 
     # --- appending ------------------------------------------------------------------------------------
 
-    async def append_result(self, result: Result, action: str, cause: Message) -> None:
-        """Append the result of one of the peer's intents.
+    async def append_result(self, result: Result, action: str, cause: Message) -> int:
+        """Append the result of one of the peer's intents; returns its log sequence.
 
         Args:
             result: The result.
@@ -124,7 +124,8 @@ class PeerResponder:
             cause: The message that the result follows from. It has one result, so the id derives from it.
         """
         subject = subjects.result(self._placement.room, self._placement.peer, action)
-        await self._publisher.append(result, subject, cause=cause, id=self._placement.derived_id(cause, "result"))
+        id = self._placement.derived_id(cause, "result")
+        return await self._publisher.append(result, subject, cause=cause, id=id)
 
     async def append_room_event(self, event: Event, cause: Message | None = None, *id_parts: int) -> None:
         """Append an event for everyone in the room; the membership of a peer of the audience for this peer alone.

@@ -31,6 +31,7 @@ from mafalda.telemetry.tracing import handling
 from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.rate_limits import IntentRate
+from mafalda.workers.core.staleness import check_place
 from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
 from mafalda.workers.core.subscriptions import SubscriptionBook, carried_over
 from mafalda.workers.errors import as_contract_error, place_gone
@@ -92,6 +93,7 @@ class PeerSession:
         self.limits = services.config.peer_limits
         self._grants: Grants | None = None
         self._rate: IntentRate | None = None  # when the session has its place
+        self._placed_seq = 0  # the log sequence of its ``join`` result
 
     @property
     def router(self) -> Router:
@@ -227,7 +229,7 @@ class PeerSession:
         started_s = _now()
         action = entry.message.data.action
         with handling(entry.message, f"agent.{action}", self.placement.trace_attributes):
-            error = await self.responder.attempt(entry, lambda: self._handle(self, entry))
+            error = await self.responder.attempt(entry, lambda: self._do(entry))
             log.info(
                 "intent handled",
                 action="intent_handled",
@@ -237,6 +239,10 @@ class PeerSession:
                 duration_s=round(_now() - started_s, 6),
                 outcome=error.code if error else "done",
             )
+
+    async def _do(self, entry: Entry) -> Outcome | None:
+        check_place(entry, self.command, self._placed_seq)
+        return await self._handle(self, entry)
 
     async def _serve_query(self, delivery: Delivery) -> Message | None:
         self.liveness.note_activity(self.services.now())  # a peer that only watches the room is there too
@@ -388,7 +394,7 @@ class PeerSession:
             router_rtp_capabilities=self.router.rtp_capabilities,
             handover=command.handover,
         )
-        await asyncio.gather(
+        _, self._placed_seq = await asyncio.gather(
             self.responder.append_room_event(event, cause),
             self.responder.append_result(result, "join", cause),
         )
