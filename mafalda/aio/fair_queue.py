@@ -69,7 +69,8 @@ class FairQueue(Generic[T]):
         if number is not None:
             del self._rounds[number][item]
         if not self._waiting:
-            self._next_round.clear()
+            for emptied in (self._next_round, self._rounds, self._numbers):
+                emptied.clear()
 
     def _first_round(self) -> int:
         """The first round that has items."""

@@ -91,6 +91,7 @@ class PlacesAhead:
         stock = self._stocks.get((room, kind))
         if stock is None:
             return None
+        self._give_back_late(stock, _now())  # this process may have stood still while its timer was due
         group = stock.begun
         if beside is not None:
             group = group if stock.first == beside else None
@@ -179,15 +180,18 @@ class PlacesAhead:
         stock.timer = asyncio.get_running_loop().call_at(until_s, self._expire, room, kind, stock)
 
     def _expire(self, room: str, kind: str, stock: _Stock) -> None:
-        now = _now()
         stock.target = self._at_first
+        self._give_back_late(stock, _now())
+        self._arm(room, kind, stock)
+
+    def _give_back_late(self, stock: _Stock, now: float) -> None:
+        """Give back what was not used in time: soon its agent ends the lease."""
         for group in stock.all():
             if group.until_s <= now:
-                for session in group.sessions:
+                sessions, group.sessions = group.sessions, []
+                for session in sessions:
                     self._give_back(session)
-                group.sessions = []
         stock.groups = [group for group in stock.groups if group.sessions]
-        self._arm(room, kind, stock)
 
 
 def _now() -> float:

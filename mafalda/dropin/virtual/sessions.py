@@ -155,7 +155,7 @@ class Sessions:
             request.accept(answer.body, kind)
             self.announce(node)
             self._on_made(session)
-            if kind:
+            if kind and self._objects.get(session.room) is not None:  # else its router was closed meanwhile
                 self.places.refill(session.room, kind)
 
         def joined(answer: LibraryAnswer) -> None:

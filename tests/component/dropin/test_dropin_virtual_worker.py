@@ -450,6 +450,32 @@ async def test_a_place_is_given_back_when_it_is_not_used(monkeypatch: pytest.Mon
         assert {await peer_of(library, "leave") for _ in range(2)} == set(places)
 
 
+async def test_a_place_is_not_used_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drop-in stood still while its timer was due; by now its agent may have ended the lease."""
+    async with with_places() as (library, places):
+        later = places_module._now() + places_module.KEPT_S
+        monkeypatch.setattr(places_module, "_now", lambda: later)
+        ask_transport(library, 3, "first")
+        asked = {(await library.intent())[0].subject for _ in range(3)}
+        left = {subjects.intent("r", place, "leave") for place in places}
+        assert asked == {subjects.intent("r", "first", "join"), *left}
+
+
+async def test_no_place_is_asked_for_in_a_router_that_was_closed_meanwhile() -> None:
+    async with with_places() as (library, places):
+        ask_transport(library, 3, "first")
+        create, _ = await library.intent()
+        library.send(4, "WORKER_CLOSE_ROUTER", "", {"routerId": "r"})
+        assert {await peer_of(library, "leave") for _ in range(2)} == set(places)
+        made = ChannelAnswer(intent="create-transport", target="first", generation=1, accepted=True, body={})
+        await library.answer(create, made, privately=True)
+        await library.response(3)
+        library.send(5, "WORKER_CREATE_ROUTER", "", {"routerId": "other"})
+        place, action = await library.intent()
+        address = subjects.parse(place.subject)
+        assert (action, address.room if address else None) == ("join", "other")
+
+
 async def test_places_are_given_back_to_a_fleet_that_is_full() -> None:
     async with with_places() as (library, places):
         library.send(3, "ROUTER_CREATE_DIRECTTRANSPORT", "r", {"transportId": "t", "options": {"base": {}}})

@@ -239,13 +239,15 @@ async def _score_crosses(fleet: Up, worker: Worker) -> None:
     async with asyncio.timeout(20):
         while not producer.score or not 0 < producer.score[0].score < 10:
             await send(20, lost=3)
-    poor = producer.score[0].score
+    poor = range(1, 10)  # reports that were sent meanwhile may still change it
     far = await there.consume(producer_id=producer.id, rtp_capabilities=router.rtp_capabilities)
-    assert (far.score.producer_score, far.score.producer_scores) == (poor, (poor,))
+    assert far.score.producer_scores == (far.score.producer_score,)
+    assert far.score.producer_score in poor
     for _ in range(2):  # one on each worker: wherever a pipe's consumer is, its producer's score is always 10
         pipe = await router.create_pipe_transport(listen_info=LOOPBACK)
         piped = await pipe.consume(producer_id=producer.id)
-        assert (piped.score.producer_score, piped.score.producer_scores) == (10, (poor,))
+        (at_origin,) = piped.score.producer_scores
+        assert (piped.score.producer_score, at_origin in poor) == (10, True)
     async with asyncio.timeout(20):
         while producer.score[0].score < 10 or far.score.producer_scores != (10,):
             await send(20)
