@@ -26,7 +26,8 @@ async function apart(router, makeHere, makeThere) {
   const here = await makeHere();
   for (let attempt = 0; attempt < 4; attempt++) {
     const there = await makeThere();
-    const at = Object.fromEntries((await roomOf(router)).peers.map((peer) => [peer.peer, peer.worker]));
+    const placed = (await roomOf(router)).peers.flatMap(({ transportIds, worker }) => transportIds.map((id) => [id, worker]));
+    const at = Object.fromEntries(placed);
     if (at[here.id] !== at[there.id]) return [here, there];
     there.close();
   }
