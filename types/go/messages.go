@@ -623,7 +623,7 @@ type JoinIntent struct {
 	Beside                                                                                      *string                `json:"beside,omitempty"`
 	// The place is wanted ahead, before there is anything to open: what a peer is expected to                         
 	// cost stays reserved until it opens something. If it has requested nothing for so many                           
-	// seconds, it leaves.                                                                                             
+	// seconds, or for as long as any idle peer may stay, it leaves.                                                   
 	LeaseS                                                                                      *float64               `json:"leaseS,omitempty"`
 	// The peer is a single transport, as a drop-in's peers are: less is expected of it.                               
 	OneTransport                                                                                *bool                  `json:"oneTransport,omitempty"`

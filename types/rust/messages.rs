@@ -1345,7 +1345,7 @@ pub struct JoinIntent {
 
     /// The place is wanted ahead, before there is anything to open: what a peer is expected to
     /// cost stays reserved until it opens something. If it has requested nothing for so many
-    /// seconds, it leaves.
+    /// seconds, or for as long as any idle peer may stay, it leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_s: Option<f64>,
 

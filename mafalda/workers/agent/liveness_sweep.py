@@ -28,9 +28,8 @@ async def sweep_sessions(
         await clock.sleep(SWEEP_EVERY_S)
         for session in list(sessions.by_key.values()):
             lease_s = session.command.lease_s
-            is_gone = session.liveness.is_gone(
-                clock.time(), ice_grace_s=config.ice_grace_s, idle_grace_s=lease_s or config.idle_grace_s
-            )
+            idle_grace_s = min(lease_s or config.idle_grace_s, config.idle_grace_s)
+            is_gone = session.liveness.is_gone(clock.time(), ice_grace_s=config.ice_grace_s, idle_grace_s=idle_grace_s)
             if is_gone and not session.is_over and not has_application(session):
                 session.liveness.note_activity(clock.time())
                 session.time_out("client gone" if lease_s is None else "lease ended")

@@ -45,7 +45,7 @@ public class JoinIntent {
     /**
      * The place is wanted ahead, before there is anything to open: what a peer is expected to
      * cost stays reserved until it opens something. If it has requested nothing for so many
-     * seconds, it leaves.
+     * seconds, or for as long as any idle peer may stay, it leaves.
      */
     @JsonProperty("leaseS")
     public Double getLeaseS() { return leaseS; }

@@ -963,7 +963,7 @@ audience?: boolean
  */
 beside?: string
 /**
- * The place is wanted ahead, before there is anything to open: what a peer is expected to cost stays reserved until it opens something. If it has requested nothing for so many seconds, it leaves.
+ * The place is wanted ahead, before there is anything to open: what a peer is expected to cost stays reserved until it opens something. If it has requested nothing for so many seconds, or for as long as any idle peer may stay, it leaves.
  */
 leaseS?: number
 }
