@@ -101,6 +101,27 @@ describe("a publication", () => {
   });
 });
 
+describe("a publication that a moderator muted while the connection was away", () => {
+  it.each([
+    ["stays muted", false, "moderator", []],
+    ["flows if its own unmute was lost in that time", true, undefined, ["resume-producer"]],
+  ])("%s", async (_, isUnmuteLost, mutedBy, asked) => {
+    const { session } = fleet();
+    const requests = session.requests as unknown as { ask: (action: string) => Promise<unknown> };
+    const publication = new LocalPublication(session, camera, { muted: isUnmuteLost }, nothing, nothing);
+    await publication.start();
+    if (isUnmuteLost) {
+      requests.ask = () => Promise.reject(new Error("no answer in time"));
+      await expect(publication.unmute()).rejects.toThrow("in time");
+    }
+    const actions: string[] = [];
+    requests.ask = async (action) => void actions.push(action);
+    (session.roster.producers as Map<string, unknown>).set(publication.id, { paused: true });
+    await publication.check();
+    expect([publication.mutedBy, actions]).toEqual([mutedBy, asked]);
+  });
+});
+
 describe("a data publication", () => {
   it("says why a message cannot be sent", async () => {
     const { dataProducers, session } = fleet();

@@ -39,6 +39,8 @@ export class LocalPublication extends Resource {
   #muted: boolean;
   /** How many requests to mute or unmute are under way. */
   #muting = 0;
+  /** Whether the worker has confirmed what `#muted` is. */
+  #isSettled = true;
   #mutedBy: "us" | "moderator" | undefined;
   #producer: types.Producer | undefined;
   /** Sends at the former placement until the producer at the present one is open. */
@@ -117,9 +119,11 @@ export class LocalPublication extends Resource {
   }
 
   override async check(): Promise<void> {
-    if (!this.session.roster.producers.has(this.id)) throw new MafaldaError("not-found", "the producer is not in the room any more");
+    const known = this.session.roster.producers.get(this.id);
+    if (!known) throw new MafaldaError("not-found", "the producer is not in the room any more");
     this.#sendLayers(Number.POSITIVE_INFINITY); // what has been said meanwhile was missed
-    await this.#applyMuted();
+    if (known.paused && !this.#muted && this.#isSettled) this.#moderated();
+    else await this.#applyMuted();
   }
 
   /** @internal The highest layer that anybody receives at a placement is another one; -1: nobody receives any. */
@@ -155,6 +159,7 @@ export class LocalPublication extends Resource {
     if (signal.aborted) producer.close();
     signal.throwIfAborted();
     this.#producer = producer;
+    this.#isSettled = true;
     this.#gone = signal;
     this.dropFormer();
     if (this.#highestLayer !== Number.POSITIVE_INFINITY) this.#sendLayers(this.#highestLayer); // said before its result was here
@@ -223,8 +228,10 @@ export class LocalPublication extends Resource {
     else producer.resume();
     const action = this.#muted ? "pause-producer" : "resume-producer";
     this.#muting++;
+    this.#isSettled = false;
     try {
       await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.#gone);
+      this.#isSettled = this.#producer === producer;
     } catch (error) {
       if (this.#producer === producer && !producer.closed) throw error; // else it is opened again as `muted` says
     } finally {
