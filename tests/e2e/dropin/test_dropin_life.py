@@ -208,8 +208,9 @@ async def test_what_ends_with_a_worker_is_as_the_application_has_set(tmp_path: P
 
 async def _end_a_router(fleet: Up, worker: Worker) -> None:
     server = await worker.create_webrtc_server(listen_infos=[LOOPBACK])
-    router, other = [await worker.create_router(media_codecs=MEDIA_CODECS) for _ in range(2)]
+    router = await worker.create_router(media_codecs=MEDIA_CODECS)
     transports = [await router.create_webrtc_transport(webrtc_server=server) for _ in range(4)]
+    other = await worker.create_router(media_codecs=MEDIA_CODECS)
     quiet = _record(await other.create_webrtc_transport(listen_infos=[LOOPBACK]), "dtlsstatechange")
     seen = [_record(it, "icestatechange", "dtlsstatechange") for it in transports]
     where = await asyncio.to_thread(places, fleet, router.id)
@@ -239,7 +240,7 @@ async def test_an_observer_survives_its_worker(tmp_path: Path) -> None:
             router = await worker.create_router(media_codecs=MEDIA_CODECS)
             observer = await router.create_audio_level_observer(interval=250, max_entries=2)
             transports = [await router.create_direct_transport() for _ in range(3)]
-            where = await asyncio.to_thread(places, fleet, router.id)
+            where = await asyncio.to_thread(_workers_of_all, fleet, router.id)
             spared = next(it for it in transports if where[it.id] != where[observer.id])
             early, late = [await spared.produce(**audio(ssrc=number, mid=str(number))) for number in (1, 2)]
             await observer.add_producer(producer_id=early.id)
@@ -258,9 +259,15 @@ async def test_an_observer_survives_its_worker(tmp_path: Path) -> None:
             assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-async def _kill_worker_of(fleet: Up, room: str, peer: str) -> None:
-    where = await asyncio.to_thread(places, fleet, room)
-    os.kill(await asyncio.to_thread(_pid_of, fleet, where[peer]), signal.SIGKILL)
+def _workers_of_all(fleet: Up, room: str) -> dict[str, str]:
+    """On which real worker each transport of a virtual router is, and each RTP observer, which is a peer."""
+    peers = overview(fleet, room)["peers"]
+    return places(fleet, room) | {peer["peer"]: peer["worker"] for peer in peers}
+
+
+async def _kill_worker_of(fleet: Up, room: str, id: str) -> None:
+    where = await asyncio.to_thread(_workers_of_all, fleet, room)
+    os.kill(await asyncio.to_thread(_pid_of, fleet, where[id]), signal.SIGKILL)
 
 
 def _volumes(observer: AudioLevelObserver) -> set[str]:
