@@ -60,8 +60,8 @@ class Join(Intent):
         gt=0,
         le=3600,
         description="The place is wanted ahead, before there is anything to open: what a peer is expected to cost "
-        "stays reserved until it opens something. If it has requested nothing for so many seconds, or for as long as any "
-        "idle peer may stay, it leaves.",
+        "stays reserved until it opens something. If it has requested nothing for so many seconds, or for as long as "
+        "any idle peer may stay, it leaves.",
     )
 
 
