@@ -132,6 +132,7 @@ def _peer_to_json(peer: PeerState) -> Json:
         "oneTransport": peer.one_transport,
         "tenant": peer.tenant,
         "audience": peer.audience,
+        "leaseS": peer.lease_s,
         "transports": sorted(peer.transports),
         "consumers": [[it.consumer, it.producer, it.transport, it.data, it.paused] for it in peer.consumers.values()],
         "subscribed": {it.consumer: it.subscription for it in peer.consumers.values() if it.subscription},
@@ -153,6 +154,7 @@ def _peer_from_json(found: Json) -> PeerState:
         found["oneTransport"],
         found.get("tenant"),
         found.get("audience", False),
+        found.get("leaseS"),
         set(found["transports"]),
         consumers={
             consumer: ConsumerState(consumer, producer, transport, data, paused, subscribed.get(consumer))

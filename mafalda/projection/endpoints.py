@@ -7,7 +7,7 @@ from mafalda.contract.messages.payload import Place
 from mafalda.contract.subjects import Address
 from mafalda.projection.lookup import current_peer, placed_peer
 from mafalda.projection.removal import remove_consumer, remove_producer, remove_transport
-from mafalda.projection.state import ConsumerState, ProducerState, State
+from mafalda.projection.state import ConsumerState, PeerState, ProducerState, State
 from mafalda.projection.subscriptions import unsubscribed
 
 
@@ -15,14 +15,19 @@ def transport_opened(state: State, address: Address, result: results.TransportRe
     """Add a transport to its peer."""
     peer = placed_peer(state, address.room, address.peer, result.generation)
     if peer and address.action == "create-transport":
-        peer.transports.add(result.transport)
+        _add_transport(peer, result.transport)
 
 
 def channel_answered(state: State, address: Address, answer: results.ChannelAnswer) -> None:
     """Add a transport that was made by a worker channel request of a drop-in."""
     peer = placed_peer(state, address.room, address.peer, answer.generation)
     if peer and answer.accepted and answer.target is not None and address.action == "create-transport":
-        peer.transports.add(answer.target)
+        _add_transport(peer, answer.target)
+
+
+def _add_transport(peer: PeerState, transport: str) -> None:
+    peer.transports.add(transport)
+    peer.lease_s = None  # the place is used
 
 
 def transport_closed(state: State, address: Address, event: events.TransportClosed) -> None:

@@ -38,6 +38,7 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         command.one_transport,
         command.tenant,
         member.audience if member else command.audience,
+        member.lease_s if member else command.lease_s,
         subscriptions=member.subscriptions if member else {it.subscription: it for it in command.subscriptions},
     )
     state.add_peer(room, peer)

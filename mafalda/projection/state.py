@@ -105,6 +105,7 @@ class PeerState:
 
     ``one_transport``: as in its join; the peers of a drop-in are such. ``tenant``: the application that it is of.
     ``audience``: it only receives, and the room's other peers are not told of it.
+    ``lease_s``: as in its join, until it has a transport.
     ``subscriptions`` outlast a place.
     """
 
@@ -118,6 +119,7 @@ class PeerState:
     one_transport: bool = False
     tenant: str | None = None
     audience: bool = False
+    lease_s: float | None = None
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)

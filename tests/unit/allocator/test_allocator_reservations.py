@@ -6,7 +6,7 @@ import pytest
 
 from mafalda.allocator.config import AllocatorConfig, Costs
 from mafalda.allocator.core.fleet.reservations import Reservations
-from mafalda.contract.messages import events, intents
+from mafalda.contract.messages import commands, events, intents
 from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, relay
 
@@ -216,3 +216,19 @@ def test_a_place_ahead_that_is_given_back_is_free() -> None:
     world.commit(world.decide(world.intent("lobby", "ahead", intents.Join(one_transport=True, lease_s=45.0))))
     world.leave("lobby", "ahead")
     assert world.load_of(S1) == 0.0
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_a_place_ahead_keeps_its_lease_at_its_next_place_until_it_is_used(is_used: bool) -> None:
+    world = World()
+    world.server("s1", 2)
+    ahead = intents.Join(one_transport=True, lease_s=45.0)
+    world.commit(world.decide(world.intent("lobby", "ahead", ahead)))
+    if is_used:
+        world.transport_result("lobby", "ahead", "t")
+    peer = world.view.peer(("lobby", "ahead"))
+    assert peer is not None
+    world.kill_worker(peer.place)
+    (again,) = world.commit(world.decide(world.unplaced("lobby", "ahead"))).commands
+    assert isinstance(again.payload, commands.PlacePeer)
+    assert again.payload.lease_s == (None if is_used else 45.0)

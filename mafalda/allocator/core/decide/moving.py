@@ -30,6 +30,7 @@ def move_peer(view: View, draining: DrainingPeer, rng: Rng) -> Decision:
         tenant=peer.tenant,
         join_seq=view.joining.get(draining.who),
         audience=peer.audience,
+        lease_s=peer.lease_s,
         handover=not peer.one_transport and peer.status == "joined",
     )
     choice = choose_worker(view, wanted, view.config.watermark, rng)

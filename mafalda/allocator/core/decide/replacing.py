@@ -39,6 +39,7 @@ def replace_peer(view: View, unplaced: UnplacedPeer, now: float, rng: Rng) -> De
         tenant=peer.tenant,
         join_seq=view.joining.get(who),
         audience=peer.audience,
+        lease_s=peer.lease_s,
         # A drop-in's plain transport can have its port again there.
         server=peer.place.server if peer.one_transport else None,
     )
