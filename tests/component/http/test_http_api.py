@@ -15,10 +15,12 @@ import orjson
 import pytest
 from openapi_spec_validator import validate
 
+from mafalda.auth.requests import ask_auth_service
 from mafalda.contract import subjects
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages import events, intents
 from mafalda.contract.participant_token import read_participant_token
+from mafalda.contract.permissions import REVOKE_REQUEST
 from mafalda.errors import ERRORS_BY_CODE
 from mafalda.http import streams
 from mafalda.http.openapi import openapi_document
@@ -87,6 +89,17 @@ async def test_a_revoked_token_calls_nothing_more(api: Api) -> None:
     async with api.client() as http, api.client(text) as other:
         assert (await other.get("/rooms")).status_code == 200
         assert (await http.post(f"/tokens/{token_id}/revoke")).json() == {"tokens": 0, "connections": 0}
+        assert problem(await other.get("/rooms")) == (401, "bad-token")
+
+
+async def test_an_applications_token_is_revoked_by_its_text_too(api: Api) -> None:
+    text = api.token()
+    async with api.closed.role("operator") as operator:
+        assert await ask_auth_service(operator.connection, REVOKE_REQUEST, text.encode()) == {
+            "tokens": 0,
+            "connections": 0,
+        }
+    async with api.client(text) as other:
         assert problem(await other.get("/rooms")) == (401, "bad-token")
 
 
