@@ -43,9 +43,6 @@ _log = structlog.get_logger(__name__)
 
 M = TypeVar("M", Grants, GrantChange)
 
-#: Subjects that one page of a stream's subjects may have.
-_PAGE = 10_000
-
 
 async def ensure_auth_stream(connection: Connection) -> None:
     """Create the stream of revocations, or update what differs, with as many replicas as the log has at least.

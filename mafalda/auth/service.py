@@ -187,7 +187,12 @@ class AuthService:
         """
         now = int(time.time())
         if not raw.lstrip().startswith(b"{"):
-            token = self._keys.tokens.verify(raw.decode("ascii", "replace"), now=now)
+            text = raw.decode("ascii", "replace")
+            with suppress(BadToken):
+                application = self._keys.tokens.verify_application(text, now=now)
+                await store_revocation(self._connection, application.id)
+                return {}  # it opens no connection
+            token = self._keys.tokens.verify(text, now=now)
             await store_revocation(self._connection, token.id)
             return {token.id: token}
         wanted = _parse(Revocation, raw)

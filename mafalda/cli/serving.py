@@ -61,9 +61,10 @@ async def serve(application: ASGIApp, listener: socket.socket, *, name: str) -> 
         listener: The listening socket.
         name: Of the task.
     """
+    ending = EndingResponses(application)
     server = _Server(
         uvicorn.Config(
-            application,
+            ending,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -75,6 +76,7 @@ async def serve(application: ASGIApp, listener: socket.socket, *, name: str) -> 
     try:
         yield
     finally:
+        ending.end()
         server.should_exit = True
         await serving
 
@@ -84,6 +86,47 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to the command."""
         yield
+
+
+class EndingResponses:
+    """Ends responses that last until their client disconnects, such as event streams, when the server shuts down."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """End them, also those that begin from now on."""
+        self._ended.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_body_read = is_open = False
+
+        async def receive_until_ended() -> Message:
+            nonlocal is_body_read
+            if is_body_read:  # then nothing else comes than that the client disconnects
+                return await self._until_ended(receive)
+            message = await receive()
+            is_body_read = message["type"] == "http.request" and not message.get("more_body", False)
+            return message
+
+        async def noted_send(message: Message) -> None:
+            nonlocal is_open
+            is_open = message["type"] == "http.response.start" or message.get("more_body", False)
+            await send(message)
+
+        await self._app(scope, receive_until_ended, noted_send)
+        if is_open and self._ended.is_set():
+            await send({"type": "http.response.body"})
+
+    async def _until_ended(self, receive: Receive) -> Message:
+        received, ended = asyncio.ensure_future(receive()), asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((received, ended), return_when=asyncio.FIRST_COMPLETED)
+            return received.result() if received.done() else {"type": "http.disconnect"}
+        finally:
+            received.cancel()
+            ended.cancel()
 
 
 class Headers:

@@ -20,7 +20,7 @@ from mafalda.client.media import ClipSpec, Probe, make_clip, open_playback
 from mafalda.contract.grants import ApplicationGrants, Grants
 from mafalda.contract.messages.events import PeerUpdated, ProducerClosed, ProducerOpened, ProducerPaused
 from mafalda.contract.permissions import REVOKE_REQUEST
-from mafalda.errors import MafaldaError, NotJoined, PermissionDenied
+from mafalda.errors import MafaldaError, NotGranted, NotJoined, PermissionDenied
 from tests.e2e.conftest import Up, closed_up
 
 CLIP = ClipSpec(frame_rate=15, duration_s=4)
@@ -142,7 +142,7 @@ async def test_an_application_moderates_over_http(running: Up, clip: Path, capsy
         assert playback.audio is not None
         voice = await amy.produce(playback.audio)  # the session was kept, over a new connection
         assert voice.id in ben.producers or (await ben.consume(voice.id)).id
-        with pytest.raises(MafaldaError):
+        with pytest.raises(NotGranted):
             await amy.produce(playback.video)
         await watching
 

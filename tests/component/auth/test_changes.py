@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from mafalda.auth.tokens import LEEWAY_S
 from mafalda.contract import subjects
 from mafalda.contract.grants import ChangeRequest, GrantChange, Grants, Revocation
 from mafalda.contract.messages.intents import ApplyGrants, Leave
@@ -116,7 +117,7 @@ async def test_changed_grants_hold_at_once_and_for_the_same_token(closed: Closed
     await again.until_refused(1)
     await again.client.request(subjects.intent("lobby", "bob", "leave"), b"{}", timeout=DEADLINE_S)
     await again.client.request(subjects.intent("lobby", "alice", "end-room"), b"{}", timeout=DEADLINE_S)
-    newer = await closed.connect(token=issued(closed, time.time() + 5))
+    newer = await closed.connect(token=issued(closed, time.time() + LEEWAY_S - 1))
     await newer.client.request(produce, b"{}", timeout=DEADLINE_S)
     assert newer.refused == []
 

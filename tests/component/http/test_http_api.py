@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shlex
 import time
@@ -15,16 +16,18 @@ import orjson
 import pytest
 from openapi_spec_validator import validate
 
+from mafalda.auth.requests import ask_auth_service
 from mafalda.contract import subjects
-from mafalda.contract.grants import Grants
+from mafalda.contract.grants import ApplicationGrants, Grants
 from mafalda.contract.messages import events, intents
 from mafalda.contract.participant_token import read_participant_token
+from mafalda.contract.permissions import REVOKE_REQUEST
 from mafalda.errors import ERRORS_BY_CODE
 from mafalda.http import streams
 from mafalda.http.openapi import openapi_document
 from mafalda.http.operations import OPERATIONS
 from mafalda.http.problems import MAX_BODY_BYTES, problem_of
-from tests.component.auth.conftest import DEADLINE_S
+from tests.component.auth.conftest import DEADLINE_S, Closed
 from tests.component.auth.test_credentials import refused
 from tests.component.http.conftest import Api, serve_api, within
 
@@ -87,6 +90,17 @@ async def test_a_revoked_token_calls_nothing_more(api: Api) -> None:
     async with api.client() as http, api.client(text) as other:
         assert (await other.get("/rooms")).status_code == 200
         assert (await http.post(f"/tokens/{token_id}/revoke")).json() == {"tokens": 0, "connections": 0}
+        assert problem(await other.get("/rooms")) == (401, "bad-token")
+
+
+async def test_an_applications_token_is_revoked_by_its_text_too(api: Api) -> None:
+    text = api.token()
+    async with api.closed.role("operator") as operator:
+        assert await ask_auth_service(operator.connection, REVOKE_REQUEST, text.encode()) == {
+            "tokens": 0,
+            "connections": 0,
+        }
+    async with api.client(text) as other:
         assert problem(await other.get("/rooms")) == (401, "bad-token")
 
 
@@ -266,6 +280,19 @@ async def test_a_stream_ends_when_its_token_is_revoked(api: Api, monkeypatch: py
         rest = [line async for line in lines]
     assert "event: error" in rest
     assert '"code":"bad-token"' in rest[rest.index("event: error") + 1]
+
+
+async def test_streams_end_with_the_server(closed: Closed, caplog: pytest.LogCaptureFixture) -> None:
+    async with contextlib.AsyncExitStack() as visitor:
+        async with serve_api(closed) as url:
+            token = closed.tokens.mint(ApplicationGrants(application=True), life_s=600, now=int(time.time()))
+            headers = {"Authorization": f"Bearer {token}"}
+            http = await visitor.enter_async_context(httpx.AsyncClient(timeout=DEADLINE_S, trust_env=False))
+            response = await visitor.enter_async_context(http.stream("GET", f"{url}/events", headers=headers))
+            lines = response.aiter_lines()
+            assert await within(anext(lines)) == ": open"
+        assert {line async for line in lines} <= {""}  # a response that is cut off raises an error
+    assert [it.getMessage() for it in caplog.records if it.name.startswith("uvicorn") and it.levelname == "ERROR"] == []
 
 
 # --- the document -------------------------------------------------------------------------------------
