@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mafalda.client import Consumer, Room, connect
 from mafalda.client.media import ClipSpec, Probe, make_clip, open_playback
+from mafalda.errors import NotFound
 from tests.e2e.conftest import Up
 
 CLIP = ClipSpec(frame_rate=15, duration_s=4)
@@ -53,13 +54,22 @@ async def watching(url: str, room: str, name: str) -> AsyncIterator[Viewer]:
     """A peer that watches the clip."""
     async with connect(url) as client, client.join(room, name) as joined, asyncio.TaskGroup() as group:
         probe = Probe(CLIP)
-        consumers = [await joined.consume(producer) for producer in (VIDEO, AUDIO)]
+        consumers = [await _consume(joined, producer) for producer in (VIDEO, AUDIO)]
         tasks = [group.create_task(probe.run(consumer.track)) for consumer in consumers]
         try:
             yield Viewer(joined, probe, consumers)
         finally:
             for task in tasks:
                 task.cancel()
+
+
+async def _consume(room: Room, producer: str) -> Consumer:
+    """Consume a producer; while its peer has just lost its place, there is none for a moment."""
+    async with asyncio.timeout(RECOVERY_TIMEOUT_S):
+        while True:
+            await room.wait_for_producer(kind=producer)  # their ids are their kinds
+            with suppress(NotFound):  # it has closed meanwhile
+                return await room.consume(producer)
 
 
 async def pid_of(running: Up, worker: str) -> int:
