@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from math import ceil
 from typing import TypeVar
 
 import orjson
@@ -55,7 +56,11 @@ def problem_of(error: MafaldaError) -> Problem:
 def problem_response(error: MafaldaError) -> Response:
     """An error as a response."""
     problem = problem_of(error)
-    headers = {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else {}
+    headers = {}
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.RateLimited):
+        headers["Retry-After"] = str(ceil(error.retry_after_s))
     return Response(orjson.dumps(problem.to_json_dict()), problem.status, headers, media_type=MEDIA_TYPE)
 
 

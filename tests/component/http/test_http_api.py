@@ -22,11 +22,11 @@ from mafalda.contract.grants import ApplicationGrants, Grants
 from mafalda.contract.messages import events, intents
 from mafalda.contract.participant_token import read_participant_token
 from mafalda.contract.permissions import REVOKE_REQUEST
-from mafalda.errors import ERRORS_BY_CODE
+from mafalda.errors import ERRORS_BY_CODE, RateLimited
 from mafalda.http import streams
 from mafalda.http.openapi import openapi_document
 from mafalda.http.operations import OPERATIONS
-from mafalda.http.problems import MAX_BODY_BYTES, problem_of
+from mafalda.http.problems import MAX_BODY_BYTES, problem_of, problem_response
 from tests.component.auth.conftest import DEADLINE_S, Closed
 from tests.component.auth.test_credentials import refused
 from tests.component.http.conftest import Api, serve_api, within
@@ -354,3 +354,8 @@ async def test_every_curl_line_of_the_guide_works(api: Api) -> None:
             assert response.status_code < 300, line
     named = {it.path.rpartition("/")[2] for it in OPERATIONS if it.method != "GET"}
     assert {it for it in named if not any(f"/{it}" in line for line in lines)} == set()
+
+
+def test_a_problem_of_a_rate_says_in_a_header_when_to_try_again() -> None:
+    response = problem_response(RateLimited("too much", limit="messages_per_s", allowed=4, retry_after_s=0.25))
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
