@@ -272,7 +272,9 @@ func (p *Peer) disconnected(*nats.Conn, error) {
 
 // reconnected asks for the entries that were published while the connection was lost.
 func (p *Peer) reconnected(*nats.Conn) {
+	p.mutex.Lock()
 	after := int64(p.after)
+	p.mutex.Unlock()
 	for more := true; more; {
 		var page messages.LogEntriesAnswer
 		if err := p.Ask("entries", messages.QueryEntries{After: after}, &page); err != nil && mayPass(err) {
