@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ type Event struct {
 type Peer struct {
 	Places chan messages.JoinResult // where the peer is; another one comes after its worker died
 	Events chan Event               // of the room, and of the peer's own objects
+	Failed chan error               // what was missed while NATS was away cannot be had
 
 	nats              *nats.Conn
 	room, name, inbox string
@@ -51,8 +53,8 @@ type Peer struct {
 // published, so that no answer is missed.
 func Connect(url, token, room, name string, others ...string) (*Peer, error) {
 	peer := &Peer{
-		Places: make(chan messages.JoinResult, 16), Events: make(chan Event, 4096), room: room, name: name,
-		waiting: map[string]chan Event{},
+		Places: make(chan messages.JoinResult, 16), Events: make(chan Event, 4096), Failed: make(chan error, 1),
+		room: room, name: name, waiting: map[string]chan Event{},
 	}
 	connection, err := nats.Connect(url, nats.Token(token), nats.CustomInboxPrefix("_INBOX."+room+"."+name),
 		nats.MaxReconnects(-1), nats.DisconnectErrHandler(peer.disconnected), nats.ReconnectHandler(peer.reconnected),
@@ -158,6 +160,12 @@ type Refused struct{ Code, Message string }
 
 func (r Refused) Error() string { return r.Code + ": " + r.Message }
 
+// mayPass says whether the same may succeed later: there was no answer, or a refusal for a while.
+func mayPass(err error) bool {
+	var refused Refused
+	return !errors.As(err, &refused) || slices.Contains([]string{"rate-limited", "bus-unavailable", "deadline-exceeded"}, refused.Code)
+}
+
 func refusal(answer Event) error {
 	var rejected messages.RejectedResult
 	_ = json.Unmarshal(answer.Data, &rejected)
@@ -178,7 +186,7 @@ func (p *Peer) forget(id string) {
 	delete(p.waiting, id)
 }
 
-// Ask sends a query and reads its answer.
+// Ask sends a query and reads its answer; a rejection is an error.
 func (p *Peer) Ask(query string, data, answer any) error {
 	_, message, err := p.compose(p.name, "query", query, data)
 	if err != nil {
@@ -191,6 +199,9 @@ func (p *Peer) Ask(query string, data, answer any) error {
 	var event Event
 	if err := json.Unmarshal(reply.Data, &event); err != nil {
 		return err
+	}
+	if event.Type == "mafalda.result.rejected.v1" {
+		return fmt.Errorf("query %s: %w", query, refusal(event))
 	}
 	return json.Unmarshal(event.Data, answer)
 }
@@ -261,12 +272,20 @@ func (p *Peer) disconnected(*nats.Conn, error) {
 
 // reconnected asks for the entries that were published while the connection was lost.
 func (p *Peer) reconnected(*nats.Conn) {
+	p.mutex.Lock()
 	after := int64(p.after)
+	p.mutex.Unlock()
 	for more := true; more; {
 		var page messages.LogEntriesAnswer
-		if err := p.Ask("entries", messages.QueryEntries{After: after}, &page); err != nil {
+		if err := p.Ask("entries", messages.QueryEntries{After: after}, &page); err != nil && mayPass(err) {
 			time.Sleep(time.Second) // JetStream is still starting
 			continue
+		} else if err != nil {
+			select {
+			case p.Failed <- err:
+			default: // it has failed before
+			}
+			return
 		}
 		for _, entry := range page.Entries {
 			raw, _ := json.Marshal(entry.Message)

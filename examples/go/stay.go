@@ -39,6 +39,8 @@ func stay(peer *Peer, what, until string, place messages.JoinResult) error {
 			if event.Name == "producer-opened" && json.Unmarshal(event.Data, &opened) == nil {
 				session.opened <- messages.ProducerInfo{Producer: opened.Producer, MediaKind: opened.MediaKind}
 			}
+		case err := <-peer.Failed:
+			return err
 		case err := <-failed:
 			var refused Refused
 			if !errors.As(err, &refused) || refused.Code != "worker-died" { // with that code the next place comes

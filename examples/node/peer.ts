@@ -17,6 +17,11 @@ interface Waiting {
 export class Refused extends Error {
   readonly code: string;
 
+  /** Whether the same may succeed later. */
+  get mayPass(): boolean {
+    return ["rate-limited", "bus-unavailable", "deadline-exceeded"].includes(this.code);
+  }
+
   constructor(code: string, message: string) {
     super(`${code}: ${message}`);
     this.code = code;
@@ -31,6 +36,8 @@ export class Peer {
   onPlace = (_place: Place) => {};
   /** Called with each event of the room and of the peer's own objects, with the last word of its subject. */
   onEvent = (_name: string, _message: AnyMessage) => {};
+  /** Called when what was missed while NATS was away cannot be had. */
+  onFailure = (_error: unknown) => {};
 
   readonly room: string;
   readonly name: string;
@@ -58,7 +65,7 @@ export class Peer {
       nats.subscribe(subject, { callback: (error, message) => { if (!error) peer.take(message); } });
     }
     await nats.flush();
-    void peer.follow();
+    peer.follow().catch((error: unknown) => peer.onFailure(error));
     return peer;
   }
 
@@ -165,7 +172,8 @@ export class Peer {
         for (const { seq, subject, message } of page.entries) this.receive(subject, message as unknown as AnyMessage, seq);
         after = page.seq;
         more = page.more ?? false;
-      } catch {
+      } catch (error) {
+        if (error instanceof Refused && !error.mayPass) throw error;
         await new Promise((resolve) => setTimeout(resolve, 1000)); // the fleet is not back yet
       }
     }

@@ -43,6 +43,7 @@ async function stay(url: string, token: string, room: string, name: string, rece
     else if (event === until) end("left");
     else session?.heed(message).catch(failed);
   };
+  peer.onFailure = fail;
   process.once("SIGINT", () => end("left"));
   await peer.join({ language: "TypeScript" });
   const reason = await ended;

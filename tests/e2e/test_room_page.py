@@ -56,17 +56,12 @@ SHOWS_NEW_FRAMES = """([selector, wanted]) => {
 }"""
 
 
-# Whether more video was sent since the last look.
-SENDS_VIDEO = """async (wanted) => {
-    let sent = 0;
-    for (const connection of window.connections) {
-        for (const it of (await connection.getStats()).values()) {
-            if (it.type === "outbound-rtp" && it.kind === "video") sent += it.bytesSent;
-        }
-    }
-    const before = window.videoSent;
-    window.videoSent = sent;
-    return before !== undefined && (sent > before) === wanted;
+# Whether the page sends its camera: all of its encodings are active, or none is. Bytes would not tell: a busy machine
+# encodes nothing for a while.
+SENDS_VIDEO = """(wanted) => {
+    const senders = [...window.connections].flatMap((it) => it.getSenders()).filter((it) => it.track?.kind === "video");
+    const encodings = senders.flatMap((it) => it.getParameters().encodings);
+    return encodings.length > 0 && encodings.every(({ active }) => active === wanted);
 }"""
 
 # What a page's WebRTC connections do: whether another one had decoded pictures when a receiving one was closed, and
@@ -284,6 +279,7 @@ def test_people_write_and_raise_a_hand_and_a_host_mutes(pair: tuple[Person, Pers
 
 def test_a_camera_that_nobody_sees_is_not_sent(pair: tuple[Person, Person]) -> None:
     ana, bruno = pair
+    ana.page.wait_for_function(SENDS_VIDEO, arg=True, polling=200, timeout=TIMEOUT_MS)
     hidden = bruno.page.add_style_tag(content=f'[data-peer="{ana.peer_id}"] video {{ display: none; }}')
     ana.page.wait_for_function(SENDS_VIDEO, arg=False, polling=200, timeout=TIMEOUT_MS)
     hidden.evaluate("(style) => style.remove()")

@@ -111,15 +111,7 @@ class Stage:
 
     async def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Program:
         """Start any program."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env={**os.environ, **environment},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=1 << 20,
-        )
-        self._stack.push_async_callback(_end, process)
-        return Program(name, process)
+        return await self._stack.enter_async_context(running(name, command, environment))
 
     async def _example(self, command: Sequence[str], peer: str, words: Sequence[str], *, moderate: bool) -> Program:
         token = mint(self._fleet, self.room, peer, moderate=moderate)
@@ -127,10 +119,22 @@ class Stage:
         return await self.start(peer, arguments, {"MAFALDA_TOKEN": token})
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
+@asynccontextmanager
+async def running(name: str, command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Program]:
+    """Any program, which is ended after the block if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 20,
+    )
+    try:
+        yield Program(name, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @asynccontextmanager

@@ -62,6 +62,7 @@ async fn watch((url, token, room, name): Who<'_>, until: Option<&str>) -> Result
             Some(found) = received.recv() => match found {
                 // Its worker died. A client with transports, producers and consumers opens them again here.
                 Received::Place(place) => joined(&peer, place).await?,
+                Received::Failed(failure) => return Err(failure),
                 Received::Event(event) => {
                     println!("{}", json!({"event": event.name(), "data": event.data}));
                     if is_removal(&event, name) {

@@ -59,12 +59,20 @@ impl std::fmt::Display for Refused {
 
 impl Error for Refused {}
 
+/// Whether the same may succeed later: there was no answer, or a refusal for a while.
+fn may_pass(failure: &Failure) -> bool {
+    let passing = ["rate-limited", "bus-unavailable", "deadline-exceeded"];
+    failure.downcast_ref::<Refused>().is_none_or(|refused| passing.contains(&refused.0.error.code.as_str()))
+}
+
 /// What comes to a peer without being asked for, in the order in which it came.
 pub enum Received {
     /// The peer's place; another one after its worker has died.
     Place(JoinResult),
     /// An event of the room, or of the peer's own objects.
     Event(Message),
+    /// What was missed while NATS was away cannot be had.
+    Failed(Failure),
 }
 
 pub struct Peer {
@@ -153,6 +161,7 @@ impl Peer {
                     found = received.recv() => match found {
                         Some(Received::Place(place)) => return Ok(place),
                         Some(Received::Event(_)) => {} // before its place is known, the answer to query.room has all
+                        Some(Received::Failed(failure)) => return Err(failure),
                         None => return Err("the connection is closed".into()),
                     },
                 }
@@ -225,7 +234,7 @@ async fn read(peer: Arc<Peer>, subscriptions: Vec<async_nats::Subscriber>, mut c
             Some(change) = changes.recv() => {
                 match change {
                     Connection::Disconnected => { after = last; seen = Some(HashSet::new()); }
-                    Connection::Connected if seen.is_some() => { tokio::spawn(catch_up(peer.clone(), after, missed.clone())); }
+                    Connection::Connected if seen.is_some() => { tokio::spawn(catch_up(peer.clone(), after, missed.clone(), output.clone())); }
                     _ => {}
                 }
                 continue;
@@ -241,11 +250,18 @@ async fn read(peer: Arc<Peer>, subscriptions: Vec<async_nats::Subscriber>, mut c
 }
 
 /// Sends each entry after a sequence, with its own sequence, and then None.
-async fn catch_up(peer: Arc<Peer>, mut after: i64, missed: UnboundedSender<Option<(i64, Message)>>) {
+async fn catch_up(peer: Arc<Peer>, mut after: i64, missed: UnboundedSender<Option<(i64, Message)>>, output: UnboundedSender<Received>) {
     loop {
-        let Ok(page) = peer.ask::<LogEntriesAnswer>("entries", QueryEntries { after }).await else {
-            sleep(Duration::from_secs(1)).await; // the fleet is not back yet
-            continue;
+        let page = match peer.ask::<LogEntriesAnswer>("entries", QueryEntries { after }).await {
+            Ok(page) => page,
+            Err(failure) if may_pass(&failure) => {
+                sleep(Duration::from_secs(1)).await; // the fleet is not back yet
+                continue;
+            }
+            Err(failure) => {
+                let _ = output.send(Received::Failed(failure));
+                return;
+            }
         };
         for entry in page.entries {
             let _ = missed.send(Some((entry.seq, Message::new(&entry.subject, json!(entry.message)))));

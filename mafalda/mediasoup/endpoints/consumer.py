@@ -104,7 +104,10 @@ class Consumer(PausableWithSource):
         """
         requested = parse(ConsumerLayers, layers if layers is not None else given)
         body = {"preferredLayers": requested.to_json_dict()}
-        answer = await self._request("CONSUMER_SET_PREFERRED_LAYERS", body)
+        self.accept_preferred_layers(await self._request("CONSUMER_SET_PREFERRED_LAYERS", body))
+
+    def accept_preferred_layers(self, answer: Mapping[str, Any]) -> None:
+        """Note the layers that the worker has accepted, as it has answered ``CONSUMER_SET_PREFERRED_LAYERS``."""
         self._preferred_layers = _layers(answer.get("preferredLayers"))
 
     async def set_priority(self, priority: int) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 from mafalda.contract.messages import intents
 from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.errors import MalformedMessage, NotFound
+from mafalda.mediasoup import Consumer
 from mafalda.mediasoup.router import passthrough
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.passthrough.bodies import body_of, channel_answer, with_public_ids
 from mafalda.workers.passthrough.creation import create_webrtc_server
 from mafalda.workers.passthrough.observers import create_observer
 from mafalda.workers.passthrough.peer import PassthroughPeer
+from mafalda.workers.peers.intents.relay_demand import update_demand
 from mafalda.workers.peers.session.responses import Outcome
 from mafalda.workers.peers.session.session import PeerSession
 
@@ -84,7 +86,18 @@ async def _call(peer: PassthroughPeer, call: ChannelCall) -> dict[str, Any]:
         return {}
     if call.method not in WRITES:
         raise MalformedMessage("not to be requested this way", method=call.method)
-    return await request_object(peer.session, call)
+    answer = await request_object(peer.session, call)
+    if call.method == "CONSUMER_SET_PREFERRED_LAYERS":
+        _count_layers(peer.session, call.handler, answer)
+    return answer
+
+
+def _count_layers(session: PeerSession, id: str, answer: dict[str, Any]) -> None:
+    """Let the producer's client send the layers that a consumer has just chosen."""
+    found = session.objects.consumers.get(id)
+    if found is not None and isinstance(found.consumer, Consumer):
+        found.consumer.accept_preferred_layers(answer)
+        update_demand(session, id, paused=found.is_paused or found.is_muted)
 
 
 async def request_object(session: PeerSession, call: ChannelCall) -> dict[str, Any]:

@@ -200,6 +200,29 @@ async def test_a_data_producer_of_a_direct_transport_is_paused_from_the_start_an
     await fleet.equals_the_log()
 
 
+async def test_the_layers_that_a_consumer_chooses_by_a_call_are_sent(fleet: Fleet) -> None:
+    peer = await application(fleet)
+    (place,) = fleet.places("s1")
+    alice = await fleet.join("lobby", "alice", place)
+    await alice.transport("send")
+    await peer.transport("receive")
+    await alice.produce("cam", "send", kind="video", report_layers=True)
+    await peer.consume("view", "cam", "receive", paused=False)
+
+    async def choose(layer: int) -> None:
+        body = {"preferredLayers": {"spatialLayer": layer, "temporalLayer": 0}}
+        choice = intents.RequestChannel(call=call("CONSUMER_SET_PREFERRED_LAYERS", "view", body))
+        assert (await request(peer, choice))["preferredLayers"]["spatialLayer"] == layer
+        told = f"alice is told {layer}"
+        await fleet.until(
+            lambda: [it.spatial_layer for it in fleet.appended(events.ProducerLayersChanged)][-1:] == [layer], told
+        )
+
+    await choose(0)
+    await choose(2)
+    await fleet.equals_the_log()
+
+
 async def test_an_observer_observes_until_its_peer_leaves(fleet: Fleet) -> None:
     await fleet.start("s1")
     (place,) = fleet.places("s1")

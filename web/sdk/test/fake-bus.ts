@@ -74,6 +74,11 @@ export class FakeBus {
     return this.#intents.shift()!;
   }
 
+  /** Whether each intent was taken by `intent`. */
+  get isIdle(): boolean {
+    return this.#intents.length === 0;
+  }
+
   /** The connection breaks: what is stored is received no more. */
   interrupt(): void {
     this.isUp = false;
@@ -106,6 +111,10 @@ export class FakeBus {
 
   done(intent: Message, generation: number): void {
     this.store("result", "mafalda.result.done.v1", { intent: "set-audience", generation }, intent);
+  }
+
+  refused(intent: Message, code: string, message: string): void {
+    this.store("result", "mafalda.result.rejected.v1", { intent: intent.type.split(".")[2] ?? "", error: { code, message } }, intent);
   }
 
   async #entries(after: number): Promise<LogEntriesAnswer> {

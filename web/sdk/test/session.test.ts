@@ -101,6 +101,33 @@ describe("Session", () => {
   });
 });
 
+describe("Session.join", () => {
+  it("leaves the place of a join that was aborted before it was answered", async () => {
+    const bus = new FakeBus();
+    const session = new Session(bus.bus, { room: "lobby", peer: "alice", appData: {} }, new Told());
+    const aborting = new AbortController();
+    const joining = expect(session.join(aborting.signal)).rejects.toThrow("not any more");
+    const join = await bus.intent();
+    aborting.abort(new Error("not any more"));
+    bus.placed(join, 1);
+    const leave = await bus.intent();
+    expect(leave.type).toBe("mafalda.intent.leave.v1");
+    expect(session.state).toBe("joining"); // the connection is closed when it has ended
+    bus.done(leave, 1);
+    await joining;
+    expect(session.state).toBe("left");
+  });
+
+  it("has nothing to leave when the join was refused", async () => {
+    const bus = new FakeBus();
+    const session = new Session(bus.bus, { room: "lobby", peer: "alice", appData: {} }, new Told());
+    const joining = expect(session.join()).rejects.toThrow("no room");
+    bus.refused(await bus.intent(), "no-capacity", "no room");
+    await joining;
+    expect(bus.isIdle).toBe(true);
+  });
+});
+
 describe("Session after an interruption", () => {
   afterEach(() => void vi.useRealTimers());
 

@@ -68,6 +68,8 @@ export class Session {
   #leaving = false;
   /** Whether a join is as one of the audience: as the log has this peer, whoever has changed that. */
   #audience: boolean;
+  /** The last join that was asked for; it may be answered after it was given up. */
+  #asked: Promise<JoinResult> | undefined;
   #changedPlace = Promise.withResolvers<void>();
 
   constructor(
@@ -111,6 +113,7 @@ export class Session {
       await this.#join(signal);
     } catch (error) {
       if (!(error instanceof MafaldaError && ["interrupted", "already-exists"].includes(error.code))) {
+        await this.#withdraw();
         this.end(error instanceof MafaldaError ? error : undefined);
         throw error;
       }
@@ -178,9 +181,17 @@ export class Session {
     const { appData, region } = this.options;
     const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }), ...(this.#audience && { audience: true }) };
     this.#early = [];
-    const placement = await this.requests.ask("join", data, "mafalda.result.join.v1", signal);
+    this.#asked = this.requests.ask("join", data, "mafalda.result.join.v1");
+    const placement = await abortable(this.#asked, signal);
     await abortable(this.#loadRoster(), signal);
     this.#placed(placement);
+  }
+
+  /** Leaves the place that a join which was given up has got, or is getting: the others would see a peer that is nobody. */
+  async #withdraw(): Promise<void> {
+    const ends = AbortSignal.timeout(LEAVE_TIMEOUT_MS);
+    const left = this.#asked?.then(() => this.requests.ask("leave", {}, "mafalda.result.done.v1", ends));
+    if (left) await abortable(left, ends).catch(() => undefined); // nobody was placed, or nobody answers
   }
 
   async #loadRoster(): Promise<void> {

@@ -20,6 +20,7 @@ import java.util.UUID;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import mafalda.messages.ErrorInfo;
 import mafalda.messages.JoinResult;
 import mafalda.messages.LogEntriesAnswer;
 import mafalda.messages.LogEntry;
@@ -47,6 +48,20 @@ public final class Room {
   private static final Duration ANSWER_WITHIN = Duration.ofSeconds(10); // then the same message is published again
   private static final int ATTEMPTS = 6;
   private static final Events CAUGHT_UP = Events.CONNECTED; // in the queue, behind the entries that were missed
+
+  /** A rejection; {@code passes}: the same may succeed later. */
+  private static final class Refused extends RuntimeException {
+    final boolean passes;
+
+    Refused(JsonNode rejected) throws Exception {
+      this(JSON.treeToValue(rejected, RejectedResult.class).getError());
+    }
+
+    private Refused(ErrorInfo error) {
+      super(error.getCode() + ": " + error.getMessage());
+      this.passes = Set.of("rate-limited", "bus-unavailable", "deadline-exceeded").contains(error.getCode());
+    }
+  }
 
   /** What came: a message with its subject without "live.", or, without an event, word of the connection. */
   private record Received(String subject, long sequence, JsonNode event, Events connection) {
@@ -84,7 +99,17 @@ public final class Room {
     nats.flush(Duration.ofSeconds(5));
   }
 
-  public static void main(String[] words) throws Exception {
+  public static void main(String[] words) {
+    try {
+      run(words);
+      System.exit(0);
+    } catch (Exception failure) {
+      System.err.println(failure);
+      System.exit(1); // the connection's threads would go on
+    }
+  }
+
+  private static void run(String[] words) throws Exception {
     Map<String, Integer> needed = Map.of("watch", 4, "mute", 6, "remove", 5);
     if (words.length < 4 || words.length < needed.getOrDefault(words[3], Integer.MAX_VALUE)) {
       System.err.println("usage: Room NATS_URL ROOM PEER watch [EVENT] | mute OTHER PRODUCER | remove OTHER");
@@ -102,7 +127,6 @@ public final class Room {
       moderator.send(words[4], action, mutes ? Map.of("producer", words[5]) : Map.of());
       print(Map.of(words[3], List.of(words).subList(4, words.length)));
     }
-    System.exit(0);
   }
 
   private void watch(String until) throws Exception {
@@ -143,8 +167,7 @@ public final class Room {
           String type = next.event.get("type").asText();
           boolean mine = next.event.path("causationid").asText().equals(id);
           if (mine && type.equals("mafalda.result.rejected.v1")) {
-            RejectedResult refused = JSON.treeToValue(next.event.get("data"), RejectedResult.class);
-            throw new IllegalStateException(refused.getError().getCode() + ": " + refused.getError().getMessage());
+            throw new Refused(next.event.get("data"));
           }
           // A join is answered by any place: the causationid of that is not the intent's id.
           if (mine && next.subject.contains(".result.") || action.equals("join") && type.equals("mafalda.result.join.v1")) {
@@ -167,7 +190,11 @@ public final class Room {
     if (reply == null) {
       throw new IllegalStateException(query + ": no answer");
     }
-    return JSON.treeToValue(JSON.readTree(reply.getData()).get("data"), type);
+    JsonNode answer = JSON.readTree(reply.getData());
+    if (answer.get("type").asText().equals("mafalda.result.rejected.v1")) {
+      throw new Refused(answer.get("data"));
+    }
+    return JSON.treeToValue(answer.get("data"), type);
   }
 
   /** The next message, or null if none comes in time. A place is printed when it comes, at first or again. */
@@ -213,7 +240,10 @@ public final class Room {
         }
         after = page.getSeq();
         more = Boolean.TRUE.equals(page.getMore());
-      } catch (IllegalStateException away) {
+      } catch (IllegalStateException | Refused away) {
+        if (away instanceof Refused refused && !refused.passes) {
+          throw refused;
+        }
         TimeUnit.SECONDS.sleep(1); // the fleet is not back yet
       }
     }
