@@ -145,8 +145,9 @@ class PlacesAhead:
 
     def pause(self) -> None:
         """Give all places back and ask for none for a while: the fleet has no capacity."""
-        self._paused_until_s = _now() + PAUSE_S
-        self.give_back(lambda _: True)
+        if _now() >= self._paused_until_s:  # else all were given back, and none was asked for since
+            self._paused_until_s = _now() + PAUSE_S
+            self.give_back(lambda _: True)
 
     def give_back_room(self, room: str) -> None:
         """A router is closed."""
