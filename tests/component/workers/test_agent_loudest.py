@@ -101,7 +101,7 @@ async def test_workers_measure_what_they_receive() -> None:
     changes: list[frozenset[str]] = []
     state = RoomState("lobby")
     async with create_worker() as worker, open_tasks() as tasks:
-        router = await worker.create_router(media_codecs=list(default_media_codecs()))
+        router = await worker.create_router(media_codecs=list(default_media_codecs()), scope="~room")
         transport = await router.create_direct_transport()
         producers = {name: await _produce(transport, name, ssrc) for name, ssrc in (("loud", 1111), ("quiet", 2222))}
         for name in producers:
@@ -139,7 +139,7 @@ async def test_a_producer_that_is_opened_again_is_measured_again() -> None:
     place = Place(server="s1", worker="w1")
     state.producers["mic"] = ProducerState("mic", "ana", "send", place, 1, False, "audio")
     async with create_worker() as worker, open_tasks() as tasks:
-        router = await worker.create_router(media_codecs=list(default_media_codecs()))
+        router = await worker.create_router(media_codecs=list(default_media_codecs()), scope="~room")
         transport = await router.create_direct_transport()
         levels = AudioLevelExchange(
             AgentConfig(server="s1"),
