@@ -28,6 +28,7 @@ from mafalda.bus.nats.bus import connect
 from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
+from mafalda.contract.messages.allocator_report import AllocatorReport
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import decode, encode
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
@@ -37,20 +38,46 @@ from mafalda.media.rtp import RtpCapabilities
 SERVERS, WORKERS = 50, 8
 JOINS_A_ROOM, QUIET_JOINS = 20, 200
 _START_TIMEOUT_S = 120
+_IDLE_S = 2.0
 _SOURCE = "/bench/fairness"
 
 
 async def measure(quick: bool) -> list[Figure]:
-    """Joins behind a burst, with one allocator and with two."""
+    """Joins behind a burst, with one allocator and with more of them."""
     joins = 1_000 if quick else 10_000
-    runs = {allocators: await _measured(joins, allocators) for allocators in (1, 2)}
+    runs = {allocators: await _measured(joins, allocators) for allocators in (1, 2, 3)}
     return [figure for allocators, run in runs.items() for figure in _figures(run, runs[1], joins, allocators)]
 
 
 def _figures(run: Run, alone: Run, joins: int, allocators: int) -> list[Figure]:
     what = f"behind {joins:,}, {allocators} allocator{'s' * (allocators > 1)}"
     quiet, of = p50(run.quiet_s) * 1e3, "a join on a quiet fleet"
+    own_ms = sum(alone.cpu_s) / joins * 1e3
+    divided: list[Figure] = []
+    if allocators > 1:
+        total, parts = sum(run.cpu_s), [count / joins for count in run.decided]
+        foreign_ms = (total / joins * 1e3 - own_ms) / (allocators - 1)
+        divided = [
+            Figure(
+                "fairness",
+                f"a join of another's room, {allocators} allocators",
+                foreign_ms,
+                "ms of CPU",
+                own_ms,
+                "an own join",
+            ),
+            Figure(
+                "fairness",
+                f"decisions of the busiest of {allocators}",
+                max(parts),
+                "of all joins",
+                1 / allocators,
+                "equal parts",
+            ),
+            Figure("fairness", f"decisions of all {allocators}", sum(parts), "of all joins", 1, "each join once"),
+        ]
     return [
+        *divided,
         Figure("fairness", f"first join {what}", run.behind_s[0] * 1e3, "ms", quiet, of),
         Figure("fairness", f"append at that moment, {what}", run.append_s * 1e3, "ms", quiet, of),
         Figure("fairness", f"joins {what}", p50(run.behind_s) * 1e3, "ms p50", quiet, of, p99(run.behind_s) * 1e3),
@@ -67,7 +94,8 @@ class Run:
     behind_s: list[float] = field(default_factory=list)
     append_s: float = 0.0  # of an append that no allocator acts on, right behind the burst
     burst_s: float = 0.0
-    cpu_s: list[float] = field(default_factory=list)  # of each allocator
+    cpu_s: list[float] = field(default_factory=list)  # of each allocator, beyond what it uses when nobody joins
+    decided: list[int] = field(default_factory=list)  # by each allocator
 
 
 async def _measured(joins: int, allocators: int) -> Run:
@@ -89,6 +117,10 @@ async def _measured(joins: int, allocators: int) -> Run:
         joiner = Joiner(client)
         await joiner.start()
         run.quiet_s = [await joiner.join() for _ in range(QUIET_JOINS)]
+        idle = [_cpu_s(pid) for pid in pids]
+        await asyncio.sleep(_IDLE_S)
+        idle = [(_cpu_s(pid) - before) / _IDLE_S for pid, before in zip(pids, idle, strict=True)]
+        before = joiner.decided.copy()
         cpu_before = [_cpu_s(pid) for pid in pids]
         start = time.perf_counter()
         async with _child("-m", "bench.fairness", "burst", server.url, str(joins)):  # until all are published
@@ -98,7 +130,10 @@ async def _measured(joins: int, allocators: int) -> Run:
             run.append_s = time.perf_counter() - published
             await behind
         run.burst_s = time.perf_counter() - start
-        run.cpu_s = [_cpu_s(pid) - before for pid, before in zip(pids, cpu_before, strict=True)]
+        used = [_cpu_s(pid) - before for pid, before in zip(pids, cpu_before, strict=True)]
+        run.cpu_s = [cpu_s - idle_ratio * run.burst_s for cpu_s, idle_ratio in zip(used, idle, strict=True)]
+        await asyncio.sleep(_IDLE_S)  # until all have reported
+        run.decided = [count - before[allocator] for allocator, count in joiner.decided.items()]
     return run
 
 
@@ -121,11 +156,18 @@ class Joiner:
         self._numbers = itertools.count()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self.burst_answers = 0
+        self.decided: dict[str, int] = {}  # by each allocator since its start, as it reports
 
     async def start(self) -> None:
-        """Subscribe to the results of all."""
+        """Subscribe to the results of all, and to the reports of the allocators."""
+        await self._client.subscribe(subjects.ALL_ALLOCATOR_REPORTS, cb=self._reported)
         await self._client.subscribe("live.mafalda.room.*.peer.*.result.join", cb=self._answered)
         await self._client.flush()
+
+    async def _reported(self, message: Msg) -> None:
+        report = decode(message.data).data
+        if isinstance(report, AllocatorReport):
+            self.decided[report.allocator] = report.decided
 
     async def _answered(self, message: Msg) -> None:
         if answered := self._waiting.pop(message.subject, None):

@@ -92,7 +92,8 @@ class RoomExecutor:
         self._queued: set[Stimulus] = set()
         self._woken: set[RelayRequest] = set()  # of those: woken meanwhile, perhaps while they were decided
         self._turns = Turns(config.max_in_flight)
-        self._source = f"/mafalda/allocator/{config.name}"
+        self._source = config.source
+        self.finished = 0  # decisions, since the start
         self._failed_beyond = 0  # the view's sequence at the last append that failed
 
     def submit(self, stimulus: Stimulus) -> None:
@@ -132,17 +133,25 @@ class RoomExecutor:
 
     async def _attempt(self, stimulus: Stimulus, turn: Turn) -> bool:
         """Decide once; whether that is all. The turn ends when the first message of the decision is stored."""
-        if not work_queue.is_open(self._view, stimulus, self._clock.now()):
+        now = self._clock.now()
+        if not work_queue.is_open(self._view, stimulus, now):
+            return True
+        if work_queue.is_left(self._view, stimulus, now):
+            self._counters["left-to-owner"] += 1
+            if isinstance(stimulus, OpenIntent):
+                self._view.open_intents.wait(stimulus, waits=False)
             return True
         decision = self._decide(stimulus)
         if decision and decision.private and isinstance(stimulus, OpenIntent):
             await self._reject_privately(stimulus, decision.private)
         if decision is None or not decision.appends:
+            self.finished += 1
             return True
         if isinstance(stimulus, RelayRequest):  # what ends while the append is on its way wakes it
             self._view.relay_requests.wait(stimulus, decision.wait_for_all)
         try:
             await self._append_all(stimulus, decision, turn)
+            self.finished += 1
             if isinstance(stimulus, RelayRequest):
                 self._view.relay_requests.decided(stimulus, decision.wait_for_all)
         except Conflict as conflict:

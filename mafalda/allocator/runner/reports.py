@@ -1,0 +1,104 @@
+"""An allocator's reports to the others, and theirs to it: which of them are at work, and so whose each room is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.core.state.view import View
+from mafalda.allocator.runner.clock import Clock
+from mafalda.bus.compose import compose
+from mafalda.bus.protocol import Bus, Delivery
+from mafalda.contract import subjects
+from mafalda.contract.messages.allocator_report import AllocatorReport, AllocatorStatus
+from mafalda.contract.reading import read_message
+from mafalda.errors import BadInput, BusUnavailable, MafaldaError
+
+#: A process that ends waits no longer than this for its last report to be sent.
+_LEAVE_TIMEOUT_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class AllocatorReports:
+    """Reports at intervals, and keeps ``View.owners`` up to date.
+
+    Args:
+        bus: Connected.
+        config: The allocator's.
+        clock: Of the allocator.
+        view: Of the allocator; its ``owners`` are changed here.
+        counters: Counted into.
+        finished: How many decisions this allocator has finished since its start.
+        on_change: Called when rooms have changed hands.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        config: AllocatorConfig,
+        clock: Clock,
+        view: View,
+        counters: Counter[str],
+        finished: Callable[[], int],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._bus = bus
+        self._config = config
+        self._clock = clock
+        self._view = view
+        self._counters = counters
+        self._finished = finished
+        self._on_change = on_change
+
+    async def run(self) -> None:
+        """Report until cancelled, and then that this allocator is leaving. Who has not reported is forgotten."""
+        try:
+            while True:
+                await self._publish("working")
+                await self._clock.sleep(self._config.allocator_report_s)
+                if gone := self._view.owners.expire(self._clock.now()):
+                    self._changed("allocator-silent", *gone)
+        finally:
+            async with asyncio.timeout(_LEAVE_TIMEOUT_S):
+                await self._publish("leaving")
+
+    async def take(self, reports: AsyncIterator[Delivery]) -> None:
+        """Take in the reports of all allocators until cancelled. A new one is answered at once, so that it knows."""
+        async for delivery in reports:
+            try:
+                report = read_message(delivery.subject, delivery.data)[1].data
+            except BadInput as error:
+                self._counters["unreadable-report"] += 1
+                _log.warning("unreadable-report", action="unreadable_report", reason=str(error))
+                continue
+            if not isinstance(report, AllocatorReport) or report.allocator == self._view.allocator:
+                continue
+            owners = self._view.owners
+            if report.status == "leaving":
+                if owners.leave(report.allocator):
+                    self._changed("allocator-left", report.allocator)
+            elif owners.report(report.allocator, self._clock.now(), decided=report.decided):
+                self._changed("allocator-new", report.allocator)
+                await self._publish("working")
+        raise BusUnavailable("the subscription to allocators' reports has ended")
+
+    def _changed(self, what: str, *allocators: str) -> None:
+        self._counters[what] += len(allocators)
+        others = len(self._view.owners.others)
+        _log.info(what, action=what.replace("-", "_"), allocators=list(allocators), others=others)
+        self._on_change()
+
+    async def _publish(self, status: AllocatorStatus) -> None:
+        report = AllocatorReport(
+            allocator=self._view.allocator, status=status, as_of_seq=self._view.seq, decided=self._finished()
+        )
+        subject = subjects.allocator_report(report.allocator)
+        try:
+            await self._bus.publish(subject, compose(report, subject=subject, source=self._config.source))
+        except MafaldaError as error:
+            _log.warning("report-lost", action="report_lost", reason=str(error))
