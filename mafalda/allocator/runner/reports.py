@@ -9,17 +9,20 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from mafalda.allocator.config import AllocatorConfig
+from mafalda.allocator.core.fleet.late import late_reservations
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import Clock
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract import subjects
-from mafalda.contract.messages.allocator_report import AllocatorReport, AllocatorStatus
+from mafalda.contract.messages.allocator_report import AllocatorReport, AllocatorStatus, LateReservation
 from mafalda.contract.reading import read_message
 from mafalda.errors import BadInput, BusUnavailable, MafaldaError
 
 #: A process that ends waits no longer than this for its last report to be sent.
 _LEAVE_TIMEOUT_S = 0.5
+#: How often all reservations are looked at; 10,000 of them take some milliseconds.
+_LATE_INTERVAL_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +57,8 @@ class AllocatorReports:
         self._counters = counters
         self._finished = finished
         self._on_change = on_change
+        self._late: list[LateReservation] = []
+        self._look_for_late_s = 0.0
 
     async def run(self) -> None:
         """Report until cancelled, and then that this allocator is leaving. Who has not reported is forgotten."""
@@ -94,8 +99,16 @@ class AllocatorReports:
         self._on_change()
 
     async def _publish(self, status: AllocatorStatus) -> None:
+        now = self._clock.now()
+        if now >= self._look_for_late_s:
+            self._late = late_reservations(self._view.fleet, now)
+            self._look_for_late_s = now + _LATE_INTERVAL_S
         report = AllocatorReport(
-            allocator=self._view.allocator, status=status, as_of_seq=self._view.seq, decided=self._finished()
+            allocator=self._view.allocator,
+            status=status,
+            as_of_seq=self._view.seq,
+            decided=self._finished(),
+            late_reservations=self._late,
         )
         subject = subjects.allocator_report(report.allocator)
         try:

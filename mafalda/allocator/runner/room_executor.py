@@ -22,6 +22,7 @@ from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.decide.decide import decide
 from mafalda.allocator.core.decide.decision import Append, Decision
 from mafalda.allocator.core.fleet.candidates import ServerView
+from mafalda.allocator.core.fleet.fleet import Hold
 from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.relay_requests import RelayRequest
@@ -206,9 +207,11 @@ class RoomExecutor:
 
     async def _append(self, append: Append, cause: Message | None, turn: Turn) -> int:
         """Append one message; returns its sequence, for a command once the view has it."""
-        is_peer = isinstance(append.payload, PlacePeer)
-        is_audience = isinstance(append.payload, PlacePeer) and append.payload.audience
-        self._view.fleet.hold(append.id, list(append.holds), is_peer=is_peer, is_audience=is_audience)
+        if append.holds:
+            placed = append.payload if isinstance(append.payload, PlacePeer) else None
+            peer, is_audience = (placed.peer, placed.audience) if placed else (None, False)
+            now, room = self._clock.now(), append.room or ""
+            self._view.fleet.hold(append.id, Hold(append.holds, now, room, peer, is_audience=is_audience))
         is_command = append.room is not None
         try:
             appended = await self._store(append, cause)

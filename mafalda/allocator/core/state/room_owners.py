@@ -1,9 +1,9 @@
 """Which allocator decides for a room. Pure.
 
-Each room belongs to one of the allocators that report, by rendezvous hashing (Thaler and Ravishankar, 1998): all find the
-same owner without asking each other, and when one comes or goes, only its own rooms change hands. Two that see different
-allocators for a moment may both decide, or neither. Of two commands the log takes one; what nobody decides is overdue
-after a while (``work_queue.due``), and then everybody's.
+Each room belongs to one of the allocators that report, by rendezvous hashing (Thaler and Ravishankar, 1998): all find
+the same owner without asking each other, and when one comes or goes, only its own rooms change hands. Two that see
+different allocators for a moment may both decide, or neither. Of two commands the log takes one; what nobody decides
+is overdue after a while (``work_queue.due``), and then everybody's.
 """
 
 from __future__ import annotations
