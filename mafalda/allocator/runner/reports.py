@@ -17,7 +17,7 @@ from mafalda.bus.protocol import Bus, Delivery
 from mafalda.contract import subjects
 from mafalda.contract.messages.allocator_report import AllocatorReport, AllocatorStatus, LateReservation
 from mafalda.contract.reading import read_message
-from mafalda.errors import BadInput, BusUnavailable, MafaldaError
+from mafalda.errors import BadInput, BusUnavailable, MafaldaError, PermissionDenied
 
 #: A process that ends waits no longer than this for its last report to be sent.
 _LEAVE_TIMEOUT_S = 0.5
@@ -73,24 +73,34 @@ class AllocatorReports:
                 await self._publish("leaving")
 
     async def take(self, reports: AsyncIterator[Delivery]) -> None:
-        """Take in the reports of all allocators until cancelled. A new one is answered at once, so that it knows."""
-        async for delivery in reports:
-            try:
-                report = read_message(delivery.subject, delivery.data)[1].data
-            except BadInput as error:
-                self._counters["unreadable-report"] += 1
-                _log.warning("unreadable-report", action="unreadable_report", reason=str(error))
-                continue
-            if not isinstance(report, AllocatorReport) or report.allocator == self._view.allocator:
-                continue
-            owners = self._view.owners
-            if report.status == "leaving":
-                if owners.leave(report.allocator):
-                    self._changed("allocator-left", report.allocator)
-            elif owners.report(report.allocator, self._clock.now(), decided=report.decided):
-                self._changed("allocator-new", report.allocator)
-                await self._publish("working")
+        """Take in the reports of all allocators until cancelled. A new one is answered at once, so that it knows.
+
+        A credential of an earlier version may not permit to read them: then this allocator takes all rooms for its own.
+        """
+        try:
+            async for delivery in reports:
+                await self._take(delivery)
+        except PermissionDenied as error:
+            _log.warning("rooms are not divided", action="reports_denied", reason=str(error))
+            return
         raise BusUnavailable("the subscription to allocators' reports has ended")
+
+    async def _take(self, delivery: Delivery) -> None:
+        try:
+            report = read_message(delivery.subject, delivery.data)[1].data
+        except BadInput as error:
+            self._counters["unreadable-report"] += 1
+            _log.warning("unreadable-report", action="unreadable_report", reason=str(error))
+            return
+        if not isinstance(report, AllocatorReport) or report.allocator == self._view.allocator:
+            return
+        owners = self._view.owners
+        if report.status == "leaving":
+            if owners.leave(report.allocator):
+                self._changed("allocator-left", report.allocator)
+        elif owners.report(report.allocator, self._clock.now(), decided=report.decided):
+            self._changed("allocator-new", report.allocator)
+            await self._publish("working")
 
     def _changed(self, what: str, *allocators: str) -> None:
         self._counters[what] += len(allocators)

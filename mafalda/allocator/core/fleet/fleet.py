@@ -38,8 +38,8 @@ class FleetView:
     """All servers that the log knows, by id, and their living workers.
 
     ``obstacles`` counts, by reason, the workers on which no peer can be placed. ``newcomers`` and ``scale`` learn what
-    peers and objects cost, ``holds`` has the decisions that are not in the log yet, by id. Every change of a worker ends
-    in ``touch``, which moves it in each order.
+    peers and objects cost, ``holds`` has the decisions that are not in the log yet, by id. Every change of a worker
+    ends in ``touch``, which moves it in each order.
     """
 
     def __init__(self, config: AllocatorConfig) -> None:
