@@ -99,9 +99,10 @@ class AllocatorConfig(BaseModel):
         0.5, gt=0, description="How often an allocator reports to the others that it works, and how far it is."
     )
     allocator_timeout_s: float = Field(
-        2.0,
+        3.0,
         gt=0,
-        description="The rooms of an allocator that has not reported for so long are divided between the others.",
+        description="The rooms of an allocator that has not reported for so long are divided between the others. In a "
+        "burst its reports wait behind the log's entries, for a second or more.",
     )
     join_timeout_s: float = Field(
         10.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import structlog
 
@@ -65,12 +66,17 @@ class AllocatorReports:
         try:
             while True:
                 await self._publish("working")
+                before = self._clock.now()
                 await self._clock.sleep(self._config.allocator_report_s)
-                if gone := self._view.owners.expire(self._clock.now()):
+                now = self._clock.now()
+                if now - before > 2 * self._config.allocator_report_s:
+                    self._view.owners.suspended(now)
+                elif gone := self._view.owners.expire(now):
                     self._changed("allocator-silent", *gone)
         finally:
-            async with asyncio.timeout(_LEAVE_TIMEOUT_S):
-                await self._publish("leaving")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVE_TIMEOUT_S):
+                    await self._publish("leaving")
 
     async def take(self, reports: AsyncIterator[Delivery]) -> None:
         """Take in the reports of all allocators until cancelled. A new one is answered at once, so that it knows.

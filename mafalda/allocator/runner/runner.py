@@ -275,7 +275,6 @@ class Allocator:
             if now - last > self._config.tick_s + _SUSPENDED_S:
                 self._counters["suspended"] += 1
                 self._view.liveness.suspended(now)
-                self._view.owners.suspended(now)
             last = now
             self._view.liveness.tick(now)
             self._submit(work_queue.due(self._view, now))

@@ -102,7 +102,7 @@ async def test_a_stopped_one_is_replaced_and_does_no_harm_when_it_goes_on(fleet:
         await fleet.acquainted("stopped", "works")
         bus.running.clear()
         peers = await ask_all(fleet, range(20))
-        await fleet.pass_time(3)
+        await fleet.pass_time(4)
         await answers(fleet, peers)
         later = await ask_all(fleet, range(20, 40))
         await fleet.pass_time(0.25)

@@ -76,7 +76,7 @@ class RoomOwners:
         return gone
 
     def suspended(self, now: float) -> None:
-        """This process did not run for a while, so that it has heard nobody: the others may have reported."""
+        """This process was late for a while, so that it has heard nobody: the others may have reported."""
         for other in self._others.values():
             other.heard_s = now
 
