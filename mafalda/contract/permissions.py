@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from mafalda.contract import subjects
 from mafalda.contract.channels import (
+    ALLOCATOR_REPORT_CHANNEL,
     CHANNELS,
     LOAD_CHANNEL,
     NOTICE_CHANNEL,
@@ -238,6 +239,8 @@ def role_permissions(role: FleetRole) -> Permissions:
         subscribe += [_wildcards(channel.pattern) for channel in served]
     else:
         subscribe.append(_wildcards(LOAD_CHANNEL.pattern))
+    if role in ("allocator", "operator", "monitor"):
+        subscribe.append(_wildcards(ALLOCATOR_REPORT_CHANNEL.pattern))
     return Permissions(tuple(dict.fromkeys(publish)), tuple(subscribe))
 
 
