@@ -21,6 +21,7 @@ from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.decide.decide import decide
 from mafalda.allocator.core.decide.decision import Append, Decision
+from mafalda.allocator.core.decide.intents import FLOOD, FLOOD_BEGINS
 from mafalda.allocator.core.fleet.candidates import ServerView
 from mafalda.allocator.core.fleet.fleet import Hold
 from mafalda.allocator.core.placement.policy import Rng
@@ -38,7 +39,7 @@ from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.events import PeerStranded, ServerLost
 from mafalda.contract.messages.intents import Join
 from mafalda.contract.messages.results import Rejected
-from mafalda.errors import BusUnavailable, Conflict, LogFull, MafaldaError
+from mafalda.errors import BusUnavailable, Conflict, LogFull, MafaldaError, RateLimited
 from mafalda.telemetry.metrics import count_rejection, record_decision
 from mafalda.telemetry.tracing import handling
 
@@ -178,6 +179,7 @@ class RoomExecutor:
         if isinstance(stimulus, RelayRequest) and not decision.appends:
             view.relay_requests.decided(stimulus, decision.wait_for_all)
         if isinstance(stimulus, OpenIntent):
+            self._note_flood(stimulus, decision)
             if decision.settled:
                 view.open_intents.close(stimulus.seq)
             if decision.wait_for:
@@ -186,6 +188,15 @@ class RoomExecutor:
                 for next_one in work_queue.waiting(view, at_a_time=_WAITING_AT_A_TIME):
                     self.submit(next_one)
         return decision
+
+    def _note_flood(self, intent: OpenIntent, decision: Decision) -> None:
+        """Count a refusal that is not appended, and warn of the first."""
+        if decision.reason not in (FLOOD_BEGINS, FLOOD):
+            return
+        count_rejection("allocator", intent.address.action, RateLimited.code)
+        if decision.reason == FLOOD_BEGINS:
+            room, peer = intent.peer
+            _log.warning("refusals are not appended any more", action="peer_floods", room_id=room, peer_id=peer)
 
     # --- appending -------------------------------------------------------------------------------
 

@@ -77,6 +77,21 @@ describe("Session", () => {
     session.end();
   });
 
+  it("names the place that an intent about its objects is meant for", async () => {
+    const bus = new FakeBus();
+    const session = await joined(bus);
+    for (const ask of [
+      () => session.requests.ask("close-producer", { producer: "mic" }, "mafalda.result.done.v1"),
+      () => session.requests.ask("set-app-data", { appData: {} }, "mafalda.result.done.v1"),
+    ]) {
+      const done = ask();
+      bus.done(await bus.intent(), 1);
+      await done;
+    }
+    expect(bus.generations).toEqual([undefined, 1, undefined]);
+    session.end();
+  });
+
   it("asks the new place for what the former one has done after the move", async () => {
     const bus = new FakeBus();
     const session = await joined(bus);

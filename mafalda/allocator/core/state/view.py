@@ -15,6 +15,7 @@ from mafalda.allocator.core.fleet.fleet import FleetView
 from mafalda.allocator.core.fleet.liveness import ServerLiveness
 from mafalda.allocator.core.state.draining import Drains
 from mafalda.allocator.core.state.open_intents import OpenIntents, ParkedIntents, Peer
+from mafalda.allocator.core.state.refusals import Refusals
 from mafalda.allocator.core.state.relay_requests import RelayRequests
 from mafalda.allocator.core.state.room_owners import RoomOwners
 from mafalda.allocator.core.state.rooms import Rooms
@@ -48,6 +49,7 @@ class View:
     drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)
     joining: dict[Peer, int] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
     changed_rooms: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:

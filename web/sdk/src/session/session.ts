@@ -215,6 +215,7 @@ export class Session {
     if (placement.generation < this.#wantedGeneration) return;
     if (this.#placement && placement.generation <= this.#placement.generation) return;
     this.#placement = placement;
+    this.requests.generation = placement.generation;
     this.#leavePlace(placement.generation, "the peer was placed again", placement.handover);
     this.#placeChanged();
   }
