@@ -960,40 +960,40 @@ type ReportStatistics struct {
 
 // One way: the streams on it together, and the largest of them.
 type WayStatistics struct {
-	// Of the way up: the client's own estimate.                                
-	AvailableOutgoingBps                                     *int64             `json:"availableOutgoingBps,omitempty"`
-	BitrateBps                                               int64              `json:"bitrateBps"`
-	// The greatest of its streams.                                             
-	JitterMS                                                 *float64           `json:"jitterMs,omitempty"`
-	// Packets lost on the way, of those sent, before repair.                   
-	LossRatio                                                *float64           `json:"lossRatio,omitempty"`
-	// By docs/protocol.md#connection-quality.                                  
-	Quality                                                  Quality            `json:"quality"`
-	RoundTripMS                                              *float64           `json:"roundTripMs,omitempty"`
-	// Those with the highest bitrates.                                         
-	Streams                                                  []StreamStatistics `json:"streams,omitempty"`
-	Way                                                      Way                `json:"way"`
+	// Of the way up: the client's own estimate.                                                   
+	AvailableOutgoingBps                                                        *int64             `json:"availableOutgoingBps,omitempty"`
+	BitrateBps                                                                  int64              `json:"bitrateBps"`
+	// The greatest of its streams.                                                                
+	JitterMS                                                                    *float64           `json:"jitterMs,omitempty"`
+	// Packets lost on the way, of those sent; what is sent again was lost once.                   
+	LossRatio                                                                   *float64           `json:"lossRatio,omitempty"`
+	// By docs/protocol.md#connection-quality.                                                     
+	Quality                                                                     Quality            `json:"quality"`
+	RoundTripMS                                                                 *float64           `json:"roundTripMs,omitempty"`
+	// Those with the highest bitrates.                                                            
+	Streams                                                                     []StreamStatistics `json:"streams,omitempty"`
+	Way                                                                         Way                `json:"way"`
 }
 
 // One producer on a way: sent, or received by a consumer.
 type StreamStatistics struct {
-	// Of all its encodings together.                                                        
-	BitrateBps                                                                 int64         `json:"bitrateBps"`
-	// Of a video that is sent: how many of its encodings are active.                        
-	Encodings                                                                  *int64        `json:"encodings,omitempty"`
-	FramesPerSecond                                                            *float64      `json:"framesPerSecond,omitempty"`
-	// Of a video that is received: freezes in the interval.                                 
-	Freezes                                                                    *int64        `json:"freezes,omitempty"`
-	Height                                                                     *int64        `json:"height,omitempty"`
-	JitterMS                                                                   *float64      `json:"jitterMs,omitempty"`
-	// Of a video that is sent.                                                              
-	Limitation                                                                 *Limitation   `json:"limitation,omitempty"`
-	// Packets lost on the way, of those sent, before repair.                                
-	LossRatio                                                                  *float64      `json:"lossRatio,omitempty"`
-	MediaKind                                                                  MediaKindEnum `json:"mediaKind"`
-	Producer                                                                   string        `json:"producer"`
-	// Pixels; of what is sent in several resolutions the highest that is sent.              
-	Width                                                                      *int64        `json:"width,omitempty"`
+	// Of all its encodings together.                                                         
+	BitrateBps                                                                  int64         `json:"bitrateBps"`
+	// Of a video that is sent: how many of its encodings are active.                         
+	Encodings                                                                   *int64        `json:"encodings,omitempty"`
+	FramesPerSecond                                                             *float64      `json:"framesPerSecond,omitempty"`
+	// Of a video that is received: freezes in the interval.                                  
+	Freezes                                                                     *int64        `json:"freezes,omitempty"`
+	Height                                                                      *int64        `json:"height,omitempty"`
+	JitterMS                                                                    *float64      `json:"jitterMs,omitempty"`
+	// Of a video that is sent.                                                               
+	Limitation                                                                  *Limitation   `json:"limitation,omitempty"`
+	// Packets lost on the way, of those sent; what is sent again was lost once.              
+	LossRatio                                                                   *float64      `json:"lossRatio,omitempty"`
+	MediaKind                                                                   MediaKindEnum `json:"mediaKind"`
+	Producer                                                                    string        `json:"producer"`
+	// Pixels; of what is sent in several resolutions the highest that is sent.               
+	Width                                                                       *int64        `json:"width,omitempty"`
 }
 
 // Ask a video consumer's producer for a key frame. Answered by Done.
@@ -1052,7 +1052,7 @@ type SCTPParameters struct {
 }
 
 // mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left
-// out. A producer that is paused has no score.
+// out. What is paused has no score: neither a producer, nor one whose consumer is paused.
 type ScoresAnswer struct {
 	// As others' producers arrive at their own workers.                                            
 	Received                                                                 map[string]interface{} `json:"received"`

@@ -1970,7 +1970,7 @@ pub struct WayStatistics {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ms: Option<f64>,
 
-    /// Packets lost on the way, of those sent, before repair.
+    /// Packets lost on the way, of those sent; what is sent again was lost once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_ratio: Option<f64>,
 
@@ -2028,7 +2028,7 @@ pub struct StreamStatistics {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limitation: Option<Limitation>,
 
-    /// Packets lost on the way, of those sent, before repair.
+    /// Packets lost on the way, of those sent; what is sent again was lost once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_ratio: Option<f64>,
 
@@ -2110,7 +2110,7 @@ pub struct RoomSnapshotAnswer {
 }
 
 /// mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left
-/// out. A producer that is paused has no score.
+/// out. What is paused has no score: neither a producer, nor one whose consumer is paused.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ScoresAnswer {
     /// As others' producers arrive at their own workers.

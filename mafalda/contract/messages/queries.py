@@ -200,7 +200,7 @@ class StatisticsTaken(Answer):
 class Scores(Answer):
     """mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left out.
 
-    A producer that is paused has no score.
+    What is paused has no score: neither a producer, nor one whose consumer is paused.
     """
 
     action = "scores"

@@ -22,6 +22,7 @@ Quality = Literal["excellent", "good", "poor", "lost"]
 QualityLimitation = Literal["none", "cpu", "bandwidth", "other"]
 
 MAX_STREAMS = 16
+_LOSS = "Packets lost on the way, of those sent; what is sent again was lost once."
 
 _Ratio = Annotated[float, Field(ge=0, le=1)]
 _Milliseconds = Annotated[float, Field(ge=0, le=600_000)]
@@ -34,7 +35,7 @@ class StreamStatistics(Model):
     producer: Id
     media_kind: MediaKind
     bitrate_bps: _Bps = Field(description="Of all its encodings together.")
-    loss_ratio: _Ratio | None = Field(None, description="Packets lost on the way, of those sent, before repair.")
+    loss_ratio: _Ratio | None = Field(None, description=_LOSS)
     jitter_ms: _Milliseconds | None = None
     frames_per_second: Annotated[float, Field(ge=0, le=1000)] | None = None
     width: Annotated[int, Field(ge=0, le=65535)] | None = Field(
@@ -56,7 +57,7 @@ class WayStatistics(Model):
     way: Way
     quality: Quality = Field(description="By docs/protocol.md#connection-quality.")
     bitrate_bps: _Bps
-    loss_ratio: _Ratio | None = Field(None, description="Packets lost on the way, of those sent, before repair.")
+    loss_ratio: _Ratio | None = Field(None, description=_LOSS)
     jitter_ms: _Milliseconds | None = Field(None, description="The greatest of its streams.")
     round_trip_ms: _Milliseconds | None = None
     available_outgoing_bps: _Bps | None = Field(None, description="Of the way up: the client's own estimate.")

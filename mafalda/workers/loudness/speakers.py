@@ -12,7 +12,7 @@ from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.loudness.levels import AudioLevelExchange
 
 #: How often a change is looked for, and for how long an inbox is sent changes without asking again, in seconds.
-INTERVAL_S, LEASE_S = 0.5, 60.0
+INTERVAL_S, LEASE_S = 0.3, 60.0
 #: So many speakers are named.
 MAX_SPEAKERS = 8
 

@@ -45,7 +45,7 @@ def scores(session: PeerSession) -> Scores:
     received: dict[str, int] = {}
     for held in session.objects.consumers.values():
         consumer = held.consumer
-        if not isinstance(consumer, Consumer) or consumer.producer_paused:
+        if not isinstance(consumer, Consumer) or consumer.paused or consumer.producer_paused:
             continue
         score = held.relay.scores.shown(consumer) if held.relay else consumer.score
         origin = max(score.producer_scores, default=score.producer_score)

@@ -122,6 +122,51 @@ describe("a publication that a moderator muted while the connection was away", (
   });
 });
 
+describe("a publication that is muted in the room", () => {
+  async function published() {
+    const { session } = fleet();
+    const moderated: string[] = [];
+    const requests = session.requests as unknown as { isOwnPause: (intent: string) => boolean };
+    requests.isOwnPause = (intent) => intent.startsWith("own");
+    const publication = new LocalPublication(session, camera, {}, nothing, (it) => moderated.push(String(it.moderator)));
+    await publication.start();
+    return { publication, moderated };
+  }
+
+  it("tells its own mutes from a moderator's by their intents, however late their events come", async () => {
+    const { publication, moderated } = await published();
+    await publication.mute();
+    await publication.unmute();
+    publication.pausedInRoom(true, { intent: "own-1", by: undefined });
+    expect([publication.muted, moderated]).toEqual([false, []]);
+    publication.pausedInRoom(false, { intent: "own-2", by: undefined });
+    publication.pausedInRoom(true, { intent: "another", by: "bob" });
+    expect([publication.muted, publication.mutedBy, publication.moderator, moderated]).toEqual([true, "moderator", "bob", ["bob"]]);
+    await publication.unmute();
+    expect([publication.muted, publication.mutedBy, publication.moderator]).toEqual([false, undefined, undefined]);
+  });
+
+  it("is muted by whoever does not say who it is, as an application's server", async () => {
+    const { publication, moderated } = await published();
+    publication.pausedInRoom(true, { intent: "another", by: undefined });
+    expect([publication.mutedBy, publication.moderator, moderated]).toEqual(["moderator", undefined, ["undefined"]]);
+  });
+
+  it("flows when its own unmute was behind the moderator's mute in the log", async () => {
+    const { publication } = await published();
+    publication.pausedInRoom(true, { intent: "another", by: "bob" });
+    publication.pausedInRoom(false, { intent: "own-1", by: undefined });
+    expect([publication.muted, publication.mutedBy]).toEqual([false, undefined]);
+  });
+
+  it("stays muted by us when an earlier unmute of ours is told later", async () => {
+    const { publication } = await published();
+    await publication.mute();
+    publication.pausedInRoom(false, { intent: "own-1", by: undefined });
+    expect([publication.muted, publication.mutedBy]).toEqual([true, "us"]);
+  });
+});
+
 describe("a data publication", () => {
   it("says why a message cannot be sent", async () => {
     const { dataProducers, session } = fleet();

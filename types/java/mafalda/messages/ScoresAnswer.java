@@ -6,7 +6,7 @@ import java.util.Map;
 
 /**
  * mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left
- * out. A producer that is paused has no score.
+ * out. What is paused has no score: neither a producer, nor one whose consumer is paused.
  */
 public class ScoresAnswer {
     private Map<String, Object> received;

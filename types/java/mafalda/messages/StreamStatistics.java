@@ -67,7 +67,7 @@ public class StreamStatistics {
     public void setLimitation(Limitation value) { this.limitation = value; }
 
     /**
-     * Packets lost on the way, of those sent, before repair.
+     * Packets lost on the way, of those sent; what is sent again was lost once.
      */
     @JsonProperty("lossRatio")
     public Double getLossRatio() { return lossRatio; }

@@ -39,7 +39,7 @@ public class WayStatistics {
     public void setJitterMS(Double value) { this.jitterMS = value; }
 
     /**
-     * Packets lost on the way, of those sent, before repair.
+     * Packets lost on the way, of those sent; what is sent again was lost once.
      */
     @JsonProperty("lossRatio")
     public Double getLossRatio() { return lossRatio; }

@@ -4,6 +4,7 @@ import type { types } from "mediasoup-client";
 import { MafaldaError } from "../errors.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint, ProduceOptions } from "../session/endpoint.js";
+import type { PauseCause } from "../session/roster.js";
 import { Resource, type ResourceState } from "../session/resource.js";
 import type { Session } from "../session/session.js";
 
@@ -27,8 +28,6 @@ export interface PublishOptions {
 
 const CAMERA_BITRATE_BPS = 1_700_000;
 const SCREEN_BITRATE_BPS = 2_500_000;
-/** After our own requests are answered, the events of them are here in this time. */
-const MODERATED_MS = 300;
 
 /** Sends one track until it is closed. */
 export class LocalPublication extends Resource {
@@ -37,11 +36,10 @@ export class LocalPublication extends Resource {
   readonly source: Source;
   #track: MediaStreamTrack;
   #muted: boolean;
-  /** How many requests to mute or unmute are under way. */
-  #muting = 0;
   /** Whether the worker has confirmed what `#muted` is. */
   #isSettled = true;
   #mutedBy: "us" | "moderator" | undefined;
+  #moderator: string | undefined;
   #producer: types.Producer | undefined;
   /** Sends at the former placement until the producer at the present one is open. */
   #former: types.Producer | undefined;
@@ -81,6 +79,11 @@ export class LocalPublication extends Resource {
     return this.#mutedBy;
   }
 
+  /** The peer that has muted it, while `mutedBy` is `moderator`; unknown if it was an application's server, or we missed it. */
+  get moderator(): string | undefined {
+    return this.#moderator;
+  }
+
   /** Sends nothing until `unmute`; the others are told. The wish holds across outages. */
   async mute(): Promise<void> {
     await this.#setMuted(true);
@@ -104,14 +107,27 @@ export class LocalPublication extends Resource {
     await this.#closeOnWorker();
   }
 
+  /** @internal Its place in the statistics of the transport, while it is open. */
+  get mid(): string | undefined {
+    return this.#producer?.localId;
+  }
+
+  /** @internal Whether something of it is to arrive at the worker: it is open, not muted, and somebody receives it. */
+  get isSent(): boolean {
+    return this.#producer?.closed === false && !this.#muted && this.#highestLayer >= 0;
+  }
+
   /** WebRTC statistics of the sender, if it is open. */
   async getStats(): Promise<RTCStatsReport | undefined> {
     return await this.#producer?.getStats();
   }
 
-  /** @internal The room was told that it is paused, or flows again: a moderator may have done that. */
-  pausedInRoom(paused: boolean): void {
-    if (paused && !this.#muted) setTimeout(() => this.#moderated(), MODERATED_MS); // or it is our own mute before our own unmute
+  /** @internal The room was told that it is paused, or flows again, in the order of the log. */
+  pausedInRoom(paused: boolean, cause: PauseCause): void {
+    const isOwn = cause.intent !== undefined && this.session.requests.isOwnPause(cause.intent);
+    if (paused && !isOwn) this.#moderated(cause.by);
+    // Our own unmute was on its way when a moderator muted it, and came later.
+    else if (!paused && this.#mutedBy === "moderator") this.#unmoderated();
   }
 
   override get serverId(): string {
@@ -202,17 +218,26 @@ export class LocalPublication extends Resource {
     await this.session.requests.ask("close-producer", { producer: this.id }, "mafalda.result.done.v1").catch(() => undefined);
   }
 
-  #moderated(): void {
-    if (this.#muting > 0 || this.#muted || !this.session.roster.producers.get(this.id)?.paused) return;
+  #moderated(by?: string): void {
+    if (this.#muted) return;
     this.#muted = true;
     this.#mutedBy = "moderator";
+    this.#moderator = by;
     this.#producer?.pause();
     this.onChange(this);
     this.onModerated(this);
   }
 
+  #unmoderated(): void {
+    this.#muted = false;
+    this.#mutedBy = this.#moderator = undefined;
+    this.#producer?.resume();
+    this.onChange(this);
+  }
+
   async #setMuted(muted: boolean): Promise<void> {
     this.#muted = muted;
+    this.#moderator = undefined;
     this.#mutedBy = muted ? "us" : undefined;
     this.onChange(this);
     await this.#applyMuted();
@@ -227,15 +252,12 @@ export class LocalPublication extends Resource {
     if (this.#muted) producer.pause();
     else producer.resume();
     const action = this.#muted ? "pause-producer" : "resume-producer";
-    this.#muting++;
     this.#isSettled = false;
     try {
       await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.#gone);
       this.#isSettled = this.#producer === producer;
     } catch (error) {
       if (this.#producer === producer && !producer.closed) throw error; // else it is opened again as `muted` says
-    } finally {
-      this.#muting--;
     }
   }
 

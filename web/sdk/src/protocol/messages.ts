@@ -7,7 +7,7 @@ export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "ur
 /**
  * The digest of a DTLS certificate (RFC 8122).
  */
-export type DtlsFingerprint = (DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1)
+export type DtlsFingerprint = DtlsFingerprint1
 /**
  * Send a track into the room.
  */
@@ -207,7 +207,7 @@ appData?: {
 }
 }
 /**
- * mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left out. A producer that is paused has no score.
+ * mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left out. What is paused has no score: neither a producer, nor one whose consumer is paused.
  */
 export interface ScoresAnswer {
 /**
@@ -241,7 +241,7 @@ room: string
  * 
  * @maxItems 16
  */
-speakers: []|[Speaker]|[Speaker, Speaker]|[Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]|[Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker, Speaker]
+speakers: Speaker[]
 }
 /**
  * A peer that speaks, by an audio producer of its own.
@@ -779,7 +779,7 @@ way: ("up" | "down")
 quality: ("excellent" | "good" | "poor" | "lost")
 bitrateBps: number
 /**
- * Packets lost on the way, of those sent, before repair.
+ * Packets lost on the way, of those sent; what is sent again was lost once.
  */
 lossRatio?: number
 /**
@@ -796,7 +796,7 @@ availableOutgoingBps?: number
  * 
  * @maxItems 16
  */
-streams?: []|[StreamStatistics]|[StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]|[StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics, StreamStatistics]
+streams?: StreamStatistics[]
 }
 /**
  * One producer on a way: sent, or received by a consumer.
@@ -809,7 +809,7 @@ mediaKind: ("audio" | "video")
  */
 bitrateBps: number
 /**
- * Packets lost on the way, of those sent, before repair.
+ * Packets lost on the way, of those sent; what is sent again was lost once.
  */
 lossRatio?: number
 jitterMs?: number
@@ -922,7 +922,7 @@ role?: ("auto" | "client" | "server")
  * @minItems 1
  * @maxItems 16
  */
-fingerprints: [DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]
+fingerprints: DtlsFingerprint[]
 }
 export interface DtlsFingerprint1 {
 algorithm: ("sha-1" | "sha-224" | "sha-256" | "sha-384" | "sha-512")
@@ -1350,7 +1350,7 @@ intervalS: number
  * @minItems 1
  * @maxItems 2
  */
-ways: [WayStatistics]|[WayStatistics, WayStatistics]
+ways: WayStatistics[]
 }
 /**
  * The room's peers and producers. A large room comes in pages.

@@ -77,6 +77,17 @@ export class Endpoint {
     return this.#ids.has(id);
   }
 
+  /** WebRTC statistics of the transport of this direction, if it is connected. */
+  async stats(direction: "send" | "receive"): Promise<RTCStatsReport | undefined> {
+    const transport = await this.#transports.get(direction)?.catch(() => undefined);
+    return transport && this.#isConnected.has(transport) ? await transport.getStats() : undefined;
+  }
+
+  /** Whether the transport of this direction was asked for. */
+  has(direction: "send" | "receive"): boolean {
+    return this.#transports.has(direction);
+  }
+
   /** Whether a transport is connected, which shows the agent that this peer is there. */
   get isConnected(): boolean {
     return this.#isConnected.size > 0;
