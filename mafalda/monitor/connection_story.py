@@ -203,7 +203,7 @@ def _way_lines(story: ConnectionStory, way: WayStatistics) -> Iterator[str]:
 
 
 def _stream_line(story: ConnectionStory, way: Way, stream: StreamStatistics) -> str:
-    facts = [_bitrate(stream.bitrate_bps)]
+    facts = [] if stream.bitrate_bps is None else [_bitrate(stream.bitrate_bps)]
     if stream.width and stream.height:
         rate = f" at {stream.frames_per_second:.0f} fps" if stream.frames_per_second is not None else ""
         facts.insert(0, f"{_size(stream)}{rate}")

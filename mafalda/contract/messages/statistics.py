@@ -34,7 +34,7 @@ class StreamStatistics(Model):
 
     producer: Id
     media_kind: MediaKind
-    bitrate_bps: _Bps = Field(description="Of all its encodings together.")
+    bitrate_bps: _Bps | None = Field(None, description="Of all its encodings together.")
     loss_ratio: _Ratio | None = Field(None, description=_LOSS)
     jitter_ms: _Milliseconds | None = None
     frames_per_second: Annotated[float, Field(ge=0, le=1000)] | None = None

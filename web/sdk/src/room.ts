@@ -332,6 +332,7 @@ export class Room extends Emitter<RoomEvents> {
       case "peer-joined":
         return this.emit("peerJoined", change.peer);
       case "peer-changed":
+        if (change.peer.id === this.peerId) this.#speakers.renew(); // another agent does not know that we listen
         return this.emit("peerChanged", change.peer);
       case "peer-left":
         for (const it of this.#allReceived()) if (it.producer.peer === change.peer.id) it.end();

@@ -9,14 +9,14 @@ const nothing = () => undefined;
 
 /** What `RTCRtpSender` has of encodings, as browsers have it: what was got is to be set, whole. */
 class Sender {
-  encodings = [{ active: true }, { active: true }, { active: true }];
+  encodings: { active: boolean; [name: string]: unknown }[] = [{ active: true }, { active: true }, { active: true }];
   #got: unknown;
 
   getParameters() {
     return (this.#got = { encodings: this.encodings.map((it) => ({ ...it })) });
   }
 
-  async setParameters(parameters: { encodings: { active: boolean }[] }): Promise<void> {
+  async setParameters(parameters: { encodings: { active: boolean; [name: string]: unknown }[] }): Promise<void> {
     if (parameters !== this.#got) throw new Error("these parameters are not the latest");
     this.#got = undefined;
     this.encodings = parameters.encodings;
@@ -46,7 +46,7 @@ class DataProducer {
 }
 
 /** A session with one place after another, whose transport makes what the test gives. */
-function fleet() {
+function fleet(mimeType?: string) {
   const sender = new Sender();
   const dataProducers = [new DataProducer()];
   const transport = {
@@ -56,7 +56,7 @@ function fleet() {
   const endpoint = {
     generation: 2,
     lost: new AbortController().signal,
-    device: { sendRtpCapabilities: { codecs: [] } },
+    device: { sendRtpCapabilities: { codecs: mimeType ? [{ mimeType }] : [] } },
     sendTransport: async () => transport,
     connected: async () => undefined,
   } as unknown as Endpoint;
@@ -89,6 +89,23 @@ describe("a publication", () => {
     await publication.check();
     await soon();
     expect(sender.sent).toEqual([true, true, true]);
+  });
+
+  it("sends fewer spatial layers of one encoding, each as large as before", async () => {
+    const { sender, session } = fleet("video/VP9");
+    sender.encodings = [{ active: true, scalabilityMode: "L3T3_KEY" }];
+    const track = { kind: "video", getSettings: () => ({ width: 1280, height: 720 }) } as unknown as MediaStreamTrack;
+    const publication = new LocalPublication(session, track, { codec: "VP9", maxBitrate: 1_600_000 }, nothing, nothing);
+    await publication.start();
+    const sent = async (highest: number) => {
+      publication.layersChanged(highest, 2);
+      await soon();
+      return sender.encodings;
+    };
+    expect(await sent(1)).toEqual([{ active: true, scalabilityMode: "L2T3_KEY", scaleResolutionDownBy: 2, maxBitrate: 565_685 }]);
+    expect(await sent(0)).toEqual([{ active: true, scalabilityMode: "L1T3", scaleResolutionDownBy: 4, maxBitrate: 200_000 }]);
+    expect(await sent(-1)).toMatchObject([{ active: false, scalabilityMode: "L1T3" }]);
+    expect(await sent(2)).toEqual([{ active: true, scalabilityMode: "L3T3_KEY", scaleResolutionDownBy: 1, maxBitrate: 1_600_000 }]);
   });
 
   it("does not believe an earlier placement that nobody receives it", async () => {

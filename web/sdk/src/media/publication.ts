@@ -4,9 +4,10 @@ import type { types } from "mediasoup-client";
 import { MafaldaError } from "../errors.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint, ProduceOptions } from "../session/endpoint.js";
-import type { PauseCause } from "../session/roster.js";
 import { Resource, type ResourceState } from "../session/resource.js";
+import type { PauseCause } from "../session/roster.js";
 import type { Session } from "../session/session.js";
+import { svcUpTo, type SvcEncoding } from "./layers.js";
 
 /** Where a track comes from; carried in the producer's `appData.source`. */
 export type Source = "camera" | "microphone" | "screen" | "screen-audio" | "file";
@@ -49,6 +50,8 @@ export class LocalPublication extends Resource {
   #generation: number | undefined;
   /** The highest layer that is sent; -1: none. */
   #highestLayer = Number.POSITIVE_INFINITY;
+  /** What is sent of a video whose only encoding has spatial layers in it. */
+  #svc: SvcEncoding | undefined;
   #applyingLayers: Promise<void> = Promise.resolve();
 
   constructor(
@@ -272,10 +275,19 @@ export class LocalPublication extends Resource {
     const sender = this.#producer?.closed === false ? this.#producer.rtpSender : undefined;
     if (!sender) return; // it begins with all of them
     const parameters = sender.getParameters();
-    const isSent = parameters.encodings.map((_, layer) => layer <= this.#highestLayer);
-    if (parameters.encodings.every(({ active }, layer) => active === isSent[layer])) return;
-    parameters.encodings.forEach((encoding, layer) => (encoding.active = isSent[layer] ?? true));
+    const wanted = parameters.encodings.map((_, layer) => ({ active: layer <= this.#highestLayer, ...this.#svcUpTo(this.#highestLayer) }));
+    const isApplied = parameters.encodings.every((encoding, layer) =>
+      Object.entries(wanted[layer] ?? {}).every(([name, value]) => (encoding as unknown as Record<string, unknown>)[name] === value),
+    );
+    if (isApplied) return;
+    parameters.encodings.forEach((encoding, layer) => Object.assign(encoding, wanted[layer]));
     await sender.setParameters(parameters);
+  }
+
+  /** What is to be sent of a single encoding with spatial layers in it, as long as somebody receives any of them. */
+  #svcUpTo(highest: number): SvcEncoding | undefined {
+    const { width, height } = this.#track.getSettings?.() ?? {};
+    return this.#svc && highest >= 0 && width && height ? svcUpTo(highest, this.#svc, width, height) : undefined;
   }
 
   #codec(device: types.Device): types.RtpCodecCapability | undefined {
@@ -289,7 +301,8 @@ export class LocalPublication extends Resource {
     const isScreen = this.source === "screen";
     const maxBitrate = this.options.maxBitrate ?? (isScreen ? SCREEN_BITRATE_BPS : CAMERA_BITRATE_BPS);
     const isSvc = /\/(vp9|av1)$/i.test(codec?.mimeType ?? "");
-    if (isSvc) return { encodings: [{ maxBitrate, scalabilityMode: isScreen ? "L1T3" : "L3T3_KEY" }] };
+    this.#svc = isSvc && !isScreen ? { maxBitrate, scalabilityMode: "L3T3_KEY", scaleResolutionDownBy: 1 } : undefined;
+    if (isSvc) return { encodings: [{ maxBitrate, scalabilityMode: this.#svc?.scalabilityMode ?? "L1T3" }] };
     if (!(this.options.simulcast ?? !isScreen)) return { encodings: [{ maxBitrate }] };
     return {
       encodings: [4, 2, 1].map((scaleResolutionDownBy) => ({

@@ -65,7 +65,7 @@ export class StatisticsSampler {
       ...(report.way === "up" && pair && typeof pair["availableOutgoingBitrate"] === "number" && { availableOutgoingBps: Math.round(pair["availableOutgoingBitrate"]) }),
       streams: all
         .map((it) => statisticsOf(it, seconds, report.way))
-        .sort((a, b) => b.bitrateBps - a.bitrateBps),
+        .sort((a, b) => (b.bitrateBps ?? 0) - (a.bitrateBps ?? 0)),
     };
     return { ...way, quality: wayQuality(way) };
   }

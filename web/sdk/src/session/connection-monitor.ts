@@ -24,7 +24,7 @@ export interface QualityChange {
 }
 
 const MEASURE_MS = 2_000;
-const FIRST_REPORT_MS = 5_000;
+const FIRST_REPORT_MS = 2_000;
 const MAX_STREAMS = 16;
 const DIRECTIONS = { up: "send", down: "receive" } as const;
 const NO_SCORES: ScoresAnswer = { sent: {}, received: {} };

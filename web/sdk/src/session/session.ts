@@ -16,6 +16,7 @@ import { PeerLog } from "./peer-log.js";
 import { Requests } from "./requests.js";
 import type { Resource } from "./resource.js";
 import { Roster, type AppData, type RosterChange } from "./roster.js";
+import { every } from "./timer.js";
 
 export type SessionState = "joining" | "joined" | "reconnecting" | "left";
 
@@ -134,8 +135,7 @@ export class Session {
       }
       void this.#rejoin(error.message);
     }
-    const heartbeat = setInterval(() => void this.#heartbeat(), HEARTBEAT_MS);
-    this.#stop.push(() => clearInterval(heartbeat));
+    this.#stop.push(every(HEARTBEAT_MS, () => void this.#heartbeat()));
     void this.#keepEndpoint().catch((error: unknown) => {
       if (!this.#ended.signal.aborted) this.end(new MafaldaError("webrtc-failed", error instanceof Error ? error.message : String(error)));
     });
