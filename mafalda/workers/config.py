@@ -101,7 +101,7 @@ class AgentConfig(BaseModel):
         ge=250,
         le=5000,
         description="How often loudness is measured for subscriptions to the loudest producers, in milliseconds. "
-        "A worker counts a producer only if ten packets came in that time.",
+        "Where less than ten packets come in that time, at least each 750 ms.",
     )
     statistics_interval_s: float = Field(
         5.0, gt=0, description="How often clients that report their WebRTC statistics are asked to do so, in seconds."

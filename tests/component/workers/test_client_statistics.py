@@ -51,7 +51,7 @@ async def test_a_lossy_uplink_is_in_the_log_and_who_speaks_is_told(
     fleet: Fleet, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = LossyNetwork(monkeypatch)
-    await fleet.start("s1", statistics_interval_s=1, sample_interval_s=1, audio_level_interval_ms=1500)
+    await fleet.start("s1", statistics_interval_s=1, sample_interval_s=1)
     async with allocating(fleet), AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(bus=fleet.bus))
         alice = await stack.enter_async_context(client.join("lobby", "alice", report_statistics=True))
