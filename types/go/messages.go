@@ -978,7 +978,7 @@ type WayStatistics struct {
 // One producer on a way: sent, or received by a consumer.
 type StreamStatistics struct {
 	// Of all its encodings together.                                                         
-	BitrateBps                                                                  int64         `json:"bitrateBps"`
+	BitrateBps                                                                  *int64        `json:"bitrateBps,omitempty"`
 	// Of a video that is sent: how many of its encodings are active.                         
 	Encodings                                                                   *int64        `json:"encodings,omitempty"`
 	FramesPerSecond                                                             *float64      `json:"framesPerSecond,omitempty"`

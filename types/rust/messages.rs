@@ -2005,7 +2005,8 @@ pub enum Quality {
 #[serde(rename_all = "camelCase")]
 pub struct StreamStatistics {
     /// Of all its encodings together.
-    pub bitrate_bps: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitrate_bps: Option<i64>,
 
     /// Of a video that is sent: how many of its encodings are active.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ import com.fasterxml.jackson.annotation.*;
  * One producer on a way: sent, or received by a consumer.
  */
 public class StreamStatistics {
-    private long bitrateBps;
+    private Long bitrateBps;
     private Long encodings;
     private Double framesPerSecond;
     private Long freezes;
@@ -23,9 +23,9 @@ public class StreamStatistics {
      * Of all its encodings together.
      */
     @JsonProperty("bitrateBps")
-    public long getBitrateBps() { return bitrateBps; }
+    public Long getBitrateBps() { return bitrateBps; }
     @JsonProperty("bitrateBps")
-    public void setBitrateBps(long value) { this.bitrateBps = value; }
+    public void setBitrateBps(Long value) { this.bitrateBps = value; }
 
     /**
      * Of a video that is sent: how many of its encodings are active.

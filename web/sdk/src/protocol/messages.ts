@@ -807,7 +807,7 @@ mediaKind: ("audio" | "video")
 /**
  * Of all its encodings together.
  */
-bitrateBps: number
+bitrateBps?: number
 /**
  * Packets lost on the way, of those sent; what is sent again was lost once.
  */
