@@ -263,6 +263,18 @@ def test_two_people_on_two_workers_see_and_hear_each_other(page_fleet: Up, pair:
     assert len({peer["worker"] for peer in peers.values()}) == 2
 
 
+def test_what_a_page_has_measured_can_be_asked_for_later(page_fleet: Up, pair: tuple[Person, Person]) -> None:
+    ana, _ = pair
+    up: dict[str, Any] | None = None
+    while up is None:  # a page reports for the first time some seconds after it has joined
+        story = json.loads(page_fleet.mafalda("explain", ana.peer_id, "--at", "0s", "--json").stdout)
+        report = story["report"] or {"ways": []}
+        up = next((way for way in report["ways"] if way["way"] == "up" and way["bitrateBps"]), None)
+    assert report["worker"] == room(page_fleet)["peers"][ana.peer_id]["worker"]
+    assert up["quality"] in ("excellent", "good", "poor", "lost")
+    assert "link" in story["lines"][0]
+
+
 def test_people_write_and_raise_a_hand_and_a_host_mutes(pair: tuple[Person, Person]) -> None:
     ana, bruno = pair
     bruno.click("Raise your hand")
