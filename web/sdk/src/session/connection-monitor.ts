@@ -107,7 +107,7 @@ export class ConnectionMonitor {
       const stats = await endpoint.stats(DIRECTIONS[way]);
       const statistics = stats && samplers[way].take({ way, stats, producers: this.#producers(way) }, performance.now());
       if (statistics) found[way] = statistics;
-      else if (!stats && endpoint.has(DIRECTIONS[way])) found[way] = { way, quality: "lost", bitrateBps: 0 };
+      else if (!stats && endpoint.isOverdue(DIRECTIONS[way])) found[way] = { way, quality: "lost", bitrateBps: 0 };
     }
     return found;
   }
