@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mafalda.client.quality import quality_of
@@ -72,7 +72,7 @@ class StatisticsSampler:
         received_bytes = self._received_bytes(found)
         if seconds <= 0:
             return None
-        spent = {key: counters.since(known.get(key, _Counters())) for key, counters in self._counters.items()}
+        spent = {it.producer: self._spent(it, known.get(it.producer, _Counters())) for it in found}
         streams = [self._stream(it, spent[it.producer], seconds) for it in found]
         sent_bytes = sum(it.bytes for it in spent.values())
         total = _Counters(sum(it.packets for it in spent.values()), sum(it.lost for it in spent.values()))
@@ -92,10 +92,18 @@ class StatisticsSampler:
             streams=sorted(streams, key=lambda it: -(it.bitrate_bps or 0))[:MAX_STREAMS],
         )
 
+    def _spent(self, report: StreamReport, before: _Counters) -> _Counters:
+        spent = self._counters[report.producer].since(before)
+        far = report.find("remote-inbound-rtp") if self._way == "up" else None
+        if far is None:
+            return spent
+        # The worker reports every 1 s for video, every 5 s for audio: its last fraction, of 256, holds until the next.
+        return replace(spent, lost=round(spent.packets * far.fractionLost / 256))
+
     def _count(self, report: StreamReport) -> _Counters:
         if self._way == "up":
-            sent, far = report.find("outbound-rtp"), report.find("remote-inbound-rtp")
-            return _Counters(sent.packetsSent, far.packetsLost if far else 0, sent.bytesSent) if sent else _Counters()
+            sent = report.find("outbound-rtp")
+            return _Counters(sent.packetsSent, 0, sent.bytesSent) if sent else _Counters()
         received = report.find("inbound-rtp")
         return _Counters(received.packetsReceived, received.packetsLost) if received else _Counters()
 

@@ -11,11 +11,11 @@ from mafalda.client.quality import quality_of
 from mafalda.client.webrtc.statistics import StatisticsSampler, StreamReport
 
 
-def sent(producer: str, packets: int, lost: int, *, trip: float | None = 0.085) -> StreamReport:
+def sent(producer: str, packets: int, lost: float, *, trip: float | None = 0.085) -> StreamReport:
     return report(
         producer,
         SimpleNamespace(type="outbound-rtp", packetsSent=packets, bytesSent=packets * 500),
-        SimpleNamespace(type="remote-inbound-rtp", packetsLost=lost, jitter=900, roundTripTime=trip),
+        SimpleNamespace(type="remote-inbound-rtp", fractionLost=round(lost * 256), jitter=900, roundTripTime=trip),
     )
 
 
@@ -33,8 +33,8 @@ def report(producer: str, *entries: Any) -> StreamReport:
 
 def test_what_is_sent_since_the_last_time() -> None:
     sampler = StatisticsSampler("up")
-    assert sampler.take([sent("cam", 1000, 10)], 10) is None
-    way = sampler.take([sent("cam", 1200, 46), sent("screen", 200, 0)], 12)
+    assert sampler.take([sent("cam", 1000, 0)], 10) is None
+    way = sampler.take([sent("cam", 1200, 0.18), sent("screen", 200, 0)], 12)
     assert way is not None
     assert (way.loss_ratio, way.quality, way.round_trip_ms, way.jitter_ms) == (0.09, "poor", 85, 10)
     assert way.bitrate_bps == 800_000

@@ -76,6 +76,16 @@ describe("StatisticsSampler", () => {
     });
   });
 
+  it("takes the last fraction that the worker has reported, however long ago", () => {
+    const sampler = new StatisticsSampler();
+    const voice = (sent: number, lost: number): Entry[] => [
+      { id: "a", type: "outbound-rtp", kind: "audio", mid: "1", packetsSent: sent, bytesSent: sent * 100 },
+      { id: "far-a", type: "remote-inbound-rtp", localId: "a", packetsLost: lost, fractionLost: 0.04, jitter: 0 },
+    ];
+    const losses = [[0, 0], [100, 10], [200, 10], [200, 10]].map(([sent, lost], index) => sampler.take(report("up", ...voice(sent!, lost!)), index * 2_000)?.lossRatio);
+    expect(losses).toEqual([undefined, 0.04, 0.04, undefined]);
+  });
+
   it("counts what was sent again as lost once, although the worker has it now", () => {
     const sampler = new StatisticsSampler();
     sampler.take(report("up", ...encoding("low", 0, 0)), 0);

@@ -87,6 +87,9 @@ export class StatisticsSampler {
     const id = String(entry["id"]);
     this.#counters.set(id, counters);
     const spent = difference(counters, before.get(id));
+    const fraction = isUp ? far?.["fractionLost"] : undefined;
+    // The worker reports every 1 s for video, every 5 s for audio: its last fraction holds until the next one.
+    if (typeof fraction === "number") spent.lost = Math.max(0, spent.packets - spent.again) * fraction;
     let stream = streams.get(producer);
     if (!stream) {
       const kind = entry["kind"] === "audio" ? "audio" : "video";
