@@ -88,8 +88,14 @@ MODERATE = (
 _MODERATE_OWN = (intents.EndRoom,)
 #: For applications that speak the worker's channel; never for participants.
 _NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, intents.ApplyGrants, queries.QueryChannel)
-_ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryEntries, queries.QueryStats)
-_ROSTER_QUERIES = (queries.QueryRoom,)
+_ALWAYS_QUERIES = (
+    queries.QueryTransport,
+    queries.QueryEntries,
+    queries.QueryStats,
+    queries.ReportStatistics,
+    queries.QueryScores,
+)
+_ROSTER_QUERIES = (queries.QueryRoom, queries.QuerySpeakers)
 _SUBSCRIBE_QUERIES = (queries.QuerySubscription,)
 
 #: Every intent and query of a peer that some grant permits, or none.

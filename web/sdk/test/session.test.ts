@@ -28,6 +28,8 @@ class Told implements SessionListener {
     for (const it of changes) this.changes.push(`${it.type} ${"peer" in it ? it.peer.id : it.producer.id}`);
   }
 
+  speakers = () => undefined;
+
   peerEvent(message: AnyMessage): void {
     if (message.type === "mafalda.event.producer-layers-changed.v1") this.changes.push(`layers ${message.data.spatialLayer}`);
   }
