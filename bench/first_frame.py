@@ -65,7 +65,7 @@ class Site:
 
 async def measure(quick: bool) -> list[Figure]:
     """The viewer beside the publisher, and on the other worker."""
-    rounds = 5 if quick else 30
+    rounds = 5 if quick else 20
     figures = []
     async with AsyncExitStack() as stack:
         plain = await stack.enter_async_context(_plain_site())
@@ -104,7 +104,7 @@ async def _lobby(browser: Browser, site: Site, *, name: str = "Viewer") -> Async
         page = await context.new_page()
         page.set_default_timeout(TIMEOUT_MS)
         await page.add_init_script(f"({_WATCH})({site.video!r})")
-        await page.add_init_script(f"localStorage.setItem('mafalda.name', {name!r})")
+        await page.add_init_script(f"if (location.protocol === 'http:') localStorage.setItem('mafalda.name', {name!r})")
         await page.goto(site.url)
         await page.wait_for_function("() => document.querySelector('video')?.videoWidth > 0")
         await page.wait_for_load_state("networkidle")
@@ -171,7 +171,7 @@ async def _plain_site() -> AsyncIterator[Site]:
             raise RuntimeError("the plain signalling server did not start")
         yield Site(f"http://127.0.0.1:{port}/", "#remote video", '[data-state="joined"]')
     finally:
-        server.terminate()
+        server.kill()  # mediasoup's library keeps SIGTERM to itself
         await server.wait()
 
 

@@ -5,7 +5,7 @@ export { LocalDataPublication, RemoteDataSubscription, type DataMessage, type Pu
 export { LocalPublication, type PublishOptions, type Source } from "./media/publication.js";
 export { RemoteSubscription } from "./media/subscription.js";
 export type { BusOptions } from "./nats/bus.js";
-export { joinRoom, Room, type AutoSubscribe, type DataReceived, type JoinOptions, type RoomEvents } from "./room.js";
+export { connect, joinRoom, Room, type AutoSubscribe, type Connection, type DataReceived, type JoinOptions, type RoomEvents } from "./room.js";
 export type { ResourceState } from "./session/resource.js";
 export type { AppData, PeerInfo, ProducerInfo } from "./session/roster.js";
 export type { SessionState } from "./session/session.js";

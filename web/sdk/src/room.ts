@@ -6,9 +6,10 @@ import { LocalDataPublication, RemoteDataSubscription, type DataMessage, type Pu
 import { LocalPublication, type PublishOptions } from "./media/publication.js";
 import type { Received } from "./media/received.js";
 import { RemoteSubscription } from "./media/subscription.js";
-import { connectBus, type Bus, type BusOptions } from "./nats/bus.js";
+import { Bus, connectBus, type BusOptions } from "./nats/bus.js";
 import type { ProducerSelector } from "./protocol/messages.js";
 import { newId } from "./protocol/subjects.js";
+import type { Direction } from "./session/ahead.js";
 import { moderate, type ModerationAction } from "./session/moderation.js";
 import type { IntentData } from "./session/requests.js";
 import type { AppData, PeerInfo, ProducerInfo, RosterChange } from "./session/roster.js";
@@ -30,7 +31,21 @@ export interface JoinOptions extends BusOptions {
   audience?: boolean;
   /** Default: `everything`. */
   autoSubscribe?: AutoSubscribe;
+  /**
+   * Which transports are opened in one flight with the join; any other one when it is first needed. Default: `receive`, or `none` if
+   * nothing is received by itself.
+   */
+  transports?: "both" | "send" | "receive" | "none";
+  /** From `connect`, with the same `servers`, `token` and `inboxPrefix`. The room closes it. */
+  connection?: Connection;
   signal?: AbortSignal;
+}
+
+/** A connection to NATS that was opened before a room is joined by it. */
+export interface Connection {
+  /** Whether it was closed for good; a join would open another one. */
+  readonly isClosed: boolean;
+  close(): Promise<void>;
 }
 
 /** One message of a data channel. */
@@ -97,6 +112,7 @@ export class Room extends Emitter<RoomEvents> {
         ...(options.region === undefined ? {} : { region: options.region }),
         ...(options.audience === undefined ? {} : { audience: options.audience }),
         ...(options.inboxPrefix === undefined ? {} : { inboxPrefix: options.inboxPrefix }),
+        transports: directions(options),
       },
       {
         changed: (changes) => changes.forEach((change) => this.#changed(change)),
@@ -359,9 +375,21 @@ function selected(wanted: AutoSubscribe): ProducerSelector[] {
   }
 }
 
+function directions({ transports, autoSubscribe }: JoinOptions): Direction[] {
+  const wanted = transports ?? (autoSubscribe === "nothing" ? "none" : "receive");
+  if (wanted === "none") return [];
+  return wanted === "both" ? ["receive", "send"] : [wanted];
+}
+
+/** Connects to NATS ahead of `joinRoom`, which is then sooner in the room: while the person is still in a lobby, for instance. */
+export async function connect(options: BusOptions): Promise<Connection> {
+  return await connectBus(options);
+}
+
 /** Connects to NATS and becomes a peer of a room. Rejects when there is no place, or the token does not allow it. */
 export async function joinRoom(options: JoinOptions): Promise<Room> {
-  const bus = await connectBus(options);
+  const { connection } = options;
+  const bus = connection instanceof Bus && !connection.isClosed ? connection : await connectBus(options);
   const room = new Room(bus, options.room, options.peer ?? newId(), options);
   try {
     await room.join(options.signal);

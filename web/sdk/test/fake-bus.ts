@@ -51,8 +51,6 @@ export class FakeBus {
     return () => undefined;
   }
 
-  async flush(): Promise<void> {}
-
   async append(message: Message): Promise<void> {
     this.#intents.push(message);
     this.#more.resolve();

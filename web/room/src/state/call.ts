@@ -2,9 +2,10 @@
 
 import { computed, effect, signal } from "@preact/signals";
 import { joinRoom, MafaldaError, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
-import { access, type Admission } from "./access.js";
+import type { Admission } from "./access.js";
 import { HAND, startChat, stopChat } from "./chat.js";
 import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, watchLevel } from "./devices.js";
+import { takeEntrance } from "./entrance.js";
 import { pinned } from "./view.js";
 import { displayName, MAX_NAME_LENGTH, roomId, speakerId, videoSize } from "./settings.js";
 
@@ -59,14 +60,17 @@ export async function join(): Promise<void> {
   phase.value = "joining";
   problem.value = "";
   try {
-    const { websocketPort, moderate, killWorkers, guestKey, ...admission } = await access(roomId.value);
+    const { admission, options, connection: bus } = await takeEntrance(roomId.value);
+    const { peer, moderate, killWorkers, guestKey } = admission;
     allowed.value = { moderate: moderate ?? false, killWorkers: killWorkers ?? false, ...(guestKey && { guestKey }) };
     const name = displayName.value.trim() || "Guest";
     const joined = await joinRoom({
-      servers: `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:${websocketPort}`,
-      ...admission,
+      ...options,
+      peer,
+      connection: bus,
       room: roomId.value,
       appData: { name },
+      transports: "both",
     });
     room = joined;
     history.replaceState(null, "", addressOf(roomId.value));

@@ -5,10 +5,14 @@ import { useEffect } from "preact/hooks";
 import { Mic, MicOff, Video, VideoOff } from "lucide-preact";
 import { join, phase, problem, toggleCamera, toggleMicrophone } from "../state/call.js";
 import { cameraOn, cameraTrack, deviceProblem, microphoneOn, microphoneTrack, startDevices, watchLevel } from "../state/devices.js";
+import { prepare } from "../state/entrance.js";
 import { displayName, MAX_NAME_LENGTH, roomFromAddress, roomId } from "../state/settings.js";
 import { DeviceChoice } from "./device-choice.js";
 import { Brand, ThemeSwitch } from "./brand.js";
 import { TrackVideo } from "./tile.js";
+
+/** How long the room's name stays as it is before it counts as chosen. */
+const SETTLED_MS = 300;
 
 let started = false;
 
@@ -18,6 +22,12 @@ export function Lobby() {
     started = true;
   }, []);
   const isIdOk = useComputed(() => /^[A-Za-z0-9_-]{1,64}$/.test(roomId.value));
+  useSignalEffect(() => {
+    const room = roomId.value;
+    if (!isIdOk.value) return;
+    const timer = setTimeout(() => prepare(room), SETTLED_MS);
+    return () => clearTimeout(timer);
+  });
   const isJoining = phase.value === "joining";
   return (
     <div class="lobby">

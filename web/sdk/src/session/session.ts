@@ -11,6 +11,7 @@ import type { Bus, Stored } from "../nats/bus.js";
 import type { AnyMessage } from "../protocol/envelope.js";
 import type { JoinResult, RoomSnapshotAnswer } from "../protocol/messages.js";
 import { PeerSubjects } from "../protocol/subjects.js";
+import { TransportsAhead, type Direction } from "./ahead.js";
 import { Endpoint } from "./endpoint.js";
 import { PeerLog } from "./peer-log.js";
 import { Requests } from "./requests.js";
@@ -26,6 +27,8 @@ export interface SessionOptions {
   readonly region?: string;
   readonly audience?: boolean;
   readonly inboxPrefix?: string;
+  /** Requested in one flight with the join. */
+  readonly transports?: readonly Direction[];
 }
 
 export interface SessionListener {
@@ -53,6 +56,7 @@ export class Session {
   readonly requests: Requests;
   readonly resources = new Set<Resource>();
   readonly #log: PeerLog;
+  readonly #ahead: TransportsAhead;
   readonly #stop: (() => void)[] = [];
   readonly #ended = new AbortController();
   #state: SessionState = "joining";
@@ -80,6 +84,7 @@ export class Session {
     this.#audience = options.audience ?? false;
     const inbox = bus.newInbox(options.inboxPrefix);
     this.requests = new Requests(bus, new PeerSubjects(options.room, options.peer), inbox, `/client/${options.peer}`);
+    this.#ahead = new TransportsAhead(this.requests);
     this.#log = new PeerLog(
       (after) => this.requests.query("entries", { after }, "mafalda.answer.entries.v1"),
       (stored) => this.#take(stored),
@@ -108,9 +113,11 @@ export class Session {
       ),
     );
     this.#stop.push(this.bus.onClosed((error) => this.end(error)));
+    this.#run();
     try {
-      await abortable(this.bus.flush(), signal);
-      await this.#join(signal);
+      const joining = this.#join(signal);
+      for (const direction of this.options.transports ?? []) this.#ahead.request(direction);
+      await joining;
     } catch (error) {
       if (!(error instanceof MafaldaError && ["interrupted", "already-exists"].includes(error.code))) {
         await this.#withdraw();
@@ -119,6 +126,10 @@ export class Session {
       }
       void this.#rejoin(error.message);
     }
+  }
+
+  /** Runs until the end. */
+  #run(): void {
     const heartbeat = setInterval(() => void this.#heartbeat(), HEARTBEAT_MS);
     this.#stop.push(() => clearInterval(heartbeat));
     void this.#keepEndpoint().catch((error: unknown) => {
@@ -183,6 +194,7 @@ export class Session {
     this.#early = [];
     this.#asked = this.requests.ask("join", data, "mafalda.result.join.v1");
     const placement = await abortable(this.#asked, signal);
+    if (this.#state === "joining") this.#placed(placement); // nothing is to be opened at it that the roster must know first
     await abortable(this.#loadRoster(), signal);
     this.#placed(placement);
   }
@@ -239,7 +251,7 @@ export class Session {
       while (!this.#placement || this.#placement.generation < this.#wantedGeneration) await abortable(this.#changedPlace.promise, ended);
       const openedAt = performance.now();
       const former = this.#endpoint?.isHandedOver ? this.#endpoint : undefined;
-      const endpoint = await Endpoint.create(this.#placement, this.requests, former !== undefined);
+      const endpoint = await Endpoint.create(this.#placement, this.requests, this.#ahead, former !== undefined);
       if (endpoint.generation !== this.#placement.generation) continue;
       if (ended.aborted || this.#leaving) return; // what is here is closed
       this.#endpoint = endpoint;
