@@ -2,7 +2,7 @@
 
 import { Device } from "mediasoup-client";
 
-const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 180 } });
+const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 180, frameRate: 15 } });
 document.getElementById("preview").srcObject = new MediaStream(media.getVideoTracks());
 const button = document.getElementById("join");
 button.addEventListener("click", () => void join());

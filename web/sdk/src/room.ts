@@ -230,6 +230,16 @@ export class Room extends Emitter<RoomEvents> {
     await this.#session.setAudience(audience);
   }
 
+  /** Whether we are one of the audience, and may not send. A moderator may have changed it: then we are in `peers`, or no more. */
+  get isAudience(): boolean {
+    return this.#session.isAudience;
+  }
+
+  /** Replaces our own data, which the others see: at most 16 KB of JSON. */
+  async setAppData(appData: AppData): Promise<void> {
+    await this.#session.setAppData(appData);
+  }
+
   /** Mutes another peer's track or camera until its owner unmutes it. This and what follows needs the grant `moderate`. */
   async muteProducer(producerId: string): Promise<void> {
     await this.#moderate(this.#ownerOf(producerId), "pause-producer", { producer: producerId });
@@ -318,6 +328,7 @@ export class Room extends Emitter<RoomEvents> {
         return this.emit("peerChanged", change.peer);
       case "peer-left":
         for (const it of this.#allReceived()) if (it.producer.peer === change.peer.id) it.end();
+        if (change.peer.id === this.peerId && change.reason === "audience") this.#endPublications();
         return this.emit("peerLeft", change.peer);
       case "producer-added":
         this.#received(change.producer.id)?.producerBack();
@@ -339,6 +350,11 @@ export class Room extends Emitter<RoomEvents> {
         }
         return this.emit("producerRemoved", change.producer);
     }
+  }
+
+  /** We are one of the audience now: the fleet has closed what we sent. */
+  #endPublications(): void {
+    for (const it of [...this.publications.values(), ...this.dataPublications.values()]) it.end();
   }
 
   #autoSubscribe(producer: ProducerInfo): void {

@@ -6,7 +6,7 @@ import { Mic, MicOff, Video, VideoOff } from "lucide-preact";
 import { join, phase, problem, toggleCamera, toggleMicrophone } from "../state/call.js";
 import { cameraOn, cameraTrack, deviceProblem, microphoneOn, microphoneTrack, startDevices, watchLevel } from "../state/devices.js";
 import { prepare } from "../state/entrance.js";
-import { displayName, MAX_NAME_LENGTH, roomFromAddress, roomId } from "../state/settings.js";
+import { asAudience, displayName, MAX_NAME_LENGTH, roomFromAddress, roomId } from "../state/settings.js";
 import { DeviceChoice } from "./device-choice.js";
 import { Brand, ThemeSwitch } from "./brand.js";
 import { TrackVideo } from "./tile.js";
@@ -14,12 +14,9 @@ import { TrackVideo } from "./tile.js";
 /** How long the room's name stays as it is before it counts as chosen. */
 const SETTLED_MS = 300;
 
-let started = false;
-
 export function Lobby() {
   useEffect(() => {
-    if (!started) void startDevices();
-    started = true;
+    if (!asAudience) void startDevices();
   }, []);
   const isIdOk = useComputed(() => /^[A-Za-z0-9_-]{1,64}$/.test(roomId.value));
   useSignalEffect(() => {
@@ -36,7 +33,7 @@ export function Lobby() {
         <ThemeSwitch />
       </header>
       <main class="lobby-main">
-        <Preview />
+        {!asAudience && <Preview />}
         <form
           class="card join"
           onSubmit={(event) => {
@@ -64,7 +61,7 @@ export function Lobby() {
               Letters, digits, - and _. Everybody who enters the same name meets in the same room.
             </small>
           </label>
-          <DeviceChoice />
+          {asAudience ? <p class="notice">You join as audience: you watch and listen, and can raise your hand.</p> : <DeviceChoice />}
           <button class="button primary wide" type="submit" disabled={!isIdOk.value || isJoining}>
             {isJoining ? "Joining…" : "Join now"}
           </button>

@@ -29,6 +29,7 @@ const IDEMPOTENT: ReadonlySet<IntentAction> = new Set([
   "resume-consumer",
   "set-preferred-layers",
   "set-audience",
+  "set-app-data",
   "leave",
 ] as const);
 

@@ -72,6 +72,7 @@ export class Session {
   #leaving = false;
   /** Whether a join is as one of the audience: as the log has this peer, whoever has changed that. */
   #audience: boolean;
+  #appData: AppData;
   /** The last join that was asked for; it may be answered after it was given up. */
   #asked: Promise<JoinResult> | undefined;
   #changedPlace = Promise.withResolvers<void>();
@@ -82,6 +83,7 @@ export class Session {
     private readonly listener: SessionListener,
   ) {
     this.#audience = options.audience ?? false;
+    this.#appData = options.appData;
     const inbox = bus.newInbox(options.inboxPrefix);
     this.requests = new Requests(bus, new PeerSubjects(options.room, options.peer), inbox, `/client/${options.peer}`);
     this.#ahead = new TransportsAhead(this.requests);
@@ -156,6 +158,17 @@ export class Session {
     }
   }
 
+  /** Whether this peer is one of the audience now. */
+  get isAudience(): boolean {
+    return this.#audience;
+  }
+
+  /** Changes what the others see of the application's own data of this peer. */
+  async setAppData(appData: AppData): Promise<void> {
+    this.#appData = appData;
+    await this.requests.ask("set-app-data", { appData: { ...appData } }, "mafalda.result.done.v1", this.#ended.signal);
+  }
+
   /** Leaves the room and tells the fleet. */
   async leave(): Promise<void> {
     if (this.#leaving || this.#ended.signal.aborted) return;
@@ -189,8 +202,8 @@ export class Session {
   // --- joining ------------------------------------------------------------------------------------
 
   async #join(signal?: AbortSignal): Promise<void> {
-    const { appData, region } = this.options;
-    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }), ...(this.#audience && { audience: true }) };
+    const { region } = this.options;
+    const data = { appData: { ...this.#appData }, ...(region === undefined ? {} : { region }), ...(this.#audience && { audience: true }) };
     this.#early = [];
     this.#asked = this.requests.ask("join", data, "mafalda.result.join.v1");
     const placement = await abortable(this.#asked, signal);
