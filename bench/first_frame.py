@@ -1,9 +1,10 @@
-"""From a click on *join* to the first frame of another one's camera: the room page beside a plain page of mediasoup-client.
+"""From a click on *join* to the first frame of another one's camera: the room page beside a plain one.
 
-Both in one Chromium with fake devices, in turn. Somebody sends camera and microphone in each room; a viewer opens the page,
-waits in its lobby until the preview is there, clicks, and sends its own too. The fleet is closed, as ``mafalda up`` makes it,
-and has two workers: once the viewer is placed beside the publisher, once on the other worker, which takes a relay. The plain
-page has a signalling server of its own (``bench/plain_page``), with one worker of the same build.
+Both in one Chromium with fake devices, in turn. Somebody sends camera and microphone in each room; a viewer opens the
+page, waits in its lobby until the preview is there, clicks, and sends its own too. The fleet is closed, as
+``mafalda up`` makes it, and has two workers: once the viewer is placed beside the publisher, once on the other worker,
+which takes a relay. The plain page has a signalling server of its own (``bench/plain_page``), with one worker of the
+same build.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Take the pictures of docs/images: the room page and the monitor of a real fleet with real media, in both themes.
 
-``python tools/pictures.py [FOLDER]`` starts a fleet of two servers, and people in Chromium whose cameras are drawings. Each picture
-is also looked at by axe: what it finds is printed, and the exit code is 1.
+``python tools/pictures.py [FOLDER]`` starts a fleet of two servers, and people in Chromium whose cameras are drawings.
+Each picture is also looked at by axe: what it finds is printed, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 
 from mafalda.cli.local_fleet import LocalFleet, LocalFleetConfig, open_local_fleet
 
@@ -23,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--autoplay-policy=no-user-gesture-required"]
 ROOM = "design-review"
-SCREEN = {"width": 1280, "height": 800}
-PHONE = {"width": 390, "height": 844}
+SCREEN: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 GUESTS = ("Bruno", "Chiara", "Dmitri", "Emeka")
 TIMEOUT_MS = 60_000
 #: Of WebP, from 0 to 1.
@@ -117,7 +116,12 @@ async def _room(pictures: Pictures, browser: Browser, fleet: LocalFleet) -> None
     await ana.wait_for_timeout(6_000)  # until the notes of who joined are gone
     await pictures.take(ana, "grid")
     await _written(guests, ana)
-    for panel, name in (("People", "people"), ("Chat", "chat"), ("Devices", "settings"), ("Who is on which worker", "workers")):
+    for panel, name in (
+        ("People", "people"),
+        ("Chat", "chat"),
+        ("Devices", "settings"),
+        ("Who is on which worker", "workers"),
+    ):
         await ana.get_by_role("button", name=panel).first.click()
         await ana.locator(".panel").wait_for()
         await ana.wait_for_timeout(2_000)  # the panel's first answer, and other sizes of all videos
@@ -141,7 +145,10 @@ async def _room(pictures: Pictures, browser: Browser, fleet: LocalFleet) -> None
 
 
 async def _written(guests: list[Page], ana: Page) -> None:
-    for guest, text in ((guests[0], "The new landing page is up, have a look"), (guests[2], "Looks great on my phone too 👍")):
+    for guest, text in (
+        (guests[0], "The new landing page is up, have a look"),
+        (guests[2], "Looks great on my phone too 👍"),
+    ):
         await guest.keyboard.press("c")
         await guest.get_by_label("Message", exact=True).fill(text)
         await guest.keyboard.press("Enter")
@@ -150,7 +157,7 @@ async def _written(guests: list[Page], ana: Page) -> None:
 
 
 async def _lobby(
-    browser: Browser, fleet: LocalFleet, name: str, *, size: str = "480x270", viewport: Any = SCREEN
+    browser: Browser, fleet: LocalFleet, name: str, *, size: str = "480x270", viewport: ViewportSize = SCREEN
 ) -> Page:
     context = await browser.new_context(viewport=viewport, bypass_csp=True)
     page = await context.new_page()

@@ -107,7 +107,8 @@ class PageAccess:
             BadInput: The key set of tokens cannot be read.
         """
         tokens = TokenKeys.read(keys.tokens) if keys else None
-        return cls(*(secrets.token_urlsafe(24) for _ in range(3)), tokens)
+        host, guest, audience = (secrets.token_urlsafe(24) for _ in range(3))
+        return cls(host, guest, audience, tokens)
 
     def admits(self, request: Request) -> bool:
         """Whether a request carries a key, or needs none."""
