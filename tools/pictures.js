@@ -1,4 +1,5 @@
-(name) => {
+/** Runs before a page's own scripts: the camera and the screen of somebody are drawings. */
+function draw(name) {
   /** A number from 0 to 1 that is the same for the same name. */
   const chance = (salt) => [...`${name}${salt}`].reduce((sum, it) => (sum * 31 + it.charCodeAt(0)) % 9973, 7) / 9973;
   const SKINS = ["#8d5a3b", "#c98e66", "#e8b891", "#6b4129", "#f0c9a8"];
@@ -93,4 +94,4 @@
     device("audiooutput", "Headphones"),
   ];
   navigator.mediaDevices.getDisplayMedia = async () => drawn(slides, 1280, 720, 5);
-};
+}

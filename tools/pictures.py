@@ -162,7 +162,7 @@ async def _lobby(
     context = await browser.new_context(viewport=viewport, bypass_csp=True)
     page = await context.new_page()
     page.set_default_timeout(TIMEOUT_MS)
-    await page.add_init_script(f"({DRAWN})({name!r})")
+    await page.add_init_script(f"{DRAWN}\ndraw({name!r});")
     await page.goto(f"{fleet.page_url}?room={ROOM}&video={size}#key={fleet.page_key}")
     await page.get_by_label("Your name").fill(name)
     await page.wait_for_function("() => document.querySelector('.preview video')?.videoWidth > 0")
