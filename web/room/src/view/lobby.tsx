@@ -32,7 +32,7 @@ export function Lobby() {
         <Brand />
         <ThemeSwitch />
       </header>
-      <main class="lobby-main">
+      <main class={`lobby-main ${asAudience ? "narrow" : ""}`}>
         {!asAudience && <Preview />}
         <form
           class="card join"
@@ -61,7 +61,7 @@ export function Lobby() {
               Letters, digits, - and _. Everybody who enters the same name meets in the same room.
             </small>
           </label>
-          {asAudience ? <p class="notice">You join as audience: you watch and listen, and can raise your hand.</p> : <DeviceChoice />}
+          {asAudience ? <p class="notice info">You join as audience: you watch and listen, and can raise your hand.</p> : <DeviceChoice />}
           <button class="button primary wide" type="submit" disabled={!isIdOk.value || isJoining}>
             {isJoining ? "Joining…" : "Join now"}
           </button>
