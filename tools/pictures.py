@@ -147,7 +147,7 @@ async def _room(pictures: Pictures, browser: Browser, fleet: LocalFleet) -> None
 async def _written(guests: list[Page], ana: Page) -> None:
     for guest, text in (
         (guests[0], "The new landing page is up, have a look"),
-        (guests[2], "Looks great on my phone too 👍"),
+        (guests[2], "Looks great on my phone too!"),
     ):
         await guest.keyboard.press("c")
         await guest.get_by_label("Message", exact=True).fill(text)
