@@ -166,6 +166,7 @@ export async function toggleScreen(): Promise<void> {
   const [video] = stream.getVideoTracks();
   const [audio] = stream.getAudioTracks();
   if (!room || !video) return stream.getTracks().forEach((track) => track.stop());
+  video.contentHint = "detail"; // where there is too little of anything: fewer pictures, not blurred text
   screenTrack = video;
   sharing.value = true;
   video.addEventListener("ended", () => void stopScreen());
