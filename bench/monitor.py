@@ -1,16 +1,14 @@
-"""How much a large fleet costs the monitor: a simulated one of ten thousand peers, in a real NATS.
+"""How much a large fleet costs the monitor: a simulated one of ten thousand peers, in a real NATS, asked over HTTP.
 
 The log has 32 workers on 8 servers, one room with half of the peers and one producer that is relayed to every worker,
 and rooms of fifty. Measured is ``mafalda monitor`` as a process: from its start until it has folded the log, each path
-that the page asks for each second, a state of the past, what the page draws and how soon it follows its slider, and
-its memory.
+that the page asks for each second, a state of the past, and its memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +18,6 @@ from http.client import HTTPConnection
 import nats
 import orjson
 import psutil
-from playwright.async_api import async_playwright
 
 from bench.figures import Figure, p50, p99
 from mafalda.bus.config import BusConfig
@@ -59,54 +56,9 @@ async def measure(quick: bool) -> list[Figure]:
             began = time.perf_counter()
             await asyncio.to_thread(ask, f"fleet?seq={entries - 5_000 if not quick else entries // 2}")
             figures.append(Figure("monitor", "a state of the past", time.perf_counter() - began, "s"))
-            figures += await _page(10 if quick else 40)
             memory = psutil.Process(process.pid).memory_info().rss
             figures.append(Figure("monitor", "memory", memory / 1e6, "MB"))
             return figures
-
-
-async def _page(moves: int) -> list[Figure]:
-    """What the page draws of the largest room, and how it follows its slider from moment to moment."""
-    async with async_playwright() as playwright:
-        found = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = await playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        page = await browser.new_page(viewport={"width": 1280, "height": 800})
-        await page.add_init_script(_WATCH)
-        await page.goto(f"http://127.0.0.1:{PORT}/#/rooms/{BIG_ROOM}")
-        await page.get_by_role("table", name="Peers").get_by_role("link").first.wait_for()
-        drawn = await page.evaluate("() => document.querySelectorAll('*').length")
-        slider, shown = page.get_by_role("slider"), page.locator(".timeline small")
-        samples = []
-        for move in range(moves):
-            before = await shown.text_content()
-            start = time.perf_counter()
-            await slider.evaluate(_MOVE, (move * 37 % moves + 0.5) / moves)
-            await page.wait_for_function(_CHANGED, arg=before, polling=10)
-            samples.append(time.perf_counter() - start)
-        longest_ms = await page.evaluate("() => Math.max(0, ...window.longTasks)")
-        await browser.close()
-    return [
-        Figure("monitor", "page: elements drawn, the largest room", drawn, ""),
-        Figure(
-            "monitor",
-            "page: slider moved to picture, 120 of it settling",
-            p50(samples) * 1e3,
-            "ms p50",
-            p99=p99(samples) * 1e3,
-        ),
-        Figure("monitor", "page: longest task of its thread meanwhile", longest_ms, "ms"),
-    ]
-
-
-_WATCH = """window.longTasks = [];
-const note = (list) => window.longTasks.push(...list.getEntries().map((it) => it.duration));
-new PerformanceObserver(note).observe({ type: "longtask" });"""
-#: To a part of the time that the log has, from 0 to 1.
-_MOVE = """(slider, part) => {
-    slider.value = Number(slider.min) + part * (slider.max - slider.min);
-    slider.dispatchEvent(new Event("input", { bubbles: true }));
-}"""
-_CHANGED = "(before) => document.querySelector('.timeline small').textContent !== before"
 
 
 async def fill(url: str, peers: int) -> int:
