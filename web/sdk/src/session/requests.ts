@@ -31,6 +31,7 @@ const IDEMPOTENT: ReadonlySet<IntentAction> = new Set([
   "resume-consumer",
   "set-preferred-layers",
   "set-audience",
+  "set-app-data",
   "leave",
 ] as const);
 
