@@ -343,7 +343,7 @@ def test_a_host_brings_one_of_the_audience_to_the_stage_and_back(
     ana, _ = pair
     dora = join("Dora", audience_key=admission(page_fleet, page_fleet.page_key)["audienceKey"])
     dora.sees(ana)
-    dora.hears(ana)
+    dora.hears_everybody()
     expect(dora.page.get_by_role("button", name="Switch the camera on")).to_have_count(0)
     ana.page.keyboard.press("p")
     audience = ana.page.get_by_role("region", name="Audience: 1")
