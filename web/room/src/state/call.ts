@@ -5,7 +5,7 @@ import { joinRoom, MafaldaError, type LocalPublication, type PeerInfo, type Remo
 import type { Admission } from "./access.js";
 import { refreshAudience, watchAudience } from "./audience.js";
 import { changeChatStage, HAND, startChat, stopChat } from "./chat.js";
-import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, startDevices, watchLevel } from "./devices.js";
+import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, startDevices } from "./devices.js";
 import { takeEntrance } from "./entrance.js";
 import { followQuality } from "./quality.js";
 import { pinned } from "./view.js";
