@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from mafalda.contract import subjects
 from mafalda.contract.channels import (
+    ALLOCATOR_REPORT_CHANNEL,
     CHANNELS,
     LOAD_CHANNEL,
     NOTICE_CHANNEL,
@@ -87,8 +88,14 @@ MODERATE = (
 _MODERATE_OWN = (intents.EndRoom,)
 #: For applications that speak the worker's channel; never for participants.
 _NOT_GRANTED: tuple[type[Payload], ...] = (intents.RequestChannel, intents.ApplyGrants, queries.QueryChannel)
-_ALWAYS_QUERIES = (queries.QueryTransport, queries.QueryEntries, queries.QueryStats)
-_ROSTER_QUERIES = (queries.QueryRoom,)
+_ALWAYS_QUERIES = (
+    queries.QueryTransport,
+    queries.QueryEntries,
+    queries.QueryStats,
+    queries.ReportStatistics,
+    queries.QueryScores,
+)
+_ROSTER_QUERIES = (queries.QueryRoom, queries.QuerySpeakers)
 _SUBSCRIBE_QUERIES = (queries.QuerySubscription,)
 
 #: Every intent and query of a peer that some grant permits, or none.
@@ -246,6 +253,8 @@ def role_permissions(role: FleetRole, server: str | None = None) -> Permissions:
         subscribe += [_wildcards(channel.pattern, server) for channel in served]
     else:
         subscribe.append(_wildcards(LOAD_CHANNEL.pattern))
+    if role in ("allocator", "operator", "monitor"):
+        subscribe.append(_wildcards(ALLOCATOR_REPORT_CHANNEL.pattern))
     return Permissions(tuple(dict.fromkeys(publish)), tuple(subscribe))
 
 

@@ -103,6 +103,15 @@ class AgentConfig(BaseModel):
         description="How often loudness is measured for subscriptions to the loudest producers, in milliseconds. "
         "Where less than ten packets come in that time, at least each 750 ms.",
     )
+    statistics_interval_s: float = Field(
+        5.0, gt=0, description="How often clients that report their WebRTC statistics are asked to do so, in seconds."
+    )
+    statistics_log_interval_s: float = Field(
+        60.0,
+        gt=0,
+        description="A client's statistics are appended to the log when they change much, at most every 5 s, and after "
+        "this many seconds.",
+    )
     relay_unused_s: float = Field(10.0, ge=0, description="A relay without consumers lives this long, in seconds.")
     relay_pause_after_s: float = Field(
         0.5,

@@ -64,6 +64,17 @@ SENDS_VIDEO = """(wanted) => {
     return encodings.length > 0 && encodings.every(({ active }) => active === wanted);
 }"""
 
+# Whether each microphone that is received is above silence now, or was in the last two seconds.
+HEARS_SOUND = """() => {
+    const receivers = [...window.connections].flatMap((it) => it.getReceivers());
+    const sources = receivers.filter((it) => it.track.kind === "audio").flatMap((it) => it.getSynchronizationSources());
+    const now = performance.now();
+    const heard = (window.heardAt ??= new Map());
+    for (const it of sources) if (it.audioLevel > 0.02) heard.set(it.source, now);
+    return sources.length > 0 && sources.every((it) => now - heard.get(it.source) < 2000);
+}"""
+
+
 # What a page's WebRTC connections do: whether another one had decoded pictures when a receiving one was closed, and
 # each state of the membership that was shown.
 RECORDS_CONNECTIONS = """() => {
@@ -115,10 +126,9 @@ class Person:
         selector = f'.tile.camera[data-peer="{peer}"] video'
         self.page.wait_for_function(SHOWS_NEW_FRAMES, arg=[selector, frames], polling=100, timeout=TIMEOUT_MS)
 
-    def hears(self, other: Person) -> None:
-        """Wait until this page marks another one as speaking: a level above silence was decoded."""
-        tile = self.page.locator(".tile.camera.speaking").filter(has_text=other.name)
-        expect(tile).to_be_visible(timeout=TIMEOUT_MS)
+    def hears_everybody(self) -> None:
+        """Wait until a level above silence was decoded of each microphone that is received."""
+        self.page.wait_for_function(HEARS_SOUND, polling=50, timeout=TIMEOUT_MS)
 
     def click(self, button: str) -> None:
         self.page.get_by_role("button", name=button).click(timeout=TIMEOUT_MS)
@@ -132,12 +142,13 @@ class Person:
 class Join(Protocol):
     """Opens a page and joins the room by it."""
 
-    def __call__(self, name: str, token: dict[str, str] | None = None) -> Person:
+    def __call__(self, name: str, token: dict[str, str] | None = None, audience_key: str | None = None) -> Person:
         """Join.
 
         Args:
             name: The person's.
             token: What the page gets instead of a token of the fleet's page.
+            audience_key: Of the audience's link, to join by that instead of the host's.
         """
 
 
@@ -170,7 +181,7 @@ def complaints() -> list[str]:
 
 @pytest.fixture(scope="module")
 def join(page_fleet: Up, browser: Browser, complaints: list[str]) -> Join:
-    def join(name: str, token: dict[str, str] | None = None) -> Person:
+    def join(name: str, token: dict[str, str] | None = None, audience_key: str | None = None) -> Person:
         page = browser.new_context(viewport={"width": 1000, "height": 600}).new_page()
         page.set_default_timeout(TIMEOUT_MS)
         page.add_init_script(f"({RECORDS_CONNECTIONS})()")
@@ -178,7 +189,8 @@ def join(page_fleet: Up, browser: Browser, complaints: list[str]) -> Join:
         page.on("console", lambda message: _collect(complaints, name, message))
         if token is not None:
             page.route("**/api/token", lambda route: route.fulfill(json=token))
-        page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180#key={page_fleet.page_key}")
+        link = f"&audience#key={audience_key}" if audience_key else f"#key={page_fleet.page_key}"
+        page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180{link}")
         page.get_by_label("Your name").fill(name)
         page.get_by_role("button", name="Join now").click()
         expect(page.locator('[data-state="joined"]')).to_be_visible(timeout=TIMEOUT_MS)
@@ -227,6 +239,14 @@ def room(fleet: Up) -> dict[str, Any]:
     }
 
 
+def admission(fleet: Up, key: str | None) -> dict[str, Any]:
+    """What a page gets with a link's key: a new peer, its token, and what that may do."""
+    headers = {"Authorization": f"Bearer {key}"}
+    with urlopen(Request(f"{fleet.page_url}api/token", json.dumps({"room": ROOM}).encode(), headers)) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
 def drain(fleet: Up, server: str, request: DrainServer) -> None:
     """Begin or cancel a drain, without waiting for its end; in a thread, since Playwright has the loop of this one."""
 
@@ -244,11 +264,23 @@ def test_two_people_on_two_workers_see_and_hear_each_other(page_fleet: Up, pair:
     ana, bruno = pair
     ana.sees(bruno)
     bruno.sees(ana)
-    ana.hears(bruno)
-    bruno.hears(ana)
+    ana.hears_everybody()
+    bruno.hears_everybody()
     peers = room(page_fleet)["peers"]
     assert set(peers) == {ana.peer_id, bruno.peer_id}
     assert len({peer["worker"] for peer in peers.values()}) == 2
+
+
+def test_what_a_page_has_measured_can_be_asked_for_later(page_fleet: Up, pair: tuple[Person, Person]) -> None:
+    ana, _ = pair
+    up: dict[str, Any] | None = None
+    while up is None:  # a page reports for the first time some seconds after it has joined
+        story = json.loads(page_fleet.mafalda("explain", ana.peer_id, "--at", "0s", "--json").stdout)
+        report = story["report"] or {"ways": []}
+        up = next((way for way in report["ways"] if way["way"] == "up" and way["bitrateBps"]), None)
+    assert report["worker"] == room(page_fleet)["peers"][ana.peer_id]["worker"]
+    assert up["quality"] in ("excellent", "good", "poor", "lost")
+    assert "link" in story["lines"][0]
 
 
 def test_people_write_and_raise_a_hand_and_a_host_mutes(pair: tuple[Person, Person]) -> None:
@@ -269,11 +301,11 @@ def test_people_write_and_raise_a_hand_and_a_host_mutes(pair: tuple[Person, Pers
     ana.page.keyboard.press("p")
     ana.click("Lower the hand of Bruno")
     ana.click("Mute Bruno")
-    expect(bruno.page.get_by_text("A host has muted you")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(bruno.page.get_by_text("Ana has muted you")).to_be_visible(timeout=TIMEOUT_MS)
     expect(bruno.page.get_by_role("button", name="Raise your hand")).to_be_visible(timeout=TIMEOUT_MS)
     expect(tile_of(ana, bruno).get_by_label("Microphone off")).to_be_visible(timeout=TIMEOUT_MS)
     bruno.click("Unmute the microphone")
-    ana.hears(bruno)
+    ana.hears_everybody()
     ana.page.keyboard.press("Escape")
 
 
@@ -304,6 +336,34 @@ def test_axe_finds_nothing_in_either_theme(pair: tuple[Person, Person]) -> None:
     lobby.close()
 
 
+@pytest.mark.timeout(300)  # a third page
+def test_a_host_brings_one_of_the_audience_to_the_stage_and_back(
+    page_fleet: Up, pair: tuple[Person, Person], join: Join
+) -> None:
+    ana, _ = pair
+    dora = join("Dora", audience_key=admission(page_fleet, page_fleet.page_key)["audienceKey"])
+    dora.sees(ana)
+    dora.hears_everybody()
+    expect(dora.page.get_by_role("button", name="Switch the camera on")).to_have_count(0)
+    ana.page.keyboard.press("p")
+    audience = ana.page.get_by_role("region", name="Audience: 1")
+    expect(audience).to_contain_text("Dora", timeout=TIMEOUT_MS)
+    expect(tile_of(ana, dora)).to_have_count(0)
+    dora.click("Raise your hand")
+    expect(audience.get_by_label("hand raised")).to_be_visible(timeout=TIMEOUT_MS)
+    ana.click("Bring Dora to the stage")
+    dora.click("Switch the camera on")
+    ana.sees(dora)
+    expect(audience).to_have_count(0, timeout=TIMEOUT_MS)
+    ana.click("Move to the audience: Dora")
+    expect(dora.page.get_by_text("You are in the audience: you watch")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(tile_of(ana, dora)).to_have_count(0, timeout=TIMEOUT_MS)
+    expect(audience).to_contain_text("Dora", timeout=TIMEOUT_MS)
+    dora.sees(ana)
+    dora.page.close()
+    ana.page.keyboard.press("Escape")
+
+
 @pytest.mark.timeout(300)  # commands, and a third page
 def test_a_token_decides_what_a_page_may_and_how_long(page_fleet: Up, pair: tuple[Person, Person], join: Join) -> None:
     assert page_fleet.keys is not None
@@ -311,9 +371,9 @@ def test_a_token_decides_what_a_page_may_and_how_long(page_fleet: Up, pair: tupl
     text = page_fleet.mafalda(*mint, "--publish", "").stdout.strip()
     carla = join("Carla", {"peer": "carla", "token": text, "inboxPrefix": f"_INBOX.{ROOM}.carla"})
     expect(carla.page.get_by_text("does not let you send")).to_be_visible(timeout=TIMEOUT_MS)
+    carla.hears_everybody()
     for person in pair:
         carla.sees(person)
-        carla.hears(person)
         expect(tile_of(person, carla).locator("video")).to_have_count(0)
     assert "1 connections" in page_fleet.mafalda("token", "revoke", text).stdout
     expect(carla.page.get_by_text("The call has ended")).to_be_visible(timeout=TIMEOUT_MS)
@@ -347,8 +407,8 @@ def test_a_drained_viewer_is_handed_over_before_its_transport_is_closed(
     assert max(closed["others"]) > 0, "the next transport had carried pictures"
     bruno.sees(ana)
     ana.sees(bruno)
-    bruno.hears(ana)
-    ana.hears(bruno)
+    bruno.hears_everybody()
+    ana.hears_everybody()
     assert set(bruno.page.evaluate("() => window.shownStates")) <= {"joined"}, "nothing was interrupted"
     after = room(page_fleet)["peers"][bruno.peer_id]
     assert after["server"] != before["server"]
@@ -362,7 +422,7 @@ def test_both_pages_recover_from_the_death_of_a_worker(page_fleet: Up, pair: tup
     os.kill(found["pids"][before["worker"]], signal.SIGKILL)
     bruno.sees(ana, frames=30)
     ana.sees(bruno, frames=30)
-    bruno.hears(ana)
+    bruno.hears_everybody()
     after = room(page_fleet)["peers"][ana.peer_id]
     assert after["generation"] > before["generation"]
     assert after["worker"] != before["worker"]
@@ -381,7 +441,7 @@ def test_both_pages_recover_from_the_death_of_nats(page_fleet: Up, pair: tuple[P
         expect(person.page.locator('[data-state="joined"]')).to_be_visible(timeout=TIMEOUT_MS)
     ana.click("Unmute the microphone")
     expect(muted).to_have_count(0, timeout=TIMEOUT_MS)
-    bruno.hears(ana)
+    bruno.hears_everybody()
 
 
 def test_who_switches_the_camera_off_or_leaves_is_gone_for_the_others(pair: tuple[Person, Person]) -> None:

@@ -247,6 +247,7 @@ class PauseProducer(Intent):
 
     action = "pause-producer"
     producer: Id
+    by: Id | None = Field(None, description="The peer that wants it, if not the owner: a moderator. The room is told.")
 
 
 class ResumeProducer(Intent):

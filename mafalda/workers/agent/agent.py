@@ -38,6 +38,7 @@ from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
 from mafalda.workers.loudness.levels import AudioLevelExchange
+from mafalda.workers.loudness.speakers import RoomSpeakers
 from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
 from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.relays.requests import RelayRequests
@@ -213,6 +214,7 @@ class Agent:
             room=self.machine.room,
             changed=lambda room, producers: self.sessions.loudest_changed(room, producers),
         )
+        self.speakers = RoomSpeakers(self.audio_levels, tasks, self._publisher, room=self.machine.room)
         self.relay_sources = RelaySources(
             config,
             tasks,
@@ -240,6 +242,7 @@ class Agent:
             relay_targets=self.relay_targets,
             relay_requests=self.relay_requests,
             audio_levels=self.audio_levels,
+            speakers=self.speakers,
             report=self._stimuli.report,
             now=self._bus.clock.time,
             grants=self._bus.grants,
@@ -285,6 +288,7 @@ class Agent:
         self._tasks.spawn(sweep, "liveness sweep")
         self._tasks.spawn(self.drain.run(), "drain")
         self._tasks.spawn(self.audio_levels.run(), "audio levels")
+        self._tasks.spawn(self.speakers.run(), "speakers")
         self._tasks.spawn(self._passthrough.check_applications(), "health checks of applications")
 
     def _end_with(self, error: Exception) -> None:

@@ -118,6 +118,7 @@ HOSTILE_SUBSCRIBE = (
     "mafalda.room.lobby.peer.bob.query.*",
     "mafalda.server.*.request.*",
     "mafalda.server.*.load",
+    "mafalda.allocator.*.report.*",
     "mafalda.auth.>",
     "$SYS.>",
     "$SYS.REQ.USER.AUTH",

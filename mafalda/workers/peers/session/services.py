@@ -15,6 +15,7 @@ from mafalda.workers.core.stimuli import Stimulus
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
 from mafalda.workers.loudness.levels import AudioLevelExchange
+from mafalda.workers.loudness.speakers import RoomSpeakers
 from mafalda.workers.peers.session.capabilities import KnownCapabilities
 from mafalda.workers.peers.session.subscribers import Subscribers
 from mafalda.workers.relays.requests import RelayRequests
@@ -45,6 +46,7 @@ class PeerServices:
         relay_requests: The relays that subscriptions need.
         report: Takes what happened to the session.
         audio_levels: Which producers of a room are the loudest.
+        speakers: Tells peers who speaks.
         subscribers: The sessions with subscriptions.
         now: Monotonic seconds by the bus's clock: they stand still while nobody can reach this agent.
         grants: Reads what a peer was granted; ``None`` for one without a token.
@@ -65,6 +67,7 @@ class PeerServices:
     relay_requests: RelayRequests
     report: Callable[[Stimulus], None]
     audio_levels: AudioLevelExchange
+    speakers: RoomSpeakers
     now: Callable[[], float]
     grants: Callable[[str, str], Awaitable[Grants | None]]
     intent_rates: IntentRates

@@ -32,6 +32,7 @@ from mafalda.workers.core import PeerLiveness
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.core.rate_limits import IntentRate
 from mafalda.workers.core.staleness import check_place
+from mafalda.workers.core.statistics import StatisticsJournal
 from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, PeerRefused
 from mafalda.workers.core.subscriptions import SubscriptionBook, carried_over
 from mafalda.workers.errors import as_contract_error, place_gone
@@ -85,6 +86,7 @@ class PeerSession:
         self.book = SubscriptionBook(self.peer, self.generation)
         self._wants_levels = False  # whether the wishes among the book's that need levels are counted
         self.is_reconciling = False  # whether a job for the subscriptions waits or runs
+        self.statistics = StatisticsJournal(services.config.statistics_log_interval_s)
         self.liveness = PeerLiveness(active_at=services.now())
         self._entry = entry
         self._handle = handle

@@ -96,6 +96,16 @@ export class RemoteSubscription extends Received {
     for (const element of this.#adaptive.elements) if (element.paused) this.#play(element);
   }
 
+  /** @internal Its place in the statistics of the transport, while it is open. */
+  get mid(): string | undefined {
+    return this.#live?.consumer.localId;
+  }
+
+  /** @internal Whether something of it is to arrive here. */
+  get isReceived(): boolean {
+    return this.#live?.applied.paused === false && !this.producer.paused;
+  }
+
   async getStats(): Promise<RTCStatsReport | undefined> {
     return await this.#live?.consumer.getStats();
   }
@@ -197,14 +207,16 @@ export class RemoteSubscription extends Received {
       while (this.#live === live) {
         const wish: Wish = { paused: this.#isPaused || this.#isHidden, spatialLayer: this.#spatialLayer };
         if (wish.paused === live.applied.paused && wish.spatialLayer === live.applied.spatialLayer) return;
+        const changes: Promise<unknown>[] = []; // in one flight, and done in order
         if (wish.spatialLayer !== undefined && wish.spatialLayer !== live.applied.spatialLayer) {
-          await ask("set-preferred-layers", { consumer: consumer.id, spatialLayer: wish.spatialLayer }, "mafalda.result.done.v1", gone);
+          changes.push(ask("set-preferred-layers", { consumer: consumer.id, spatialLayer: wish.spatialLayer }, "mafalda.result.done.v1", gone));
         }
         if (wish.paused !== live.applied.paused) {
-          await ask(wish.paused ? "pause-consumer" : "resume-consumer", { consumer: consumer.id }, "mafalda.result.done.v1", gone);
+          changes.push(ask(wish.paused ? "pause-consumer" : "resume-consumer", { consumer: consumer.id }, "mafalda.result.done.v1", gone));
           if (wish.paused) consumer.pause();
           else consumer.resume();
         }
+        await Promise.all(changes);
         live.applied = wish;
       }
     } catch (error) {

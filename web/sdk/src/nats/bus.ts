@@ -53,6 +53,11 @@ export class Bus {
     return this.#isUp;
   }
 
+  /** Whether it was closed for good. */
+  get isClosed(): boolean {
+    return this.#connection.isClosed();
+  }
+
   newInbox(prefix = "_INBOX"): string {
     return `${prefix}.${crypto.getRandomValues(new Uint32Array(4)).join("")}`;
   }
@@ -126,11 +131,6 @@ export class Bus {
   /** Receives what is sent to a subject of one's own. */
   subscribeInbox(subject: string, receive: (message: AnyMessage) => void): () => void {
     return this.#subscribe(subject, (_, message) => receive(message));
-  }
-
-  /** Returns when the server knows all subscriptions that were made before. */
-  async flush(): Promise<void> {
-    await this.#connection.flush();
   }
 
   async close(): Promise<void> {
