@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -263,8 +264,11 @@ def print_json(value: Any, *, indent: bool = False) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0))
 
 
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?")
+
+
 class Moment(click.ParamType[datetime]):
-    """A time: RFC 3339, or a time span before now, such as ``90s``, ``15m``, ``2h`` or ``1d``."""
+    """A time: RFC 3339, one of the last 24 h (``10:42``), or a span before now: ``90s``, ``15m``, ``2h``, ``1d``."""
 
     name = "time"
 
@@ -275,7 +279,11 @@ class Moment(click.ParamType[datetime]):
         if unit and value[:-1].replace(".", "", 1).isdigit():
             return datetime.fromtimestamp(datetime.now(UTC).timestamp() - float(value[:-1]) * unit, UTC)
         try:
+            if _TIME_OF_DAY.fullmatch(value):
+                now = datetime.now().astimezone()
+                moment = datetime.combine(now.date(), time.fromisoformat(value), now.tzinfo)
+                return moment if moment <= now else moment - timedelta(days=1)
             moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is neither an RFC 3339 time nor a span such as 15m", param, ctx)
+            self.fail(f"{value!r} is neither an RFC 3339 time, nor a time of day, nor a span such as 15m", param, ctx)
         return moment if moment.tzinfo else moment.astimezone()

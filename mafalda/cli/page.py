@@ -150,7 +150,7 @@ def _application(page: RoomPage, api: _Api, websocket_port: int) -> Starlette:
     headers = {
         "Cache-Control": "no-cache",  # files are revalidated by their ETag
         "Content-Security-Policy": f"default-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; "
-        "img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+        "worker-src blob:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
         "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",

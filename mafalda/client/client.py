@@ -23,8 +23,9 @@ from mafalda.client.webrtc.endpoint import new_id
 from mafalda.contract import subjects
 from mafalda.contract.grants import Grants
 from mafalda.contract.ids import check_id
-from mafalda.contract.messages.envelope import decode
+from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.messages.intents import Join, Leave
+from mafalda.contract.messages.queries import Speakers
 from mafalda.contract.messages.results import Done, JoinResult
 from mafalda.errors import Broken, BusUnavailable, DeadlineExceeded, LogFull, MafaldaError, PermissionDenied
 
@@ -85,6 +86,7 @@ class Client:
         region: str | None = None,
         audience: bool = False,
         transports: TransportsToOpen = "none",
+        report_statistics: bool = False,
     ) -> AsyncIterator[Room]:
         """Be a peer of a room while the block runs; leaving the block closes all that was opened there.
 
@@ -94,6 +96,7 @@ class Client:
             app_data: For the other peers.
             region: Where the peer is; a policy may prefer servers near it.
             audience: Only receive, and be announced to nobody: for rooms of thousands. ``Room.peers`` has no audience.
+            report_statistics: Report WebRTC statistics to the fleet, for `mafalda explain PEER --at TIME`.
             transports: Which are opened in one flight with the join; any other one when it is first needed.
 
         Raises:
@@ -108,7 +111,15 @@ class Client:
         peer = check_id("peer", choose_peer(peer, self.grants) or new_id("peer"))
         await self._await_departure(room, peer)
         intent = Join(app_data=app_data or {}, region=region, audience=audience)
-        session = Session(self._bus, self._inbox.subject, room, peer, intent, self._config)
+        session = Session(
+            self._bus,
+            self._inbox.subject,
+            room,
+            peer,
+            intent,
+            self._config,
+            reports_statistics=report_statistics,
+        )
         patterns = (
             subjects.result(room, peer, "*"),
             subjects.peer_event(room, peer, "*"),
@@ -194,9 +205,15 @@ class Client:
             except MafaldaError as error:
                 _log.warning("unreadable", action="client_inbox", reason=str(error))
                 continue
-            for session in self._sessions:
-                if session.requests.take_private(message):
-                    break
+            self._take_private(message)
+
+    def _take_private(self, message: Message) -> None:
+        for session in self._sessions:
+            if isinstance(message.data, Speakers):
+                if session.requests.room == message.data.room:
+                    session.speakers.take(message.data)
+            elif session.requests.take_private(message):
+                break
 
     def inbox_failed(self, name: str, error: Exception) -> None:
         """End every session: without the inbox none can go on."""

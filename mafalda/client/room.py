@@ -18,7 +18,7 @@ from mafalda.client.webrtc.endpoint import new_id
 from mafalda.client.webrtc.transport import ProducerOptions
 from mafalda.contract.ids import check_id
 from mafalda.contract.messages.events import DataProducerOpened, ProducerOpened
-from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo, QueryRoom, RoomSnapshot
+from mafalda.contract.messages.queries import DataProducerInfo, PeerInfo, ProducerInfo, QueryRoom, RoomSnapshot, Speaker
 from mafalda.contract.messages.results import JoinResult
 from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.errors import Closed
@@ -124,6 +124,13 @@ class Room:
         The contract's room events in log order, and the SDK's own ``Reconnecting``, ``Reconnected``, ``GaveUp``.
         """
         return self._session.fanout.stream()
+
+    def speakers(self) -> AsyncGenerator[list[Speaker], None]:
+        """Who speaks in the room, loudest first, this peer included: now, and at each change until the room is left.
+
+        The fleet measures it on all its workers; nothing needs to be received here.
+        """
+        return self._session.speakers.changes()
 
     async def arrivals(self) -> AsyncGenerator[ProducerInfo | DataProducerInfo, None]:
         """Every producer of others: those that are here, then each new one.

@@ -18,6 +18,7 @@ from mafalda.errors import (
     CannotConsume,
     DeadlineExceeded,
     IllegalId,
+    IllegalReplySubject,
     InvalidParameters,
     LogFull,
     LogTruncated,
@@ -171,5 +172,13 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     queries.QuerySubscription: Outcome(queries.SubscriptionSnapshot, private=True, errors=(RateLimited, NotFound)),
     queries.QueryEntries: Outcome(queries.LogEntries, private=True, errors=(RateLimited, BusUnavailable, LogTruncated)),
     queries.QueryStats: Outcome(queries.Stats, private=True, errors=_QUERY_ERRORS),
+    queries.ReportStatistics: Outcome(
+        queries.StatisticsTaken,
+        private=True,
+        peer_events=(events.StatisticsReported,),
+        errors=(RateLimited, StaleGeneration),
+    ),
+    queries.QueryScores: Outcome(queries.Scores, private=True, errors=(RateLimited,)),
+    queries.QuerySpeakers: Outcome(queries.Speakers, private=True, errors=(RateLimited, IllegalReplySubject)),
     queries.QueryChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_QUERY_ERRORS)),
 }

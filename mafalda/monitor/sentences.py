@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mafalda.contract.messages.commands import OpenRelay, OpenRelays, PlacePeer
+from mafalda.contract.messages.events import StatisticsReported
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.results import Rejected
 from mafalda.monitor.records import Record
@@ -29,6 +30,8 @@ def sentence(entry: Record) -> str:
             return f"relay {relays} to {_place(data.target)}"
         case Rejected():
             return f"rejected {data.intent}: {data.error.message} [{data.error.code}]"
+        case StatisticsReported():
+            return f"{data.action} {', '.join(f'{way.way} {way.quality}' for way in data.ways)} ({data.cause})"
         case _:
             return f"{data.action} {_fields(data.to_json_dict())}".strip()
 

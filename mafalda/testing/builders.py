@@ -12,10 +12,12 @@ from mafalda.contract import subjects
 from mafalda.contract.channels import CHANNEL_OF, RESULT_ACTIONS
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands, events, intents, load, notices, queries, results
+from mafalda.contract.messages.allocator_report import AllocatorReport, LateReservation
 from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Payload, Place
+from mafalda.contract.messages.statistics import StreamStatistics, WayStatistics
 from mafalda.contract.messages.subscriptions import ConsumerFormat, ProducerSelector, SubscribedConsumer
 from mafalda.errors import NoCapacity, NotFound, RelayUnavailable
 from mafalda.testing.media import (
@@ -35,6 +37,31 @@ HERE = Place(server="fra-1", worker="fra-1-0-x7Kq")
 THERE = Place(server="ams-2", worker="ams-2-1-b9Tw")
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
+_WAYS = [
+    WayStatistics(
+        way="up",
+        quality="poor",
+        bitrate_bps=350_000,
+        loss_ratio=0.18,
+        jitter_ms=24,
+        round_trip_ms=85,
+        available_outgoing_bps=380_000,
+        streams=[
+            StreamStatistics(
+                producer="alice-cam",
+                media_kind="video",
+                bitrate_bps=310_000,
+                loss_ratio=0.19,
+                frames_per_second=15,
+                width=320,
+                height=180,
+                encodings=1,
+                limitation="bandwidth",
+            )
+        ],
+    ),
+    WayStatistics(way="down", quality="excellent", bitrate_bps=1_400_000, loss_ratio=0.001, round_trip_ms=85),
+]
 _JOIN_ID = derived_id("join", ROOM, PEER)
 _EXPLANATION = commands.Explanation(
     policy="pack",
@@ -44,6 +71,23 @@ _EXPLANATION = commands.Explanation(
         commands.Candidate(server="ams-2", worker="ams-2-1-b9Tw", outcome="above-watermark", load=0.74),
     ],
     passed_over={"server-draining": 2},
+)
+_ALLOCATOR_REPORT = AllocatorReport(
+    allocator="allocator-5f2c81d0",
+    as_of_seq=1204,
+    decided=310,
+    late_reservations=[
+        LateReservation(
+            kind="advance",
+            server="fra-1",
+            worker="fra-1-0-i5",
+            cost_ratio=0.02,
+            age_s=31.5,
+            room=ROOM,
+            peer=PEER,
+            seq=804,
+        )
+    ],
 )
 _LOAD = load.ServerLoad(
     server="fra-1",
@@ -96,7 +140,7 @@ _INTENTS: tuple[Payload, ...] = (
         consumer="alice-hears-bob", transport="alice-receive", producer="bob-mic", rtp_capabilities=ROUTER_CAPABILITIES
     ),
     intents.ConsumeData(data_consumer="alice-reads-bob", transport="alice-receive", data_producer="bob-chat"),
-    intents.PauseProducer(producer="alice-cam"),
+    intents.PauseProducer(producer="alice-cam", by="bob"),
     intents.ResumeProducer(producer="alice-cam"),
     intents.CloseProducer(producer="alice-cam"),
     intents.CloseDataProducer(data_producer="alice-chat"),
@@ -201,7 +245,7 @@ _ROOM_EVENTS: tuple[Payload, ...] = (
         type="simulcast",
         app_data={"source": "webcam"},
     ),
-    events.ProducerPaused(peer=PEER, producer="alice-cam"),
+    events.ProducerPaused(peer=PEER, producer="alice-cam", by="bob"),
     events.ProducerResumed(peer=PEER, producer="alice-cam"),
     events.ProducerClosed(peer=PEER, producer="alice-cam", generation=1, reason="closed"),
     events.DataProducerOpened(
@@ -254,6 +298,16 @@ _SUBSCRIBED: tuple[Payload, ...] = (
         formats=[ConsumerFormat(format=0, codecs=list(OPUS_PARAMETERS.codecs))],
     ),
     events.ConsumersClosed(subscription="all", generation=1, consumers=["c1-0"]),
+    events.StatisticsReported(
+        generation=1,
+        server=HERE.server,
+        worker=HERE.worker,
+        interval_s=5.0,
+        ways=_WAYS,
+        cause="changed",
+        scores={"alice-cam": 6},
+        layers={"bob-cam": 1},
+    ),
 )
 _SERVER_EVENTS: tuple[Payload, ...] = (
     events.ServerStarted(
@@ -280,6 +334,9 @@ _QUERIES: tuple[Payload, ...] = (
     queries.QuerySubscription(subscription="all"),
     queries.QueryEntries(after=41),
     queries.QueryStats(target="producer", id="alice-cam"),
+    queries.ReportStatistics(generation=1, interval_s=5.0, ways=_WAYS),
+    queries.QueryScores(),
+    queries.QuerySpeakers(inbox="_INBOX.lobby.alice.1"),
     queries.QueryChannel(call=ChannelCall(method="TRANSPORT_DUMP", handler="alice-send")),
 )
 _REQUESTS: tuple[Payload, ...] = (
@@ -332,6 +389,9 @@ _ANSWERS: tuple[Payload, ...] = (
             )
         ],
     ),
+    queries.StatisticsTaken(interval_s=5.0),
+    queries.Scores(sent={"alice-cam": 6}, received={"bob-cam": 9}),
+    queries.Speakers(room=ROOM, speakers=[queries.Speaker(peer="bob", producer="bob-mic")]),
     queries.Stats(stats=[{"type": "inbound-rtp", "ssrc": 22220001, "packetCount": 1500, "bitrate": 800_000}]),
     queries.PipeConnected(end=queries.PipeEnd(ip="192.0.2.10", port=40018, srtp_parameters=SRTP)),
     queries.ProducerCarried(media_kind="audio", type="simple", rtp_parameters=OPUS_PARAMETERS),
@@ -379,7 +439,7 @@ EXAMPLES: dict[type[Payload], Payload] = {
         _PEER_EVENTS,
         _SUBSCRIBED,
         _SERVER_EVENTS,
-        (_LOAD,),
+        (_LOAD, _ALLOCATOR_REPORT),
         _QUERIES,
         _REQUESTS,
         _ANSWERS,
@@ -410,6 +470,8 @@ def subject_of(payload: Payload, *, room: str = ROOM, peer: str = PEER, server: 
             server = payload.target.server
         case events.LoadSampled():
             server = payload.load.server
+        case AllocatorReport():
+            return f"mafalda.allocator.{payload.allocator}.report.{action}"
         case _:
             server = getattr(payload, "server", server)
             action = RESULT_ACTIONS.get(type(payload), (action,))[0]

@@ -103,6 +103,15 @@ class AgentConfig(BaseModel):
         description="How often loudness is measured for subscriptions to the loudest producers, in milliseconds. "
         "Where less than ten packets come in that time, at least each 750 ms.",
     )
+    statistics_interval_s: float = Field(
+        5.0, gt=0, description="How often clients that report their WebRTC statistics are asked to do so, in seconds."
+    )
+    statistics_log_interval_s: float = Field(
+        60.0,
+        gt=0,
+        description="A client's statistics are appended to the log when they change much, at most every 5 s, and after "
+        "this many seconds.",
+    )
     relay_unused_s: float = Field(10.0, ge=0, description="A relay without consumers lives this long, in seconds.")
     relay_pause_after_s: float = Field(
         0.5,
@@ -137,6 +146,12 @@ class AgentConfig(BaseModel):
     )
     room_producers: int | None = Field(
         None, ge=1, description="Producers and data producers of one room at a time. None: any number."
+    )
+    room_messages_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="Intents of one room a second, over all servers: each lets its peers send their share. None: any "
+        "number.",
     )
     handover_s: float = Field(
         15.0,

@@ -86,6 +86,8 @@ type Messages struct {
 	ProducerSelector             *ProducerSelector             `json:"producerSelector,omitempty"`
 	QueryEntries                 *QueryEntries                 `json:"queryEntries,omitempty"`
 	QueryRoom                    *QueryRoom                    `json:"queryRoom,omitempty"`
+	QueryScores                  map[string]interface{}        `json:"queryScores,omitempty"`
+	QuerySpeakers                *QuerySpeakers                `json:"querySpeakers,omitempty"`
 	QueryStats                   *QueryStats                   `json:"queryStats,omitempty"`
 	QuerySubscription            *QuerySubscription            `json:"querySubscription,omitempty"`
 	QueryTransport               *QueryTransport               `json:"queryTransport,omitempty"`
@@ -94,6 +96,7 @@ type Messages struct {
 	RelayFailed                  *RelayFailed                  `json:"relayFailed,omitempty"`
 	RelayOpened                  *RelayOpened                  `json:"relayOpened,omitempty"`
 	RelaysRequested              *RelaysRequested              `json:"relaysRequested,omitempty"`
+	ReportStatistics             *ReportStatistics             `json:"reportStatistics,omitempty"`
 	RequestKeyFrameIntent        *RequestKeyFrameIntent        `json:"requestKeyFrameIntent,omitempty"`
 	RestartIceIntent             *RestartIceIntent             `json:"restartIceIntent,omitempty"`
 	ResumeConsumerIntent         *ResumeConsumerIntent         `json:"resumeConsumerIntent,omitempty"`
@@ -110,13 +113,19 @@ type Messages struct {
 	RTPHeaderExtensionURI        *RTPHeaderExtensionURI        `json:"rtpHeaderExtensionUri,omitempty"`
 	RTPParameters                *RTPParameters                `json:"rtpParameters,omitempty"`
 	RtxParameters                *RtxParameters                `json:"rtxParameters,omitempty"`
+	ScoresAnswer                 *ScoresAnswer                 `json:"scoresAnswer,omitempty"`
 	SCTPParameters               *SCTPParameters               `json:"sctpParameters,omitempty"`
 	SCTPStreamParameters         *SCTPStreamParameters         `json:"sctpStreamParameters,omitempty"`
 	SetAppDataIntent             *SetAppDataIntent             `json:"setAppDataIntent,omitempty"`
 	SetAudienceIntent            *SetAudienceIntent            `json:"setAudienceIntent,omitempty"`
 	SetPreferredLayersIntent     *SetPreferredLayersIntent     `json:"setPreferredLayersIntent,omitempty"`
 	SetPriorityIntent            *SetPriorityIntent            `json:"setPriorityIntent,omitempty"`
+	Speaker                      *Speaker                      `json:"speaker,omitempty"`
+	SpeakersAnswer               *SpeakersAnswer               `json:"speakersAnswer,omitempty"`
+	StatisticsReported           *StatisticsReported           `json:"statisticsReported,omitempty"`
+	StatisticsTakenAnswer        *StatisticsTakenAnswer        `json:"statisticsTakenAnswer,omitempty"`
 	StatsAnswer                  *StatsAnswer                  `json:"statsAnswer,omitempty"`
+	StreamStatistics             *StreamStatistics             `json:"streamStatistics,omitempty"`
 	SubscribedConsumer           *SubscribedConsumer           `json:"subscribedConsumer,omitempty"`
 	SubscribeIntent              *SubscribeIntent              `json:"subscribeIntent,omitempty"`
 	SubscribeResult              *SubscribeResult              `json:"subscribeResult,omitempty"`
@@ -124,6 +133,7 @@ type Messages struct {
 	TransportClosed              *TransportClosed              `json:"transportClosed,omitempty"`
 	TransportResult              *TransportResult              `json:"transportResult,omitempty"`
 	UnsubscribeIntent            *UnsubscribeIntent            `json:"unsubscribeIntent,omitempty"`
+	WayStatistics                *WayStatistics                `json:"wayStatistics,omitempty"`
 }
 
 // Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
@@ -675,7 +685,9 @@ type PauseConsumerIntent struct {
 
 // Send nothing for a while; consumers are notified. Answered by Done.
 type PauseProducerIntent struct {
-	Producer string `json:"producer"`
+	// The peer that wants it, if not the owner: a moderator. The room is told.        
+	By                                                                         *string `json:"by,omitempty"`
+	Producer                                                                   string  `json:"producer"`
 }
 
 // A peer is of the room's audience from now on: it sends nothing, and the room is not told
@@ -843,8 +855,10 @@ type ProducerOpened struct {
 
 // A producer sends nothing for a while.
 type ProducerPaused struct {
-	Peer     string `json:"peer"`
-	Producer string `json:"producer"`
+	// The peer that muted it, if not its owner; as in the intent.        
+	By                                                            *string `json:"by,omitempty"`
+	Peer                                                          string  `json:"peer"`
+	Producer                                                      string  `json:"producer"`
 }
 
 // A producer sends again.
@@ -867,6 +881,13 @@ type QueryRoom struct {
 	After                                                                  *string `json:"after,omitempty"`
 	// The peers of the audience, instead of the other peers and producers.        
 	Audience                                                               *bool   `json:"audience,omitempty"`
+}
+
+// Who speaks in the room, loudest first; and for 60 s from now on, each change of that to
+// an inbox.
+type QuerySpeakers struct {
+	// Of the asker's own; Speakers come there, unasked.       
+	Inbox                                               string `json:"inbox"`
 }
 
 // mediasoup's own statistics of one object of the asker's.
@@ -926,6 +947,55 @@ type RelaysRequested struct {
 	Worker      string   `json:"worker"`
 }
 
+// What the client measured since its last report; answered by StatisticsTaken. The agent
+// keeps the last report of each peer, and appends StatisticsReported when it differs much
+// from the one that was appended before, and at intervals.
+type ReportStatistics struct {
+	// Of the place where it was measured.                
+	Generation                            int64           `json:"generation"`
+	// Over which it was measured.                        
+	IntervalS                             float64         `json:"intervalS"`
+	Ways                                  []WayStatistics `json:"ways"`
+}
+
+// One way: the streams on it together, and the largest of them.
+type WayStatistics struct {
+	// Of the way up: the client's own estimate.                                                   
+	AvailableOutgoingBps                                                        *int64             `json:"availableOutgoingBps,omitempty"`
+	BitrateBps                                                                  int64              `json:"bitrateBps"`
+	// The greatest of its streams.                                                                
+	JitterMS                                                                    *float64           `json:"jitterMs,omitempty"`
+	// Packets lost on the way, of those sent; what is sent again was lost once.                   
+	LossRatio                                                                   *float64           `json:"lossRatio,omitempty"`
+	// By docs/protocol.md#connection-quality.                                                     
+	Quality                                                                     Quality            `json:"quality"`
+	RoundTripMS                                                                 *float64           `json:"roundTripMs,omitempty"`
+	// Those with the highest bitrates.                                                            
+	Streams                                                                     []StreamStatistics `json:"streams,omitempty"`
+	Way                                                                         Way                `json:"way"`
+}
+
+// One producer on a way: sent, or received by a consumer.
+type StreamStatistics struct {
+	// Of all its encodings together.                                                         
+	BitrateBps                                                                  *int64        `json:"bitrateBps,omitempty"`
+	// Of a video that is sent: how many of its encodings are active.                         
+	Encodings                                                                   *int64        `json:"encodings,omitempty"`
+	FramesPerSecond                                                             *float64      `json:"framesPerSecond,omitempty"`
+	// Of a video that is received: freezes in the interval.                                  
+	Freezes                                                                     *int64        `json:"freezes,omitempty"`
+	Height                                                                      *int64        `json:"height,omitempty"`
+	JitterMS                                                                    *float64      `json:"jitterMs,omitempty"`
+	// Of a video that is sent.                                                               
+	Limitation                                                                  *Limitation   `json:"limitation,omitempty"`
+	// Packets lost on the way, of those sent; what is sent again was lost once.              
+	LossRatio                                                                   *float64      `json:"lossRatio,omitempty"`
+	MediaKind                                                                   MediaKindEnum `json:"mediaKind"`
+	Producer                                                                    string        `json:"producer"`
+	// Pixels; of what is sent in several resolutions the highest that is sent.               
+	Width                                                                       *int64        `json:"width,omitempty"`
+}
+
 // Ask a video consumer's producer for a key frame. Answered by Done.
 type RequestKeyFrameIntent struct {
 	Consumer string `json:"consumer"`
@@ -981,6 +1051,15 @@ type SCTPParameters struct {
 	SendBufferSize                                *int64 `json:"sendBufferSize,omitempty"`
 }
 
+// mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left
+// out. What is paused has no score: neither a producer, nor one whose consumer is paused.
+type ScoresAnswer struct {
+	// As others' producers arrive at their own workers.                                            
+	Received                                                                 map[string]interface{} `json:"received"`
+	// As the peer's own producers arrive at the worker: the best encoding's.                       
+	Sent                                                                     map[string]interface{} `json:"sent"`
+}
+
 // Replace the peer's application data. The room is told by PeerUpdated. Answered by Done.
 type SetAppDataIntent struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                       
@@ -1006,6 +1085,41 @@ type SetPreferredLayersIntent struct {
 type SetPriorityIntent struct {
 	Consumer string `json:"consumer"`
 	Priority int64  `json:"priority"`
+}
+
+// A peer that speaks, by an audio producer of its own.
+type Speaker struct {
+	Peer     string `json:"peer"`
+	Producer string `json:"producer"`
+}
+
+// Who speaks in a room.
+type SpeakersAnswer struct {
+	Room                            string    `json:"room"`
+	// Loudest first; empty: nobody.          
+	Speakers                        []Speaker `json:"speakers"`
+}
+
+// What a peer's client measured, with what its worker knew at that time. Appended if the
+// client reports statistics: when they differ much from those before, and at intervals.
+type StatisticsReported struct {
+	Cause                                                                       StatisticsReportedCause `json:"cause"`
+	Generation                                                                  int64                   `json:"generation"`
+	// Over which it was measured.                                                                      
+	IntervalS                                                                   float64                 `json:"intervalS"`
+	// The spatial layers of what the worker sends to the peer, by producer.                            
+	Layers                                                                      map[string]interface{}  `json:"layers,omitempty"`
+	// 0 to 10, of what the peer sends as it arrives at the worker, by producer.                        
+	Scores                                                                      map[string]interface{}  `json:"scores,omitempty"`
+	Server                                                                      string                  `json:"server"`
+	Ways                                                                        []WayStatistics         `json:"ways"`
+	Worker                                                                      string                  `json:"worker"`
+}
+
+// The statistics were taken.
+type StatisticsTakenAnswer struct {
+	// How often the agent wants them, in seconds.        
+	IntervalS                                     float64 `json:"intervalS"`
 }
 
 // mediasoup's statistics: one object each, in mediasoup's own shape.
@@ -1282,6 +1396,40 @@ const (
 	RelayClosedReasonSourceDied     RelayClosedReason = "source-died"
 	RelayClosedReasonTargetDied     RelayClosedReason = "target-died"
 	RelayClosedReasonUnused         RelayClosedReason = "unused"
+)
+
+// By docs/protocol.md#connection-quality.
+type Quality string
+
+const (
+	QualityExcellent Quality = "excellent"
+	QualityGood      Quality = "good"
+	QualityLost      Quality = "lost"
+	QualityPoor      Quality = "poor"
+)
+
+// Of a video that is sent.
+type Limitation string
+
+const (
+	LimitationBandwidth Limitation = "bandwidth"
+	LimitationCPU       Limitation = "cpu"
+	LimitationNone      Limitation = "none"
+	LimitationOther     Limitation = "other"
+)
+
+type Way string
+
+const (
+	WayDown Way = "down"
+	WayUp   Way = "up"
+)
+
+type StatisticsReportedCause string
+
+const (
+	StatisticsReportedCauseChanged  StatisticsReportedCause = "changed"
+	StatisticsReportedCauseInterval StatisticsReportedCause = "interval"
 )
 
 type TransportClosedReason string

@@ -192,6 +192,12 @@ pub struct Messages {
     pub query_room: Option<QueryRoom>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_scores: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_speakers: Option<QuerySpeakers>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub query_stats: Option<QueryStats>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -214,6 +220,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relays_requested: Option<RelaysRequested>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_statistics: Option<ReportStatistics>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_key_frame_intent: Option<RequestKeyFrameIntent>,
@@ -264,6 +273,9 @@ pub struct Messages {
     pub rtx_parameters: Option<RtxParameters>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub scores_answer: Option<ScoresAnswer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sctp_parameters: Option<SctpParameters>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -282,7 +294,22 @@ pub struct Messages {
     pub set_priority_intent: Option<SetPriorityIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<Speaker>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speakers_answer: Option<SpeakersAnswer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics_reported: Option<StatisticsReported>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics_taken_answer: Option<StatisticsTakenAnswer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stats_answer: Option<StatsAnswer>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_statistics: Option<StreamStatistics>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribed_consumer: Option<SubscribedConsumer>,
@@ -304,6 +331,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsubscribe_intent: Option<UnsubscribeIntent>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way_statistics: Option<WayStatistics>,
 }
 
 /// Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
@@ -1437,6 +1467,10 @@ pub struct PauseConsumerIntent {
 /// Send nothing for a while; consumers are notified. Answered by Done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PauseProducerIntent {
+    /// The peer that wants it, if not the owner: a moderator. The room is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+
     pub producer: String,
 }
 
@@ -1746,6 +1780,10 @@ pub struct ProducerOpened {
 /// A producer sends nothing for a while.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProducerPaused {
+    /// The peer that muted it, if not its owner; as in the intent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+
     pub peer: String,
 
     pub producer: String,
@@ -1778,6 +1816,14 @@ pub struct QueryRoom {
     /// The peers of the audience, instead of the other peers and producers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audience: Option<bool>,
+}
+
+/// Who speaks in the room, loudest first; and for 60 s from now on, each change of that to
+/// an inbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuerySpeakers {
+    /// Of the asker's own; Speakers come there, unasked.
+    pub inbox: String,
 }
 
 /// mediasoup's own statistics of one object of the asker's.
@@ -1895,6 +1941,129 @@ pub struct RelaysRequested {
     pub worker: String,
 }
 
+/// What the client measured since its last report; answered by StatisticsTaken. The agent
+/// keeps the last report of each peer, and appends StatisticsReported when it differs much
+/// from the one that was appended before, and at intervals.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportStatistics {
+    /// Of the place where it was measured.
+    pub generation: i64,
+
+    /// Over which it was measured.
+    pub interval_s: f64,
+
+    pub ways: Vec<WayStatistics>,
+}
+
+/// One way: the streams on it together, and the largest of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WayStatistics {
+    /// Of the way up: the client's own estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available_outgoing_bps: Option<i64>,
+
+    pub bitrate_bps: i64,
+
+    /// The greatest of its streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_ms: Option<f64>,
+
+    /// Packets lost on the way, of those sent; what is sent again was lost once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_ratio: Option<f64>,
+
+    /// By docs/protocol.md#connection-quality.
+    pub quality: Quality,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<f64>,
+
+    /// Those with the highest bitrates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Vec<StreamStatistics>>,
+
+    pub way: Way,
+}
+
+/// By docs/protocol.md#connection-quality.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    Excellent,
+
+    Good,
+
+    Lost,
+
+    Poor,
+}
+
+/// One producer on a way: sent, or received by a consumer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamStatistics {
+    /// Of all its encodings together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitrate_bps: Option<i64>,
+
+    /// Of a video that is sent: how many of its encodings are active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encodings: Option<i32>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames_per_second: Option<f64>,
+
+    /// Of a video that is received: freezes in the interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freezes: Option<i64>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<i32>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_ms: Option<f64>,
+
+    /// Of a video that is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limitation: Option<Limitation>,
+
+    /// Packets lost on the way, of those sent; what is sent again was lost once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_ratio: Option<f64>,
+
+    pub media_kind: MediaKindEnum,
+
+    pub producer: String,
+
+    /// Pixels; of what is sent in several resolutions the highest that is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<i32>,
+}
+
+/// Of a video that is sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limitation {
+    Bandwidth,
+
+    Cpu,
+
+    #[serde(rename = "none")]
+    LimitationNone,
+
+    Other,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    Down,
+
+    Up,
+}
+
 /// Ask a video consumer's producer for a key frame. Answered by Done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RequestKeyFrameIntent {
@@ -1939,6 +2108,17 @@ pub struct RoomSnapshotAnswer {
     pub producers: Vec<ProducerInfo>,
 
     pub seq: i64,
+}
+
+/// mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left
+/// out. What is paused has no score: neither a producer, nor one whose consumer is paused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScoresAnswer {
+    /// As others' producers arrive at their own workers.
+    pub received: HashMap<String, Option<serde_json::Value>>,
+
+    /// As the peer's own producers arrive at the worker: the best encoding's.
+    pub sent: HashMap<String, Option<serde_json::Value>>,
 }
 
 /// The SCTP association of a transport.
@@ -2018,6 +2198,66 @@ pub struct SetPriorityIntent {
     pub consumer: String,
 
     pub priority: i32,
+}
+
+/// A peer that speaks, by an audio producer of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Speaker {
+    pub peer: String,
+
+    pub producer: String,
+}
+
+/// Who speaks in a room.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpeakersAnswer {
+    pub room: String,
+
+    /// Loudest first; empty: nobody.
+    pub speakers: Vec<Speaker>,
+}
+
+/// What a peer's client measured, with what its worker knew at that time. Appended if the
+/// client reports statistics: when they differ much from those before, and at intervals.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatisticsReported {
+    pub cause: StatisticsReportedCause,
+
+    pub generation: i64,
+
+    /// Over which it was measured.
+    pub interval_s: f64,
+
+    /// The spatial layers of what the worker sends to the peer, by producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    /// 0 to 10, of what the peer sends as it arrives at the worker, by producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scores: Option<HashMap<String, Option<serde_json::Value>>>,
+
+    pub server: String,
+
+    pub ways: Vec<WayStatistics>,
+
+    pub worker: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatisticsReportedCause {
+    Changed,
+
+    Interval,
+}
+
+/// The statistics were taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatisticsTakenAnswer {
+    /// How often the agent wants them, in seconds.
+    pub interval_s: f64,
 }
 
 /// mediasoup's statistics: one object each, in mediasoup's own shape.

@@ -10,6 +10,7 @@ from mafalda.client.resources.reconnecting import ConsumerSource, ReconnectingCo
 from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
 from mafalda.client.webrtc.endpoint import Endpoint, new_id
+from mafalda.client.webrtc.statistics import StreamReport
 from mafalda.client.webrtc.tracks import IncomingTrack
 from mafalda.client.webrtc.transport import ClientTransport
 from mafalda.contract.messages.intents import (
@@ -23,8 +24,9 @@ from mafalda.contract.messages.intents import (
 )
 from mafalda.contract.messages.queries import ProducerInfo
 from mafalda.contract.messages.results import ConsumeResult, Done
+from mafalda.contract.messages.statistics import Way
 from mafalda.errors import Closed
-from mafalda.media.rtp import ConsumerLayers
+from mafalda.media.rtp import ConsumerLayers, MediaKind
 
 
 class _Former(NamedTuple):
@@ -95,6 +97,13 @@ class Consumer(ReconnectingConsumer):
     def relayed(self) -> bool:
         """Whether the producer is on another worker than the peer."""
         return self._result is not None and self._result.relayed
+
+    async def measure(self, way: Way) -> StreamReport | None:
+        if way != "down" or not self.is_open or self._transport is None:
+            return None
+        stats = await self._transport.statistics(self._local)
+        kind: MediaKind = "audio" if self.kind == "audio" else "video"
+        return None if stats is None else StreamReport(self.producer_id, kind, stats)
 
     async def pause(self) -> None:
         """Receive nothing until ``resume``."""

@@ -13,9 +13,12 @@ from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
 from mafalda.client.session.view import ProducerChange
 from mafalda.client.webrtc.endpoint import Endpoint
+from mafalda.client.webrtc.statistics import StreamReport
 from mafalda.client.webrtc.transport import ProducerOptions
 from mafalda.contract.messages.intents import CloseProducer, PauseProducer, ResumeProducer
 from mafalda.contract.messages.results import Done
+from mafalda.contract.messages.statistics import Way
+from mafalda.media.rtp import MediaKind
 
 
 class Producer(ReconnectingProducer):
@@ -83,6 +86,13 @@ class Producer(ReconnectingProducer):
 
     async def _keep_settings(self) -> None:
         await self._settings.keep_applied()
+
+    async def measure(self, way: Way) -> StreamReport | None:
+        if way != "up" or not self.is_open or self._transport is None:
+            return None
+        stats = await self._transport.statistics(self._local)
+        kind: MediaKind = "audio" if self._track.kind == "audio" else "video"
+        return None if stats is None else StreamReport(self.id, kind, stats)
 
     def on_producer_changes(self, changes: Mapping[str, ProducerChange]) -> None:
         if changes.get(self.id) in ("paused", "resumed"):

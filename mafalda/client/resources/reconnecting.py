@@ -20,11 +20,13 @@ from mafalda.client.resources.settings import ResourceSettings
 from mafalda.client.session.session import Session
 from mafalda.client.session.view import ProducerChange
 from mafalda.client.webrtc.endpoint import Endpoint
+from mafalda.client.webrtc.statistics import StreamReport
 from mafalda.client.webrtc.transport import ClientTransport
 from mafalda.contract.messages.events import Event
 from mafalda.contract.messages.intents import Intent
 from mafalda.contract.messages.queries import QueryStats, Stats
 from mafalda.contract.messages.results import ConsumeDataResult, ConsumeResult, Done
+from mafalda.contract.messages.statistics import Way
 from mafalda.errors import BadInput, Broken, Closed, MafaldaError, NotFound
 
 _log = structlog.get_logger(__name__)
@@ -120,6 +122,10 @@ class ReconnectingResource(ABC):
         """What the worker counts of it: statistics in the shape that mediasoup gives them."""
         self._check()
         return await self._session.requests.query(QueryStats(target=self.stats_target, id=self.id), Stats)
+
+    async def measure(self, way: Way) -> StreamReport | None:
+        """WebRTC statistics of what it sends or receives on a way; ``None``: it is not open, or not on that way."""
+        return None
 
     # --- for the session ------------------------------------------------------------------------------
 

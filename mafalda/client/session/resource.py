@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mafalda.client.session.view import ProducerChange
+from mafalda.client.webrtc.statistics import StreamReport
 from mafalda.contract.messages.events import Event
+from mafalda.contract.messages.statistics import Way
 from mafalda.errors import MafaldaError
 
 
@@ -26,6 +28,9 @@ class SessionResource(Protocol):
     @property
     def is_expected(self) -> bool:
         """Whether it is open at the present place, or can be opened there now."""
+
+    async def measure(self, way: Way) -> StreamReport | None:
+        """WebRTC statistics of what it sends or receives on a way; ``None``: it is not open, or not on that way."""
 
     def follows(self, producer: str) -> bool:
         """Whether it consumes this producer, wherever that is placed."""

@@ -21,16 +21,20 @@ from mafalda.bus.protocol import Delivery, PeerBus
 from mafalda.client.config import ClientConfig
 from mafalda.client.events import Fanout, GaveUp, Reconnected, Reconnecting
 from mafalda.client.requests import PeerRequests
+from mafalda.client.session.reporting import report_statistics
 from mafalda.client.session.resource import SessionResource
+from mafalda.client.session.speakers import SpeakerWatch
 from mafalda.client.session.view import RoomSnapshotView
 from mafalda.client.webrtc.ahead import TransportsAhead
 from mafalda.client.webrtc.endpoint import Endpoint
+from mafalda.client.webrtc.statistics import StreamReport
 from mafalda.contract.messages import events
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.intents import Join, SetAudience
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import QueryRoom, RoomSnapshot
 from mafalda.contract.messages.results import Done, JoinResult, Result
+from mafalda.contract.messages.statistics import Way
 from mafalda.contract.reading import read_message
 from mafalda.errors import Broken, BusUnavailable, Closed, DeadlineExceeded, MafaldaError, NoCapacity, NotJoined
 from mafalda.session.placement import SessionPlacement
@@ -52,11 +56,21 @@ class Session:
         peer: The peer's id.
         intent: How the peer joins, also when it has to join again.
         config: Limits.
+        reports_statistics: Whether its WebRTC statistics are reported to its agent.
     """
 
     def __init__(
-        self, bus: PeerBus, reply_subject: str, room: str, peer: str, intent: Join, config: ClientConfig
+        self,
+        bus: PeerBus,
+        reply_subject: str,
+        room: str,
+        peer: str,
+        intent: Join,
+        config: ClientConfig,
+        *,
+        reports_statistics: bool = False,
     ) -> None:
+        self._reports_statistics = reports_statistics
         self.config = config
         #: By which all deadlines are counted: it stands still while there is no bus.
         self.clock = bus.clock
@@ -71,8 +85,9 @@ class Session:
         self._placement: SessionPlacement[SessionResource, str] = SessionPlacement()
         self._before_snapshot: list[tuple[int, Payload]] | None = []
         self._endpoint: Endpoint | None = None
-        self._ready = asyncio.Event()
         self._over = asyncio.Event()
+        self.speakers = SpeakerWatch(self.requests, reply_subject, self.tasks, self._over)
+        self._ready = asyncio.Event()
         self._error: MafaldaError | None = None
         self._changed = asyncio.Event()
         self._lost_at: float | None = None  # by the clock, while reconnecting
@@ -121,6 +136,10 @@ class Session:
             self.view.apply(seq, event)
         self.tasks.spawn(self._keep_endpoint(), "endpoint-keeper")
         self.tasks.spawn(self._send_heartbeats(), "heartbeat")
+        if self._reports_statistics:
+            self.tasks.spawn(
+                report_statistics(self.requests, lambda: self.generation, self._measure), "statistics reports"
+            )
 
     def leave(self) -> None:
         """The peer requests to leave: that it is reported as gone is no error from now on."""
@@ -250,6 +269,7 @@ class Session:
     def placed(self, placement: JoinResult) -> None:
         """The peer has a place; an older one than known is passed over."""
         if self._placement.place(placement):
+            self.requests.generation = placement.generation
             self._lose_endpoint("moved", handover=placement.handover)
 
     def _superseded(self, next_generation: int, cause: str, *, handover: bool = False) -> None:
@@ -372,6 +392,10 @@ class Session:
             except (MafaldaError, Interrupted) as error:
                 _log.info("no answer to a heartbeat", action="client_heartbeat", reason=str(error))
 
+    async def _measure(self, way: Way) -> list[StreamReport]:
+        found = [await resource.measure(way) for resource in list(self._placement.held.values())]
+        return [it for it in found if it is not None]
+
     # --- keeping an endpoint --------------------------------------------------------------------------
 
     async def _keep_endpoint(self) -> None:
@@ -385,6 +409,7 @@ class Session:
             )
             await endpoint.load()
             self._ready.set()
+            self.speakers.renew()
             if former is not None:
                 self.tasks.spawn(self._close_former(former, endpoint), f"close-former-{former.generation}")
             if self._lost_at is not None and await self._flows(endpoint):

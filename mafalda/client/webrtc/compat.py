@@ -112,6 +112,15 @@ async def stop_sender(producer: Any) -> None:
         await producer.rtpSender.stop()
 
 
+async def stream_statistics(transport: Any, stream: Any) -> Any:
+    """Aiortc's statistics of a producer or consumer of a pymediasoup transport; ``None``: it is not there any more."""
+    transceiver = transport.handler._mapMidTransceiver.get(stream.localId)
+    if transceiver is None or stream.closed:
+        return None
+    is_sent = transport.direction == "send"
+    return await (transceiver.sender if is_sent else transceiver.receiver).getStats()
+
+
 async def close_transport(transport: Any, timeout_s: float) -> None:
     """Close a pymediasoup transport and what it carries, in the one order that works."""
     try:

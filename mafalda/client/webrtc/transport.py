@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from aiortc import MediaStreamTrack
 from pymediasoup import Device
@@ -213,6 +213,12 @@ class ClientTransport:
                 )
         await self._wait_connected_there()
         return consumer
+
+    async def statistics(self, stream: Any) -> Mapping[str, Any] | None:
+        """Aiortc's statistics of a producer or consumer; ``None``: it is closed."""
+        if self._closed or self._transport is None:
+            return None
+        return cast("Mapping[str, Any] | None", await compat.stream_statistics(self._transport, stream))
 
     async def stop_producer(self, producer: Any) -> None:
         """Stop sending, while the transport stays open."""

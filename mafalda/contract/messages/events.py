@@ -17,6 +17,7 @@ from mafalda.contract.messages.commands import PlacementCause
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.load import ServerLoad
 from mafalda.contract.messages.payload import AppData, Kind, LeaveCause, Payload, Place, app_data
+from mafalda.contract.messages.statistics import WayStatistics
 from mafalda.contract.messages.subscriptions import ConsumeFailure, ConsumerFormat, SubscribedConsumer
 from mafalda.media.model import Model
 from mafalda.media.rtp import MediaKind, ProducerType
@@ -122,6 +123,7 @@ class ProducerPaused(Event):
     action = "producer-paused"
     peer: Id
     producer: Id
+    by: Id | None = Field(None, description="The peer that muted it, if not its owner; as in the intent.")
 
 
 class ProducerResumed(Event):
@@ -281,6 +283,27 @@ class ConsumersClosed(Event):
     consumers: list[Id]
 
 
+class StatisticsReported(Event):
+    """What a peer's client measured, with what its worker knew at that time.
+
+    Appended if the client reports statistics: when they differ much from those before, and at intervals.
+    """
+
+    action = "statistics-reported"
+    generation: int
+    server: Id
+    worker: Id
+    interval_s: float = Field(gt=0, description="Over which it was measured.")
+    ways: list[WayStatistics]
+    cause: Literal["interval", "changed"]
+    scores: dict[Id, int] = Field(
+        default_factory=dict, description="0 to 10, of what the peer sends as it arrives at the worker, by producer."
+    )
+    layers: dict[Id, int] = Field(
+        default_factory=dict, description="The spatial layers of what the worker sends to the peer, by producer."
+    )
+
+
 # --- servers -------------------------------------------------------------------------------------
 
 
@@ -396,6 +419,7 @@ PEER_EVENTS: tuple[type[Event], ...] = (
     ProducerLayersChanged,
     ConsumersOpened,
     ConsumersClosed,
+    StatisticsReported,
 )
 SERVER_EVENTS: tuple[type[Event], ...] = (
     ServerStarted,

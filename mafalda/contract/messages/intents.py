@@ -247,6 +247,7 @@ class PauseProducer(Intent):
 
     action = "pause-producer"
     producer: Id
+    by: Id | None = Field(None, description="The peer that wants it, if not the owner: a moderator. The room is told.")
 
 
 class ResumeProducer(Intent):
@@ -397,3 +398,6 @@ INTENTS: tuple[type[Intent], ...] = (
     Unsubscribe,
     RequestChannel,
 )
+
+#: Intents about the peer or its subscriptions, which outlast its places; the others are about objects of one place.
+ABOUT_THE_PEER = (ApplyGrants, ChangeSubscription, Leave, SetAppData, SetAudience, Subscribe, Unsubscribe)

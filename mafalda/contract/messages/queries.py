@@ -14,6 +14,7 @@ from pydantic import Field
 from mafalda.contract.ids import Id
 from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.contract.messages.payload import AppData, Kind, Payload, Place, app_data
+from mafalda.contract.messages.statistics import WayStatistics
 from mafalda.contract.messages.subscriptions import ConsumerFormat, SubscribedConsumer
 from mafalda.media.model import Model
 from mafalda.media.rtp import MediaKind, ProducerType, RtpMapping, RtpParameters
@@ -83,6 +84,32 @@ class QueryStats(Query):
     action = "stats"
     target: Literal["transport", "producer", "consumer", "data-producer", "data-consumer"]
     id: Id
+
+
+class ReportStatistics(Query):
+    """What the client measured since its last report; answered by ``StatisticsTaken``.
+
+    The agent keeps the last report of each peer, and appends ``StatisticsReported`` when it differs much from the one
+    that was appended before, and at intervals.
+    """
+
+    action = "report-statistics"
+    generation: int = Field(ge=0, description="Of the place where it was measured.")
+    interval_s: float = Field(gt=0, le=600, description="Over which it was measured.")
+    ways: list[WayStatistics] = Field(min_length=1, max_length=2)
+
+
+class QueryScores(Query):
+    """The scores of what the peer sends and receives."""
+
+    action = "scores"
+
+
+class QuerySpeakers(Query):
+    """Who speaks in the room, loudest first; and for 60 s from now on, each change of that to an inbox."""
+
+    action = "speakers"
+    inbox: str = Field(max_length=256, description="Of the asker's own; ``Speakers`` come there, unasked.")
 
 
 class QueryChannel(Query):
@@ -161,6 +188,39 @@ class Stats(Answer):
 
     action = "stats"
     stats: list[dict[str, Any]]
+
+
+class StatisticsTaken(Answer):
+    """The statistics were taken."""
+
+    action = "statistics-taken"
+    interval_s: float = Field(gt=0, description="How often the agent wants them, in seconds.")
+
+
+class Scores(Answer):
+    """mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left out.
+
+    What is paused has no score: neither a producer, nor one whose consumer is paused.
+    """
+
+    action = "scores"
+    sent: dict[Id, int] = Field(description="As the peer's own producers arrive at the worker: the best encoding's.")
+    received: dict[Id, int] = Field(description="As others' producers arrive at their own workers.")
+
+
+class Speaker(Model):
+    """A peer that speaks, by an audio producer of its own."""
+
+    peer: Id
+    producer: Id
+
+
+class Speakers(Answer):
+    """Who speaks in a room."""
+
+    action = "speakers"
+    room: Id
+    speakers: list[Speaker] = Field(max_length=16, description="Loudest first; empty: nobody.")
 
 
 # --- agents ask agents ---------------------------------------------------------------------------
@@ -342,6 +402,9 @@ QUERIES: tuple[type[Payload], ...] = (
     QuerySubscription,
     QueryEntries,
     QueryStats,
+    ReportStatistics,
+    QueryScores,
+    QuerySpeakers,
     QueryChannel,
 )
 REQUESTS: tuple[type[Payload], ...] = (
@@ -358,6 +421,9 @@ ANSWERS: tuple[type[Payload], ...] = (
     SubscriptionSnapshot,
     LogEntries,
     Stats,
+    StatisticsTaken,
+    Scores,
+    Speakers,
     PipeConnected,
     ProducerCarried,
     Ok,

@@ -33,11 +33,12 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.core.drain import AnnounceDrain
 from mafalda.workers.core.instructions import RelayKey
-from mafalda.workers.core.rate_limits import IntentRates, QueryRates
+from mafalda.workers.core.rate_limits import IntentRates, QueryRates, RoomRates
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
 from mafalda.workers.loudness.levels import AudioLevelExchange
+from mafalda.workers.loudness.speakers import RoomSpeakers
 from mafalda.workers.passthrough import PassthroughPeers, answer_any_query, handle_any_intent
 from mafalda.workers.peers.session.services import PeerServices
 from mafalda.workers.relays.requests import RelayRequests
@@ -213,6 +214,7 @@ class Agent:
             room=self.machine.room,
             changed=lambda room, producers: self.sessions.loudest_changed(room, producers),
         )
+        self.speakers = RoomSpeakers(self.audio_levels, tasks, self._publisher, room=self.machine.room)
         self.relay_sources = RelaySources(
             config,
             tasks,
@@ -222,6 +224,12 @@ class Agent:
             require_worker=self.supervisor.require,
             has_room=self.machine.has_room,
         )
+
+    def _count_peers(self, room_id: str) -> tuple[int, int]:
+        """How many peers of a room are on this server, and how many the room has."""
+        room = self.machine.room(room_id)
+        places = [peer.place.server for peer in room.peers.values()] if room else []
+        return places.count(self.config.server), len(places)
 
     def _wire_sessions(self) -> None:
         services = PeerServices(
@@ -234,11 +242,18 @@ class Agent:
             relay_targets=self.relay_targets,
             relay_requests=self.relay_requests,
             audio_levels=self.audio_levels,
+            speakers=self.speakers,
             report=self._stimuli.report,
             now=self._bus.clock.time,
             grants=self._bus.grants,
             intent_rates=IntentRates(self.config.limits_burst_s, self._bus.clock.time),
             query_rates=QueryRates(self.config.limits_burst_s, self._bus.clock.time),
+            room_rates=RoomRates(
+                self.config.room_messages_per_s,
+                self.config.limits_burst_s,
+                self._bus.clock.time,
+                self._count_peers,
+            ),
         )
         self.sessions = PeerSessions(
             services,
@@ -273,6 +288,7 @@ class Agent:
         self._tasks.spawn(sweep, "liveness sweep")
         self._tasks.spawn(self.drain.run(), "drain")
         self._tasks.spawn(self.audio_levels.run(), "audio levels")
+        self._tasks.spawn(self.speakers.run(), "speakers")
         self._tasks.spawn(self._passthrough.check_applications(), "health checks of applications")
 
     def _end_with(self, error: Exception) -> None:

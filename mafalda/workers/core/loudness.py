@@ -39,6 +39,18 @@ class RoomLoudness:
         """The loudest producers, at most ``count``; fewer while fewer have been heard."""
         return frozenset(self._loudest.setdefault(count, _Loudest()).since_s)
 
+    def speaking(self, count: int, now: float) -> list[str]:
+        """The loudest that are heard at this time: the dominant one first, then by level; at most ``count``.
+
+        Args:
+            count: How many at most.
+            now: Seconds, monotonic.
+        """
+        self._fall(now, ())
+        dominant = self.loudest(1)
+        heard = (it for it in self.loudest(count) | dominant if self._levels.get(it, NOTHING_DBOV) > SILENT_DBOV)
+        return sorted(heard, key=lambda it: (it not in dominant, -self._levels[it], it))[:count]
+
     def measure(self, levels: Mapping[str, int], now: float) -> None:
         """Take a measurement of some producers.
 

@@ -84,6 +84,11 @@ class AudioLevelExchange:
         ranking = self._rankings.get(room)
         return ranking.loudest(count) if ranking else frozenset()
 
+    def speaking(self, room: str, count: int) -> list[str]:
+        """The producers of a room that are heard now, loudest first, at most ``count``; wanted are ``count`` and 1."""
+        ranking = self._rankings.get(room)
+        return ranking.speaking(count, asyncio.get_running_loop().time()) if ranking else []
+
     def producer_opened(self, room: str, producer: str) -> None:
         """A room has one more producer, perhaps with the id of one that has closed: observers have removed that one."""
         for key, meter in self._meters.items():

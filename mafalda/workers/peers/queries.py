@@ -5,8 +5,18 @@ from __future__ import annotations
 from mafalda.bus.protocol import Delivery
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.payload import Payload
-from mafalda.contract.messages.queries import QueryRoom, QueryStats, QuerySubscription, QueryTransport, Stats
+from mafalda.contract.messages.queries import (
+    QueryRoom,
+    QueryScores,
+    QuerySpeakers,
+    QueryStats,
+    QuerySubscription,
+    QueryTransport,
+    ReportStatistics,
+    Stats,
+)
 from mafalda.contract.reading import read_message
+from mafalda.contract.subjects import check_reply
 from mafalda.errors import MalformedMessage, NotFound
 from mafalda.mediasoup import Consumer, DataConsumer, DataProducer, Producer, Transport
 from mafalda.telemetry.tracing import handling
@@ -14,6 +24,7 @@ from mafalda.workers.peers.intents.subscribed import subscription_snapshot
 from mafalda.workers.peers.intents.transports import transport_result
 from mafalda.workers.peers.room_pages import room_page
 from mafalda.workers.peers.session.session import PeerSession
+from mafalda.workers.peers.statistics import scores, take_statistics
 
 
 async def answer_query(session: PeerSession, delivery: Delivery) -> Message:
@@ -40,6 +51,12 @@ async def _answer(session: PeerSession, query: Payload) -> Payload:
             return subscription_snapshot(session, id)
         case QueryStats():
             return Stats(stats=await _stats(session, query))
+        case ReportStatistics():
+            return take_statistics(session, query)
+        case QueryScores():
+            return scores(session)
+        case QuerySpeakers(inbox=inbox):
+            return session.services.speakers.listen(session.room, check_reply(inbox))
     raise MalformedMessage("unknown query", action=query.action)
 
 

@@ -11,8 +11,10 @@ from mafalda.aio.tasks import open_tasks
 from mafalda.bus.compose import compose
 from mafalda.contract import subjects
 from mafalda.contract.messages import intents, results
+from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.notices import AudioLevels, AudioLevelsWanted
 from mafalda.contract.messages.payload import Place
+from mafalda.contract.messages.queries import QuerySpeakers, Speakers
 from mafalda.contract.messages.subscriptions import ProducerSelector
 from mafalda.media.rtp import RtpHeaderExtensionUri
 from mafalda.mediasoup import DirectTransport, Producer, Router, create_worker
@@ -74,6 +76,35 @@ async def test_only_the_loudest_flow_and_who_was_named(fleet: Fleet) -> None:
     await dave.ask(intents.PauseConsumer(consumer=muted), results.Done)
     await louder("bob", {"carl-mic": False, "alice-mic": True, "bob-mic": True})
     await fleet.equals_the_log()
+
+
+async def test_who_asks_is_sent_who_speaks(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    alice, bob = await joined(fleet, "alice", place), await joined(fleet, "bob", place)
+    await alice.produce("alice-mic", "send")
+    await bob.produce("bob-mic", "send")
+    inbox = "_INBOX.lobby.alice.x"
+    assert (await alice.query(QuerySpeakers(inbox=inbox), Speakers)).speakers == []
+
+    async with fleet.bus.listen(inbox) as told:
+
+        async def told_of(**levels: int) -> list[str]:
+            """Who speaks by the next message, while levels are measured."""
+            message = asyncio.ensure_future(anext(aiter(told)))
+            async with asyncio.timeout(DEADLINE_S):
+                while not message.done():
+                    await hear(fleet, **levels)
+                    await asyncio.wait([message], timeout=0.1)
+            answer = decode(message.result().data).data
+            assert isinstance(answer, Speakers)
+            assert answer.room == "lobby"
+            return [speaker.peer for speaker in answer.speakers]
+
+        assert await told_of(alice=-30) == ["alice"]
+        assert await told_of(alice=-30, bob=-50) == ["alice", "bob"]
+        assert (await bob.query(QuerySpeakers(inbox=inbox), Speakers)).speakers[0].producer == "alice-mic"
+        assert await told_of(alice=-127, bob=-50) == ["bob"]
 
 
 async def test_servers_that_want_levels_are_sent_them(fleet: Fleet) -> None:

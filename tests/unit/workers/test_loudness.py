@@ -149,3 +149,25 @@ def test_few_muted_ones_are_kept() -> None:
             book.closed(consumer)
             closed.append(consumer)
     assert closed == names[:2]
+
+
+def test_speakers_are_those_that_are_heard_the_dominant_one_first() -> None:
+    ranking = RoomLoudness()
+    ranking.loudest(1), ranking.loudest(3)
+    assert ranking.speaking(3, 0) == []
+    measured(ranking, {"ana": NORMAL, "bob": QUIET, "cem": NOTHING}, at=0)
+    assert ranking.speaking(3, 3.0) == ["ana", "bob"]
+    measured(ranking, {"ana": NORMAL, "bob": NORMAL + 3}, at=3.1)
+    assert ranking.speaking(3, 6) == ["ana", "bob"], "hardly louder is not louder"
+    measured(ranking, {"ana": NORMAL, "bob": LOUD}, at=6.2)
+    assert ranking.speaking(3, 9) == ["bob", "ana"]
+    assert ranking.speaking(1, 9) == ["bob"]
+
+
+def test_who_falls_silent_speaks_no_more_although_nothing_is_measured_any_more() -> None:
+    ranking = RoomLoudness()
+    ranking.loudest(1), ranking.loudest(3)
+    measured(ranking, {"ana": NORMAL}, at=0)
+    ranking.measure({"ana": NOTHING}, 3)
+    assert ranking.speaking(3, 3) == ["ana"], "a short pause is bridged"
+    assert ranking.speaking(3, 6) == []

@@ -7,11 +7,13 @@ import {
   type JoinOptions,
   type LocalPublication,
   type PeerInfo,
+  type PeerQuality,
   type ProducerInfo,
   type RemoteSubscription,
   type Room,
   type RoomEvents,
   type SessionState,
+  type Speaker,
 } from "mafalda-client";
 
 /** What `useJoinedRoom` returns. */
@@ -78,6 +80,23 @@ export function useSubscriptions(room: Room | undefined, peer?: string): readonl
 /** The tracks that we send. */
 export function usePublications(room: Room | undefined): readonly LocalPublication[] {
   return useRoomValue(room, ["publicationChanged"], (it) => [...it.publications.values()], []);
+}
+
+/** Who speaks now, loudest first, ourselves included. */
+export function useSpeakers(room: Room | undefined): readonly Speaker[] {
+  return useRoomValue(room, ["speakersChanged"], (it) => it.speakers, []);
+}
+
+/** How good both ways of a peer are; without `peer` our own. */
+export function useQuality(room: Room | undefined, peer?: string): PeerQuality {
+  const [quality, setQuality] = useState<PeerQuality>({});
+  useEffect(() => {
+    setQuality(room?.quality(peer) ?? {});
+    return room?.on("qualityChanged", (change) => {
+      if (change.peer === (peer ?? room.peerId)) setQuality(room.quality(peer));
+    });
+  }, [room, peer]);
+  return quality;
 }
 
 /** Calls back with each message of a data channel with this label. */

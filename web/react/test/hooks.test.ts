@@ -1,14 +1,18 @@
 // @vitest-environment happy-dom
 import { act, createElement } from "react";
 import { createRoot } from "react-dom/client";
-import type { PeerInfo, RemoteSubscription, Room, RoomEvents } from "mafalda-client";
+import type { PeerInfo, PeerQuality, RemoteSubscription, Room, RoomEvents, Speaker } from "mafalda-client";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Emitter } from "../../sdk/src/emitter.js";
-import { useData, usePeers, useRoomState, useTrack } from "../src/index.js";
+import { useData, usePeers, useQuality, useRoomState, useSpeakers, useTrack } from "../src/index.js";
 
 class FakeRoom extends Emitter<RoomEvents> {
   state = "joined";
+  peerId = "me";
   peers = new Map<string, PeerInfo>();
+  speakers: readonly Speaker[] = [];
+  qualities = new Map<string, PeerQuality>();
+  quality = (peer = this.peerId): PeerQuality => this.qualities.get(peer) ?? {};
   fire<K extends keyof RoomEvents>(name: K, event: RoomEvents[K]): void {
     this.emit(name, event);
   }
@@ -83,4 +87,21 @@ test("only messages with the label are given to the latest callback", async () =
   room.fire("dataReceived", { peer: "ana", label: "chat", message: "hello", producer });
   room.fire("dataReceived", { peer: "ana", label: "game", message: "left", producer });
   expect(seen).toEqual(["2 hello"]);
+});
+
+test("speakers and qualities follow the room", async () => {
+  function View({ room }: { room: Room }) {
+    return `${useSpeakers(room).map(({ peer }) => peer).join(" ")}: ${useQuality(room).up} ${useQuality(room, "ana").down}`;
+  }
+  const room = new FakeRoom();
+  await act(async () => root.render(createElement(View, { room: room.asRoom })));
+  expect(container.textContent).toBe(": undefined undefined");
+  await act(async () => {
+    room.speakers = [{ peer: "ana", producer: "mic" }];
+    room.qualities.set("me", { up: "poor" }).set("ana", { down: "good" });
+    room.fire("speakersChanged", room.speakers);
+    room.fire("qualityChanged", { peer: "me", way: "up", quality: "poor" });
+    room.fire("qualityChanged", { peer: "ana", way: "down", quality: "good" });
+  });
+  expect(container.textContent).toBe("ana: poor good");
 });

@@ -1,20 +1,22 @@
 /** A room that we are in: the application's side of the SDK. */
 
-import { Emitter } from "./emitter.js";
+import { Emitter, type Listener } from "./emitter.js";
 import { Refused, type MafaldaError } from "./errors.js";
 import { LocalDataPublication, RemoteDataSubscription, type DataMessage, type PublishDataOptions } from "./media/data.js";
 import { LocalPublication, type PublishOptions } from "./media/publication.js";
 import type { Received } from "./media/received.js";
 import { RemoteSubscription } from "./media/subscription.js";
 import { Bus, connectBus, type BusOptions } from "./nats/bus.js";
-import type { ProducerSelector } from "./protocol/messages.js";
+import type { ProducerSelector, Speaker } from "./protocol/messages.js";
 import { newId } from "./protocol/subjects.js";
 import type { Direction } from "./session/ahead.js";
+import { ConnectionMonitor, type PeerQuality, type QualityChange } from "./session/connection-monitor.js";
 import { moderate, type ModerationAction } from "./session/moderation.js";
 import type { IntentData } from "./session/requests.js";
 import type { AppData, PeerInfo, ProducerInfo, RosterChange } from "./session/roster.js";
 import { RoomSubscription } from "./session/room-subscription.js";
 import { Session, type SessionState } from "./session/session.js";
+import { Speakers } from "./session/speakers.js";
 
 /** What is received by itself: everything (media and data), one kind of media, or nothing. */
 export type AutoSubscribe = "everything" | "audio" | "video" | "nothing";
@@ -29,6 +31,8 @@ export interface JoinOptions extends BusOptions {
   region?: string;
   /** Only receive, and be announced to nobody: for rooms of thousands. `peers` has no audience. */
   audience?: boolean;
+  /** Report WebRTC statistics to the fleet, for its operator: `mafalda explain PEER --at TIME`. Default: false. */
+  reportStatistics?: boolean;
   /** Default: `everything`. */
   autoSubscribe?: AutoSubscribe;
   /**
@@ -77,6 +81,10 @@ export interface RoomEvents {
   dataPublicationChanged: LocalDataPublication;
   /** The browser lets nothing be heard before the person has done something here: call `startPlayback` when they click. */
   playbackBlocked: Record<string, never>;
+  /** Others speak than before, loudest first; at most every 0.3 s. Told from the first listener on. */
+  speakersChanged: readonly Speaker[];
+  /** How good a way of a peer is, ourselves included. Measured from the first listener on. */
+  qualityChanged: QualityChange;
   /** `reason` is for people. */
   stateChanged: { state: SessionState; reason: string };
   /** `error` is undefined if we left. */
@@ -92,6 +100,8 @@ export class Room extends Emitter<RoomEvents> {
   readonly #session: Session;
   readonly #bus: Bus;
   readonly #wish: RoomSubscription;
+  readonly #speakers: Speakers;
+  readonly #monitor: ConnectionMonitor;
   #isWishing = false;
 
   /** @internal */
@@ -122,10 +132,17 @@ export class Room extends Emitter<RoomEvents> {
             this.publications.get(producer)?.layersChanged(spatialLayer ?? -1, generation);
           } else this.#wish.take(message);
         },
-        state: (state, reason) => this.emit("stateChanged", { state, reason }),
+        speakers: (speakers) => this.#speakers.take(speakers),
+        state: (state, reason) => {
+          if (state === "joined") this.#speakers.renew();
+          this.emit("stateChanged", { state, reason });
+        },
         ended: (error) => this.#ended(error),
       },
     );
+    this.#speakers = new Speakers(this.#session, (speakers) => this.emit("speakersChanged", speakers));
+    this.#monitor = new ConnectionMonitor(this.#session, peerId, this.publications, this.subscriptions, (change) => this.emit("qualityChanged", change));
+    if (options.reportStatistics) this.#monitor.report();
     this.#wish = new RoomSubscription(this.#session, selected(options.autoSubscribe ?? "everything"), {
       made: (producer) => this.#received(producer)?.made(this.#wish.present(producer)?.id ?? ""),
       failed: (producer, error) => this.#received(producer)?.end(error),
@@ -157,6 +174,22 @@ export class Room extends Emitter<RoomEvents> {
       after = page.next;
       if (after === undefined) return;
     }
+  }
+
+  /** Who speaks now, loudest first; known while somebody listens to `speakersChanged`. */
+  get speakers(): readonly Speaker[] {
+    return this.#speakers.present;
+  }
+
+  /** How good both ways of a peer are; known while somebody listens to `qualityChanged`. Default: our own. */
+  quality(peerId: string = this.peerId): PeerQuality {
+    return this.#monitor.qualityOf(peerId);
+  }
+
+  override on<K extends keyof RoomEvents>(name: K, listener: Listener<RoomEvents[K]>, options: { signal?: AbortSignal } = {}): () => void {
+    if (name === "speakersChanged") this.#speakers.watch();
+    if (name === "qualityChanged") this.#monitor.watchQuality();
+    return super.on(name, listener, options);
   }
 
   /** Everything that is sent in the room, by id. */
@@ -242,7 +275,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** Mutes another peer's track or camera until its owner unmutes it. This and what follows needs the grant `moderate`. */
   async muteProducer(producerId: string): Promise<void> {
-    await this.#moderate(this.#ownerOf(producerId), "pause-producer", { producer: producerId });
+    await this.#moderate(this.#ownerOf(producerId), "pause-producer", { producer: producerId, by: this.peerId });
   }
 
   /** Ends what another peer sends. */
@@ -325,9 +358,11 @@ export class Room extends Emitter<RoomEvents> {
       case "peer-joined":
         return this.emit("peerJoined", change.peer);
       case "peer-changed":
+        if (change.peer.id === this.peerId) this.#speakers.renew(); // another agent does not know that we listen
         return this.emit("peerChanged", change.peer);
       case "peer-left":
         for (const it of this.#allReceived()) if (it.producer.peer === change.peer.id) it.end();
+        this.#monitor.forget(change.peer.id);
         if (change.peer.id === this.peerId && change.reason === "audience") this.#endPublications();
         return this.emit("peerLeft", change.peer);
       case "producer-added":
@@ -338,7 +373,7 @@ export class Room extends Emitter<RoomEvents> {
         this.#received(change.producer.id)?.producerReopened();
         return this.emit("producerChanged", change.producer);
       case "producer-changed":
-        this.publications.get(change.producer.id)?.pausedInRoom(change.producer.paused);
+        if (change.cause) this.publications.get(change.producer.id)?.pausedInRoom(change.producer.paused, change.cause);
         return this.emit("producerChanged", change.producer);
       case "producer-removed":
         if (change.moved) this.#received(change.producer.id)?.producerAway();

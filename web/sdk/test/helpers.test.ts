@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { abortable, anyAborted, delay } from "../src/abort.js";
 import { Emitter } from "../src/emitter.js";
 import { layerForHeight } from "../src/media/adaptive.js";
+import { svcUpTo } from "../src/media/layers.js";
 
 class Source extends Emitter<{ value: number }> {
   send(value: number): void {
@@ -23,6 +24,21 @@ describe("layerForHeight", () => {
     [433, 2],
     [2160, 2],
   ])("gives an element of %i pixels layer %i", (height, layer) => expect(layerForHeight(height)).toBe(layer));
+});
+
+describe("svcUpTo", () => {
+  const whole = { scalabilityMode: "L3T3_KEY", scaleResolutionDownBy: 1, maxBitrate: 800_000 };
+  it.each([
+    [2, 1280, 720, "L3T3_KEY", 1],
+    [1, 1280, 720, "L2T3_KEY", 2],
+    [0, 1280, 720, "L1T3", 4],
+    [0, 720, 1280, "L1T3", 4],
+    [1, 640, 360, "L3T3_KEY", 1], // of which an encoder makes two layers only
+    [0, 640, 360, "L1T3", 2],
+    [0, 320, 180, "L3T3_KEY", 1],
+  ])("sends layers up to %i of %i x %i in mode %s, scaled by %i", (highest, width, height, scalabilityMode, scaleResolutionDownBy) =>
+    expect(svcUpTo(highest, whole, width, height)).toMatchObject({ scalabilityMode, scaleResolutionDownBy }),
+  );
 });
 
 describe("Emitter", () => {

@@ -9,14 +9,14 @@ const nothing = () => undefined;
 
 /** What `RTCRtpSender` has of encodings, as browsers have it: what was got is to be set, whole. */
 class Sender {
-  encodings = [{ active: true }, { active: true }, { active: true }];
+  encodings: { active: boolean; [name: string]: unknown }[] = [{ active: true }, { active: true }, { active: true }];
   #got: unknown;
 
   getParameters() {
     return (this.#got = { encodings: this.encodings.map((it) => ({ ...it })) });
   }
 
-  async setParameters(parameters: { encodings: { active: boolean }[] }): Promise<void> {
+  async setParameters(parameters: { encodings: { active: boolean; [name: string]: unknown }[] }): Promise<void> {
     if (parameters !== this.#got) throw new Error("these parameters are not the latest");
     this.#got = undefined;
     this.encodings = parameters.encodings;
@@ -46,7 +46,7 @@ class DataProducer {
 }
 
 /** A session with one place after another, whose transport makes what the test gives. */
-function fleet() {
+function fleet(mimeType?: string) {
   const sender = new Sender();
   const dataProducers = [new DataProducer()];
   const transport = {
@@ -56,7 +56,7 @@ function fleet() {
   const endpoint = {
     generation: 2,
     lost: new AbortController().signal,
-    device: { sendRtpCapabilities: { codecs: [] } },
+    device: { sendRtpCapabilities: { codecs: mimeType ? [{ mimeType }] : [] } },
     sendTransport: async () => transport,
     connected: async () => undefined,
   } as unknown as Endpoint;
@@ -91,6 +91,23 @@ describe("a publication", () => {
     expect(sender.sent).toEqual([true, true, true]);
   });
 
+  it("sends fewer spatial layers of one encoding, each as large as before", async () => {
+    const { sender, session } = fleet("video/VP9");
+    sender.encodings = [{ active: true, scalabilityMode: "L3T3_KEY" }];
+    const track = { kind: "video", getSettings: () => ({ width: 1280, height: 720 }) } as unknown as MediaStreamTrack;
+    const publication = new LocalPublication(session, track, { codec: "VP9", maxBitrate: 1_600_000 }, nothing, nothing);
+    await publication.start();
+    const sent = async (highest: number) => {
+      publication.layersChanged(highest, 2);
+      await soon();
+      return sender.encodings;
+    };
+    expect(await sent(1)).toEqual([{ active: true, scalabilityMode: "L2T3_KEY", scaleResolutionDownBy: 2, maxBitrate: 565_685 }]);
+    expect(await sent(0)).toEqual([{ active: true, scalabilityMode: "L1T3", scaleResolutionDownBy: 4, maxBitrate: 200_000 }]);
+    expect(await sent(-1)).toMatchObject([{ active: false, scalabilityMode: "L1T3" }]);
+    expect(await sent(2)).toEqual([{ active: true, scalabilityMode: "L3T3_KEY", scaleResolutionDownBy: 1, maxBitrate: 1_600_000 }]);
+  });
+
   it("does not believe an earlier placement that nobody receives it", async () => {
     const { sender, session } = fleet();
     const publication = new LocalPublication(session, camera, {}, nothing, nothing);
@@ -119,6 +136,51 @@ describe("a publication that a moderator muted while the connection was away", (
     (session.roster.producers as Map<string, unknown>).set(publication.id, { paused: true });
     await publication.check();
     expect([publication.mutedBy, actions]).toEqual([mutedBy, asked]);
+  });
+});
+
+describe("a publication that is muted in the room", () => {
+  async function published() {
+    const { session } = fleet();
+    const moderated: string[] = [];
+    const requests = session.requests as unknown as { isOwnPause: (intent: string) => boolean };
+    requests.isOwnPause = (intent) => intent.startsWith("own");
+    const publication = new LocalPublication(session, camera, {}, nothing, (it) => moderated.push(String(it.moderator)));
+    await publication.start();
+    return { publication, moderated };
+  }
+
+  it("tells its own mutes from a moderator's by their intents, however late their events come", async () => {
+    const { publication, moderated } = await published();
+    await publication.mute();
+    await publication.unmute();
+    publication.pausedInRoom(true, { intent: "own-1", by: undefined });
+    expect([publication.muted, moderated]).toEqual([false, []]);
+    publication.pausedInRoom(false, { intent: "own-2", by: undefined });
+    publication.pausedInRoom(true, { intent: "another", by: "bob" });
+    expect([publication.muted, publication.mutedBy, publication.moderator, moderated]).toEqual([true, "moderator", "bob", ["bob"]]);
+    await publication.unmute();
+    expect([publication.muted, publication.mutedBy, publication.moderator]).toEqual([false, undefined, undefined]);
+  });
+
+  it("is muted by whoever does not say who it is, as an application's server", async () => {
+    const { publication, moderated } = await published();
+    publication.pausedInRoom(true, { intent: "another", by: undefined });
+    expect([publication.mutedBy, publication.moderator, moderated]).toEqual(["moderator", undefined, ["undefined"]]);
+  });
+
+  it("flows when its own unmute was behind the moderator's mute in the log", async () => {
+    const { publication } = await published();
+    publication.pausedInRoom(true, { intent: "another", by: "bob" });
+    publication.pausedInRoom(false, { intent: "own-1", by: undefined });
+    expect([publication.muted, publication.mutedBy]).toEqual([false, undefined]);
+  });
+
+  it("stays muted by us when an earlier unmute of ours is told later", async () => {
+    const { publication } = await published();
+    await publication.mute();
+    publication.pausedInRoom(false, { intent: "own-1", by: undefined });
+    expect([publication.muted, publication.mutedBy]).toEqual([true, "us"]);
   });
 });
 

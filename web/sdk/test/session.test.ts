@@ -28,6 +28,8 @@ class Told implements SessionListener {
     for (const it of changes) this.changes.push(`${it.type} ${"peer" in it ? it.peer.id : it.producer.id}`);
   }
 
+  speakers = () => undefined;
+
   peerEvent(message: AnyMessage): void {
     if (message.type === "mafalda.event.producer-layers-changed.v1") this.changes.push(`layers ${message.data.spatialLayer}`);
   }
@@ -101,6 +103,21 @@ describe("Session", () => {
     bus.store("room", "mafalda.event.peer-demoted.v1", { peer: "alice", generation: 1 });
     bus.store("peer", "mafalda.event.peer-left.v1", { peer: "alice", generation: 1, reason: "timed-out" });
     expect(await bus.intent()).toMatchObject({ type: "mafalda.intent.join.v1", data: { audience: true } });
+    session.end();
+  });
+
+  it("names the place that an intent about its objects is meant for", async () => {
+    const bus = new FakeBus();
+    const session = await joined(bus);
+    for (const ask of [
+      () => session.requests.ask("close-producer", { producer: "mic" }, "mafalda.result.done.v1"),
+      () => session.requests.ask("set-app-data", { appData: {} }, "mafalda.result.done.v1"),
+    ]) {
+      const done = ask();
+      bus.done(await bus.intent(), 1);
+      await done;
+    }
+    expect(bus.generations).toEqual([undefined, 1, undefined]);
     session.end();
   });
 

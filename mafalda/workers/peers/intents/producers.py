@@ -203,7 +203,7 @@ async def pause_producer(session: PeerSession, intent: intents.PauseProducer, _:
     outcome = done(session.placement, intent, intent.producer)
     if not producer.paused:
         await producer.pause()
-        outcome.events.append(ProducerPaused(peer=session.peer, producer=intent.producer))
+        outcome.events.append(ProducerPaused(peer=session.peer, producer=intent.producer, by=intent.by))
     return outcome
 
 

@@ -67,6 +67,8 @@ public class Messages {
     private ProducerSelector producerSelector;
     private QueryEntries queryEntries;
     private QueryRoom queryRoom;
+    private Map<String, Object> queryScores;
+    private QuerySpeakers querySpeakers;
     private QueryStats queryStats;
     private QuerySubscription querySubscription;
     private QueryTransport queryTransport;
@@ -75,6 +77,7 @@ public class Messages {
     private RelayFailed relayFailed;
     private RelayOpened relayOpened;
     private RelaysRequested relaysRequested;
+    private ReportStatistics reportStatistics;
     private RequestKeyFrameIntent requestKeyFrameIntent;
     private RestartIceIntent restartIceIntent;
     private ResumeConsumerIntent resumeConsumerIntent;
@@ -91,13 +94,19 @@ public class Messages {
     private RTPHeaderExtensionURI rtpHeaderExtensionURI;
     private RTPParameters rtpParameters;
     private RtxParameters rtxParameters;
+    private ScoresAnswer scoresAnswer;
     private SCTPParameters sctpParameters;
     private SCTPStreamParameters sctpStreamParameters;
     private SetAppDataIntent setAppDataIntent;
     private SetAudienceIntent setAudienceIntent;
     private SetPreferredLayersIntent setPreferredLayersIntent;
     private SetPriorityIntent setPriorityIntent;
+    private Speaker speaker;
+    private SpeakersAnswer speakersAnswer;
+    private StatisticsReported statisticsReported;
+    private StatisticsTakenAnswer statisticsTakenAnswer;
     private StatsAnswer statsAnswer;
+    private StreamStatistics streamStatistics;
     private SubscribedConsumer subscribedConsumer;
     private SubscribeIntent subscribeIntent;
     private SubscribeResult subscribeResult;
@@ -105,6 +114,7 @@ public class Messages {
     private TransportClosed transportClosed;
     private TransportResult transportResult;
     private UnsubscribeIntent unsubscribeIntent;
+    private WayStatistics wayStatistics;
 
     @JsonProperty("applyGrantsIntent")
     public Map<String, Object> getApplyGrantsIntent() { return applyGrantsIntent; }
@@ -416,6 +426,16 @@ public class Messages {
     @JsonProperty("queryRoom")
     public void setQueryRoom(QueryRoom value) { this.queryRoom = value; }
 
+    @JsonProperty("queryScores")
+    public Map<String, Object> getQueryScores() { return queryScores; }
+    @JsonProperty("queryScores")
+    public void setQueryScores(Map<String, Object> value) { this.queryScores = value; }
+
+    @JsonProperty("querySpeakers")
+    public QuerySpeakers getQuerySpeakers() { return querySpeakers; }
+    @JsonProperty("querySpeakers")
+    public void setQuerySpeakers(QuerySpeakers value) { this.querySpeakers = value; }
+
     @JsonProperty("queryStats")
     public QueryStats getQueryStats() { return queryStats; }
     @JsonProperty("queryStats")
@@ -455,6 +475,11 @@ public class Messages {
     public RelaysRequested getRelaysRequested() { return relaysRequested; }
     @JsonProperty("relaysRequested")
     public void setRelaysRequested(RelaysRequested value) { this.relaysRequested = value; }
+
+    @JsonProperty("reportStatistics")
+    public ReportStatistics getReportStatistics() { return reportStatistics; }
+    @JsonProperty("reportStatistics")
+    public void setReportStatistics(ReportStatistics value) { this.reportStatistics = value; }
 
     @JsonProperty("requestKeyFrameIntent")
     public RequestKeyFrameIntent getRequestKeyFrameIntent() { return requestKeyFrameIntent; }
@@ -536,6 +561,11 @@ public class Messages {
     @JsonProperty("rtxParameters")
     public void setRtxParameters(RtxParameters value) { this.rtxParameters = value; }
 
+    @JsonProperty("scoresAnswer")
+    public ScoresAnswer getScoresAnswer() { return scoresAnswer; }
+    @JsonProperty("scoresAnswer")
+    public void setScoresAnswer(ScoresAnswer value) { this.scoresAnswer = value; }
+
     @JsonProperty("sctpParameters")
     public SCTPParameters getSCTPParameters() { return sctpParameters; }
     @JsonProperty("sctpParameters")
@@ -566,10 +596,35 @@ public class Messages {
     @JsonProperty("setPriorityIntent")
     public void setSetPriorityIntent(SetPriorityIntent value) { this.setPriorityIntent = value; }
 
+    @JsonProperty("speaker")
+    public Speaker getSpeaker() { return speaker; }
+    @JsonProperty("speaker")
+    public void setSpeaker(Speaker value) { this.speaker = value; }
+
+    @JsonProperty("speakersAnswer")
+    public SpeakersAnswer getSpeakersAnswer() { return speakersAnswer; }
+    @JsonProperty("speakersAnswer")
+    public void setSpeakersAnswer(SpeakersAnswer value) { this.speakersAnswer = value; }
+
+    @JsonProperty("statisticsReported")
+    public StatisticsReported getStatisticsReported() { return statisticsReported; }
+    @JsonProperty("statisticsReported")
+    public void setStatisticsReported(StatisticsReported value) { this.statisticsReported = value; }
+
+    @JsonProperty("statisticsTakenAnswer")
+    public StatisticsTakenAnswer getStatisticsTakenAnswer() { return statisticsTakenAnswer; }
+    @JsonProperty("statisticsTakenAnswer")
+    public void setStatisticsTakenAnswer(StatisticsTakenAnswer value) { this.statisticsTakenAnswer = value; }
+
     @JsonProperty("statsAnswer")
     public StatsAnswer getStatsAnswer() { return statsAnswer; }
     @JsonProperty("statsAnswer")
     public void setStatsAnswer(StatsAnswer value) { this.statsAnswer = value; }
+
+    @JsonProperty("streamStatistics")
+    public StreamStatistics getStreamStatistics() { return streamStatistics; }
+    @JsonProperty("streamStatistics")
+    public void setStreamStatistics(StreamStatistics value) { this.streamStatistics = value; }
 
     @JsonProperty("subscribedConsumer")
     public SubscribedConsumer getSubscribedConsumer() { return subscribedConsumer; }
@@ -605,4 +660,9 @@ public class Messages {
     public UnsubscribeIntent getUnsubscribeIntent() { return unsubscribeIntent; }
     @JsonProperty("unsubscribeIntent")
     public void setUnsubscribeIntent(UnsubscribeIntent value) { this.unsubscribeIntent = value; }
+
+    @JsonProperty("wayStatistics")
+    public WayStatistics getWayStatistics() { return wayStatistics; }
+    @JsonProperty("wayStatistics")
+    public void setWayStatistics(WayStatistics value) { this.wayStatistics = value; }
 }

@@ -7,7 +7,16 @@ import com.fasterxml.jackson.annotation.*;
  * Send nothing for a while; consumers are notified. Answered by Done.
  */
 public class PauseProducerIntent {
+    private String by;
     private String producer;
+
+    /**
+     * The peer that wants it, if not the owner: a moderator. The room is told.
+     */
+    @JsonProperty("by")
+    public String getBy() { return by; }
+    @JsonProperty("by")
+    public void setBy(String value) { this.by = value; }
 
     @JsonProperty("producer")
     public String getProducer() { return producer; }

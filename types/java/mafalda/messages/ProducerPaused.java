@@ -7,8 +7,17 @@ import com.fasterxml.jackson.annotation.*;
  * A producer sends nothing for a while.
  */
 public class ProducerPaused {
+    private String by;
     private String peer;
     private String producer;
+
+    /**
+     * The peer that muted it, if not its owner; as in the intent.
+     */
+    @JsonProperty("by")
+    public String getBy() { return by; }
+    @JsonProperty("by")
+    public void setBy(String value) { this.by = value; }
 
     @JsonProperty("peer")
     public String getPeer() { return peer; }

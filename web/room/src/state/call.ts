@@ -1,12 +1,13 @@
 /** The room that we are in, as signals for the views. One call at a time. */
 
 import { computed, effect, signal } from "@preact/signals";
-import { joinRoom, MafaldaError, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState } from "mafalda-client";
+import { joinRoom, MafaldaError, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState, type Speaker } from "mafalda-client";
 import type { Admission } from "./access.js";
 import { refreshAudience, watchAudience } from "./audience.js";
 import { changeChatStage, HAND, startChat, stopChat } from "./chat.js";
-import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, startDevices, watchLevel } from "./devices.js";
+import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, startDevices } from "./devices.js";
 import { takeEntrance } from "./entrance.js";
+import { followQuality } from "./quality.js";
 import { pinned } from "./view.js";
 import { asAudience, displayName, MAX_NAME_LENGTH, roomId, speakerId, videoSize } from "./settings.js";
 
@@ -21,11 +22,6 @@ export interface Person {
   /** Its media is on its way, for the first time or again. */
   readonly isWaiting: boolean;
 }
-
-const SPEAKING_LEVEL = 0.02;
-/** Levels are those of this instant, so they are looked at often; who was loud stays marked for a while. */
-const LEVELS_MS = 70;
-const SPEAKING_MS = 700;
 
 export const phase = signal<"lobby" | "joining" | "call" | "ended">("lobby");
 /** Why the call ended or could not begin; empty if we left. */
@@ -75,6 +71,7 @@ export async function join(): Promise<void> {
       connection: bus,
       room: roomId.value,
       appData: { name },
+      reportStatistics: true,
       audience,
       transports: audience ? "receive" : "both",
     });
@@ -205,7 +202,8 @@ function follow(joined: Room, name: string): void {
   joined.on("mutedByModerator", (it) => {
     if (it.source !== "microphone") return;
     microphoneOn.value = false;
-    note("A host has muted you");
+    const moderator = it.moderator === undefined ? undefined : joined.peers.get(it.moderator);
+    note(moderator ? `${nameOf(moderator)} has muted you` : "A host has muted you");
   });
   onStage.value = !joined.isAudience;
   startChat(joined, (id) => nameOf(joined.peers.get(id) ?? { id, appData: {} }), name);
@@ -218,8 +216,8 @@ function follow(joined: Room, name: string): void {
     stop();
   });
   stops.push(effect(publishCamera), effect(publishMicrophone), effect(routeSound));
-  const timer = setInterval(measureLevels, LEVELS_MS);
-  stops.push(() => clearInterval(timer));
+  joined.on("speakersChanged", showSpeakers);
+  stops.push(followQuality(joined));
   const onHide = () => void joined.leave();
   addEventListener("pagehide", onHide);
   stops.push(() => removeEventListener("pagehide", onHide));
@@ -230,7 +228,6 @@ function stop(): void {
   for (const it of stops.splice(0)) it();
   for (const player of players.values()) player.remove();
   players.clear();
-  loudAt.clear();
   for (const track of [screenTrack, cameraTrack.peek(), microphoneTrack.peek()]) track?.stop();
   screenTrack = cameraTrack.value = microphoneTrack.value = undefined;
   room = undefined;
@@ -368,37 +365,11 @@ function routeSound(): void {
   for (const player of players.values()) void player.setSinkId?.(sink).catch(() => undefined);
 }
 
-let ownLevel = 0;
-effect(() => {
-  const track = microphoneTrack.value;
-  if (phase.value !== "call" || !track) return;
-  const stopWatching = watchLevel(track, (level) => (ownLevel = level / 3));
-  return () => {
-    stopWatching();
-    ownLevel = 0;
-  };
-});
-
-/** When each peer was last loud, in milliseconds. */
-const loudAt = new Map<string, number>();
-
-function measureLevels(): void {
-  if (!room) return;
-  const now = performance.now();
-  if (microphoneOn.value && ownLevel > SPEAKING_LEVEL) loudAt.set(room.peerId, now);
-  let loudest: { peer: string; level: number } | undefined;
-  for (const { producer, audioLevel: level } of room.subscriptions.values()) {
-    if (level <= SPEAKING_LEVEL || producer.paused) continue;
-    loudAt.set(producer.peer, now);
-    if (!loudest || level > loudest.level) loudest = { peer: producer.peer, level };
-  }
-  for (const [id, at] of loudAt) if (now - at > SPEAKING_MS || !room.peers.has(id)) loudAt.delete(id);
-  const before = speaking.value;
-  if (loudAt.size !== before.size || [...loudAt.keys()].some((id) => !before.has(id))) speaking.value = new Set(loudAt.keys());
-  const current = activeSpeaker.value;
-  if (current !== undefined && loudAt.has(current)) return; // who is shown large stays there until they are silent
-  if (loudest) activeSpeaker.value = loudest.peer;
-  else if (current !== undefined && !room.peers.has(current)) activeSpeaker.value = undefined;
+/** Who speaks by what the fleet hears on all its workers: the tiles' borders, and who is shown large. */
+function showSpeakers(speakers: readonly Speaker[]): void {
+  speaking.value = new Set(speakers.map(({ peer }) => peer));
+  const loudest = speakers.find(({ peer }) => peer !== room?.peerId);
+  if (loudest) activeSpeaker.value = loudest.peer; // who spoke last stays
 }
 
 /** Switches for the views. */

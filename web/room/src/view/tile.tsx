@@ -5,6 +5,7 @@ import type { RemoteSubscription } from "mafalda-client";
 import { Hand, MicOff, MonitorUp } from "lucide-preact";
 import { reactions } from "../state/chat.js";
 import { speaking, type Person } from "../state/call.js";
+import { QualityMark } from "./quality-mark.js";
 
 export function TrackVideo({ track, mirrored = false, label }: { track: MediaStreamTrack; mirrored?: boolean; label: string }) {
   const element = useRef<HTMLVideoElement>(null);
@@ -79,6 +80,7 @@ export function Tile({ person, what, style }: TileProps) {
         {what === "screen" && <MonitorUp size={14} aria-hidden />}
         {what === "camera" && person.hasHandUp && <Hand size={14} class="hand" aria-label="Hand raised" />}
         {what === "camera" && person.isMuted && <MicOff size={14} class="muted-mark" aria-label="Microphone off" />}
+        {what === "camera" && <QualityMark peer={person.id} />}
         <span>{what === "screen" ? `${title}: screen` : title}</span>
       </figcaption>
     </figure>

@@ -3,6 +3,8 @@
 /** Heights of the layers of a 720p camera that is sent in three resolutions, in pixels. */
 const LAYER_HEIGHTS = [180, 360];
 const SETTLE_MS = 150;
+/** A page in the background shows nothing; but who only looks at another one for a moment comes back to moving pictures. */
+const BACKGROUND_MS = 3_000;
 
 /** The spatial layer that an element of this height needs, in device pixels. */
 export function layerForHeight(height: number): number {
@@ -10,11 +12,17 @@ export function layerForHeight(height: number): number {
   return found < 0 ? LAYER_HEIGHTS.length : found;
 }
 
+/** Whether a person may see an element: the page is in front and the element on the screen, or it is in a window of its own. */
+function isShown(element: HTMLMediaElement, isOnScreen: boolean): boolean {
+  return document.pictureInPictureElement === element || (isOnScreen && !document.hidden);
+}
+
 /** Watches the elements that show one video. */
 export class AdaptiveStream {
   readonly #visible = new Map<HTMLMediaElement, boolean>();
   readonly #sizes: ResizeObserver;
   readonly #intersections: IntersectionObserver;
+  readonly #closed = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #last = "";
 
@@ -26,6 +34,10 @@ export class AdaptiveStream {
       }
       this.#soon();
     });
+    // Browsers do not look at intersections while the page is in the background.
+    const { signal } = this.#closed;
+    document.addEventListener("visibilitychange", () => this.#soon(document.hidden ? BACKGROUND_MS : SETTLE_MS), { signal });
+    for (const name of ["enterpictureinpicture", "leavepictureinpicture"]) document.addEventListener(name, () => this.#soon(), { signal, capture: true });
   }
 
   get elements(): HTMLMediaElement[] {
@@ -49,18 +61,19 @@ export class AdaptiveStream {
 
   close(): void {
     clearTimeout(this.#timer);
+    this.#closed.abort();
     this.#sizes.disconnect();
     this.#intersections.disconnect();
     this.#visible.clear();
   }
 
-  #soon(): void {
+  #soon(ms = SETTLE_MS): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#report(), SETTLE_MS);
+    this.#timer = setTimeout(() => this.#report(), ms);
   }
 
   #report(): void {
-    const shown = [...this.#visible].filter(([, visible]) => visible).map(([element]) => element);
+    const shown = [...this.#visible].filter(([element, visible]) => isShown(element, visible)).map(([element]) => element);
     const height = Math.max(0, ...shown.map((element) => element.clientHeight)) * devicePixelRatio;
     const wanted = { visible: shown.length > 0, spatialLayer: layerForHeight(height) };
     const key = JSON.stringify(wanted);

@@ -5,7 +5,9 @@ import { MafaldaError } from "../errors.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint, ProduceOptions } from "../session/endpoint.js";
 import { Resource, type ResourceState } from "../session/resource.js";
+import type { PauseCause } from "../session/roster.js";
 import type { Session } from "../session/session.js";
+import { svcUpTo, type SvcEncoding } from "./layers.js";
 
 /** Where a track comes from; carried in the producer's `appData.source`. */
 export type Source = "camera" | "microphone" | "screen" | "screen-audio" | "file";
@@ -27,8 +29,6 @@ export interface PublishOptions {
 
 const CAMERA_BITRATE_BPS = 1_700_000;
 const SCREEN_BITRATE_BPS = 2_500_000;
-/** After our own requests are answered, the events of them are here in this time. */
-const MODERATED_MS = 300;
 
 /** Sends one track until it is closed. */
 export class LocalPublication extends Resource {
@@ -37,11 +37,10 @@ export class LocalPublication extends Resource {
   readonly source: Source;
   #track: MediaStreamTrack;
   #muted: boolean;
-  /** How many requests to mute or unmute are under way. */
-  #muting = 0;
   /** Whether the worker has confirmed what `#muted` is. */
   #isSettled = true;
   #mutedBy: "us" | "moderator" | undefined;
+  #moderator: string | undefined;
   #producer: types.Producer | undefined;
   /** Sends at the former placement until the producer at the present one is open. */
   #former: types.Producer | undefined;
@@ -51,6 +50,8 @@ export class LocalPublication extends Resource {
   #generation: number | undefined;
   /** The highest layer that is sent; -1: none. */
   #highestLayer = Number.POSITIVE_INFINITY;
+  /** What is sent of a video whose only encoding has spatial layers in it. */
+  #svc: SvcEncoding | undefined;
   #applyingLayers: Promise<void> = Promise.resolve();
 
   constructor(
@@ -81,6 +82,11 @@ export class LocalPublication extends Resource {
     return this.#mutedBy;
   }
 
+  /** The peer that has muted it, while `mutedBy` is `moderator`; unknown if it was an application's server, or we missed it. */
+  get moderator(): string | undefined {
+    return this.#moderator;
+  }
+
   /** Sends nothing until `unmute`; the others are told. The wish holds across outages. */
   async mute(): Promise<void> {
     await this.#setMuted(true);
@@ -104,14 +110,27 @@ export class LocalPublication extends Resource {
     await this.#closeOnWorker();
   }
 
+  /** @internal Its place in the statistics of the transport, while it is open. */
+  get mid(): string | undefined {
+    return this.#producer?.localId;
+  }
+
+  /** @internal Whether something of it is to arrive at the worker: it is open, not muted, and somebody receives it. */
+  get isSent(): boolean {
+    return this.#producer?.closed === false && !this.#muted && this.#highestLayer >= 0;
+  }
+
   /** WebRTC statistics of the sender, if it is open. */
   async getStats(): Promise<RTCStatsReport | undefined> {
     return await this.#producer?.getStats();
   }
 
-  /** @internal The room was told that it is paused, or flows again: a moderator may have done that. */
-  pausedInRoom(paused: boolean): void {
-    if (paused && !this.#muted) setTimeout(() => this.#moderated(), MODERATED_MS); // or it is our own mute before our own unmute
+  /** @internal The room was told that it is paused, or flows again, in the order of the log. */
+  pausedInRoom(paused: boolean, cause: PauseCause): void {
+    const isOwn = cause.intent !== undefined && this.session.requests.isOwnPause(cause.intent);
+    if (paused && !isOwn) this.#moderated(cause.by);
+    // Our own unmute was on its way when a moderator muted it, and came later.
+    else if (!paused && this.#mutedBy === "moderator") this.#unmoderated();
   }
 
   override get serverId(): string {
@@ -202,17 +221,26 @@ export class LocalPublication extends Resource {
     await this.session.requests.ask("close-producer", { producer: this.id }, "mafalda.result.done.v1").catch(() => undefined);
   }
 
-  #moderated(): void {
-    if (this.#muting > 0 || this.#muted || !this.session.roster.producers.get(this.id)?.paused) return;
+  #moderated(by?: string): void {
+    if (this.#muted) return;
     this.#muted = true;
     this.#mutedBy = "moderator";
+    this.#moderator = by;
     this.#producer?.pause();
     this.onChange(this);
     this.onModerated(this);
   }
 
+  #unmoderated(): void {
+    this.#muted = false;
+    this.#mutedBy = this.#moderator = undefined;
+    this.#producer?.resume();
+    this.onChange(this);
+  }
+
   async #setMuted(muted: boolean): Promise<void> {
     this.#muted = muted;
+    this.#moderator = undefined;
     this.#mutedBy = muted ? "us" : undefined;
     this.onChange(this);
     await this.#applyMuted();
@@ -227,15 +255,12 @@ export class LocalPublication extends Resource {
     if (this.#muted) producer.pause();
     else producer.resume();
     const action = this.#muted ? "pause-producer" : "resume-producer";
-    this.#muting++;
     this.#isSettled = false;
     try {
       await this.session.requests.ask(action, { producer: this.id }, "mafalda.result.done.v1", this.#gone);
       this.#isSettled = this.#producer === producer;
     } catch (error) {
       if (this.#producer === producer && !producer.closed) throw error; // else it is opened again as `muted` says
-    } finally {
-      this.#muting--;
     }
   }
 
@@ -250,10 +275,19 @@ export class LocalPublication extends Resource {
     const sender = this.#producer?.closed === false ? this.#producer.rtpSender : undefined;
     if (!sender) return; // it begins with all of them
     const parameters = sender.getParameters();
-    const isSent = parameters.encodings.map((_, layer) => layer <= this.#highestLayer);
-    if (parameters.encodings.every(({ active }, layer) => active === isSent[layer])) return;
-    parameters.encodings.forEach((encoding, layer) => (encoding.active = isSent[layer] ?? true));
+    const wanted = parameters.encodings.map((_, layer) => ({ active: layer <= this.#highestLayer, ...this.#svcUpTo(this.#highestLayer) }));
+    const isApplied = parameters.encodings.every((encoding, layer) =>
+      Object.entries(wanted[layer] ?? {}).every(([name, value]) => (encoding as unknown as Record<string, unknown>)[name] === value),
+    );
+    if (isApplied) return;
+    parameters.encodings.forEach((encoding, layer) => Object.assign(encoding, wanted[layer]));
     await sender.setParameters(parameters);
+  }
+
+  /** What is to be sent of a single encoding with spatial layers in it, as long as somebody receives any of them. */
+  #svcUpTo(highest: number): SvcEncoding | undefined {
+    const { width, height } = this.#track.getSettings?.() ?? {};
+    return this.#svc && highest >= 0 && width && height ? svcUpTo(highest, this.#svc, width, height) : undefined;
   }
 
   #codec(device: types.Device): types.RtpCodecCapability | undefined {
@@ -267,7 +301,8 @@ export class LocalPublication extends Resource {
     const isScreen = this.source === "screen";
     const maxBitrate = this.options.maxBitrate ?? (isScreen ? SCREEN_BITRATE_BPS : CAMERA_BITRATE_BPS);
     const isSvc = /\/(vp9|av1)$/i.test(codec?.mimeType ?? "");
-    if (isSvc) return { encodings: [{ maxBitrate, scalabilityMode: isScreen ? "L1T3" : "L3T3_KEY" }] };
+    this.#svc = isSvc && !isScreen ? { maxBitrate, scalabilityMode: "L3T3_KEY", scaleResolutionDownBy: 1 } : undefined;
+    if (isSvc) return { encodings: [{ maxBitrate, scalabilityMode: this.#svc?.scalabilityMode ?? "L1T3" }] };
     if (!(this.options.simulcast ?? !isScreen)) return { encodings: [{ maxBitrate }] };
     return {
       encodings: [4, 2, 1].map((scaleResolutionDownBy) => ({

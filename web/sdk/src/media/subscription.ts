@@ -96,6 +96,16 @@ export class RemoteSubscription extends Received {
     for (const element of this.#adaptive.elements) if (element.paused) this.#play(element);
   }
 
+  /** @internal Its place in the statistics of the transport, while it is open. */
+  get mid(): string | undefined {
+    return this.#live?.consumer.localId;
+  }
+
+  /** @internal Whether something of it is to arrive here. */
+  get isReceived(): boolean {
+    return this.#live?.applied.paused === false && !this.producer.paused;
+  }
+
   async getStats(): Promise<RTCStatsReport | undefined> {
     return await this.#live?.consumer.getStats();
   }

@@ -75,12 +75,16 @@ export class Bus {
     return () => void this.#closed.delete(listener);
   }
 
-  /** Stores a message in the log; repeats it under the same id while the outcome is unknown. Returns its sequence. */
-  async append(message: Message, replyTo: string): Promise<number> {
+  /**
+   * Stores a message in the log; repeats it under the same id while the outcome is unknown. Returns its sequence. `generation`: of the
+   * only place of the peer that it is meant for.
+   */
+  async append(message: Message, replyTo: string, generation?: number): Promise<number> {
     const header = headers();
     header.set("Nats-Msg-Id", message.id);
     header.set("Content-Type", "application/cloudevents+json");
     header.set("Mafalda-Reply-To", replyTo);
+    if (generation !== undefined) header.set("Mafalda-Generation", String(generation));
     const deadline = performance.now() + APPEND_TIMEOUT_MS;
     let reason = "timeout";
     for (let timeout = FIRST_ATTEMPT_MS; performance.now() < deadline; timeout = Math.min(2 * timeout, 4_000)) {

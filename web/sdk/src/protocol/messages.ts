@@ -7,7 +7,7 @@ export type RtpHeaderExtensionUri = ("urn:ietf:params:rtp-hdrext:sdes:mid" | "ur
 /**
  * The digest of a DTLS certificate (RFC 8122).
  */
-export type DtlsFingerprint = (DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1 & DtlsFingerprint1)
+export type DtlsFingerprint = DtlsFingerprint1
 /**
  * Send a track into the room.
  */
@@ -20,6 +20,9 @@ export interface MessageData {
 "mafalda.answer.drain-status.v1": DrainStatusAnswer
 "mafalda.answer.entries.v1": LogEntriesAnswer
 "mafalda.answer.room.v1": RoomSnapshotAnswer
+"mafalda.answer.scores.v1": ScoresAnswer
+"mafalda.answer.speakers.v1": SpeakersAnswer
+"mafalda.answer.statistics-taken.v1": StatisticsTakenAnswer
 "mafalda.answer.stats.v1": StatsAnswer
 "mafalda.answer.subscription.v1": SubscriptionSnapshotAnswer
 "mafalda.event.consumer-closed.v1": ConsumerClosed
@@ -43,6 +46,7 @@ export interface MessageData {
 "mafalda.event.relay-failed.v1": RelayFailed
 "mafalda.event.relay-opened.v1": RelayOpened
 "mafalda.event.relays-requested.v1": RelaysRequested
+"mafalda.event.statistics-reported.v1": StatisticsReported
 "mafalda.event.transport-closed.v1": TransportClosed
 "mafalda.intent.apply-grants.v1": ApplyGrantsIntent
 "mafalda.intent.change-subscription.v1": ChangeSubscriptionIntent
@@ -73,7 +77,10 @@ export interface MessageData {
 "mafalda.intent.subscribe.v1": SubscribeIntent
 "mafalda.intent.unsubscribe.v1": UnsubscribeIntent
 "mafalda.query.entries.v1": QueryEntries
+"mafalda.query.report-statistics.v1": ReportStatistics
 "mafalda.query.room.v1": QueryRoom
+"mafalda.query.scores.v1": QueryScores
+"mafalda.query.speakers.v1": QuerySpeakers
 "mafalda.query.stats.v1": QueryStats
 "mafalda.query.subscription.v1": QuerySubscription
 "mafalda.query.transport.v1": QueryTransport
@@ -198,6 +205,59 @@ protocol: string
 appData?: {
 [k: string]: unknown
 }
+}
+/**
+ * mediasoup's scores, 0 (nothing arrives) to 10 (nothing is lost), by producer; 10 is left out. What is paused has no score: neither a producer, nor one whose consumer is paused.
+ */
+export interface ScoresAnswer {
+/**
+ * As the peer's own producers arrive at the worker: the best encoding's.
+ */
+sent: {
+/**
+ * This interface was referenced by `undefined`'s JSON-Schema definition
+ * via the `patternProperty` "^[A-Za-z0-9_-]{1,64}$".
+ */
+[k: string]: number
+}
+/**
+ * As others' producers arrive at their own workers.
+ */
+received: {
+/**
+ * This interface was referenced by `undefined`'s JSON-Schema definition
+ * via the `patternProperty` "^[A-Za-z0-9_-]{1,64}$".
+ */
+[k: string]: number
+}
+}
+/**
+ * Who speaks in a room.
+ */
+export interface SpeakersAnswer {
+room: string
+/**
+ * Loudest first; empty: nobody.
+ * 
+ * @maxItems 16
+ */
+speakers: Speaker[]
+}
+/**
+ * A peer that speaks, by an audio producer of its own.
+ */
+export interface Speaker {
+peer: string
+producer: string
+}
+/**
+ * The statistics were taken.
+ */
+export interface StatisticsTakenAnswer {
+/**
+ * How often the agent wants them, in seconds.
+ */
+intervalS: number
 }
 /**
  * mediasoup's statistics: one object each, in mediasoup's own shape.
@@ -616,6 +676,10 @@ appData?: {
 export interface ProducerPaused {
 peer: string
 producer: string
+/**
+ * The peer that muted it, if not its owner; as in the intent.
+ */
+by?: string
 }
 /**
  * A producer sends again.
@@ -669,6 +733,104 @@ incarnation: string
 worker: string
 room: string
 producers: string[]
+}
+/**
+ * What a peer's client measured, with what its worker knew at that time. Appended if the client reports statistics: when they differ much from those before, and at intervals.
+ */
+export interface StatisticsReported {
+generation: number
+server: string
+worker: string
+/**
+ * Over which it was measured.
+ */
+intervalS: number
+ways: WayStatistics[]
+cause: ("interval" | "changed")
+/**
+ * 0 to 10, of what the peer sends as it arrives at the worker, by producer.
+ */
+scores?: {
+/**
+ * This interface was referenced by `undefined`'s JSON-Schema definition
+ * via the `patternProperty` "^[A-Za-z0-9_-]{1,64}$".
+ */
+[k: string]: number
+}
+/**
+ * The spatial layers of what the worker sends to the peer, by producer.
+ */
+layers?: {
+/**
+ * This interface was referenced by `undefined`'s JSON-Schema definition
+ * via the `patternProperty` "^[A-Za-z0-9_-]{1,64}$".
+ */
+[k: string]: number
+}
+}
+/**
+ * One way: the streams on it together, and the largest of them.
+ */
+export interface WayStatistics {
+way: ("up" | "down")
+/**
+ * By docs/protocol.md#connection-quality.
+ */
+quality: ("excellent" | "good" | "poor" | "lost")
+bitrateBps: number
+/**
+ * Packets lost on the way, of those sent; what is sent again was lost once.
+ */
+lossRatio?: number
+/**
+ * The greatest of its streams.
+ */
+jitterMs?: number
+roundTripMs?: number
+/**
+ * Of the way up: the client's own estimate.
+ */
+availableOutgoingBps?: number
+/**
+ * Those with the highest bitrates.
+ * 
+ * @maxItems 16
+ */
+streams?: StreamStatistics[]
+}
+/**
+ * One producer on a way: sent, or received by a consumer.
+ */
+export interface StreamStatistics {
+producer: string
+mediaKind: ("audio" | "video")
+/**
+ * Of all its encodings together.
+ */
+bitrateBps?: number
+/**
+ * Packets lost on the way, of those sent; what is sent again was lost once.
+ */
+lossRatio?: number
+jitterMs?: number
+framesPerSecond?: number
+/**
+ * Pixels; of what is sent in several resolutions the highest that is sent.
+ */
+width?: number
+height?: number
+/**
+ * Of a video that is sent: how many of its encodings are active.
+ */
+encodings?: number
+/**
+ * Of a video that is sent.
+ */
+limitation?: ("none" | "cpu" | "bandwidth" | "other")
+/**
+ * Of a video that is received: freezes in the interval.
+ */
+freezes?: number
 }
 /**
  * A transport ended without its client asking: ICE or DTLS failed for good.
@@ -760,7 +922,7 @@ role?: ("auto" | "client" | "server")
  * @minItems 1
  * @maxItems 16
  */
-fingerprints: [DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]|[DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint, DtlsFingerprint]
+fingerprints: DtlsFingerprint[]
 }
 export interface DtlsFingerprint1 {
 algorithm: ("sha-1" | "sha-224" | "sha-256" | "sha-384" | "sha-512")
@@ -987,6 +1149,10 @@ consumer: string
  */
 export interface PauseProducerIntent {
 producer: string
+/**
+ * The peer that wants it, if not the owner: a moderator. The room is told.
+ */
+by?: string
 }
 /**
  * Send data messages into the room.
@@ -1169,6 +1335,24 @@ export interface QueryEntries {
 after: number
 }
 /**
+ * What the client measured since its last report; answered by StatisticsTaken. The agent keeps the last report of each peer, and appends StatisticsReported when it differs much from the one that was appended before, and at intervals.
+ */
+export interface ReportStatistics {
+/**
+ * Of the place where it was measured.
+ */
+generation: number
+/**
+ * Over which it was measured.
+ */
+intervalS: number
+/**
+ * @minItems 1
+ * @maxItems 2
+ */
+ways: WayStatistics[]
+}
+/**
  * The room's peers and producers. A large room comes in pages.
  */
 export interface QueryRoom {
@@ -1180,6 +1364,21 @@ after?: string
  * The peers of the audience, instead of the other peers and producers.
  */
 audience?: boolean
+}
+/**
+ * The scores of what the peer sends and receives.
+ */
+export interface QueryScores {
+
+}
+/**
+ * Who speaks in the room, loudest first; and for 60 s from now on, each change of that to an inbox.
+ */
+export interface QuerySpeakers {
+/**
+ * Of the asker's own; Speakers come there, unasked.
+ */
+inbox: string
 }
 /**
  * mediasoup's own statistics of one object of the asker's.

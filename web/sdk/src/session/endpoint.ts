@@ -10,6 +10,9 @@ import type { Requests } from "./requests.js";
 
 /** How long a transport may be disconnected before its ICE is restarted. */
 const DISCONNECTED_MS = 2_000;
+/** A transport that is not connected after this is taken to have no connection. */
+const CONNECTING_MS = 5_000;
+const SIDE = { send: "send", receive: "recv" } as const;
 
 /** What a producer is to be, given to mediasoup-client with the track so that its `produce` event can pass it on. */
 export interface ProduceOptions {
@@ -24,6 +27,7 @@ export interface ProduceOptions {
 export class Endpoint {
   readonly #lost = new AbortController();
   readonly #transports = new Map<Direction, Promise<types.Transport>>();
+  readonly #askedAt = new Map<Direction, number>();
   readonly #ids = new Set<string>();
   readonly #isConnected = new Set<types.Transport>();
   #connectionChanged = Promise.withResolvers<void>();
@@ -91,6 +95,18 @@ export class Endpoint {
     return this.#ids.has(id);
   }
 
+  /** WebRTC statistics of the transport of this direction, if it is connected. */
+  async stats(direction: "send" | "receive"): Promise<RTCStatsReport | undefined> {
+    const transport = await this.#transports.get(direction)?.catch(() => undefined);
+    return transport && this.#isConnected.has(transport) ? await transport.getStats() : undefined;
+  }
+
+  /** Whether the transport of this direction is not connected although it was asked for some time ago. */
+  isOverdue(direction: "send" | "receive"): boolean {
+    const askedAt = this.#askedAt.get(direction);
+    return askedAt !== undefined && performance.now() - askedAt > CONNECTING_MS && ![...this.#isConnected].some((it) => it.direction === SIDE[direction]);
+  }
+
   /** Whether a transport is connected, which shows the agent that this peer is there. */
   get isConnected(): boolean {
     return this.#isConnected.size > 0;
@@ -129,6 +145,7 @@ export class Endpoint {
   #transport(direction: Direction): Promise<types.Transport> {
     let transport = this.#transports.get(direction);
     if (!transport) {
+      this.#askedAt.set(direction, performance.now());
       transport = this.#open(direction);
       this.#transports.set(direction, transport);
       transport.catch(() => this.#transports.delete(direction));

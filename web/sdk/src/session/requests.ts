@@ -20,6 +20,8 @@ const RESULT_TIMEOUT_MS = 15_000;
 const REPEAT_MS = 2_000;
 const PRIVATE_ANSWER_WAIT_MS = 500;
 const QUERY_TIMEOUT_MS = 5_000;
+/** Events of more than so many intents to pause or resume are not on their way at a time. */
+const MAX_PAUSES = 1_000;
 
 /** Asked twice, these do what they do once; so they are asked again by themselves when an answer may have been missed. */
 const IDEMPOTENT: ReadonlySet<IntentAction> = new Set([
@@ -31,6 +33,17 @@ const IDEMPOTENT: ReadonlySet<IntentAction> = new Set([
   "set-audience",
   "set-app-data",
   "leave",
+] as const);
+
+/** About the peer or its subscriptions, and not about objects of one place. */
+const OUTLASTS_A_PLACE: ReadonlySet<IntentAction> = new Set([
+  "join",
+  "leave",
+  "set-app-data",
+  "set-audience",
+  "subscribe",
+  "change-subscription",
+  "unsubscribe",
 ] as const);
 
 interface Pending {
@@ -49,8 +62,12 @@ export class Interrupted extends Unavailable {
 /** The requests of one peer. */
 export class Requests {
   readonly #pending = new Map<string, Pending>();
+  /** Ids of the last intents to pause or resume a producer. */
+  readonly #pauses = new Set<string>();
   /** Producers of which the fleet may not know whether they are to be paused, because an outage outlasted the last request. */
   readonly untold = new Set<string>();
+  /** Of the peer's place, as it is known. What is about objects of that place is done nowhere else. */
+  generation: number | undefined;
 
   constructor(
     readonly bus: Bus,
@@ -90,6 +107,11 @@ export class Requests {
     return expect(await this.bus.request(message, QUERY_TIMEOUT_MS), expected);
   }
 
+  /** Whether an intent to pause or resume a producer was sent here, not by a moderator. */
+  isOwnPause(intent: string): boolean {
+    return this.#pauses.has(intent);
+  }
+
   /** Takes a result of the log. */
   receiveResult(message: AnyMessage): void {
     this.#find(message)?.result.resolve(message);
@@ -103,6 +125,12 @@ export class Requests {
   /** Answers that were given during an interruption of the connection cannot be had any more. */
   interrupted(): void {
     for (const { result, action } of this.#pending.values()) result.reject(new Interrupted(action));
+  }
+
+  #notePause(intent: string): void {
+    this.#pauses.add(intent);
+    const [oldest] = this.#pauses;
+    if (this.#pauses.size > MAX_PAUSES && oldest !== undefined) this.#pauses.delete(oldest);
   }
 
   #find(message: AnyMessage): Pending | undefined {
@@ -119,10 +147,12 @@ export class Requests {
     const pending: Pending = { action, result: Promise.withResolvers(), private: Promise.withResolvers() };
     pending.result.promise.catch(() => undefined);
     this.#pending.set(message.id, pending);
+    const generation = OUTLASTS_A_PLACE.has(action) ? undefined : this.generation;
+    if (action === "pause-producer" || action === "resume-producer") this.#notePause(message.id);
     try {
       const deadline = performance.now() + RESULT_TIMEOUT_MS;
       while (performance.now() < deadline) {
-        await abortable(Promise.race([this.bus.append(message, this.inbox), pending.result.promise]), signal);
+        await abortable(Promise.race([this.bus.append(message, this.inbox, generation), pending.result.promise]), signal);
         const answer = await first([pending.private.promise, pending.result.promise], REPEAT_MS, signal);
         if (!answer) continue; // the same id again: stored once, whatever happened to the answers
         if (isPrivate && answer.type === "mafalda.result.transport.v1" && !answer.data.iceParameters) {

@@ -28,6 +28,14 @@ export interface ProducerInfo {
   readonly label?: string;
 }
 
+/** What has paused a producer, or let it flow again. */
+export interface PauseCause {
+  /** The id of the intent. */
+  readonly intent: string | undefined;
+  /** The peer that muted it, if not its owner, as far as it has said so. */
+  readonly by: string | undefined;
+}
+
 /** Why a producer closes although its owner opens it again under the same id. */
 const COMES_BACK = new Set(["transport-closed", "peer-moved", "worker-died"]);
 
@@ -36,7 +44,8 @@ export type RosterChange =
   | { type: "peer-changed"; peer: PeerInfo }
   | { type: "peer-left"; peer: PeerInfo; reason: string }
   | { type: "producer-added"; producer: ProducerInfo }
-  | { type: "producer-changed"; producer: ProducerInfo }
+  /** `cause`: of a pause or its end, unless it is only known by a snapshot. */
+  | { type: "producer-changed"; producer: ProducerInfo; cause?: PauseCause }
   /** It was opened at another place, to which its peer was handed over: whoever receives it must begin again. */
   | { type: "producer-reopened"; producer: ProducerInfo }
   /** `moved`: its peer was placed again and opens it again under the same id. */
@@ -148,9 +157,9 @@ export class Roster {
         return this.#add({ id, peer, kind: "data", paused: false, appData: appData ?? {}, label: label ?? "" }, generation);
       }
       case "mafalda.event.producer-paused.v1":
-        return this.#setPaused(message.data.producer, true);
+        return this.#setPaused(message.data.producer, true, { intent: message.causationid, by: message.data.by });
       case "mafalda.event.producer-resumed.v1":
-        return this.#setPaused(message.data.producer, false);
+        return this.#setPaused(message.data.producer, false, { intent: message.causationid, by: undefined });
       case "mafalda.event.producer-closed.v1":
         return this.#remove(message.data.producer, message.data.peer, message.data.generation, message.data.reason);
       case "mafalda.event.data-producer-closed.v1":
@@ -177,12 +186,12 @@ export class Roster {
     return [{ type: "peer-changed", peer }];
   }
 
-  #setPaused(id: string, paused: boolean): RosterChange[] {
+  #setPaused(id: string, paused: boolean, cause: PauseCause): RosterChange[] {
     const known = this.producers.get(id);
     if (!known || known.paused === paused) return [];
     const producer = { ...known, paused };
     this.producers.set(id, producer);
-    return [{ type: "producer-changed", producer }];
+    return [{ type: "producer-changed", producer, cause }];
   }
 
   #remove(id: string, peer: string, generation: number, reason: string): RosterChange[] {

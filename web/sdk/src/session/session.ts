@@ -9,7 +9,7 @@ import { abortable, anyAborted, delay } from "../abort.js";
 import { Closed, MafaldaError, Refused } from "../errors.js";
 import type { Bus, Stored } from "../nats/bus.js";
 import type { AnyMessage } from "../protocol/envelope.js";
-import type { JoinResult, RoomSnapshotAnswer } from "../protocol/messages.js";
+import type { JoinResult, RoomSnapshotAnswer, Speaker } from "../protocol/messages.js";
 import { PeerSubjects } from "../protocol/subjects.js";
 import { TransportsAhead, type Direction } from "./ahead.js";
 import { Endpoint } from "./endpoint.js";
@@ -17,6 +17,7 @@ import { PeerLog } from "./peer-log.js";
 import { Requests } from "./requests.js";
 import type { Resource } from "./resource.js";
 import { Roster, type AppData, type RosterChange } from "./roster.js";
+import { every } from "./timer.js";
 
 export type SessionState = "joining" | "joined" | "reconnecting" | "left";
 
@@ -35,6 +36,8 @@ export interface SessionListener {
   changed(changes: RosterChange[]): void;
   /** Something happened to the peer's own objects. */
   peerEvent(message: AnyMessage): void;
+  /** Other people speak than before. */
+  speakers(speakers: readonly Speaker[]): void;
   state(state: SessionState, reason: string): void;
   ended(error: MafaldaError | undefined): void;
 }
@@ -101,6 +104,16 @@ export class Session {
     return this.#placement;
   }
 
+  /** The endpoint of the present placement, if it is of use. */
+  get presentEndpoint(): Endpoint | undefined {
+    return this.#endpoint?.lost.aborted === false ? this.#endpoint : undefined;
+  }
+
+  /** Aborted when the room is left. */
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+
   /** Joins; resolves with a place and the room's snapshot. */
   async join(signal?: AbortSignal): Promise<void> {
     const { subjects, inbox } = this.requests;
@@ -108,7 +121,10 @@ export class Session {
       this.#stop.push(this.bus.subscribeStored(subject, (stored) => this.#log.receive(stored)));
     }
     this.#stop.push(
-      this.bus.subscribeInbox(inbox, (message) => this.requests.receivePrivate(message)),
+      this.bus.subscribeInbox(inbox, (message) => {
+        if (message.type === "mafalda.answer.speakers.v1") this.listener.speakers(message.data.speakers);
+        else this.requests.receivePrivate(message);
+      }),
       this.bus.onChange(
         () => this.#interrupted(),
         () => void this.#restored(),
@@ -132,8 +148,7 @@ export class Session {
 
   /** Runs until the end. */
   #run(): void {
-    const heartbeat = setInterval(() => void this.#heartbeat(), HEARTBEAT_MS);
-    this.#stop.push(() => clearInterval(heartbeat));
+    this.#stop.push(every(HEARTBEAT_MS, () => void this.#heartbeat()));
     void this.#keepEndpoint().catch((error: unknown) => {
       if (!this.#ended.signal.aborted) this.end(new MafaldaError("webrtc-failed", error instanceof Error ? error.message : String(error)));
     });
@@ -240,6 +255,7 @@ export class Session {
     if (placement.generation < this.#wantedGeneration) return;
     if (this.#placement && placement.generation <= this.#placement.generation) return;
     this.#placement = placement;
+    this.requests.generation = placement.generation;
     this.#leavePlace(placement.generation, "the peer was placed again", placement.handover);
     this.#placeChanged();
   }
