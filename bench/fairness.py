@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nats
@@ -28,6 +29,7 @@ from mafalda.bus.nats.bus import connect
 from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.contract import subjects
 from mafalda.contract.messages import events, intents, results
+from mafalda.contract.messages.allocator_report import AllocatorReport
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import decode, encode
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
@@ -37,25 +39,51 @@ from mafalda.media.rtp import RtpCapabilities
 SERVERS, WORKERS = 50, 8
 JOINS_A_ROOM, QUIET_JOINS = 20, 200
 _START_TIMEOUT_S = 120
+_IDLE_S = 2.0
+_OWN_ROOMS = 16
+#: The parts of a join, by the times at which NATS stored its messages.
+STAGES = ("until the intent is stored", "until the placement is stored", "until the result is stored")
 _SOURCE = "/bench/fairness"
 
 
 async def measure(quick: bool) -> list[Figure]:
-    """Joins behind a burst, with one allocator and with two."""
+    """Joins behind a burst, with one allocator and with more of them."""
     joins = 1_000 if quick else 10_000
-    runs = {allocators: await _measured(joins, allocators) for allocators in (1, 2)}
+    runs = {allocators: await _measured(joins, allocators) for allocators in (1, 2, 3)}
     return [figure for allocators, run in runs.items() for figure in _figures(run, runs[1], joins, allocators)]
 
 
 def _figures(run: Run, alone: Run, joins: int, allocators: int) -> list[Figure]:
     what = f"behind {joins:,}, {allocators} allocator{'s' * (allocators > 1)}"
     quiet, of = p50(run.quiet_s) * 1e3, "a join on a quiet fleet"
+    stages = [
+        Figure(
+            "fairness", f"{stage}, {what}", run.stages[stage] * 1e3, "ms p50", run.quiet_stages[stage] * 1e3, "quiet"
+        )
+        for stage in STAGES
+    ]
     return [
+        *(_division(run, alone, allocators) if allocators > 1 else ()),
         Figure("fairness", f"first join {what}", run.behind_s[0] * 1e3, "ms", quiet, of),
         Figure("fairness", f"append at that moment, {what}", run.append_s * 1e3, "ms", quiet, of),
         Figure("fairness", f"joins {what}", p50(run.behind_s) * 1e3, "ms p50", quiet, of, p99(run.behind_s) * 1e3),
+        *stages,
         Figure("fairness", f"busiest allocator, {what}", max(run.cpu_s), "s of CPU", max(alone.cpu_s), "one allocator"),
         Figure("fairness", f"all answered, {what}", run.burst_s, "s", alone.burst_s, "one allocator"),
+    ]
+
+
+def _division(run: Run, alone: Run, allocators: int) -> list[Figure]:
+    """What a join costs its allocator, and each of the others."""
+    decided = sum(run.decided)
+    own_ms = sum(alone.cpu_s) / sum(alone.decided) * 1e3
+    foreign_ms = (sum(run.cpu_s) / decided * 1e3 - own_ms) / (allocators - 1)
+    equal = decided / allocators
+    what = f"{allocators} allocators"
+    return [
+        Figure("fairness", f"a join of another's room, {what}", foreign_ms, "ms of CPU", own_ms, "an own join"),
+        Figure("fairness", f"decisions of the busiest, {what}", max(run.decided), "", equal, "equal parts"),
+        Figure("fairness", f"decisions of all, {what}", decided, "", run.answered, "joins"),
     ]
 
 
@@ -65,9 +93,13 @@ class Run:
 
     quiet_s: list[float] = field(default_factory=list)
     behind_s: list[float] = field(default_factory=list)
+    quiet_stages: dict[str, float] = field(default_factory=dict)  # medians of the parts of a join, in seconds
+    stages: dict[str, float] = field(default_factory=dict)
+    answered: int = 0
     append_s: float = 0.0  # of an append that no allocator acts on, right behind the burst
     burst_s: float = 0.0
-    cpu_s: list[float] = field(default_factory=list)  # of each allocator
+    cpu_s: list[float] = field(default_factory=list)  # of each allocator, beyond what it uses when nobody joins
+    decided: list[int] = field(default_factory=list)  # by each allocator
 
 
 async def _measured(joins: int, allocators: int) -> Run:
@@ -89,6 +121,11 @@ async def _measured(joins: int, allocators: int) -> Run:
         joiner = Joiner(client)
         await joiner.start()
         run.quiet_s = [await joiner.join() for _ in range(QUIET_JOINS)]
+        run.quiet_stages = joiner.take_stages()
+        idle = [_cpu_s(pid) for pid in pids]
+        await asyncio.sleep(_IDLE_S)
+        idle = [(_cpu_s(pid) - before) / _IDLE_S for pid, before in zip(pids, idle, strict=True)]
+        before = joiner.decided.copy()
         cpu_before = [_cpu_s(pid) for pid in pids]
         start = time.perf_counter()
         async with _child("-m", "bench.fairness", "burst", server.url, str(joins)):  # until all are published
@@ -98,7 +135,11 @@ async def _measured(joins: int, allocators: int) -> Run:
             run.append_s = time.perf_counter() - published
             await behind
         run.burst_s = time.perf_counter() - start
-        run.cpu_s = [_cpu_s(pid) - before for pid, before in zip(pids, cpu_before, strict=True)]
+        run.stages, run.answered = joiner.take_stages(), joiner.burst_answers + len(run.behind_s)
+        used = [_cpu_s(pid) - before for pid, before in zip(pids, cpu_before, strict=True)]
+        run.cpu_s = [cpu_s - idle_ratio * run.burst_s for cpu_s, idle_ratio in zip(used, idle, strict=True)]
+        await asyncio.sleep(_IDLE_S)  # until all have reported
+        run.decided = [count - before[allocator] for allocator, count in joiner.decided.items()]
     return run
 
 
@@ -120,25 +161,52 @@ class Joiner:
         self._client = client
         self._numbers = itertools.count()
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._times: dict[tuple[str, str], list[float]] = {}  # of each own join, in the order of ``STAGES``
         self.burst_answers = 0
+        self.decided: dict[str, int] = {}  # by each allocator since its start, as it reports
 
     async def start(self) -> None:
-        """Subscribe to the results of all."""
+        """Subscribe to the results of all, and to the reports of the allocators."""
+        await self._client.subscribe(subjects.ALL_ALLOCATOR_REPORTS, cb=self._reported)
         await self._client.subscribe("live.mafalda.room.*.peer.*.result.join", cb=self._answered)
+        for number in range(_OWN_ROOMS):
+            for pattern in (subjects.room_commands(f"mine-{number}"), f"mafalda.room.mine-{number}.peer.*.intent.join"):
+                await self._client.subscribe(subjects.live(pattern), cb=self._stored)
         await self._client.flush()
+
+    async def _reported(self, message: Msg) -> None:
+        report = decode(message.data).data
+        if isinstance(report, AllocatorReport):
+            self.decided[report.allocator] = report.decided
 
     async def _answered(self, message: Msg) -> None:
         if answered := self._waiting.pop(message.subject, None):
+            await self._stored(message)
             answered.set_result(None)
         else:
             self.burst_answers += 1
 
+    async def _stored(self, message: Msg) -> None:
+        address = subjects.parse(message.subject)
+        assert address
+        command = decode(message.data).data if address.kind == "command" else None
+        who = (address.room or "", command.peer if isinstance(command, PlacePeer) else address.peer or "")
+        stored_at = datetime.fromisoformat(message.headers["Nats-Time-Stamp"].rstrip("Z")[:26])
+        self._times[who].append(stored_at.replace(tzinfo=UTC).timestamp())
+
+    def take_stages(self) -> dict[str, float]:
+        """The medians of the parts of all joins since the last call, in seconds."""
+        complete = [sorted(times) for times in self._times.values() if len(times) == len(STAGES) + 1]
+        self._times.clear()
+        return {stage: p50([it[index + 1] - it[index] for it in complete]) for index, stage in enumerate(STAGES)}
+
     async def join(self) -> float:
         """Seconds from the intent to its result."""
         number = next(self._numbers)
-        room, peer = f"mine-{number % 16}", f"p{number}"
+        room, peer = f"mine-{number % _OWN_ROOMS}", f"p{number}"
         answered = asyncio.get_running_loop().create_future()
         self._waiting[subjects.live(subjects.result(room, peer, "join"))] = answered
+        self._times[room, peer] = [time.time()]
         start = time.perf_counter()
         await _publish(self._client, subjects.intent(room, peer, "join"), intents.Join())
         await answered

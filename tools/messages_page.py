@@ -33,7 +33,8 @@ The tables below show its `data`; a whole message looks like this:
   `join` and after each re-placement. Its `causationid` is the id of the placement command; after a `join` its
   `correlationid` is that of the intent (its id, if it has no other).
 - [protocol.md](protocol.md) shows a whole session, what each intent leads to, and every error.
-- Machine-readable: [`schemas/`](../schemas/), [`schemas/asyncapi.yaml`](../schemas/asyncapi.yaml).
+- Machine-readable: [`schemas/`](../schemas/), [`schemas/asyncapi.yaml`](../schemas/asyncapi.yaml), as a page
+  [asyncapi.md](asyncapi.md).
 """
 
 

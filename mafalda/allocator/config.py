@@ -92,8 +92,17 @@ class AllocatorConfig(BaseModel):
     overdue_s: float = Field(
         1.0,
         gt=0,
-        description="An intent that another allocator was given first is decided by all if it has no result after so "
-        "long; a decision takes 2 ms.",
+        description="An intent of another allocator's room is decided by all if it has no result after so long, and "
+        "that one finishes no decision; a decision takes 2 ms.",
+    )
+    allocator_report_s: float = Field(
+        0.5, gt=0, description="How often an allocator reports to the others that it works, and how far it is."
+    )
+    allocator_timeout_s: float = Field(
+        3.0,
+        gt=0,
+        description="The rooms of an allocator that has not reported for so long are divided between the others. In a "
+        "burst its reports wait behind the log's entries, for a second or more.",
     )
     join_timeout_s: float = Field(
         10.0,
@@ -190,6 +199,11 @@ class AllocatorConfig(BaseModel):
     max_attempts: int = Field(
         16, ge=1, description="Conflicts in a row after which a stimulus waits for the next tick."
     )
+
+    @property
+    def source(self) -> str:
+        """The source of an allocator's messages."""
+        return f"/mafalda/allocator/{self.name}"
 
     def micro(self, ratio: float) -> int:
         """A fraction of a core in millionths: sums of integers are exact."""

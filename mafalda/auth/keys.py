@@ -3,6 +3,7 @@
 issuer.nk            signs participants' permissions; for the auth service alone
 tokens.json          JSON Web Key Set that signs and verifies tokens
 {role}.nk            one user's nkey for each role; auth-system.nk is the auth service's in NATS' system account
+agent-{server}.nk    the nkey of one server's agent, with which nobody can speak for another server; agent.nk is for all
 accounts.conf        accounts, users and auth callout, for `include` in a nats-server's configuration
 nats.conf            a configuration of a nats-server: Mafalda's own, and the accounts
 """
@@ -10,7 +11,7 @@ nats.conf            a configuration of a nats-server: Mafalda's own, and the ac
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +23,11 @@ from mafalda.auth.tokens import generate_key
 from mafalda.bus.config import read_seed
 from mafalda.bus.nats.server import default_conf
 from mafalda.contract.channels import QUERY_CHANNEL
+from mafalda.contract.ids import check_id
 from mafalda.contract.permissions import (
     FLEET_ACCOUNT,
     PARTICIPANT_ACCOUNT,
     ROLES,
-    FleetRole,
     Permissions,
     role_permissions,
 )
@@ -35,6 +36,7 @@ from mafalda.errors import BadInput
 SYSTEM_ACCOUNT = "SYS"
 ISSUER, TOKENS, SYSTEM_USER = "issuer.nk", "tokens.json", "auth-system.nk"
 ACCOUNTS_CONF, NATS_CONF = "accounts.conf", "nats.conf"
+_AGENT = "agent-"
 
 _KICK = Permissions(("$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK", "_INBOX.>"), ("_INBOX.>",))
 
@@ -48,6 +50,19 @@ class KeyFolder:
     def role(self, role: str) -> Path:
         """The file with a role's seed."""
         return self.folder / f"{role}.nk"
+
+    def agent(self, server: str) -> Path:
+        """The file with the seed of a server's agent: its own, or that of all agents if there is no such."""
+        own = self.agent_of(server)
+        return own if own.exists() else self.role("agent")
+
+    def agent_of(self, server: str) -> Path:
+        """The file with the seed of one server's agent alone."""
+        return self.folder / f"{_AGENT}{server}.nk"
+
+    def servers(self) -> list[str]:
+        """The servers whose agent has a seed of its own."""
+        return sorted(it.name.removeprefix(_AGENT).removesuffix(".nk") for it in self.folder.glob(f"{_AGENT}*.nk"))
 
     @property
     def issuer(self) -> Path:
@@ -75,45 +90,64 @@ class KeyFolder:
         return self.folder / NATS_CONF
 
 
-def create_keys(folder: Path) -> KeyFolder:
+def create_keys(folder: Path, servers: Iterable[str] = ()) -> KeyFolder:
     """Make all keys and the configuration, readable by their owner alone.
 
     Args:
         folder: Made if it is missing.
+        servers: Make a key for the agent of each of these servers, and none for all agents.
 
     Raises:
-        BadInput: The folder has keys already: a running fleet would be locked out.
+        BadInput: The folder has keys already: a running fleet would be locked out. Or a server's id is none.
     """
-    keys = KeyFolder(folder)
+    keys, servers = KeyFolder(folder), [check_id("server", server) for server in servers]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if keys.issuer.exists():
         raise BadInput("the folder has keys already", folder=str(folder))
-    seeds = {role: nats_jwt.new_user_seed() for role in ROLES}
-    system_seed, issuer_seed = nats_jwt.new_user_seed(), nats_jwt.new_account_seed()
-    for role, seed in seeds.items():
-        _write(keys.role(role), f"{seed}\n")
-    _write(keys.system_user, f"{system_seed}\n")
+    for role in ROLES:
+        if role != "agent" or not servers:
+            _write(keys.role(role), f"{nats_jwt.new_user_seed()}\n")
+    _write_agents(keys, servers)
+    _write(keys.system_user, f"{nats_jwt.new_user_seed()}\n")
     _write(keys.tokens, orjson.dumps({"keys": [generate_key("k1")]}, option=orjson.OPT_INDENT_2).decode() + "\n")
-    users = {role: nats_jwt.public_key(seed) for role, seed in seeds.items()}
-    accounts = accounts_conf(users, nats_jwt.public_key(system_seed), nats_jwt.public_key(issuer_seed))
-    _write(folder / ACCOUNTS_CONF, accounts)
+    issuer_seed = nats_jwt.new_account_seed()
+    _write_accounts(keys, issuer_seed)
     _write(keys.nats_conf, f"{default_conf().read_text()}\ninclude '{ACCOUNTS_CONF}'\n")
     _write(keys.issuer, f"{issuer_seed}\n")  # last: with it the folder is whole
     return keys
 
 
-def ensure_keys(folder: Path) -> KeyFolder:
+def ensure_keys(folder: Path, servers: Iterable[str] = ()) -> KeyFolder:
     """The keys in a folder, made if there are none; the configuration is written anew for this version's permissions.
 
+    Args:
+        folder: Made if it is missing.
+        servers: Make a key for the agent of each of these servers that has none.
+
     Raises:
-        BadInput: The folder has some keys only, or a file that is none.
+        BadInput: The folder has some keys only, or a file that is none. Or a server's id is none.
     """
     keys = KeyFolder(folder)
     if not keys.issuer.exists():
-        return create_keys(folder)
-    users = {role: _public(keys.role(role)) for role in ROLES}
-    _write(keys.accounts_conf, accounts_conf(users, _public(keys.system_user), nats_jwt.public_key(read_issuer(keys))))
+        create_keys(folder)
+    _write_agents(keys, servers)
+    _write_accounts(keys, read_issuer(keys))
     return keys
+
+
+def _write_agents(keys: KeyFolder, servers: Iterable[str]) -> None:
+    for server in servers:
+        if not keys.agent_of(check_id("server", server)).exists():
+            _write(keys.agent_of(server), f"{nats_jwt.new_user_seed()}\n")
+
+
+def _write_accounts(keys: KeyFolder, issuer_seed: str) -> None:
+    """Write the configuration of the keys that the folder has; that of all agents may be missing."""
+    agents = {_public(keys.agent_of(server)): role_permissions("agent", server) for server in keys.servers()}
+    needed = [role for role in ROLES if role != "agent" or not agents or keys.role(role).exists()]
+    users = {_public(keys.role(role)): role_permissions(role) for role in needed}
+    text = accounts_conf({**users, **agents}, _public(keys.system_user), nats_jwt.public_key(issuer_seed))
+    _write(keys.accounts_conf, text)
 
 
 def _public(file: Path) -> str:
@@ -135,11 +169,11 @@ def read_issuer(keys: KeyFolder) -> str:
     raise BadInput("no account's nkey seed (SA…)", file=str(keys.issuer))
 
 
-def accounts_conf(users: Mapping[FleetRole, str], system_user: str, issuer: str) -> str:
+def accounts_conf(users: Mapping[str, Permissions], system_user: str, issuer: str) -> str:
     """The accounts, users and auth callout, in nats-server's configuration language (JSON is one of its forms).
 
     Args:
-        users: The public nkey of each role.
+        users: What each role's or server's public nkey may do.
         system_user: The public nkey of the auth service in the system account.
         issuer: The public nkey that signs participants' permissions.
     """
@@ -147,7 +181,7 @@ def accounts_conf(users: Mapping[FleetRole, str], system_user: str, issuer: str)
     streams = ["live.mafalda.room.>", "_INBOX.*.*.>"]
     fleet = {
         "jetstream": "enabled",
-        "users": [{"nkey": nkey, "permissions": _permissions(role_permissions(role))} for role, nkey in users.items()],
+        "users": [{"nkey": nkey, "permissions": _permissions(may)} for nkey, may in users.items()],
         "exports": [{"service": it, "accounts": [PARTICIPANT_ACCOUNT]} for it in services]
         + [{"stream": it, "accounts": [PARTICIPANT_ACCOUNT]} for it in streams],
     }
@@ -161,7 +195,7 @@ def accounts_conf(users: Mapping[FleetRole, str], system_user: str, issuer: str)
     callout = {
         "issuer": issuer,
         "account": FLEET_ACCOUNT,
-        "auth_users": [*users.values(), system_user],
+        "auth_users": [*users, system_user],
     }
     parts = {
         "accounts": accounts,

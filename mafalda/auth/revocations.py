@@ -4,8 +4,8 @@
 subject below ``mafalda.auth.``           holds
 ========================================= ==============================================================
 ``revoked.{token}``                       nothing: the token is revoked
-``revoked-room.{room}``                   since when: tokens for the room that were issued until then are
-``revoked-peer.{room}.{peer}``            since when: those for the peer in this room that were issued until then are
+``revoked-room.{room}``                   since when: tokens that were issued until then open this room no more
+``revoked-peer.{room}.{peer}``            since when: the same for those of this peer
 ``changed.{room}.{peer}``                 what the peer is granted instead, by tokens that were issued until then
 ``token.{room}.{peer}.{token}``           a token that connected, until it expires
 ``peer.{room}.{peer}``                    what the peer is granted now, for the agents
@@ -111,22 +111,27 @@ async def is_revoked(connection: Connection, token_id: str) -> bool:
 
 
 async def present_grants(connection: Connection, token: Token) -> dict[str, Grants]:
-    """What a token grants in each of its rooms now, as the stream's leader knows it.
+    """What a token grants now in each of its rooms that is not revoked, as the stream's leader knows it.
 
     Raises:
-        BadToken: It is revoked: by itself, or as one for a room or a peer.
+        BadToken: It is revoked: by itself, or for all of its rooms.
         BusUnavailable: It cannot be known now.
     """
     rooms, peer = token.grants.rooms, token.grants.peer
-    revoking = [revoked_room_subject(room) for room in rooms] + [revoked_peer_subject(room, peer) for room in rooms]
-    by_id, revoked, changes = await asyncio.gather(
+    by_id, of_rooms, of_peer, changes = await asyncio.gather(
         _last(connection, REVOKED + token.id),
-        asyncio.gather(*(_last(connection, subject) for subject in revoking)),
+        asyncio.gather(*(_last(connection, revoked_room_subject(room)) for room in rooms)),
+        asyncio.gather(*(_last(connection, revoked_peer_subject(room, peer)) for room in rooms)),
         asyncio.gather(*(_last(connection, changed_grants_subject(room, peer)) for room in rooms)),
     )
-    if by_id is not None or any(it is not None and token.issued <= orjson.loads(it)["until"] for it in revoked):
+    granted = {
+        room: _changed(token, change)
+        for room, *revoked, change in zip(rooms, of_rooms, of_peer, changes, strict=True)
+        if not any(it is not None and token.issued <= orjson.loads(it)["until"] for it in revoked)
+    }
+    if by_id is not None or not granted:
         raise BadToken("the token is revoked")
-    return {room: _changed(token, change) for room, change in zip(rooms, changes, strict=True)}
+    return granted
 
 
 def _changed(token: Token, stored: bytes | None) -> Grants:

@@ -162,16 +162,16 @@ class AuthService:
 
     async def _revoke(self, raw: bytes) -> bytes:
         try:
-            tokens = await self._store_revocation(raw)
+            tokens, rooms = await self._store_revocation(raw)
             for token in tokens.values():
                 try:
-                    await self._announce_revocation(token)
+                    await self._announce_revocation(token, rooms)
                 except BusUnavailable as unannounced:  # the connections end all the same
                     _log.warning("revocation not announced", action="token_revoked", reason=str(unannounced))
             with suppress(Unanswered):
                 await self._connection.flush(1)  # before the connections end
             for token in tokens.values():
-                await self._remove_peer(token)
+                await self._remove_peer(token, rooms)
             ended = await end_connections(self._system, tokens)
         except MafaldaError as refused:
             return _refusal(refused)
@@ -179,8 +179,12 @@ class AuthService:
         first = {"tokenId": next(iter(tokens))} if len(tokens) == 1 else {}
         return orjson.dumps({**first, "tokens": len(tokens), "connections": ended})
 
-    async def _store_revocation(self, raw: bytes) -> dict[str, Token]:
-        """Refuse from now on what a request names; returns the tokens among that whose connections have to end.
+    async def _store_revocation(self, raw: bytes) -> tuple[dict[str, Token], set[str] | None]:
+        """Refuse from now on what a request names.
+
+        Returns:
+            The tokens among that whose connections have to end, and the rooms that they open no more; ``None``: all
+            of their rooms. Whoever may speak for one room ends nobody's session in another.
 
         Raises:
             BadInput: It names nothing.
@@ -191,20 +195,20 @@ class AuthService:
             with suppress(BadToken):
                 application = self._keys.tokens.verify_application(text, now=now)
                 await store_revocation(self._connection, application.id)
-                return {}  # it opens no connection
+                return {}, None  # it opens no connection
             token = self._keys.tokens.verify(text, now=now)
             await store_revocation(self._connection, token.id)
-            return {token.id: token}
+            return {token.id: token}, None
         wanted = _parse(Revocation, raw)
         if wanted.room is None:
             await store_revocation(self._connection, wanted.token_id or "")
-            return await seen_tokens(self._connection, id=wanted.token_id or "")
+            return await seen_tokens(self._connection, id=wanted.token_id or ""), None
         await store_revocation_until(self._connection, now, wanted.room, wanted.peer)
         found = await seen_tokens(self._connection, room=wanted.room, peer=wanted.peer or "*")
-        for id, token in found.items():
-            if token.issued > now:  # by a clock that is ahead
-                await store_revocation(self._connection, id)
-        return found
+        ahead = [token.issued for token in found.values() if token.issued > now]  # by a clock that is ahead
+        if ahead:
+            await store_revocation_until(self._connection, max(ahead), wanted.room, wanted.peer)
+        return found, {wanted.room}
 
     async def _change_grants(self, raw: bytes) -> bytes:
         try:
@@ -237,22 +241,26 @@ class AuthService:
             await apply()
         return ended
 
-    async def _announce_revocation(self, token: Token) -> None:
+    async def _announce_revocation(self, token: Token, rooms: set[str] | None) -> None:
         """Tell the connections of a token why they end: NATS does not, and looks the same while it restarts."""
         error = ErrorInfo(code=BadToken.code, message="the token is revoked", details={"token_id": token.id})
-        for room in token.grants.rooms:
+        for room in _concerned(token, rooms):
             subject = token_notices(room, token.grants.peer)
             notice = compose(Rejected(intent="connect", error=error), subject=subject, source="/mafalda/auth")
             await self._connection.publish(subject, encode(notice))
 
-    async def _remove_peer(self, token: Token) -> None:
+    async def _remove_peer(self, token: Token, rooms: set[str] | None) -> None:
         """Make the peer leave its rooms: its media would go on without a connection to NATS."""
-        for room in token.grants.rooms:
+        for room in _concerned(token, rooms):
             await self._append(room, token.grants.peer, Leave(cause="revoked"))
 
     async def _append(self, room: str, peer: str, intent: Intent) -> None:
         subject = subjects.intent(room, peer, intent.action)
         await append(self._connection, subject, compose(intent, subject=subject, source="/mafalda/auth"), None, None)
+
+
+def _concerned(token: Token, rooms: set[str] | None) -> list[str]:
+    return [room for room in token.grants.rooms if rooms is None or room in rooms]
 
 
 def _parse(model: type[M], raw: bytes) -> M:

@@ -24,7 +24,12 @@ LOCAL_CONNECT_TIMEOUT_S = 1.0
 
 
 def bus_config(
-    nats_url: str | None, *, name: str = "mafalda", role: FleetRole = "operator", nkey_file: Path | None = None
+    nats_url: str | None,
+    *,
+    name: str = "mafalda",
+    role: FleetRole = "operator",
+    server: str | None = None,
+    nkey_file: Path | None = None,
 ) -> BusConfig:
     """The bus configuration of a command.
 
@@ -32,6 +37,7 @@ def bus_config(
         nats_url: URLs separated by commas, from the option or the environment; ``None``: the embedded server's.
         name: Name of the connection, shown by NATS' monitoring.
         role: Whose nkey is taken from the local fleet's keys, if no credential is given.
+        server: The server whose agent it is.
         nkey_file: The nkey, whatever is given elsewhere.
 
     Raises:
@@ -42,7 +48,7 @@ def bus_config(
     context = click.get_current_context(silent=True)
     file = nkey_file or (context.meta.get(NKEY_FILE) if context is not None else None)
     if file is None and not (config.nkey_seed or config.token or config.credentials_file):
-        file = _local_nkey(changes.get("servers", config.servers), role)
+        file = _local_nkey(changes.get("servers", config.servers), role, server)
     config = config.model_copy(update=changes)
     return with_nkey(config, file) if file is not None else config
 
@@ -57,9 +63,10 @@ def with_nkey(config: BusConfig, file: Path) -> BusConfig:
     return config.model_copy(update={"nkey_seed": read_seed(file), **others})
 
 
-def _local_nkey(servers: tuple[str, ...], role: FleetRole) -> Path | None:
+def _local_nkey(servers: tuple[str, ...], role: FleetRole, server: str | None) -> Path | None:
     """The nkey that ``mafalda up`` made on this machine, if the fleet is on this machine."""
-    file = KeyFolder(default_store_dir() / KEYS_FOLDER).role(role)
+    keys = KeyFolder(default_store_dir() / KEYS_FOLDER)
+    file = keys.agent(server) if server else keys.role(role)
     is_local = all(urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") for url in servers)
     return file if is_local and file.exists() else None
 

@@ -85,6 +85,7 @@ class Component:
     role: FleetRole
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits, each time it is started
     environment: dict[str, str] = field(default_factory=dict)  # beside what all have
+    server: str | None = None  # of an agent
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
@@ -161,7 +162,11 @@ def _store(config: LocalFleetConfig) -> Path:
 def _keys(config: LocalFleetConfig) -> KeyFolder | None:
     if config.nats_url:
         return KeyFolder(config.keys) if config.keys else None
-    return None if config.is_open else ensure_keys(_store(config) / KEYS_FOLDER)
+    return None if config.is_open else ensure_keys(_store(config) / KEYS_FOLDER, _server_ids(config))
+
+
+def _server_ids(config: LocalFleetConfig) -> list[str]:
+    return [f"server-{number}" for number in range(1, config.servers + 1)]
 
 
 def _open_page(config: LocalFleetConfig, stack: AsyncExitStack, progress: Progress) -> RoomPage | None:
@@ -231,11 +236,12 @@ def _components(config: LocalFleetConfig, keys: KeyFolder | None) -> list[Compon
     ]
     agents = [
         Component(
-            f"agent server-{number}",
-            [*mafalda, "agent", "--server", f"server-{number}", "--workers", str(config.workers), "--stop-with-stdin"],
+            f"agent {server}",
+            [*mafalda, "agent", "--server", server, "--workers", str(config.workers), "--stop-with-stdin"],
             "agent",
+            server=server,
         )
-        for number in range(1, config.servers + 1)
+        for server in _server_ids(config)
     ]
     archives = []
     if config.archive:
@@ -285,8 +291,8 @@ class ComponentSupervisor:
 
     Args:
         nats_url: Given to the components.
-        keys: Each component is given the nkey of its role, and no other credential; ``None``: the fleet is open, or
-            the environment has one.
+        keys: Each component is given the nkey of its role or server, and no other credential; ``None``: the fleet is
+            open, or the environment has one.
         stderr: File descriptor of the components' logs; ``None``: standard error.
         progress: Called with a sentence at each step.
     """
@@ -316,7 +322,7 @@ class ComponentSupervisor:
             await asyncio.gather(*(_stop(component) for component in group))
 
     async def _spawn(self, component: Component) -> None:
-        nkey = {NKEY_FILE_VARIABLE: str(self._keys.role(component.role))} if self._keys else {}
+        nkey = {NKEY_FILE_VARIABLE: str(_nkey_of(component, self._keys))} if self._keys else {}
         component.process = process = await asyncio.create_subprocess_exec(
             *component.argv,
             stdin=asyncio.subprocess.PIPE,
@@ -351,6 +357,10 @@ class ComponentSupervisor:
             async for attempt in retrying(ComponentFailed, action="component_failed", first_s=RESTART_DELAY_S):
                 with attempt:
                     await self._spawn(component)
+
+
+def _nkey_of(component: Component, keys: KeyFolder) -> Path:
+    return keys.agent(component.server) if component.server else keys.role(component.role)
 
 
 async def _stop(component: Component) -> None:

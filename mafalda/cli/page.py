@@ -82,16 +82,18 @@ def open_page(port: int | None) -> Iterator[RoomPage | None]:
 
 @dataclass(frozen=True, slots=True)
 class PageAccess:
-    """Who may use the page: in a closed fleet whoever has its link, which carries one of two keys.
+    """Who may use the page: in a closed fleet whoever has its link, which carries one of three keys.
 
     Attributes:
         host_key: Of hosts, who moderate, and who kill workers where the page offers that.
         guest_key: Of those whom they invite.
+        audience_key: Of those whom they invite to watch and listen.
         tokens: Mints tokens; ``None``: the fleet is open, and needs no key but for killing workers.
     """
 
     host_key: str
     guest_key: str
+    audience_key: str
     tokens: TokenKeys | None
 
     @classmethod
@@ -105,11 +107,17 @@ class PageAccess:
             BadInput: The key set of tokens cannot be read.
         """
         tokens = TokenKeys.read(keys.tokens) if keys else None
-        return cls(secrets.token_urlsafe(24), secrets.token_urlsafe(24), tokens)
+        host, guest, audience = (secrets.token_urlsafe(24) for _ in range(3))
+        return cls(host, guest, audience, tokens)
 
     def admits(self, request: Request) -> bool:
         """Whether a request carries a key, or needs none."""
-        return self.tokens is None or is_key(given_key(request), self.guest_key) or self.is_host(request)
+        is_guest = is_key(given_key(request), self.guest_key)
+        return self.tokens is None or is_guest or self.is_audience(request) or self.is_host(request)
+
+    def is_audience(self, request: Request) -> bool:
+        """Whether a request carries the audience's key."""
+        return is_key(given_key(request), self.audience_key)
 
     def is_host(self, request: Request) -> bool:
         """Whether a request carries the hosts' key."""
@@ -181,24 +189,28 @@ class _Api:
     async def token(self, request: Request) -> Response:
         """A new peer of one room, with the token that a closed fleet needs, for who has the page's link.
 
-        A host's may moderate, and a host is told the key for the links of guests.
+        A host's may moderate, and a host is told the keys for the links of guests and of the audience.
 
         The id is drawn here: with a token for another's id one could take over that peer.
         """
         if not self._access.admits(request):
             return stranger()
-        is_host, tokens = self._access.is_host(request), self._access.tokens
+        is_host, is_audience = self._access.is_host(request), self._access.is_audience(request)
+        tokens = self._access.tokens
         try:
             wanted = orjson.loads(await request.body())
-            grants = Grants(rooms=[wanted["room"]], peer=secrets.token_hex(12), moderate=is_host)
+            grants = Grants(rooms=[wanted["room"]], peer=secrets.token_hex(12), moderate=is_host, audience=is_audience)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
             return _error("bad-input", "a legal room is needed", HTTPStatus.BAD_REQUEST)
         may: dict[str, Any] = {
-            "moderate": is_host or tokens is None,
+            "moderate": is_host or (tokens is None and not is_audience),
             "killWorkers": is_host and self._kills_workers,
         }
         if is_host:
             may["guestKey"] = self._access.guest_key  # in an open fleet too: its host may kill workers, guests not
+            may["audienceKey"] = self._access.audience_key
+        if is_audience:
+            may["audience"] = True
         if tokens is None:
             return _json({"peer": grants.peer, **may})
         text = tokens.mint(grants, life_s=TOKEN_LIFE_S, now=int(time.time()))

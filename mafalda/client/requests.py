@@ -11,10 +11,11 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.bus.protocol import PeerBus
 from mafalda.client.config import ClientConfig
 from mafalda.contract.messages.envelope import Message
-from mafalda.contract.messages.intents import Intent
+from mafalda.contract.messages.intents import ABOUT_THE_PEER, Intent, Join
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import Query, QueryTransport
 from mafalda.contract.messages.results import TransportResult
+from mafalda.errors import StaleGeneration, WorkerExited
 from mafalda.session.requests import RequestClient, RequestTimes
 from mafalda.telemetry.tracing import span
 
@@ -47,6 +48,8 @@ class PeerRequests:
         self.clock = bus.clock
         self.room = room
         self.peer = peer
+        #: Of the peer's place, as it is known; 0: none is. What is about objects of that place is done nowhere else.
+        self.generation = 0
 
     async def request(
         self,
@@ -59,16 +62,24 @@ class PeerRequests:
         """Append an intent and await its result; see ``RequestClient.request``.
 
         Raises:
+            WorkerExited: The peer has another place by now, and the intent was about an object of the former one.
             MafaldaError: The intent is rejected, cannot be stored, or has no result in time.
         """
+        outlasts_a_place = isinstance(intent, (*ABOUT_THE_PEER, Join))
+        generation = None if outlasts_a_place else self.generation or None
         with span(
             f"client.{intent.action}",
             {"mafalda.room": self.room, "mafalda.peer": self.peer},
             kind=SpanKind.CLIENT,
         ):
-            return await self._client.request(
-                self.room, self.peer, intent, expected, timeout_s=timeout_s, stored=stored
-            )
+            try:
+                return await self._client.request(
+                    self.room, self.peer, intent, expected, timeout_s=timeout_s, stored=stored, generation=generation
+                )
+            except StaleGeneration as stale:
+                if generation is None:
+                    raise
+                raise WorkerExited("the peer has another place now", reason=str(stale)) from None
 
     async def query(self, query: Query, expected: type[P]) -> P:
         """Request something of the peer's agent that changes nothing.

@@ -11,6 +11,7 @@ from typing import Literal
 
 from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, load, results
+from mafalda.contract.messages.allocator_report import AllocatorReport
 from mafalda.contract.messages.events import PEER_EVENTS, ROOM_EVENTS, SERVER_EVENTS
 from mafalda.contract.messages.intents import INTENTS
 from mafalda.contract.messages.notices import AudioLevels, AudioLevelsWanted, ChannelNotices, RelayNotices
@@ -119,6 +120,17 @@ LOAD_CHANNEL = MessageChannel(
     load.REPORTS,
     False,
 )
+ALLOCATOR_REPORT_CHANNEL = MessageChannel(
+    "allocatorReports",
+    "mafalda.allocator.{allocator}.report.{action}",
+    "report",
+    "What an allocator tells about itself, twice a second: its heartbeat, by which allocators divide the rooms, and "
+    "reservations that should have ended. Never stored.",
+    ("allocator",),
+    ("allocator", "operator"),
+    (AllocatorReport,),
+    False,
+)
 QUERY_CHANNEL = MessageChannel(
     "queries",
     "mafalda.room.{room}.peer.{peer}.query.{action}",
@@ -180,6 +192,7 @@ CHANNELS = (
     COMMAND_CHANNEL,
     SERVER_EVENT_CHANNEL,
     LOAD_CHANNEL,
+    ALLOCATOR_REPORT_CHANNEL,
     QUERY_CHANNEL,
     NOTICE_CHANNEL,
     SERVER_NOTICE_CHANNEL,
@@ -244,6 +257,8 @@ def _names_its_place(address: Address, payload: Payload) -> bool:
             return (payload.room, payload.server) == (address.room, address.server)
         case commands.OpenRelay() | commands.OpenRelays():
             return (payload.room, payload.target.server) == (address.room, address.server)
+        case AllocatorReport():
+            return payload.allocator == address.allocator
         case RelayNotices():
             return payload.target.server == address.server
         case events.LoadSampled():

@@ -11,11 +11,13 @@ from typing import Literal, get_args
 
 from mafalda.contract import subjects
 from mafalda.contract.channels import (
+    ALLOCATOR_REPORT_CHANNEL,
     CHANNELS,
     LOAD_CHANNEL,
     NOTICE_CHANNEL,
     QUERY_CHANNEL,
     REQUEST_CHANNEL,
+    SERVER_EVENT_CHANNEL,
     SERVER_NOTICE_CHANNEL,
     Role,
 )
@@ -214,8 +216,13 @@ _ROLE_INBOXES = ("_INBOX.*", "_INBOX.*.*")
 _REPLIES = ("_INBOX.>", "_R_.>")
 
 
-def role_permissions(role: FleetRole) -> Permissions:
-    """The subjects of a role, by who sends what in ``contract.channels``."""
+def role_permissions(role: FleetRole, server: str | None = None) -> Permissions:
+    """The subjects of a role, by who sends what in ``contract.channels``.
+
+    Args:
+        role: The role.
+        server: Of an agent: the one server in whose name it may speak, and whose requests it may read; ``None``: any.
+    """
     if role == "auth":
         own = f"{AUTH_PREFIX}>"
         own_intents = [
@@ -227,12 +234,14 @@ def role_permissions(role: FleetRole) -> Permissions:
         )
     publish = [*_READ_LOG, "_INBOX.>"]
     sender = _CONTRACT_ROLE.get(role)
-    publish += [_wildcards(channel.pattern) for channel in CHANNELS if sender in channel.senders]
+    publish += [
+        _wildcards(it.pattern, server if it in _OF_ONE_SERVER else None) for it in CHANNELS if sender in it.senders
+    ]
     if role in ("agent", "allocator"):
-        publish += [*_MAKE_STREAMS, _SNAPSHOTS, "_R_.>", "mafalda.room.*.peer.*.intent.leave"]
+        publish += [*_MAKE_STREAMS, "_R_.>", "mafalda.room.*.peer.*.intent.leave"]
     elif role == "operator":
         publish += [*_MAKE_STREAMS, f"mafalda.room.*.peer.*.intent.{intents.EndRoom.action}"]
-    elif role == "archive":
+    if role in ("allocator", "archive"):
         publish += [_SNAPSHOTS]
     if role in ("application", "operator"):
         publish += (*_FEEDS, f"{AUTH_PREFIX}request.>")
@@ -241,14 +250,21 @@ def role_permissions(role: FleetRole) -> Permissions:
     subscribe = [*_ROLE_INBOXES, "live.mafalda.>"]
     if role == "agent":
         served = (QUERY_CHANNEL, NOTICE_CHANNEL, REQUEST_CHANNEL, SERVER_NOTICE_CHANNEL)
-        subscribe += [_wildcards(channel.pattern) for channel in served]
+        subscribe += [_wildcards(channel.pattern, server) for channel in served]
     else:
         subscribe.append(_wildcards(LOAD_CHANNEL.pattern))
+    if role in ("allocator", "operator", "monitor"):
+        subscribe.append(_wildcards(ALLOCATOR_REPORT_CHANNEL.pattern))
     return Permissions(tuple(dict.fromkeys(publish)), tuple(subscribe))
 
 
-def _wildcards(pattern: str) -> str:
-    """A channel's pattern with a wildcard for each parameter."""
+#: What an agent publishes in the name of its server. Requests and notices go to other servers.
+_OF_ONE_SERVER = (SERVER_EVENT_CHANNEL, LOAD_CHANNEL)
+
+
+def _wildcards(pattern: str, server: str | None = None) -> str:
+    """A channel's pattern with a wildcard for each parameter, but for the server if it is given."""
     if pattern.startswith("_INBOX."):
         return "_INBOX.>"
-    return ".".join("*" if token.startswith("{") else token for token in pattern.split("."))
+    values = {"{server}": server} if server else {}
+    return ".".join(values.get(token, "*") if token.startswith("{") else token for token in pattern.split("."))

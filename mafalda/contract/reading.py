@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from mafalda.contract.channels import fits
 from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.subjects import Address, parse
 from mafalda.errors import MalformedMessage
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
@@ -28,9 +34,9 @@ def read_message(subject: str, data: bytes) -> tuple[Address, Message]:
     return address, check_message(address, data)
 
 
-def check_message(address: Address, data: bytes) -> Message:
-    """As ``read_message``, for a subject that was parsed before."""
-    message = decode(data)
+def check_message(address: Address, data: bytes, instead: Mapping[str, Any] = _NOTHING) -> Message:
+    """As ``read_message``, for a subject that was parsed before; ``instead`` as for ``decode``."""
+    message = decode(data, instead)
     if not fits(address, message.data):
         raise MalformedMessage("this message belongs on another subject", type=message.type)
     if message.subject is not None and message.subject != address.subject:

@@ -14,15 +14,17 @@ import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from mafalda.dropin.process.settings import WorkerSettings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
 
 #: How long a forkserver without children waits for the next request, in seconds.
 IDLE_S = 10.0
@@ -40,9 +42,15 @@ _END, _READY, _BEGIN = b"E", b"R", b"B"
 
 def socket_path() -> Path:
     """Where this user's forkserver of exactly this code listens."""
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"mafalda-{os.getuid()}"
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or _temporary()) / f"mafalda-{os.getuid()}"
     code = _code_version(str(Path(__file__).parent.parent))
     return base / f"forkserver-{code:x}-{zlib.crc32((sys.executable + __file__).encode()):x}.sock"
+
+
+def _temporary() -> str:
+    import tempfile  # slow to import
+
+    return tempfile.gettempdir()
 
 
 def _code_version(folder: str) -> int:
@@ -129,6 +137,8 @@ def await_child(control: socket.socket) -> int:
 
 def _start(path: Path) -> subprocess.Popen[bytes] | None:
     """Start a forkserver, without waiting for it; ``None`` if that is not possible."""
+    import subprocess  # slow to import, and seldom needed
+
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         return subprocess.Popen(

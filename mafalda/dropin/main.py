@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import sys
-from pathlib import Path
 
 from mafalda.dropin.process.config_file import WrongConfig, read_config
 from mafalda.dropin.process.settings import (
@@ -26,16 +25,7 @@ from mafalda.dropin.process.settings import (
     read_tenant,
     read_transports_per_peer,
 )
-from mafalda.dropin.process.startup import (
-    REACH_TIMEOUT_S,
-    READ_FD,
-    WRITE_FD,
-    fleet_urls,
-    is_reachable,
-    log_frame,
-    running_frame,
-    write_frame,
-)
+from mafalda.dropin.process.startup import READ_FD, WRITE_FD, log_frame, running_frame, write_frame
 from mafalda.mediasoup.versions.choose import CannotServe, choose
 
 EXIT_NO_FLEET = 1
@@ -69,14 +59,13 @@ def run() -> int:
         settings.places_ahead = read_places_ahead(os.environ)
         settings.tenant = read_tenant(os.environ)
         settings.fleet_timeout_s = read_fleet_timeout(os.environ)
-        choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], Path.cwd())
+        choice = choose(os.environ.get("MAFALDA_MEDIASOUP_VERSION") or os.environ["MEDIASOUP_VERSION"], os.getcwd())
     except (WrongSettings, WrongConfig) as error:
         print(f"settings error: {error}", file=sys.stderr)
         return EXIT_SETTINGS
     except CannotServe as error:
         return _end(str(error), EXIT_VERSION)
     settings.library_version = "" if choice.is_ours else choice.version
-    urls = fleet_urls(os.environ)
     try:
         # Before NATS is looked for: some libraries wait for no more than a second.
         write_frame(running_frame(os.getpid(), choice.running))
@@ -85,6 +74,10 @@ def run() -> int:
     except OSError as error:
         print(f"the channel is broken: {error}", file=sys.stderr)
         return EXIT_NO_FLEET
+    # Only now, since these load what takes as long as all before.
+    from mafalda.dropin.process.reach import REACH_TIMEOUT_S, fleet_urls, is_reachable
+
+    urls = fleet_urls(os.environ)
     if not is_reachable(urls, settings.fleet_timeout_s or REACH_TIMEOUT_S):
         return _end(f"no fleet at {_without_secrets(urls)} (MAFALDA_NATS_URL)", EXIT_NO_FLEET)
     if os.environ.get("MAFALDA_WORKER_FORKSERVER", "1") != "0":

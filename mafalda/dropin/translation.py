@@ -6,8 +6,8 @@ Where the library's version is ours, nothing is in between. What does not belong
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 
 from mafalda.mediasoup.versions import choose, translator_for
 
@@ -25,7 +25,7 @@ def translated(version: str, to_worker: Take, to_library: Take) -> tuple[Take, T
     Returns:
         What takes the library's messages, and what takes the worker's.
     """
-    translator = translator_for(choose(version, Path.cwd())) if version else None
+    translator = translator_for(choose(version, os.getcwd())) if version else None
     if translator is None:
         return to_worker, to_library
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import orjson
 
-from mafalda.aio.tasks import TaskScope, open_tasks
+from mafalda.aio.tasks import TaskScope, cancel_and_wait, open_tasks
 from mafalda.auth.requests import ask_auth_service
 from mafalda.bus.nats.bus import NatsBus
 from mafalda.contract import subjects
@@ -106,6 +106,25 @@ class Control:
         await asyncio.shield(running)
 
     async def _request_once(self, room: str, peer: str, intent: Intent, id: str) -> None:
+        """Request it, unless it has a result; look again when it is in the log, since another instance may be quicker.
+
+        Its result may be stored after the first look and before this instance waits for it.
+        """
+        if await self._take_earlier(room, peer, intent, id):
+            return
+        stored = asyncio.Event()
+        request = self._client.request(room, peer, intent, results.Done, id=id, stored=stored.set)
+        requesting = self._tasks.spawn(request, f"await {id}")
+        requesting.add_done_callback(lambda _: stored.set())
+        try:
+            await stored.wait()
+            if requesting.done() or not await self._take_earlier(room, peer, intent, id):
+                await requesting
+        finally:
+            await cancel_and_wait(requesting)
+
+    async def _take_earlier(self, room: str, peer: str, intent: Intent, id: str) -> bool:
+        """Whether the intent has been done; raises why it was refused."""
         async for delivery in self.bus.read(subjects.result(room, peer, intent.action)):
             try:
                 _, message = read_message(delivery.subject, delivery.data)
@@ -113,8 +132,8 @@ class Control:
                 continue  # of a newer version; the answer to this intent is none
             if message.causationid == id:
                 as_expected(message.data, results.Done)
-                return
-        await self._client.request(room, peer, intent, results.Done, id=id)
+                return True
+        return False
 
     async def request_all(self, room: str, peer: str, wanted: Iterable[Intent], key: str | None) -> None:
         """As ``request``, for several at once.

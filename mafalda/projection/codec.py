@@ -133,6 +133,7 @@ def _peer_to_json(peer: PeerState) -> Json:
         "tenant": peer.tenant,
         "audience": peer.audience,
         "leaseS": peer.lease_s,
+        "promoted": peer.promoted,
         "transports": sorted(peer.transports),
         "consumers": [[it.consumer, it.producer, it.transport, it.data, it.paused] for it in peer.consumers.values()],
         "subscribed": {it.consumer: it.subscription for it in peer.consumers.values() if it.subscription},
@@ -155,6 +156,7 @@ def _peer_from_json(found: Json) -> PeerState:
         found.get("tenant"),
         found.get("audience", False),
         found.get("leaseS"),
+        found.get("promoted"),
         set(found["transports"]),
         consumers={
             consumer: ConsumerState(consumer, producer, transport, data, paused, subscribed.get(consumer))

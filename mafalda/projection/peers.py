@@ -39,6 +39,7 @@ def place_peer(state: State, _: Address, command: commands.PlacePeer) -> None:
         command.tenant,
         member.audience if member else command.audience,
         member.lease_s if member else command.lease_s,
+        member.promoted if member else (False if command.cause == "join" else None),
         subscriptions=member.subscriptions if member else {it.subscription: it for it in command.subscriptions},
     )
     state.add_peer(room, peer)
@@ -50,6 +51,8 @@ def peer_joined(state: State, address: Address, event: events.PeerJoined | event
     """Mark a peer as joined at its place. The subject says whether it is of the audience."""
     if peer := placed_peer(state, address.room, event.peer, event.generation):
         peer.status = "joined"
+        if peer.audience and address.peer is None:
+            peer.promoted = True
         _set_audience(state, address, peer, audience=address.peer is not None)
 
 

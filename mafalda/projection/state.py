@@ -105,6 +105,8 @@ class PeerState:
 
     ``one_transport``: as in its join; the peers of a drop-in are such. ``tenant``: the application that it is of.
     ``audience``: it only receives, and the room's other peers are not told of it.
+    ``promoted``: whether it was of the audience and was announced to the room later; ``None``: an older version's
+    snapshot does not say.
     ``lease_s``: as in its join, until it has a transport.
     ``subscriptions`` outlast a place.
     """
@@ -120,6 +122,7 @@ class PeerState:
     tenant: str | None = None
     audience: bool = False
     lease_s: float | None = None
+    promoted: bool | None = False
     transports: set[str] = field(default_factory=set)
     producers: set[str] = field(default_factory=set)
     consumers: dict[str, ConsumerState] = field(default_factory=dict)
@@ -283,6 +286,8 @@ def _peer_json(peer: PeerState) -> dict[str, Any]:
     found = _peer_objects_json(peer)
     if peer.audience:  # states of older logs have no such key
         found["audience"] = True
+    if peer.promoted:
+        found["promoted"] = True
     if peer.subscriptions:  # nor this one
         found["subscriptions"] = {key: it.to_json_dict() for key, it in sorted(peer.subscriptions.items())}
     return found

@@ -19,7 +19,7 @@ import structlog
 from mafalda.aio.clock import ClockTimer
 from mafalda.aio.tasks import TaskScope
 from mafalda.bus.compose import compose
-from mafalda.bus.protocol import REPLY_HEADER, PeerBus
+from mafalda.bus.protocol import GENERATION_HEADER, REPLY_HEADER, PeerBus
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.intents import Intent, Join
@@ -78,6 +78,7 @@ class _PendingRequest:
     on_outcome: OnOutcome
     timeout_s: float
     deadline: float  # by the bus's clock
+    headers: dict[str, str]
     stored: Payload | None = None  # an incomplete result
     is_recovering: bool = False
     timer: ClockTimer | None = None
@@ -156,6 +157,7 @@ class RequestClient:
         timeout_s: float | None = None,
         stored: Callable[[], None] | None = None,
         id: str | None = None,
+        generation: int | None = None,
     ) -> P:
         """As ``submit``, and await the outcome. Without a bus, the intent is appended as soon as there is one.
 
@@ -168,6 +170,7 @@ class RequestClient:
             stored: Called when the intent is in the log: what is appended from then on comes after it.
             id: Of the intent, unique in the whole log, where it may be requested again; ``None``: a new one. One
                 request at a time may have it.
+            generation: Of the only place of the peer that it is meant for; ``None``: of whichever is present.
 
         Raises:
             MafaldaError: The error of a ``Rejected``, as its own class.
@@ -181,7 +184,7 @@ class RequestClient:
             if not future.done():
                 future.set_result(outcome)
 
-        pending = self._start(room, peer, intent, resolve, timeout_s, id)
+        pending = self._start(room, peer, intent, resolve, timeout_s, id, generation)
         try:
             async with self._bus.clock.timeout(pending.timeout_s):
                 await self._through_outages(lambda: self._append(pending))
@@ -256,17 +259,21 @@ class RequestClient:
         on_outcome: OnOutcome,
         timeout_s: float | None,
         id: str | None = None,
+        generation: int | None = None,
     ) -> _PendingRequest:
         limit_s = timeout_s or self._times.timeout_s
         message = compose(intent, subject=subjects.intent(room, peer, intent.action), source=self._source, id=id)
         deadline = self._bus.clock.time() + limit_s
-        pending = _PendingRequest(room, peer, message, on_outcome, limit_s, deadline)
+        headers = dict(self._headers)
+        if generation is not None:
+            headers[GENERATION_HEADER] = str(generation)
+        pending = _PendingRequest(room, peer, message, on_outcome, limit_s, deadline, headers)
         self._pending[message.id] = pending
         self._arm(pending, self._times.retry_interval_s)
         return pending
 
     async def _append(self, pending: _PendingRequest) -> None:
-        await self._bus.append(pending.subject, pending.message, headers=self._headers)
+        await self._bus.append(pending.subject, pending.message, headers=pending.headers)
 
     def _arm(self, pending: _PendingRequest, after_s: float) -> None:
         """Look at the request after so many seconds, or at its deadline if that is earlier."""

@@ -10,28 +10,28 @@ Sources: https://www.w3.org/TR/trace-context/, https://opentelemetry.io/docs/spe
 from __future__ import annotations
 
 import os
+import random
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mafalda.contract.messages.envelope import Message
+
+if TYPE_CHECKING:  # the SDK is loaded where spans are exported; all other processes would wait for it
+    from opentelemetry.sdk.resources import Resource
 
 Attributes = Mapping[str, str | int | float | bool]
 
 _HEADER = "traceparent"
 _NOTHING = Context()
 _propagator = TraceContextTextMapPropagator()
-_ids = RandomIdGenerator()
 
 
 def exports(environ: Mapping[str, str] | None = None, *, signal: Literal["TRACES", "METRICS"] = "TRACES") -> bool:
@@ -50,6 +50,8 @@ def resource(service: str, instance: str | None) -> Resource:
         service: ``service.name``, unless ``OTEL_SERVICE_NAME`` says another.
         instance: ``service.instance.id``, such as a server's id.
     """
+    from opentelemetry.sdk.resources import Resource
+
     own = {"service.namespace": "mafalda"} | ({"service.instance.id": instance} if instance else {})
     if not os.environ.get("OTEL_SERVICE_NAME"):
         own["service.name"] = service
@@ -71,6 +73,8 @@ def tracing(service: str, *, instance: str | None = None) -> Iterator[None]:
         yield
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # costs 0.1 s to import
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=resource(service, instance))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -83,7 +87,8 @@ def tracing(service: str, *, instance: str | None = None) -> Iterator[None]:
 
 def is_recording() -> bool:
     """Whether spans of this process go anywhere."""
-    return isinstance(trace.get_tracer_provider(), TracerProvider)
+    sdk = sys.modules.get("opentelemetry.sdk.trace")
+    return sdk is not None and isinstance(trace.get_tracer_provider(), sdk.TracerProvider)
 
 
 def parse_traceparent(text: str | None) -> SpanContext | None:
@@ -106,9 +111,14 @@ def new_traceparent() -> str:
     return header
 
 
+def _random_id(bits: int) -> int:
+    """Zero would be invalid."""
+    return random.getrandbits(bits) or 1
+
+
 def _new_context() -> SpanContext:
     flags = TraceFlags(TraceFlags.SAMPLED if is_recording() else TraceFlags.DEFAULT)
-    return SpanContext(_ids.generate_trace_id(), _ids.generate_span_id(), is_remote=False, trace_flags=flags)
+    return SpanContext(_random_id(128), _random_id(64), is_remote=False, trace_flags=flags)
 
 
 def _header_of(context: Context | None) -> str | None:

@@ -12,6 +12,7 @@ from mafalda.contract import subjects
 from mafalda.contract.channels import CHANNEL_OF, RESULT_ACTIONS
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands, events, intents, load, notices, queries, results
+from mafalda.contract.messages.allocator_report import AllocatorReport, LateReservation
 from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
@@ -70,6 +71,23 @@ _EXPLANATION = commands.Explanation(
         commands.Candidate(server="ams-2", worker="ams-2-1-b9Tw", outcome="above-watermark", load=0.74),
     ],
     passed_over={"server-draining": 2},
+)
+_ALLOCATOR_REPORT = AllocatorReport(
+    allocator="allocator-5f2c81d0",
+    as_of_seq=1204,
+    decided=310,
+    late_reservations=[
+        LateReservation(
+            kind="advance",
+            server="fra-1",
+            worker="fra-1-0-i5",
+            cost_ratio=0.02,
+            age_s=31.5,
+            room=ROOM,
+            peer=PEER,
+            seq=804,
+        )
+    ],
 )
 _LOAD = load.ServerLoad(
     server="fra-1",
@@ -421,7 +439,7 @@ EXAMPLES: dict[type[Payload], Payload] = {
         _PEER_EVENTS,
         _SUBSCRIBED,
         _SERVER_EVENTS,
-        (_LOAD,),
+        (_LOAD, _ALLOCATOR_REPORT),
         _QUERIES,
         _REQUESTS,
         _ANSWERS,
@@ -452,6 +470,8 @@ def subject_of(payload: Payload, *, room: str = ROOM, peer: str = PEER, server: 
             server = payload.target.server
         case events.LoadSampled():
             server = payload.load.server
+        case AllocatorReport():
+            return f"mafalda.allocator.{payload.allocator}.report.{action}"
         case _:
             server = getattr(payload, "server", server)
             action = RESULT_ACTIONS.get(type(payload), (action,))[0]

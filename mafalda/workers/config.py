@@ -147,6 +147,12 @@ class AgentConfig(BaseModel):
     room_producers: int | None = Field(
         None, ge=1, description="Producers and data producers of one room at a time. None: any number."
     )
+    room_messages_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="Intents of one room a second, over all servers: each lets its peers send their share. None: any "
+        "number.",
+    )
     handover_s: float = Field(
         15.0,
         ge=0,

@@ -142,12 +142,13 @@ class Person:
 class Join(Protocol):
     """Opens a page and joins the room by it."""
 
-    def __call__(self, name: str, token: dict[str, str] | None = None) -> Person:
+    def __call__(self, name: str, token: dict[str, str] | None = None, audience_key: str | None = None) -> Person:
         """Join.
 
         Args:
             name: The person's.
             token: What the page gets instead of a token of the fleet's page.
+            audience_key: Of the audience's link, to join by that instead of the host's.
         """
 
 
@@ -180,7 +181,7 @@ def complaints() -> list[str]:
 
 @pytest.fixture(scope="module")
 def join(page_fleet: Up, browser: Browser, complaints: list[str]) -> Join:
-    def join(name: str, token: dict[str, str] | None = None) -> Person:
+    def join(name: str, token: dict[str, str] | None = None, audience_key: str | None = None) -> Person:
         page = browser.new_context(viewport={"width": 1000, "height": 600}).new_page()
         page.set_default_timeout(TIMEOUT_MS)
         page.add_init_script(f"({RECORDS_CONNECTIONS})()")
@@ -188,7 +189,8 @@ def join(page_fleet: Up, browser: Browser, complaints: list[str]) -> Join:
         page.on("console", lambda message: _collect(complaints, name, message))
         if token is not None:
             page.route("**/api/token", lambda route: route.fulfill(json=token))
-        page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180#key={page_fleet.page_key}")
+        link = f"&audience#key={audience_key}" if audience_key else f"#key={page_fleet.page_key}"
+        page.goto(f"{page_fleet.page_url}?room={ROOM}&video=320x180{link}")
         page.get_by_label("Your name").fill(name)
         page.get_by_role("button", name="Join now").click()
         expect(page.locator('[data-state="joined"]')).to_be_visible(timeout=TIMEOUT_MS)
@@ -235,6 +237,14 @@ def room(fleet: Up) -> dict[str, Any]:
         "peers": {peer["peer"]: peer for peer in found["peers"]},
         "pids": {worker["worker"]: worker["pid"] for server in found["servers"] for worker in server["workers"]},
     }
+
+
+def admission(fleet: Up, key: str | None) -> dict[str, Any]:
+    """What a page gets with a link's key: a new peer, its token, and what that may do."""
+    headers = {"Authorization": f"Bearer {key}"}
+    with urlopen(Request(f"{fleet.page_url}api/token", json.dumps({"room": ROOM}).encode(), headers)) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def drain(fleet: Up, server: str, request: DrainServer) -> None:
@@ -324,6 +334,34 @@ def test_axe_finds_nothing_in_either_theme(pair: tuple[Person, Person]) -> None:
     expect(lobby.get_by_role("button", name="Join now")).to_be_visible(timeout=TIMEOUT_MS)
     assert findings(lobby) == []
     lobby.close()
+
+
+@pytest.mark.timeout(300)  # a third page
+def test_a_host_brings_one_of_the_audience_to_the_stage_and_back(
+    page_fleet: Up, pair: tuple[Person, Person], join: Join
+) -> None:
+    ana, _ = pair
+    dora = join("Dora", audience_key=admission(page_fleet, page_fleet.page_key)["audienceKey"])
+    dora.sees(ana)
+    dora.hears_everybody()
+    expect(dora.page.get_by_role("button", name="Switch the camera on")).to_have_count(0)
+    ana.page.keyboard.press("p")
+    audience = ana.page.get_by_role("region", name="Audience: 1")
+    expect(audience).to_contain_text("Dora", timeout=TIMEOUT_MS)
+    expect(tile_of(ana, dora)).to_have_count(0)
+    dora.click("Raise your hand")
+    expect(audience.get_by_label("hand raised")).to_be_visible(timeout=TIMEOUT_MS)
+    ana.click("Bring Dora to the stage")
+    dora.click("Switch the camera on")
+    ana.sees(dora)
+    expect(audience).to_have_count(0, timeout=TIMEOUT_MS)
+    ana.click("Move to the audience: Dora")
+    expect(dora.page.get_by_text("You are in the audience: you watch")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(tile_of(ana, dora)).to_have_count(0, timeout=TIMEOUT_MS)
+    expect(audience).to_contain_text("Dora", timeout=TIMEOUT_MS)
+    dora.sees(ana)
+    dora.page.close()
+    ana.page.keyboard.press("Escape")
 
 
 @pytest.mark.timeout(300)  # commands, and a third page

@@ -1,7 +1,7 @@
 """Which stimuli are to be decided, by log entry and by time. Pure.
 
-Each log entry is given to one allocator first (``of_entry``). What that one leaves undone, every other allocator
-finds by its timer (``due``).
+Each log entry is the owner's of its room first (``of_entry``). What that one leaves undone, every other allocator finds
+by its timer (``due``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from mafalda.allocator.core.fleet.candidates import ServerView
 from mafalda.allocator.core.state.draining import DrainingPeer, may_be_moved
 from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.relay_requests import RelayRequest
-from mafalda.allocator.core.state.stimulus import Stimulus
+from mafalda.allocator.core.state.stimulus import Stimulus, room_of
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
 
@@ -19,15 +19,25 @@ _UNSCHEDULABLE_AT_A_TIME = 64
 
 #: A room in which another allocator places peers is left to it for so many times ``overdue_s``.
 _LEFT_TO_OTHERS = 5
+#: A room whose owner goes on finishing decisions is left to it for so many times ``overdue_s``: it may have thousands
+#: to decide. Clients wait 15 s.
+_LEFT_TO_OWNER = 10
 
 
 def of_entry(view: View, seq: int) -> list[Stimulus]:
-    """The stimuli of one log entry: its intent, the relays that it requests, or the peers whose place it ended."""
+    """The stimuli of one log entry in own rooms: its intent, requested relays, or the peers whose place it ended."""
+    owners = view.owners
     if intent := view.open_intents.get(seq):
-        return [intent]
+        return [intent] if owners.is_own(intent.peer[0]) else []
     if request := view.relay_requests.get(seq):
-        return [request]
-    return list(view.unplaced.of_entry(seq))
+        return [request] if owners.is_own(request.room) else []
+    return [peer for peer in view.unplaced.of_entry(seq) if owners.is_own(peer.room)]
+
+
+def owned(view: View) -> list[Stimulus]:
+    """All that is undecided in own rooms: when an allocator has come or gone, some of them were another's before."""
+    pending: list[Stimulus] = [*view.open_intents, *view.relay_requests, *view.unplaced]
+    return [stimulus for stimulus in pending if view.owners.is_own(room_of(stimulus))]
 
 
 def woken(view: View) -> list[Stimulus]:
@@ -61,7 +71,7 @@ def _to_move(view: View, server_id: str, now: float) -> list[DrainingPeer]:
     free = view.config.max_parallel_moves - view.drains.under_way(server_id, now, view.config.move_timeout_s)
     found = []
     for who in (who for worker in server.workers.values() for who in worker.peers):
-        peer = view.peer(who)
+        peer = view.peer(who) if view.owners.is_own(who[0]) else None
         if peer and may_be_moved(server, peer):
             found.append(view.drains.peer(who, peer.generation, server_id))
     found = [peer for peer in found if peer.since_s <= now - view.config.overdue_s]
@@ -69,12 +79,23 @@ def _to_move(view: View, server_id: str, now: float) -> list[DrainingPeer]:
 
 
 def _is_due(view: View, room_id: str, since_s: float, now: float) -> bool:
-    """Late, and not in a room in which another allocator places peers at the moment, unless very late."""
+    """Late, and not in a room that another allocator sees to at the moment, unless very late."""
     overdue_s = view.config.overdue_s
     if since_s > now - overdue_s:
         return False
+    if not view.owners.is_own(room_id) and view.owners.moves_on(view.owners.owner(room_id), now - overdue_s):
+        return since_s <= now - overdue_s * _LEFT_TO_OWNER
     room = view.rooms.active(room_id)
     return room is None or room.placed_s <= now - overdue_s or since_s <= now - overdue_s * _LEFT_TO_OTHERS
+
+
+def is_left(view: View, stimulus: Stimulus, now: float) -> bool:
+    """Whether a stimulus is left to the owner of its room for now: it was this allocator's before, or was overdue."""
+    if isinstance(stimulus, ServerView) or view.owners.is_own(room_of(stimulus)):
+        return False
+    if isinstance(stimulus, OpenIntent | UnplacedPeer):
+        return not _is_due(view, room_of(stimulus), stimulus.since_s, now)
+    return True
 
 
 def is_open(view: View, stimulus: Stimulus, now: float) -> bool:

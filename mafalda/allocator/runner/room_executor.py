@@ -21,7 +21,9 @@ from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.decide.decide import decide
 from mafalda.allocator.core.decide.decision import Append, Decision
+from mafalda.allocator.core.decide.intents import FLOOD, FLOOD_BEGINS
 from mafalda.allocator.core.fleet.candidates import ServerView
+from mafalda.allocator.core.fleet.fleet import Hold
 from mafalda.allocator.core.placement.policy import Rng
 from mafalda.allocator.core.state.open_intents import OpenIntent
 from mafalda.allocator.core.state.relay_requests import RelayRequest
@@ -37,7 +39,7 @@ from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.events import PeerStranded, ServerLost
 from mafalda.contract.messages.intents import Join
 from mafalda.contract.messages.results import Rejected
-from mafalda.errors import BusUnavailable, Conflict, LogFull, MafaldaError
+from mafalda.errors import BusUnavailable, Conflict, LogFull, MafaldaError, RateLimited
 from mafalda.telemetry.metrics import count_rejection, record_decision
 from mafalda.telemetry.tracing import handling
 
@@ -92,7 +94,8 @@ class RoomExecutor:
         self._queued: set[Stimulus] = set()
         self._woken: set[RelayRequest] = set()  # of those: woken meanwhile, perhaps while they were decided
         self._turns = Turns(config.max_in_flight)
-        self._source = f"/mafalda/allocator/{config.name}"
+        self._source = config.source
+        self.finished = 0  # decisions, since the start
         self._failed_beyond = 0  # the view's sequence at the last append that failed
 
     def submit(self, stimulus: Stimulus) -> None:
@@ -132,17 +135,25 @@ class RoomExecutor:
 
     async def _attempt(self, stimulus: Stimulus, turn: Turn) -> bool:
         """Decide once; whether that is all. The turn ends when the first message of the decision is stored."""
-        if not work_queue.is_open(self._view, stimulus, self._clock.now()):
+        now = self._clock.now()
+        if not work_queue.is_open(self._view, stimulus, now):
+            return True
+        if work_queue.is_left(self._view, stimulus, now):
+            self._counters["left-to-owner"] += 1
+            if isinstance(stimulus, OpenIntent):
+                self._view.open_intents.wait(stimulus, waits=False)
             return True
         decision = self._decide(stimulus)
         if decision and decision.private and isinstance(stimulus, OpenIntent):
             await self._reject_privately(stimulus, decision.private)
         if decision is None or not decision.appends:
+            self.finished += 1
             return True
         if isinstance(stimulus, RelayRequest):  # what ends while the append is on its way wakes it
             self._view.relay_requests.wait(stimulus, decision.wait_for_all)
         try:
             await self._append_all(stimulus, decision, turn)
+            self.finished += 1
             if isinstance(stimulus, RelayRequest):
                 self._view.relay_requests.decided(stimulus, decision.wait_for_all)
         except Conflict as conflict:
@@ -168,6 +179,7 @@ class RoomExecutor:
         if isinstance(stimulus, RelayRequest) and not decision.appends:
             view.relay_requests.decided(stimulus, decision.wait_for_all)
         if isinstance(stimulus, OpenIntent):
+            self._note_flood(stimulus, decision)
             if decision.settled:
                 view.open_intents.close(stimulus.seq)
             if decision.wait_for:
@@ -176,6 +188,15 @@ class RoomExecutor:
                 for next_one in work_queue.waiting(view, at_a_time=_WAITING_AT_A_TIME):
                     self.submit(next_one)
         return decision
+
+    def _note_flood(self, intent: OpenIntent, decision: Decision) -> None:
+        """Count a refusal that is not appended, and warn of the first."""
+        if decision.reason not in (FLOOD_BEGINS, FLOOD):
+            return
+        count_rejection("allocator", intent.address.action, RateLimited.code)
+        if decision.reason == FLOOD_BEGINS:
+            room, peer = intent.peer
+            _log.warning("refusals are not appended any more", action="peer_floods", room_id=room, peer_id=peer)
 
     # --- appending -------------------------------------------------------------------------------
 
@@ -197,9 +218,11 @@ class RoomExecutor:
 
     async def _append(self, append: Append, cause: Message | None, turn: Turn) -> int:
         """Append one message; returns its sequence, for a command once the view has it."""
-        is_peer = isinstance(append.payload, PlacePeer)
-        is_audience = isinstance(append.payload, PlacePeer) and append.payload.audience
-        self._view.fleet.hold(append.id, list(append.holds), is_peer=is_peer, is_audience=is_audience)
+        if append.holds:
+            placed = append.payload if isinstance(append.payload, PlacePeer) else None
+            peer, is_audience = (placed.peer, placed.audience) if placed else (None, False)
+            now, room = self._clock.now(), append.room or ""
+            self._view.fleet.hold(append.id, Hold(append.holds, now, room, peer, is_audience=is_audience))
         is_command = append.room is not None
         try:
             appended = await self._store(append, cause)

@@ -1,15 +1,16 @@
 """Run an allocator: follow the log, receive load reports, and append what the core decides.
 
-Several allocators may run. A log entry is given to one of them first (``share``); what that one leaves undone, the
-others find by time. Two that decide for the same room at once cannot both win: a command is appended only if the
-room's last command is the one that the decision was made from. An allocator that is killed loses nothing: all that
-it knows is in the log and in the next load reports.
+Several allocators may run. They divide the rooms (``reports``); what the owner of a room leaves undone, the others
+find by time. Two that decide for the same room at once cannot both win: a command is appended only if the room's
+last command is the one that the decision was made from. An allocator that is killed loses nothing: all that it knows
+is in the log and in the next load reports.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
@@ -21,36 +22,27 @@ from mafalda.aio.tasks import open_tasks
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.placement.policy import POLICIES, Rng
-from mafalda.allocator.core.state.fold import fold_entry, skip_entry
+from mafalda.allocator.core.state.fold import changes_nothing, fold_entry, skip_entry
 from mafalda.allocator.core.state.incarnations import foreign_event, is_foreign_load
-from mafalda.allocator.core.state.log_entry import read_entry, read_load
+from mafalda.allocator.core.state.log_entry import read_at, read_load
 from mafalda.allocator.core.state.snapshot import restore
 from mafalda.allocator.core.state.stimulus import Stimulus
 from mafalda.allocator.core.state.view import View
 from mafalda.allocator.runner.clock import BusClock, Clock
 from mafalda.allocator.runner.incarnation_warnings import IncarnationWarnings
+from mafalda.allocator.runner.reports import AllocatorReports
 from mafalda.allocator.runner.room_executor import RoomExecutor
 from mafalda.allocator.runner.snapshots import SnapshotWriter
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery, Follower
 from mafalda.contract import subjects
-from mafalda.contract.channels import SERVER_LIFECYCLE_SUBJECTS
-from mafalda.contract.messages import events
 from mafalda.contract.messages.envelope import Message
+from mafalda.contract.subjects import parse
 from mafalda.errors import BadInput, BusUnavailable, MafaldaError
 from mafalda.snapshot.store import read_snapshot
 from mafalda.telemetry.metrics import Observation, Read, gauges
 
 #: An allocator follows the whole log: then each gap shows at the next entry, and nothing has to be read twice.
 FOLLOWED = subjects.LOG_SUBJECTS
-#: Entries that are given to one allocator first.
-SHARED = (
-    subjects.ALL_INTENTS,
-    *SERVER_LIFECYCLE_SUBJECTS,
-    subjects.ALL_RELAY_REQUESTS,
-)
-#: Samples of load reports; an allocator receives the reports themselves.
-_SAMPLES = f".event.{events.LoadSampled.action}"
-GROUP = "allocator"
 
 #: Entries that are folded before other tasks run.
 _BURST = 1024
@@ -73,6 +65,7 @@ async def run_allocator(
     rng: Callable[[str], Rng] = random.Random,
     ready: asyncio.Event | None = None,
     counters: Counter[str] | None = None,
+    allocator_id: str | None = None,
 ) -> None:
     """Run one allocator until cancelled.
 
@@ -83,6 +76,7 @@ async def run_allocator(
         rng: Makes the random numbers of one decision from a seed that follows from its stimulus.
         ready: Set when the log's past is folded and new intents are answered.
         counters: Counted into, if given: ``decided-…``, ``appended``, ``conflict``, ``unreadable-…`` and others.
+        allocator_id: Of this process, no other has it. ``None``: the name with a random end.
 
     Raises:
         ValueError: There is no such policy.
@@ -91,7 +85,8 @@ async def run_allocator(
     """
     if config.policy not in POLICIES:
         raise ValueError(f"no such policy: {config.policy!r}; there are {', '.join(sorted(POLICIES))}")
-    allocator = Allocator(bus, config, clock or BusClock(bus), rng, counters if counters is not None else Counter())
+    view = View(config, allocator_id or _new_id(config.name), counters if counters is not None else Counter())
+    allocator = Allocator(bus, config, clock or BusClock(bus), rng, view)
     try:
         await allocator.run(ready or asyncio.Event())
     except BaseExceptionGroup as group:
@@ -103,17 +98,14 @@ async def run_allocator(
 class Allocator:
     """The tasks of one allocator and what they share. Use ``run_allocator``."""
 
-    def __init__(
-        self, bus: Bus, config: AllocatorConfig, clock: Clock, rng: Callable[[str], Rng], counters: Counter[str]
-    ) -> None:
+    def __init__(self, bus: Bus, config: AllocatorConfig, clock: Clock, rng: Callable[[str], Rng], view: View) -> None:
         self._bus = bus
         self._config = config
         self._clock = clock
         self._rng = rng
-        self._counters = counters
-        self._view = View(config, counters=counters)
+        self._counters = view.counters
+        self._view = view
         self._folded = SequenceWaiter()
-        self._given: set[int] = set()  # log entries that this allocator was given first and has not folded yet
         self._executor: RoomExecutor | None = None  # once the log's past is folded
         self._warnings = IncarnationWarnings()
 
@@ -138,11 +130,11 @@ class Allocator:
             for delivery in await self._bus.latest_loads():
                 self._take_report(delivery)
             async with (
-                self._bus.share(*SHARED, group=GROUP) as shared,
+                self._bus.listen(subjects.ALL_ALLOCATOR_REPORTS) as others,
                 open_tasks() as deciding,
                 asyncio.TaskGroup() as working,
             ):
-                self._executor = RoomExecutor(
+                executor = self._executor = RoomExecutor(
                     self._bus,
                     self._config,
                     self._clock,
@@ -153,7 +145,17 @@ class Allocator:
                     deciding,
                 )
                 self._spawn(working, self._take_reports(loads), "loads")
-                self._spawn(working, self._take_shared(shared), "share")
+                reports = AllocatorReports(
+                    self._bus,
+                    self._config,
+                    self._clock,
+                    self._view,
+                    self._counters,
+                    lambda: executor.finished,
+                    lambda: self._submit(work_queue.owned(self._view)),
+                )
+                self._spawn(working, reports.take(others), "others")
+                self._spawn(working, reports.run(), "reports")
                 self._spawn(working, self._tick(), "timer")
                 self._spawn(working, self._probe_bus(), "probe")
                 writer = SnapshotWriter(self._bus, self._config, self._clock, self._view, random.random)
@@ -218,9 +220,11 @@ class Allocator:
     def _fold(self, delivery: Delivery) -> None:
         """Fold one entry. One that raises is a bug; it is logged, and the reader goes on."""
         try:
-            if delivery.subject.endswith(_SAMPLES):
+            address = parse(delivery.subject)
+            if address is None or changes_nothing(self._view, address):
                 skip_entry(self._view, delivery.seq)
-            elif entry := read_entry(delivery.seq, delivery.subject, delivery.data, delivery.headers.get(REPLY_HEADER)):
+            else:
+                entry = read_at(delivery.seq, address, delivery.data, delivery.headers.get(REPLY_HEADER))
                 if self._executor and entry.message:
                     self._warn_of_foreign_event(entry.message)
                 fold_entry(self._view, entry, self._clock.now())
@@ -230,9 +234,7 @@ class Allocator:
         self._folded.reached(delivery.seq)
         if self._executor:
             self._executor.entry_stored(delivery.seq)
-        if delivery.seq in self._given:
-            self._given.discard(delivery.seq)
-            self._submit(work_queue.of_entry(self._view, delivery.seq))
+        self._submit(work_queue.of_entry(self._view, delivery.seq))
         self._submit(work_queue.woken(self._view))
 
     def _warn_of_foreign_event(self, message: Message) -> None:
@@ -240,15 +242,6 @@ class Allocator:
         if event := foreign_event(self._view.state, message.data):
             self._counters["foreign-event"] += 1
             self._warnings.note(message, event.server, event.incarnation, self._clock.now())
-
-    async def _take_shared(self, shared: AsyncIterator[Delivery]) -> None:
-        """Decide the entries that this allocator is given first; one that is not folded yet, once it is."""
-        async for delivery in shared:
-            if delivery.seq > self._view.seq:
-                self._given.add(delivery.seq)
-            else:
-                self._submit(work_queue.of_entry(self._view, delivery.seq))
-        raise BusUnavailable("the shared subscription has ended")
 
     # --- loads -----------------------------------------------------------------------------------
 
@@ -284,7 +277,6 @@ class Allocator:
                 self._view.liveness.suspended(now)
             last = now
             self._view.liveness.tick(now)
-            self._given = {seq for seq in self._given if seq > self._view.seq}
             self._submit(work_queue.due(self._view, now))
             self._submit(work_queue.waiting(self._view, at_a_time=_WAITING_AT_A_TICK))
 
@@ -303,6 +295,11 @@ class Allocator:
                 self._counters["partitioned"] += 1
                 continue
             liveness.reconnected("read", self._clock.now())
+
+
+def _new_id(name: str) -> str:
+    """The id of an allocator's process: several may have one name."""
+    return f"{name[:55]}-{secrets.token_hex(4)}"
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> MafaldaError | None:

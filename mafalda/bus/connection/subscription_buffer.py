@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from nats.aio.msg import Msg
 
@@ -31,8 +31,7 @@ class Gap(Enum):
     FOUND = "found"  # the log has entries that never came
 
 
-@dataclass(frozen=True, slots=True)
-class BufferedMessage:
+class BufferedMessage(NamedTuple):
     """A message and the pattern of the subscription through which it came."""
 
     message: Msg

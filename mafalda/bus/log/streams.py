@@ -5,6 +5,7 @@ What an operator may have chosen (replicas, age, size) and subjects of a newer v
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from mafalda.bus.connection.connection import Connection
 from mafalda.bus.connection.jetstream_api import ApiRefused, call
 from mafalda.bus.errors import StreamMismatch
 from mafalda.contract.subjects import LIVE, LOAD_SUBJECTS, LOG_SUBJECTS, SNAPSHOT_PREFIX
+from mafalda.errors import BusUnavailable, PermissionDenied
 
 _log = structlog.get_logger(__name__)
 
@@ -106,6 +108,7 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]
 
 _STORE_FAILED_CODE = 10049  # error creating store for stream
 _CREATE_TIMEOUT_S = 2.0
+_AWAIT_INTERVAL_S = 0.2
 
 
 async def ensure_streams(connection: Connection) -> None:
@@ -129,6 +132,9 @@ async def _ensure(connection: Connection, wanted: dict[str, Any]) -> None:
             return
         except _StoreFailed as failed:
             raise StreamMismatch("JetStream refused a stream", stream=name, reason=str(failed)) from None
+        except PermissionDenied:  # this role makes no streams; NATS forgets one in memory when it restarts
+            await _await_stream(connection, name)
+            return
         except ApiRefused as refused:
             if refused.err_code != ApiRefused.NAME_IN_USE:
                 raise StreamMismatch("JetStream refused a stream", stream=name, reason=str(refused)) from None
@@ -167,6 +173,17 @@ async def _create(connection: Connection, wanted: dict[str, Any]) -> None:
                 if refused.err_code == _STORE_FAILED_CODE:
                     raise _StoreFailed(str(refused)) from refused
                 raise
+
+
+async def _await_stream(connection: Connection, name: str) -> None:
+    """Wait until an agent, an allocator or an operator has made a stream."""
+    timeout_s = connection.config.append_timeout_s
+    try:
+        async with asyncio.timeout(timeout_s):
+            while await _find(connection, name) is None:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(_AWAIT_INTERVAL_S)
+    except TimeoutError:
+        raise BusUnavailable("a stream is not there: no agent or allocator runs", stream=name) from None
 
 
 async def _find(connection: Connection, name: str) -> dict[str, Any] | None:

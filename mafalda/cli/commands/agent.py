@@ -60,6 +60,13 @@ from mafalda.workers.config import DEFAULT_PEER_LIMITS, AgentConfig
     type=click.IntRange(min=1),
     help="Producers of one room at a time. [env: MAFALDA_ROOM_PRODUCERS] [default: any number]",
 )
+@click.option(
+    "--room-messages",
+    "room_messages_per_s",
+    envvar="MAFALDA_ROOM_MESSAGES",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Intents of one room a second. [env: MAFALDA_ROOM_MESSAGES] [default: any number]",
+)
 @click.option("--region", help="Region of this server, for placements.")
 @click.option(
     "--worker-bin",
@@ -85,7 +92,7 @@ def agent(nats_url: str | None, stop_with_stdin: bool, metrics_listen: tuple[str
 
 
 async def _agent(nats_url: str | None, config: AgentConfig, stop_with_stdin: bool, leave: asyncio.Event) -> None:
-    async with connect(bus_config(nats_url, name=f"agent {config.server}", role="agent")) as bus:
+    async with connect(bus_config(nats_url, name=f"agent {config.server}", role="agent", server=config.server)) as bus:
         await serve_until_stopped(
             lambda ready: run_agent(bus, config, ready=ready, leave=leave), stop_with_stdin=stop_with_stdin
         )

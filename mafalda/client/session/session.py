@@ -269,6 +269,7 @@ class Session:
     def placed(self, placement: JoinResult) -> None:
         """The peer has a place; an older one than known is passed over."""
         if self._placement.place(placement):
+            self.requests.generation = placement.generation
             self._lose_endpoint("moved", handover=placement.handover)
 
     def _superseded(self, next_generation: int, cause: str, *, handover: bool = False) -> None:

@@ -6,8 +6,10 @@ Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -32,6 +34,8 @@ _RFC_3339 = re.compile(_TIME)
 _FIELD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _STEMS = {type_name.rsplit(".v", 1)[0] for type_name in PAYLOADS}
 
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 MessageId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 TraceParent = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
@@ -90,8 +94,12 @@ def encode(message: Message) -> bytes:
     return raw
 
 
-def decode(raw: bytes) -> Message:
+def decode(raw: bytes, instead: Mapping[str, Any] = _NOTHING) -> Message:
     """Read and validate a message.
+
+    Args:
+        raw: The CloudEvent as JSON.
+        instead: Values for fields of the data that the caller does not use: what the message has there is not read.
 
     Raises:
         MessageTooLarge: Over ``MAX_MESSAGE_BYTES``.
@@ -113,6 +121,8 @@ def decode(raw: bytes) -> Message:
     if b"null" in raw:
         _refuse_nulls(payload_type, fields)
     try:
+        if instead and isinstance(fields.get("data"), dict):
+            fields["data"] |= instead
         # By their names in JSON alone: the schemas do not have Python's.
         fields["data"] = payload_type.model_validate(fields.get("data"), by_alias=True, by_name=False)
         return Message.model_validate(fields)  # takes the payload as it is, without validating it again

@@ -398,3 +398,6 @@ INTENTS: tuple[type[Intent], ...] = (
     Unsubscribe,
     RequestChannel,
 )
+
+#: Intents about the peer or its subscriptions, which outlast its places; the others are about objects of one place.
+ABOUT_THE_PEER = (ApplyGrants, ChangeSubscription, Leave, SetAppData, SetAudience, Subscribe, Unsubscribe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mafalda.contract.messages.allocator_report import ALLOCATOR_REPORTS
 from mafalda.contract.messages.commands import COMMANDS
 from mafalda.contract.messages.events import EVENTS
 from mafalda.contract.messages.intents import INTENTS
@@ -14,5 +15,16 @@ from mafalda.contract.messages.results import RESULTS
 #: Type name to class, in the order in which the documents list them.
 PAYLOADS: dict[str, type[Payload]] = {
     payload.type_name(): payload
-    for payload in (*INTENTS, *RESULTS, *COMMANDS, *EVENTS, *REPORTS, *QUERIES, *REQUESTS, *ANSWERS, *NOTICES)
+    for payload in (
+        *INTENTS,
+        *RESULTS,
+        *COMMANDS,
+        *EVENTS,
+        *REPORTS,
+        *ALLOCATOR_REPORTS,
+        *QUERIES,
+        *REQUESTS,
+        *ANSWERS,
+        *NOTICES,
+    )
 }

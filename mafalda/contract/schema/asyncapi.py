@@ -33,6 +33,7 @@ _PARAMETERS: dict[str, str] = {
     "room": "Id of the room.",
     "peer": "Id of the peer.",
     "server": "Id of the server.",
+    "allocator": "Id of the allocator's process.",
     "action": "The message's action: the part of its type between kind and version.",
 }
 
@@ -172,8 +173,6 @@ def _operation(action: str, role: Role, channel: MessageChannel) -> Document:
         "tags": [{"name": role}],
         "bindings": {"nats": {"bindingVersion": "0.1.0"}},
     }
-    if channel.kind == "intent" and action == "receive" and role == "allocator":
-        operation["bindings"]["nats"]["queue"] = "allocator"
     if channel.kind in ("query", "request", "intent") and action == "send":
         operation["reply"] = {"channel": {"$ref": f"#/channels/{REPLY_CHANNEL.name}"}}
     if channel.kind == "intent" and action == "send":

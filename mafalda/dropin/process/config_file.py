@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from pathlib import Path
 
 NAME = "mafalda-worker.env"
 
@@ -21,7 +20,7 @@ class WrongConfig(Exception):
     """A file that cannot be read; the text says which one and why."""
 
 
-def config_paths(program: str, environment: Mapping[str, str]) -> list[Path]:
+def config_paths(program: str, environment: Mapping[str, str]) -> list[str]:
     """Where a file is looked for; the first one that is there counts.
 
     Args:
@@ -29,9 +28,10 @@ def config_paths(program: str, environment: Mapping[str, str]) -> list[Path]:
         environment: As the library gave it; it may be empty.
     """
     # An absolute path of a program; Python's own "-m" and "-c" have no file beside them that would be ours.
-    beside = [Path(program).absolute().parent / NAME] if Path(program).name.startswith("mafalda-worker") else []
+    folder, name = os.path.split(program)
+    beside = [os.path.join(os.getcwd(), folder, NAME)] if name.startswith("mafalda-worker") else []
     base = environment.get("XDG_CONFIG_HOME") or os.path.join(_home(environment), ".config")
-    return [*beside, Path(base) / "mafalda" / NAME]
+    return [*beside, os.path.join(base, "mafalda", NAME)]
 
 
 def read_config(program: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -42,7 +42,8 @@ def read_config(program: str, environment: Mapping[str, str]) -> dict[str, str]:
     """
     for path in config_paths(program, environment):
         try:
-            text = path.read_text(encoding="utf-8")
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, UnicodeDecodeError) as error:
@@ -51,7 +52,7 @@ def read_config(program: str, environment: Mapping[str, str]) -> dict[str, str]:
     return {}
 
 
-def _parse(path: Path, text: str) -> dict[str, str]:
+def _parse(path: str, text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()

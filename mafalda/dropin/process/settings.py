@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,7 +236,7 @@ def _check_files(files: dict[str, str]) -> None:
         )
     for name, path in files.items():
         try:
-            with Path(path).open("rb") as file:
+            with open(path, "rb") as file:
                 file.read(1)
         except OSError as error:
             raise WrongSettings(f"{name}: {error.strerror}") from None

@@ -5,10 +5,12 @@ Asked at the start, before anything large is loaded. What does not belong here: 
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mafalda.mediasoup.versions.numbers import parse
+
+if TYPE_CHECKING:
+    from pathlib import Path  # slow to import
 
 #: The version of the schema that we speak ourselves, and the number of ``WORKER_RUNNING`` in it; here, so that nothing
 #: more is loaded for a library of this version.
@@ -52,7 +54,7 @@ class Served(NamedTuple):
     differences: int
 
 
-def choose(version: str, near: Path | None = None) -> ServedVersion:
+def choose(version: str, near: str | Path | None = None) -> ServedVersion:
     """How to serve a library of this version.
 
     Args:
@@ -90,11 +92,13 @@ def choose(version: str, near: Path | None = None) -> ServedVersion:
     return ServedVersion(version, schema, _running(index), warning)
 
 
-def _newer(version: str, newest: str, near: Path | None) -> ServedVersion | None:
+def _newer(version: str, newest: str, near: str | Path | None) -> ServedVersion | None:
     """By the schema of its own package; None: a patch of the newest, which is served like it without one."""
+    from pathlib import Path
+
     from mafalda.mediasoup.versions.packages import NotReadable, find_package, schema_in
 
-    package = None if near is None else find_package(version, near)
+    package = None if near is None else find_package(version, Path(near))
     if package is None:
         if parse(version)[:2] == parse(newest)[:2]:
             return None

@@ -1,27 +1,39 @@
-"""Collect what an audit needs, and audit: reads the log, the load reports and the agents' inventories."""
+"""Collect what an audit needs, and audit: the log, the reports of agents and allocators, the agents' inventories."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import structlog
+
+from mafalda.aio.tasks import background
 from mafalda.bus.compose import compose
-from mafalda.bus.protocol import Bus
+from mafalda.bus.protocol import Bus, Delivery
+from mafalda.contract.messages.allocator_report import AllocatorReport
 from mafalda.contract.messages.queries import QueryServer, ServerInventory
-from mafalda.contract.subjects import LOG_SUBJECTS, agent_request
-from mafalda.errors import MafaldaError, NotFound
+from mafalda.contract.reading import read_message
+from mafalda.contract.subjects import ALL_ALLOCATOR_REPORTS, LOG_SUBJECTS, agent_request
+from mafalda.errors import BadInput, MafaldaError, NotFound, PermissionDenied
 from mafalda.monitor.audit.checks import Evidence, compare, overdue, pending
 from mafalda.monitor.audit.finding import DEADLINE_S, Finding
 from mafalda.monitor.audit.history import AuditedLog
+from mafalda.monitor.audit.reservations import leaked_reservations
 from mafalda.monitor.overview import read_loads
 from mafalda.monitor.records import read_log
 from mafalda.projection.state import State
 from mafalda.session.requests import as_expected
 from mafalda.snapshot.store import read_snapshot
 
+_log = structlog.get_logger(__name__)
+
 TRIES = 5
 PAUSE_S = 0.5
+#: Allocators report twice a second.
+LISTEN_S = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,14 @@ async def inventory(bus: Bus, server: str, *, timeout_s: float = 5.0) -> ServerI
     return as_expected((await bus.request(subject, request, timeout_s=timeout_s)).data, ServerInventory)
 
 
-async def audit(bus: Bus, *, deadline_s: float = DEADLINE_S, tries: int = TRIES, pause_s: float = PAUSE_S) -> Audit:
+async def audit(
+    bus: Bus,
+    *,
+    deadline_s: float = DEADLINE_S,
+    tries: int = TRIES,
+    pause_s: float = PAUSE_S,
+    listen_s: float = LISTEN_S,
+) -> Audit:
     """Audit the fleet.
 
     An object that is being opened or closed differs for a moment. So an audit with findings is repeated, and only what
@@ -56,23 +75,53 @@ async def audit(bus: Bus, *, deadline_s: float = DEADLINE_S, tries: int = TRIES,
         deadline_s: What has waited for longer is overdue; seconds.
         tries: How many times at most.
         pause_s: Seconds between them.
+        listen_s: Seconds to wait at least for the reports of allocators.
 
     Raises:
         SnapshotMissing: The log's beginning has been discarded, and no snapshot is whole.
         BusUnavailable: The log or the snapshots cannot be read.
     """
-    found = await _audit_once(bus, deadline_s)
-    for _ in range(tries - 1):
-        if not found.findings:
-            break
-        await asyncio.sleep(pause_s)
-        known = {finding.key for finding in found.findings}
-        found = await _audit_once(bus, deadline_s)
-        found = Audit(found.state, [finding for finding in found.findings if finding.key in known])
+    async with _allocator_reports(bus) as reports:
+        loop = asyncio.get_running_loop()
+        listened_s = loop.time() + listen_s
+        found = await _audit_log(bus, deadline_s)
+        await asyncio.sleep(listened_s - loop.time())
+        found = _with_leaks(found, reports, deadline_s)
+        for _ in range(tries - 1):
+            if not found.findings:
+                break
+            await asyncio.sleep(pause_s)
+            known = {finding.key for finding in found.findings}
+            found = _with_leaks(await _audit_log(bus, deadline_s), reports, deadline_s)
+            found = Audit(found.state, [finding for finding in found.findings if finding.key in known])
     return found
 
 
-async def _audit_once(bus: Bus, deadline_s: float) -> Audit:
+@asynccontextmanager
+async def _allocator_reports(bus: Bus) -> AsyncIterator[dict[str, AllocatorReport]]:
+    """The last report of each allocator that reports while the block runs."""
+    reports: dict[str, AllocatorReport] = {}
+
+    async def take(deliveries: AsyncIterator[Delivery]) -> None:
+        try:
+            async for delivery in deliveries:
+                with suppress(BadInput):
+                    report = read_message(delivery.subject, delivery.data)[1].data
+                    if isinstance(report, AllocatorReport):
+                        reports[report.allocator] = report
+        except PermissionDenied as error:  # a credential of an earlier version
+            _log.warning("no allocator reports", action="reports_denied", reason=str(error))
+
+    async with bus.listen(ALL_ALLOCATOR_REPORTS) as deliveries, background(take(deliveries), "allocator reports"):
+        yield reports
+
+
+def _with_leaks(audited: Audit, reports: dict[str, AllocatorReport], deadline_s: float) -> Audit:
+    leaks = leaked_reservations(audited.state, reports.values(), deadline_s)
+    return Audit(audited.state, [*audited.findings, *leaks])
+
+
+async def _audit_log(bus: Bus, deadline_s: float) -> Audit:
     log = AuditedLog.begin(await read_snapshot(bus))
     async for entry in read_log(bus, *LOG_SUBJECTS, after_seq=log.state.seq):
         log.fold(entry)

@@ -51,6 +51,10 @@ CODES: dict[str, str] = {
         "the agent reports and does not act on the log; allocators keep reserving for what it was commanded: check its "
         "connection to NATS and its log; restart it"
     ),
+    "reservation-leaked": (
+        "the allocator takes the worker for fuller than it is: restart that allocator, which reads all that it knows "
+        "from the log, and report a bug"
+    ),
     "append-failed": (
         "make room in the log or on the disks of the NATS servers; after a full disk nats-server stores nothing until "
         "it is restarted"
@@ -66,7 +70,10 @@ COMPARED = frozenset(("object-missing", "object-unknown", "generation-old", "ser
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a finding is about. ``object`` is the id of an intent, a transport, a producer, a consumer or a relay."""
+    """What a finding is about.
+
+    ``object`` is the id of an intent, a transport, a producer, a consumer, a relay or an allocator.
+    """
 
     room: str | None = None
     peer: str | None = None

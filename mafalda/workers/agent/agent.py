@@ -33,7 +33,7 @@ from mafalda.workers.config import AgentConfig
 from mafalda.workers.core import Machine
 from mafalda.workers.core.drain import AnnounceDrain
 from mafalda.workers.core.instructions import RelayKey
-from mafalda.workers.core.rate_limits import IntentRates, QueryRates
+from mafalda.workers.core.rate_limits import IntentRates, QueryRates, RoomRates
 from mafalda.workers.core.stimuli import EntryRead, WorkerGone, WorkerUp
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
@@ -225,6 +225,12 @@ class Agent:
             has_room=self.machine.has_room,
         )
 
+    def _count_peers(self, room_id: str) -> tuple[int, int]:
+        """How many peers of a room are on this server, and how many the room has."""
+        room = self.machine.room(room_id)
+        places = [peer.place.server for peer in room.peers.values()] if room else []
+        return places.count(self.config.server), len(places)
+
     def _wire_sessions(self) -> None:
         services = PeerServices(
             config=self.config,
@@ -242,6 +248,12 @@ class Agent:
             grants=self._bus.grants,
             intent_rates=IntentRates(self.config.limits_burst_s, self._bus.clock.time),
             query_rates=QueryRates(self.config.limits_burst_s, self._bus.clock.time),
+            room_rates=RoomRates(
+                self.config.room_messages_per_s,
+                self.config.limits_burst_s,
+                self._bus.clock.time,
+                self._count_peers,
+            ),
         )
         self.sessions = PeerSessions(
             services,

@@ -1,4 +1,4 @@
-"""How many messages a peer may send: token buckets. Pure; times are monotonic seconds.
+"""How many messages a peer and a room may send: token buckets. Pure; times are monotonic seconds.
 
 A bucket is full at first, loses one token for each message (or one for each byte), and gains ``rate`` tokens a second.
 So a peer may send ``burst_s`` seconds' worth at once, and ``rate`` a second in the long run.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 from mafalda.contract.limits import PeerLimits
+from mafalda.contract.token_bucket import TokenBucket
 from mafalda.errors import RateLimited
 
 #: Refused intents that a peer may have at once, and in a second; a peer that has more is removed from its room.
@@ -19,28 +21,59 @@ MAX_REFUSED = 200
 REFUSED_PER_S = 10.0
 
 
-class TokenBucket:
-    """One bucket.
+#: The name of the limit of a room's intents.
+ROOM_LIMIT = "room_messages_per_s"
+#: Seconds after which the peers of a room are counted again.
+_COUNT_INTERVAL_S = 1.0
 
-    Args:
-        rate: Tokens gained a second.
-        size: Tokens of a full bucket.
-        now: The present time.
+
+@dataclass(slots=True)
+class RoomShare:
+    """What the peers of one server may send of what their room may: a message costs one token for each of the room's
+    peers, divided by those that are here. So all servers together have the room's rate, without asking each other.
     """
 
-    def __init__(self, rate: float, size: float, now: float) -> None:
-        self.rate, self.size = rate, size
-        self._tokens, self._at = size, now
+    bucket: TokenBucket
+    cost: float = 1.0
+    counted_s: float = float("-inf")
 
-    def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until ``amount`` tokens are there (or a full bucket, if it has fewer); 0: they are."""
-        self._tokens = min(self.size, self._tokens + max(0.0, now - self._at) * self.rate)
-        self._at = max(self._at, now)
-        return max(0.0, min(amount, self.size) - self._tokens) / self.rate
 
-    def take(self, amount: float) -> None:
-        """Take tokens, after ``wait_s`` has returned 0."""
-        self._tokens -= min(amount, self.size)
+class RoomRates:
+    """The intents of many rooms. Those that sent longest ago are forgotten.
+
+    Args:
+        rate: Intents a second of one room; ``None``: any number.
+        burst_s: A bucket holds what so many seconds give.
+        now: Returns the present time.
+        count: How many peers of a room are here, and how many it has.
+        max_rooms: So many rooms are remembered.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        burst_s: float,
+        now: Callable[[], float],
+        count: Callable[[str], tuple[int, int]],
+        max_rooms: int = 10_000,
+    ) -> None:
+        self._rate, self._burst_s, self._now, self._count, self._max_rooms = rate, burst_s, now, count, max_rooms
+        self._rooms: OrderedDict[str, RoomShare] = OrderedDict()
+
+    def of(self, room: str) -> RoomShare | None:
+        """The share of a room's peers here; ``None``: rooms are not limited."""
+        if self._rate is None:
+            return None
+        now, share = self._now(), self._rooms.get(room)
+        if share is None:
+            share = self._rooms[room] = RoomShare(TokenBucket(self._rate, _size(self._rate, self._burst_s), now))
+            if len(self._rooms) > self._max_rooms:
+                self._rooms.popitem(last=False)
+        self._rooms.move_to_end(room)
+        if now - share.counted_s >= _COUNT_INTERVAL_S:
+            here, all_of_them = self._count(room)
+            share.cost, share.counted_s = max(1.0, all_of_them / max(1, here)), now
+        return share
 
 
 class IntentRate:
@@ -59,26 +92,30 @@ class IntentRate:
         self.limits = limits
         self.is_flooding = False
 
-    def take(self, size_bytes: int, now: float) -> None:
+    def take(self, size_bytes: int, now: float, room: RoomShare | None = None) -> None:
         """Count one intent. ``is_flooding`` says of a refusal that it is one too many.
 
         Args:
             size_bytes: Of the message.
             now: The present time.
+            room: What the peers here may send of what the room may; ``None``: any number.
 
         Raises:
-            RateLimited: The peer sends too much; the message is not to be done.
+            RateLimited: The peer or its room sends too much; the message is not to be done.
         """
         self.is_flooding = False
         amounts = {"messages_per_s": 1.0, "bytes_per_s": float(size_bytes)}
-        waits = {name: bucket.wait_s(amounts[name], now) for name, bucket in self._buckets.items()}
+        buckets = dict(self._buckets)
+        if room is not None:
+            buckets[ROOM_LIMIT], amounts[ROOM_LIMIT] = room.bucket, room.cost
+        waits = {name: bucket.wait_s(amounts[name], now) for name, bucket in buckets.items()}
         exceeded = max(waits, key=waits.__getitem__, default=None)
         if exceeded is not None and waits[exceeded] > 0:
             self.is_flooding = self._refused.wait_s(1, now) > 0
             if not self.is_flooding:
                 self._refused.take(1)
-            raise _rate_limited("intents", exceeded, self._buckets[exceeded], waits[exceeded])
-        for name, bucket in self._buckets.items():
+            raise _rate_limited("intents", exceeded, buckets[exceeded], waits[exceeded])
+        for name, bucket in buckets.items():
             bucket.take(amounts[name])
 
 

@@ -7,20 +7,9 @@ result of the present place was published by somebody who knew the former place 
 from __future__ import annotations
 
 from mafalda.contract.messages.commands import PlacePeer
-from mafalda.contract.messages.intents import (
-    ApplyGrants,
-    ChangeSubscription,
-    Leave,
-    SetAppData,
-    SetAudience,
-    Subscribe,
-    Unsubscribe,
-)
+from mafalda.contract.messages.intents import ABOUT_THE_PEER
 from mafalda.errors import BadInput, StaleGeneration
 from mafalda.workers.core.instructions import Entry
-
-#: Intents about the peer or its subscriptions, which outlast its places; the others are about objects of one place.
-ABOUT_THE_PEER = (ApplyGrants, ChangeSubscription, Leave, SetAppData, SetAudience, Subscribe, Unsubscribe)
 
 
 def check_place(entry: Entry, command: PlacePeer, placed_seq: int) -> None:

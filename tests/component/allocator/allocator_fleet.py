@@ -154,7 +154,12 @@ class Fleet:
         ready, counters = asyncio.Event(), Counter[str]()
         self.counters[name] = counters
         work = run_allocator(
-            bus or MemoryBus(self.broker), own_config, clock=self.clock, ready=ready, counters=counters
+            bus or MemoryBus(self.broker),
+            own_config,
+            clock=self.clock,
+            ready=ready,
+            counters=counters,
+            allocator_id=name,
         )
         async with background(work, name) as task:
             async with asyncio.timeout(DEADLINE_S):
@@ -162,6 +167,12 @@ class Fleet:
                 await asyncio.wait({waiter, task}, return_when=asyncio.FIRST_COMPLETED)
                 waiter.cancel()
             yield counters
+
+    async def acquainted(self, *names: str) -> None:
+        """Return when each of these allocators has heard of the others."""
+        async with asyncio.timeout(DEADLINE_S):
+            while any(self.counters[name]["allocator-new"] < len(names) - 1 for name in names):  # noqa: ASYNC110
+                await asyncio.sleep(0)
 
     # --- a client ------------------------------------------------------------------------------
 

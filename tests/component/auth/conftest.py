@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from mafalda.aio.tasks import background
-from mafalda.auth.keys import ACCOUNTS_CONF, KeyFolder, create_keys, read_issuer
+from mafalda.auth.keys import ACCOUNTS_CONF, KeyFolder, create_keys, ensure_keys, read_issuer
 from mafalda.auth.service import AuthKeys, run_auth_service
 from mafalda.auth.tokens import TokenKeys
 from mafalda.bus.config import BusConfig, read_seed
@@ -79,7 +79,7 @@ class Closed:
         wanted = Grants.model_validate({"rooms": ["lobby"], "peer": "alice", **grants})
         return self.tokens.mint(wanted, life_s=600, now=int(time.time()))
 
-    async def connect(self, peer: str = "alice", **credential: Any) -> Participant:
+    async def connect(self, peer: str = "alice", *, room: str = "lobby", **credential: Any) -> Participant:
         """A connection of nats-py's own; it does not come back when it is ended."""
         participant: Participant
 
@@ -94,7 +94,7 @@ class Closed:
             self.server.url,
             allow_reconnect=False,
             connect_timeout=DEADLINE_S,
-            inbox_prefix=f"_INBOX.lobby.{peer}",
+            inbox_prefix=f"_INBOX.{room}.{peer}",
             error_cb=on_error,
             closed_cb=on_end,
             **credential,
@@ -104,8 +104,9 @@ class Closed:
 
 @pytest.fixture
 async def closed(tmp_path: Path, no_leaked_tasks: None) -> AsyncIterator[Closed]:
-    """A closed NATS with its streams and one auth service."""
-    keys = create_keys(tmp_path / "keys")
+    """A closed NATS with its streams and one auth service. ``s1`` is a server with a key of its own."""
+    create_keys(tmp_path / "keys")
+    keys = ensure_keys(tmp_path / "keys", ["s1"])
     config = ServerConfig(port=0, accounts_conf=keys.folder / ACCOUNTS_CONF)
     async with run_server(config) as server:
         closed = Closed(server, keys)

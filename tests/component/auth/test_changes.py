@@ -14,7 +14,7 @@ from mafalda.contract import subjects
 from mafalda.contract.grants import ChangeRequest, GrantChange, Grants, Revocation
 from mafalda.contract.messages.intents import ApplyGrants, Leave
 from mafalda.contract.participant_token import read_participant_token
-from mafalda.contract.permissions import GRANT_REQUEST, REVOKE_REQUEST
+from mafalda.contract.permissions import GRANT_REQUEST, REVOKE_REQUEST, token_notices
 from mafalda.media.model import Model
 from tests.component.auth.conftest import DEADLINE_S, Closed
 from tests.component.auth.test_credentials import refused
@@ -53,15 +53,32 @@ async def test_tokens_for_a_room_or_a_peer_are_revoked(closed: Closed, peer: str
         for it in ended:
             await it.ended.wait()
     await refused(closed, token=old)
-    await refused(closed, token=issued(closed, time.time() - 4, rooms=["other", "lobby"]))
     left = set(await stored(closed))
-    leaves = {subjects.intent(room, "alice", Leave.action) for room in ("lobby", "other")}
-    assert left == leaves | (set() if peer else {subjects.intent("lobby", "bob", Leave.action)})
+    assert left == {subjects.intent("lobby", it, Leave.action) for it in (["alice"] if peer else ["alice", "bob"])}
     later = await closed.connect(token=issued(closed, time.time() + 5))
     assert elsewhere.client.is_connected
     assert bob.client.is_connected == (peer is not None)
     for it in (later, elsewhere, bob):
         await it.client.close()
+
+
+async def test_a_token_for_several_rooms_opens_the_others_after_one_was_revoked(closed: Closed) -> None:
+    """Who may speak for one room, such as an application with a token for it, ends nobody's session in another."""
+    text = issued(closed, time.time() - 5, rooms=["lobby", "other"])
+    alice = await closed.connect(token=text)
+    told = {room: await alice.client.subscribe(token_notices(room, "alice")) for room in ("lobby", "other")}
+    await alice.client.flush()
+    await ask(closed, REVOKE_REQUEST, Revocation(room="lobby", peer="alice"))
+    async with asyncio.timeout(DEADLINE_S):
+        await alice.ended.wait()
+    assert {room: it.pending_msgs for room, it in told.items()} == {"lobby": 1, "other": 0}
+    again = await closed.connect(room="other", token=text)
+    await again.client.request(subjects.intent("other", "alice", "join"), b"{}", timeout=DEADLINE_S)
+    await again.client.publish(subjects.intent("lobby", "alice", "join"), b"{}")
+    await again.until_refused(1)
+    assert subjects.intent("other", "alice", Leave.action) not in await stored(closed)
+    await ask(closed, REVOKE_REQUEST, Revocation(room="other", peer="alice"))
+    await refused(closed, token=text)
 
 
 async def test_a_token_is_revoked_by_its_id(closed: Closed) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
+import nats
 import orjson
 import pytest
 
+from mafalda.aio.tasks import background
 from mafalda.auth import service
+from mafalda.auth.keys import create_keys
 from mafalda.auth.nats_jwt import new_user_seed
 from mafalda.auth.revocations import store_grants, store_revocation
-from mafalda.bus.config import BusConfig
+from mafalda.bus.config import BusConfig, read_seed
 from mafalda.bus.connection.connection import Connection
 from mafalda.bus.nats.bus import connect
+from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.contract import subjects
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages.intents import Leave
@@ -113,6 +118,7 @@ HOSTILE_SUBSCRIBE = (
     "mafalda.room.lobby.peer.bob.query.*",
     "mafalda.server.*.request.*",
     "mafalda.server.*.load",
+    "mafalda.allocator.*.report.*",
     "mafalda.auth.>",
     "$SYS.>",
     "$SYS.REQ.USER.AUTH",
@@ -134,6 +140,71 @@ async def test_a_hostile_participant_gets_permission_errors_and_stores_nothing(c
             assert any(f'"{subject.lower()}"' in refusal for refusal in alice.refused), subject
         assert await operator.last_seq() == before
     await alice.client.close()
+
+
+async def test_an_application_waits_for_the_streams_that_it_may_not_make(tmp_path: Path) -> None:
+    """As when NATS has restarted, and with it forgotten the load reports, before an agent or an allocator is back."""
+    keys = create_keys(tmp_path / "keys")
+    async with run_server(ServerConfig(port=0, accounts_conf=keys.accounts_conf)) as server:
+        closed, ready = Closed(server, keys), asyncio.Event()
+
+        async def application() -> None:
+            async with closed.role("application"):
+                ready.set()
+
+        async with background(application(), name="application") as connecting, closed.role("allocator"):
+            async with asyncio.timeout(DEADLINE_S):
+                await ready.wait()
+            await connecting
+
+
+FORGED_FOR_A_SERVER = (
+    "mafalda.server.s2.event.server-started",
+    "mafalda.server.s2.event.server-stopped",
+    "mafalda.server.s2.event.server-lost",
+    "mafalda.server.s2.event.server-draining",
+    "mafalda.server.s2.event.worker-started",
+    "mafalda.server.s2.event.worker-died",
+    "mafalda.server.s2.event.relays-requested",
+    "mafalda.server.s2.event.load-sampled",
+    "mafalda.server.s2.load",
+    "mafalda.server.ghost.event.server-started",
+    "mafalda.server.ghost.load",
+    "mafalda.command.lobby.s1.place-peer",
+    "mafalda.snapshot.1.t.manifest",
+    "mafalda.auth.revoked.x",
+    "live.mafalda.server.s2.event.server-stopped",
+)
+READ_BY_ONE_SERVER = ("mafalda.server.s2.request.*", "mafalda.server.s2.notice.*", "mafalda.server.*.request.*")
+
+
+async def test_the_key_of_one_servers_agent_speaks_for_no_other(closed: Closed) -> None:
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error))
+
+    seed = read_seed(closed.keys.agent("s1")).get_secret_value()
+    agent = await nats.connect(closed.server.url, nkeys_seed_str=seed, error_cb=note, connect_timeout=DEADLINE_S)
+    async with closed.role("operator") as operator:
+        before = await operator.last_seq()
+        for subject in FORGED_FOR_A_SERVER:
+            await agent.publish(subject, b"forged")
+        for subject in READ_BY_ONE_SERVER:
+            await agent.subscribe(subject)
+        hostile = (*FORGED_FOR_A_SERVER, *READ_BY_ONE_SERVER)
+        async with asyncio.timeout(DEADLINE_S):
+            while len(refused) < len(hostile):  # noqa: ASYNC110 - nats-py only calls back
+                await asyncio.sleep(0.005)
+        for subject in hostile:
+            assert any(f'"{subject.lower()}"' in refusal for refusal in refused), subject
+        assert await operator.last_seq() == before
+        await agent.subscribe("mafalda.server.s1.request.*")
+        await agent.publish("mafalda.server.s1.load", b"{}")
+        await agent.request("mafalda.server.s1.event.server-stopped", b"{}", timeout=DEADLINE_S)
+        assert await operator.last_seq() == before + 1
+    assert len(refused) == len(hostile)
+    await agent.close()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,14 @@ async def test_a_host_of_an_open_fleet_invites_guests_who_may_not_kill(tmp_path:
             assert (await client.post("/api/workers/server-1-0/kill", headers=bearing(key))).status_code == 401
 
 
+async def test_the_audience_has_a_link_of_its_own_that_makes_no_host(tmp_path: Path) -> None:
+    async with open_demo(tmp_path) as (client, access):
+        key = (await admitted(client, access.host_key))["audienceKey"]
+        watching = await admitted(client, key)
+        assert (watching["audience"], watching["moderate"], watching.get("audienceKey")) == (True, False, None)
+        assert "audience" not in await admitted(client, access.guest_key)
+
+
 async def test_another_name_that_leads_here_gets_nothing(tmp_path: Path) -> None:
     async with open_demo(tmp_path) as (client, access):
         headers = {**bearing(access.host_key), "Host": "attacker.example"}

@@ -24,6 +24,7 @@ from mafalda.contract.participant_token import read_participant_token
 from mafalda.contract.permissions import REVOKE_REQUEST
 from mafalda.errors import ERRORS_BY_CODE, RateLimited
 from mafalda.http import streams
+from mafalda.http.control import open_control
 from mafalda.http.openapi import openapi_document
 from mafalda.http.operations import OPERATIONS
 from mafalda.http.problems import MAX_BODY_BYTES, problem_of, problem_response
@@ -195,6 +196,26 @@ async def test_a_repetition_gets_the_first_result_from_whichever_instance(api: A
         assert (await http.post(path, headers={"Idempotency-Key": "wish-2"})).status_code == 200
         assert len(api.intents) == 3
         assert problem(await http.post(path, headers={"Idempotency-Key": "x" * 256})) == (400, "bad-input")
+
+
+async def test_a_result_that_is_stored_just_before_a_repetition_waits_for_it_is_found(
+    closed: Closed, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look is before the result, and the result comes before the second instance waits for it."""
+    await api.joined("alice")
+    leave = intents.Leave(cause="removed")
+    async with closed.role("application") as bus, open_control(bus) as one, open_control(bus) as other:
+        await one.request("lobby", "alice", leave, "wish-1")
+        looked, look = [], other._take_earlier
+
+        async def look_too_early(*given: Any) -> bool:
+            looked.append(given)
+            return len(looked) > 1 and await look(*given)
+
+        monkeypatch.setattr(other, "_take_earlier", look_too_early)
+        await other.request("lobby", "alice", leave, "wish-1")
+        assert len(looked) == 2
+    assert len(api.intents) == 1
 
 
 # --- tokens -------------------------------------------------------------------------------------------

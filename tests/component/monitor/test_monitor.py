@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,9 +11,11 @@ from datetime import timedelta
 import orjson
 import pytest
 
+from mafalda.aio.tasks import background
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import Delivery, LogUsage
 from mafalda.cli.commands.ls import log_warning
+from mafalda.contract.messages.allocator_report import AllocatorReport, LateReservation
 from mafalda.contract.messages.commands import Candidate, Explanation, OpenRelays, RelayOrder
 from mafalda.contract.messages.envelope import Message, encode
 from mafalda.contract.messages.error_info import ErrorInfo
@@ -20,7 +23,7 @@ from mafalda.contract.messages.load import ServerLoad, WorkerLoad
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import Ok, PeerInventory, QueryServer, RelayInventory, ServerInventory
 from mafalda.contract.messages.results import Rejected
-from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, load
+from mafalda.contract.subjects import LOG_SUBJECTS, agent_request, allocator_report, load
 from mafalda.errors import MalformedMessage, NotFound, WorkerRequestFailed
 from mafalda.monitor.audit.collect import audit
 from mafalda.monitor.checkup import check_log_usage, check_snapshots
@@ -138,14 +141,33 @@ async def test_what_was_different_only_for_a_moment_is_not_found() -> None:
         return compose(closing if asked == 1 else truth(), subject=question.reply or "_INBOX.x", source="/test")
 
     async with bus.serve(agent_request("s1", QueryServer.action), handler=answer):
-        found = await audit(bus, pause_s=0)
+        found = await audit(bus, pause_s=0, listen_s=0)
     assert (found.findings, asked) == ([], 2)
+
+
+async def test_a_reservation_that_an_allocator_does_not_release_is_found() -> None:
+    bus = await bus_with(a_relayed_consume())
+    late = LateReservation(
+        kind="decision", server="s1", worker="s1-a", cost_ratio=0.02, age_s=30, room="lobby", peer="dave"
+    )
+    report = AllocatorReport(allocator="a1", late_reservations=[late])
+    subject = allocator_report("a1")
+
+    async def keep_reporting() -> None:
+        while True:
+            await bus.publish(subject, compose(report, subject=subject, source="/test"))
+            await asyncio.sleep(0)
+
+    async with answering(bus, truth()), background(keep_reporting(), "reports"):
+        found = await audit(bus, pause_s=0, listen_s=0.01)
+        assert [it.code for it in found.findings] == ["reservation-leaked"]
+        assert (await audit(bus, pause_s=0, listen_s=0.01, deadline_s=60)).findings == []
 
 
 async def test_what_stays_different_is_found() -> None:
     bus = await bus_with(a_relayed_consume())
     async with answering(bus, truth(relays=[])):
-        found = await audit(bus, pause_s=0)
+        found = await audit(bus, pause_s=0, listen_s=0)
     assert {it.code for it in found.findings} == {"object-missing", "consumer-without-path"}
 
 

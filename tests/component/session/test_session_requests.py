@@ -10,14 +10,24 @@ import pytest
 
 from mafalda.aio.tasks import open_tasks
 from mafalda.bus.compose import compose
-from mafalda.bus.protocol import REPLY_HEADER, Appended, Expect
+from mafalda.bus.protocol import GENERATION_HEADER, REPLY_HEADER, Appended, Delivery, Expect
+from mafalda.client.config import ClientConfig
+from mafalda.client.requests import PeerRequests
 from mafalda.contract import subjects
 from mafalda.contract.messages.envelope import Message, decode
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.intents import CreateTransport, Intent, Join, Leave
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import Done, JoinResult, Rejected, Result, TransportResult
-from mafalda.errors import BusUnavailable, DeadlineExceeded, MalformedMessage, NoCapacity, NotFound
+from mafalda.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    MalformedMessage,
+    NoCapacity,
+    NotFound,
+    StaleGeneration,
+    WorkerExited,
+)
 from mafalda.media.rtp import RtpCapabilities
 from mafalda.session.requests import Outcome, RequestClient, RequestTimes
 from mafalda.testing.media import DTLS, ICE
@@ -225,3 +235,43 @@ async def test_a_cancelled_request_is_not_pending_any_more() -> None:
         leaving.cancel()
         await asyncio.wait([leaving])
         assert not requests.client.take_stored(result_of(intent, Done(intent="leave", generation=1)))
+
+
+async def test_an_intent_names_the_only_place_that_it_is_meant_for() -> None:
+    """What is about objects of a place names it; what is about the peer is done wherever the peer is."""
+    bus = MemoryBus()
+    async with open_tasks() as tasks:
+        requests = PeerRequests(bus, tasks, "_INBOX.alice", ROOM, PEER, ClientConfig())
+        for generation in (0, 3):
+            requests.generation = generation
+            for intent in (CreateTransport(transport="t"), Leave()):
+                tasks.spawn(requests.request(intent, Done), "request")
+            await asyncio.sleep(0)  # they begin at this place
+        async with bus.follow(subjects.ALL_INTENTS, after_seq=0) as follower, asyncio.timeout(10):
+            found = [
+                (entry.subject.rpartition(".")[2], entry.headers.get(GENERATION_HEADER))
+                async for entry in first(follower, 4)
+            ]
+    assert found == [("create-transport", None), ("leave", None), ("create-transport", "3"), ("leave", None)]
+
+
+async def test_a_refusal_by_a_later_place_says_that_the_former_is_gone() -> None:
+    bus = MemoryBus()
+    async with open_tasks() as tasks:
+        requests = PeerRequests(bus, tasks, "_INBOX.alice", ROOM, PEER, ClientConfig())
+        requests.generation = 1
+        asking = asyncio.create_task(requests.request(CreateTransport(transport="t"), Done))
+        async with bus.follow(subjects.ALL_INTENTS, after_seq=0) as follower, asyncio.timeout(10):
+            intent = decode((await anext(follower)).data)
+        stale = ErrorInfo.of(StaleGeneration("it names an earlier place"))
+        subject = subjects.result(ROOM, PEER, "create-transport")
+        refused = Rejected(intent="create-transport", error=stale)
+        requests.take_stored(compose(refused, subject=subject, source="/test", cause=intent))
+        with pytest.raises(WorkerExited):
+            await asking
+
+
+async def first(follower: AsyncIterator[Delivery], number: int) -> AsyncIterator[Delivery]:
+    """So many entries."""
+    for _ in range(number):
+        yield await anext(follower)

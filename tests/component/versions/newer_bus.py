@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +36,7 @@ class NewerBroker(MemoryBroker):
         return done
 
     def send(self, delivery: Delivery) -> int:
-        return super().send(dataclasses.replace(delivery, data=extended(delivery.data)))
+        return super().send(delivery._replace(data=extended(delivery.data)))
 
 
 def extended(raw: bytes) -> bytes:

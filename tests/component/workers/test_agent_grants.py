@@ -39,6 +39,37 @@ async def test_an_application_without_a_token_may_produce_all(fleet: Fleet) -> N
     await alice.ask(alice.produce_intent("camera", "send", kind="video"), results.ProduceResult)
 
 
+async def test_a_token_for_the_audience_lets_nobody_send_whom_no_moderator_promoted(fleet: Fleet) -> None:
+    """The peer joined with another token, and its agent did not see this one at the join."""
+    alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice"))
+    await alice.produce("mic", "send")
+    fleet.broker.grants["lobby", "alice"] = Grants(rooms=["lobby"], peer="alice", audience=True)
+    with pytest.raises(NotGranted):
+        await alice.ask(alice.produce_intent("camera", "send", kind="video"), results.ProduceResult)
+    await alice.ask(intents.ApplyGrants(), results.Done)
+    await fleet.wait_appended(events.ProducerClosed, lambda it: it.producer == "mic")
+    (place,) = fleet.places("s1")
+    peer = fleet.state().rooms["lobby"].peers["alice"]
+    await fleet.place("lobby", "alice", place, generation=2, cause="worker-died", join=peer.join)
+    left = await fleet.wait_appended(events.PeerLeft)
+    assert (left.peer, left.reason) == ("alice", "evicted")
+
+
+async def test_a_promoted_peer_sends_at_later_places_too(fleet: Fleet) -> None:
+    await fleet.start("s1")
+    (place,) = fleet.places("s1")
+    fleet.broker.grants["lobby", "alice"] = Grants(rooms=["lobby"], peer="alice", audience=True)
+    alice = await fleet.join("lobby", "alice", place, audience=True)
+    await alice.ask(intents.SetAudience(audience=False), results.Done)  # a moderator's: NATS lets no audience do that
+    await alice.ask(intents.CreateTransport(transport="send"), results.TransportResult)
+    await alice.produce("mic", "send")
+    peer = fleet.state().rooms["lobby"].peers["alice"]
+    await fleet.place("lobby", "alice", place, generation=2, cause="worker-died", join=peer.join)
+    await fleet.wait_appended(events.PeerMoved)
+    await alice.ask(intents.CreateTransport(transport="send"), results.TransportResult)
+    await alice.ask(alice.produce_intent("mic", "send"), results.ProduceResult)
+
+
 async def test_secrets_go_to_a_participants_own_inbox_alone(fleet: Fleet) -> None:
     alice = await joined(fleet, Grants(rooms=["lobby"], peer="alice"))
     async with fleet.bus.inbox() as foreign:

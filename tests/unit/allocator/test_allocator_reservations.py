@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mafalda.allocator.config import AllocatorConfig, Costs
+from mafalda.allocator.core.fleet.fleet import Hold
+from mafalda.allocator.core.fleet.late import late_reservations
 from mafalda.allocator.core.fleet.reservations import Reservations
 from mafalda.contract.messages import commands, events, intents
+from mafalda.contract.messages.allocator_report import AllocatorReport
 from mafalda.contract.messages.payload import Place
+from mafalda.monitor.audit.finding import Finding, Subject
+from mafalda.monitor.audit.reservations import leaked_reservations
 from tests.unit.allocator.allocator_world import World, placed, relay
 
 S1 = Place(server="s1", worker="s1-0-i1")
@@ -189,7 +194,8 @@ def test_a_relay_that_is_being_opened_is_no_peer() -> None:
     world.joined("lobby", "alice")
     first, second = (world.view.fleet.workers[key] for key in sorted(world.view.fleet.workers))
     relay_cost, before = world.config.micro(world.config.costs.relay), first.load
-    world.view.fleet.hold("open-relay", [(first.place, relay_cost), (second.place, relay_cost)])
+    costs = ((first.place, relay_cost), (second.place, relay_cost))
+    world.view.fleet.hold("open-relay", Hold(costs, world.now, "lobby"))
     assert (first.headcount, second.headcount) == (1, 0)
     assert (first.load, second.load) == (before + relay_cost, relay_cost)
     assert not second.used
@@ -232,3 +238,79 @@ def test_a_place_ahead_keeps_its_lease_at_its_next_place_until_it_is_used(is_use
     (again,) = world.commit(world.decide(world.unplaced("lobby", "ahead"))).commands
     assert isinstance(again.payload, commands.PlacePeer)
     assert again.payload.lease_s == (None if is_used else 45.0)
+
+
+# --- leaks -------------------------------------------------------------------------------------------
+
+
+def reported(world: World) -> list[tuple[str, str, str | None]]:
+    return [(it.kind, it.room, it.peer) for it in late_reservations(world.view.fleet, world.now)]
+
+
+def leaks(world: World) -> list[Finding]:
+    report = AllocatorReport(allocator="a1", late_reservations=late_reservations(world.view.fleet, world.now))
+    return list(leaked_reservations(world.view.state, [report], 20.0))
+
+
+def pass_time(world: World, seconds: int) -> None:
+    """Let the server report each second; an allocator looks at its reservations each fifth one."""
+    for second in range(seconds):
+        world.now += 1
+        world.load("s1", as_of_seq=world.seq)
+        if second % 5 == 0:
+            late_reservations(world.view.fleet, world.now)
+
+
+def test_what_ends_as_it_should_is_no_leak() -> None:
+    world = World()
+    world.server("s1", 2)
+    world.joined("lobby", "alice")
+    decision = world.decide(world.intent("lobby", "bob", intents.Join()))
+    (command,) = decision.commands
+    world.view.fleet.hold(command.id, Hold(command.holds, world.now, "lobby", "bob"))
+    world.commit(decision)
+    world.produce("lobby", "alice", "mic")
+    pass_time(world, 60)
+    assert reported(world) == []
+
+
+def test_a_decision_that_is_never_released_is_a_leak() -> None:
+    world = World()
+    world.server("s1", 1)
+    (key,) = world.view.fleet.workers
+    place = world.view.fleet.workers[key].place
+    world.view.fleet.hold("lost", Hold(((place, 20_000),), world.now, "lobby", "bob"))
+    pass_time(world, 19)
+    assert leaks(world) == []
+    pass_time(world, 10)
+    assert reported(world) == [("decision", "lobby", "bob")]
+    (found,) = leaks(world)
+    assert found.code == "reservation-leaked"
+    assert found.subject == Subject("lobby", "bob", "s1", place.worker, "a1")
+    world.view.fleet.release("lost")
+    assert reported(world) == []
+
+
+def test_a_place_ahead_whose_peer_is_gone_is_a_leak() -> None:
+    """As long as the peer is there, its place stays reserved; here its end was lost on purpose."""
+    world = World()
+    world.server("s1", 1)
+    world.commit(world.decide(world.intent("lobby", "ahead", intents.Join(one_transport=True, lease_s=600.0))))
+    pass_time(world, 60)
+    assert leaks(world) == []
+    (worker,) = world.view.fleet.workers.values()
+    worker.state.peers.clear()
+    world.view.state.rooms.clear()
+    pass_time(world, 31)
+    (found,) = leaks(world)
+    assert (found.subject.room, found.subject.peer, found.code) == ("lobby", "ahead", "reservation-leaked")
+
+
+def test_reservations_of_a_silent_server_are_no_leak() -> None:
+    world = World()
+    world.server("s1", 1)
+    world.joined("lobby", "alice")
+    late_reservations(world.view.fleet, world.now)
+    world.now += 100
+    world.view.fleet.set_silent(world.view.fleet.servers["s1"], silent=True)
+    assert reported(world) == []

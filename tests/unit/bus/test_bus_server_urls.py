@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from mafalda.bus.config import DEFAULT_URL, BusConfig, server_urls
 from mafalda.cli.connecting import bus_config
 from mafalda.cli.main import main
-from mafalda.dropin.process.startup import fleet_urls
+from mafalda.dropin.process.reach import fleet_urls
 
 
 @pytest.mark.parametrize("text", [None, "", " , "])

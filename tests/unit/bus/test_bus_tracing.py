@@ -136,3 +136,10 @@ def test_log_lines_are_json_with_the_ids_of_what_is_handled() -> None:
     assert "ValueError: bad" in failed["exception"]
     assert "trace_id" not in after
     assert "message_id" not in after
+
+
+def test_the_sdk_is_loaded_by_who_exports_alone() -> None:
+    command = "import sys; import mafalda.telemetry.tracing; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
+    assert "opentelemetry.trace" in loaded
+    assert not any(name.startswith("opentelemetry.sdk") for name in loaded)

@@ -106,7 +106,7 @@ def test_channels(document: dict[str, Any]) -> None:
 
 def test_parameters_are_ids(document: dict[str, Any]) -> None:
     parameters = document["components"]["parameters"]
-    assert set(parameters) == {"room", "peer", "server"}
+    assert set(parameters) == {"allocator", "room", "peer", "server"}
     for parameter in parameters.values():
         assert parameter["x-pattern"] == ID_PATTERN
         assert ID_PATTERN in parameter["description"]

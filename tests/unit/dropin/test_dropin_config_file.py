@@ -32,8 +32,8 @@ def test_else_it_is_found_in_the_user_s_configuration(tmp_path: Path, variable: 
 
 def test_an_empty_environment_has_a_home_all_the_same(tmp_path: Path) -> None:
     *_, home = config_paths(program(tmp_path), {})
-    assert home.is_absolute()
-    assert home.parts[-3:] == (".config", "mafalda", NAME)
+    assert Path(home).is_absolute()
+    assert Path(home).parts[-3:] == (".config", "mafalda", NAME)
 
 
 def test_the_one_beside_the_program_counts_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mafalda.bus.config import DEFAULT_URL
-from mafalda.dropin.process import startup
+from mafalda.dropin.process import reach
 from mafalda.dropin.process.settings import (
     WrongSettings,
     read_fleet_timeout,
@@ -77,12 +77,14 @@ def test_what_is_loaded_first_needs_the_standard_library_alone() -> None:
     own = {name for name in loaded.split() if name.startswith("mafalda.") and ".dropin" not in name}
     versions = "mafalda.mediasoup.versions"  # which version the library is of, and how it is told that its worker runs
     assert own == {"mafalda.mediasoup", versions, f"{versions}.choose", f"{versions}.numbers"}
+    slow = {"dataclasses", "inspect", "pathlib", "socket", "subprocess", "tempfile", "urllib"}
+    assert packages & slow == set()
 
 
 def test_nats_is_looked_for_where_every_component_connects() -> None:
-    assert startup.DEFAULT_URL == DEFAULT_URL
-    assert startup.fleet_urls({}) == [DEFAULT_URL]
-    assert startup.fleet_urls({"MAFALDA_NATS_URL": "nats://a:1, nats://b:2"}) == ["nats://a:1", "nats://b:2"]
+    assert reach.DEFAULT_URL == DEFAULT_URL
+    assert reach.fleet_urls({}) == [DEFAULT_URL]
+    assert reach.fleet_urls({"MAFALDA_NATS_URL": "nats://a:1, nats://b:2"}) == ["nats://a:1", "nats://b:2"]
 
 
 def test_what_ends_when_a_worker_dies() -> None:

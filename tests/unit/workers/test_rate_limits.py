@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mafalda.contract.limits import PeerLimits
 from mafalda.errors import RateLimited
-from mafalda.workers.core.rate_limits import MAX_REFUSED, IntentRate, IntentRates, QueryRates
+from mafalda.workers.core.rate_limits import MAX_REFUSED, IntentRate, IntentRates, QueryRates, RoomRates
 
 
 def sent(rate: IntentRate, count: int, now: float, size_bytes: int = 100) -> int:
@@ -40,6 +40,24 @@ def test_after_the_time_that_a_refusal_names_the_intent_is_done() -> None:
     assert refused.value.details == {"limit": "messages_per_s", "allowed": 4, "retry_after_s": 0.25}
     assert refused.value.retry_after_s == 0.25
     assert sent(rate, 10, 0.25) == 1
+
+
+def test_the_peers_of_all_servers_together_have_the_rooms_rate() -> None:
+    """A room with two peers here and six elsewhere: of 8 messages a second, 2 are for this server."""
+    now, peers = [0.0], {"lobby": (2, 8), "hall": (1, 1)}
+    rooms = RoomRates(8.0, 1.0, lambda: now[0], peers.__getitem__)
+    alice, bob = IntentRate(PeerLimits(), 1.0, 0.0), IntentRate(PeerLimits(), 1.0, 0.0)
+    alice.take(100, 0.0, rooms.of("lobby"))
+    bob.take(100, 0.0, rooms.of("lobby"))
+    with pytest.raises(RateLimited) as refused:
+        alice.take(100, 0.0, rooms.of("lobby"))
+    assert refused.value.details == {"limit": "room_messages_per_s", "allowed": 8.0, "retry_after_s": 0.5}
+    for _ in range(8):
+        alice.take(100, 0.0, rooms.of("hall"))
+    peers["lobby"], now[0] = (8, 8), 1.0
+    for _ in range(8):
+        bob.take(100, 1.0, rooms.of("lobby"))
+    assert RoomRates(None, 1.0, lambda: now[0], peers.__getitem__).of("lobby") is None
 
 
 def test_bytes_are_limited_too_and_a_large_message_is_not_refused_for_ever() -> None:

@@ -23,6 +23,7 @@ describe("fitGrid", () => {
   it("uses the shape of the stage", () => {
     expect(fitGrid(2, 1280, 640).columns).toBe(2);
     expect(fitGrid(2, 370, 660).columns).toBe(1);
+    expect(fitGrid(5, 370, 660)).toEqual({ columns: 2, width: 180, height: 180 });
     expect(fitGrid(1, 1280, 640)).toEqual({ columns: 1, width: 1137, height: 639 });
   });
 });

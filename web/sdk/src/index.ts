@@ -7,7 +7,7 @@ export type { Quality } from "./media/quality.js";
 export { RemoteSubscription } from "./media/subscription.js";
 export type { BusOptions } from "./nats/bus.js";
 export type { Speaker } from "./protocol/messages.js";
-export { joinRoom, Room, type AutoSubscribe, type DataReceived, type JoinOptions, type RoomEvents } from "./room.js";
+export { connect, joinRoom, Room, type AutoSubscribe, type Connection, type DataReceived, type JoinOptions, type RoomEvents } from "./room.js";
 export type { PeerQuality, QualityChange } from "./session/connection-monitor.js";
 export type { ResourceState } from "./session/resource.js";
 export type { AppData, PeerInfo, ProducerInfo } from "./session/roster.js";

@@ -6,16 +6,17 @@ import { LocalDataPublication, RemoteDataSubscription, type DataMessage, type Pu
 import { LocalPublication, type PublishOptions } from "./media/publication.js";
 import type { Received } from "./media/received.js";
 import { RemoteSubscription } from "./media/subscription.js";
-import { connectBus, type Bus, type BusOptions } from "./nats/bus.js";
+import { Bus, connectBus, type BusOptions } from "./nats/bus.js";
 import type { ProducerSelector, Speaker } from "./protocol/messages.js";
 import { newId } from "./protocol/subjects.js";
+import type { Direction } from "./session/ahead.js";
 import { ConnectionMonitor, type PeerQuality, type QualityChange } from "./session/connection-monitor.js";
-import { Speakers } from "./session/speakers.js";
 import { moderate, type ModerationAction } from "./session/moderation.js";
 import type { IntentData } from "./session/requests.js";
 import type { AppData, PeerInfo, ProducerInfo, RosterChange } from "./session/roster.js";
 import { RoomSubscription } from "./session/room-subscription.js";
 import { Session, type SessionState } from "./session/session.js";
+import { Speakers } from "./session/speakers.js";
 
 /** What is received by itself: everything (media and data), one kind of media, or nothing. */
 export type AutoSubscribe = "everything" | "audio" | "video" | "nothing";
@@ -34,7 +35,21 @@ export interface JoinOptions extends BusOptions {
   reportStatistics?: boolean;
   /** Default: `everything`. */
   autoSubscribe?: AutoSubscribe;
+  /**
+   * Which transports are opened in one flight with the join; any other one when it is first needed. Default: `receive`, or `none` if
+   * nothing is received by itself.
+   */
+  transports?: "both" | "send" | "receive" | "none";
+  /** From `connect`, with the same `servers`, `token` and `inboxPrefix`. The room closes it. */
+  connection?: Connection;
   signal?: AbortSignal;
+}
+
+/** A connection to NATS that was opened before a room is joined by it. */
+export interface Connection {
+  /** Whether it was closed for good; a join would open another one. */
+  readonly isClosed: boolean;
+  close(): Promise<void>;
 }
 
 /** One message of a data channel. */
@@ -107,6 +122,7 @@ export class Room extends Emitter<RoomEvents> {
         ...(options.region === undefined ? {} : { region: options.region }),
         ...(options.audience === undefined ? {} : { audience: options.audience }),
         ...(options.inboxPrefix === undefined ? {} : { inboxPrefix: options.inboxPrefix }),
+        transports: directions(options),
       },
       {
         changed: (changes) => changes.forEach((change) => this.#changed(change)),
@@ -247,6 +263,16 @@ export class Room extends Emitter<RoomEvents> {
     await this.#session.setAudience(audience);
   }
 
+  /** Whether we are one of the audience, and may not send. A moderator may have changed it: then we are in `peers`, or no more. */
+  get isAudience(): boolean {
+    return this.#session.isAudience;
+  }
+
+  /** Replaces our own data, which the others see: at most 16 KB of JSON. */
+  async setAppData(appData: AppData): Promise<void> {
+    await this.#session.setAppData(appData);
+  }
+
   /** Mutes another peer's track or camera until its owner unmutes it. This and what follows needs the grant `moderate`. */
   async muteProducer(producerId: string): Promise<void> {
     await this.#moderate(this.#ownerOf(producerId), "pause-producer", { producer: producerId, by: this.peerId });
@@ -337,6 +363,7 @@ export class Room extends Emitter<RoomEvents> {
       case "peer-left":
         for (const it of this.#allReceived()) if (it.producer.peer === change.peer.id) it.end();
         this.#monitor.forget(change.peer.id);
+        if (change.peer.id === this.peerId && change.reason === "audience") this.#endPublications();
         return this.emit("peerLeft", change.peer);
       case "producer-added":
         this.#received(change.producer.id)?.producerBack();
@@ -358,6 +385,11 @@ export class Room extends Emitter<RoomEvents> {
         }
         return this.emit("producerRemoved", change.producer);
     }
+  }
+
+  /** We are one of the audience now: the fleet has closed what we sent. */
+  #endPublications(): void {
+    for (const it of [...this.publications.values(), ...this.dataPublications.values()]) it.end();
   }
 
   #autoSubscribe(producer: ProducerInfo): void {
@@ -394,9 +426,21 @@ function selected(wanted: AutoSubscribe): ProducerSelector[] {
   }
 }
 
+function directions({ transports, autoSubscribe }: JoinOptions): Direction[] {
+  const wanted = transports ?? (autoSubscribe === "nothing" ? "none" : "receive");
+  if (wanted === "none") return [];
+  return wanted === "both" ? ["receive", "send"] : [wanted];
+}
+
+/** Connects to NATS ahead of `joinRoom`, which is then sooner in the room: while the person is still in a lobby, for instance. */
+export async function connect(options: BusOptions): Promise<Connection> {
+  return await connectBus(options);
+}
+
 /** Connects to NATS and becomes a peer of a room. Rejects when there is no place, or the token does not allow it. */
 export async function joinRoom(options: JoinOptions): Promise<Room> {
-  const bus = await connectBus(options);
+  const { connection } = options;
+  const bus = connection instanceof Bus && !connection.isClosed ? connection : await connectBus(options);
   const room = new Room(bus, options.room, options.peer ?? newId(), options);
   try {
     await room.join(options.signal);

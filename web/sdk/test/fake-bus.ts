@@ -20,6 +20,8 @@ export class FakeBus {
   readonly #log: Stored[] = [];
   readonly #followers: [string, (stored: Stored) => void][] = [];
   readonly #intents: Message[] = [];
+  /** Of the place that each intent is meant for. */
+  readonly generations: (number | undefined)[] = [];
   #more = Promise.withResolvers<void>();
   #interrupted: () => void = () => undefined;
   #restored: () => void = () => undefined;
@@ -53,7 +55,8 @@ export class FakeBus {
 
   async flush(): Promise<void> {}
 
-  async append(message: Message): Promise<void> {
+  async append(message: Message, _replyTo: string, generation?: number): Promise<void> {
+    this.generations.push(generation);
     this.#intents.push(message);
     this.#more.resolve();
   }

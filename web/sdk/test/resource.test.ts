@@ -20,6 +20,7 @@ class Place {
   }
 
   async receiveTransport(): Promise<void> {}
+  async prepareToReceive(): Promise<undefined> {}
 }
 
 interface Asked {

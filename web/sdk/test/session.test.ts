@@ -70,12 +70,54 @@ const opened = (producer: string) =>
   ({ producer, peer: "bob", generation: 1, transport: "t", server: "s1", worker: "w1", mediaKind: "video", type: "simple" }) as const;
 
 describe("Session", () => {
+  it("requests its transports in one flight with the join", async () => {
+    const bus = new FakeBus();
+    const session = new Session(bus.bus, { room: "lobby", peer: "alice", appData: {}, transports: ["receive", "send"] }, new Told());
+    const joining = session.join();
+    const join = await bus.intent();
+    const ahead = [await bus.intent(), await bus.intent()];
+    expect([join, ...ahead].map(({ type, data }) => [type.split(".")[2], (data as { direction?: string }).direction])).toEqual([
+      ["join", undefined],
+      ["create-transport", "receive"],
+      ["create-transport", "send"],
+    ]);
+    bus.placed(join, 1);
+    await joining;
+    session.end();
+  });
+
+  it("joins again with the application's data as it was changed", async () => {
+    const bus = new FakeBus();
+    const session = await joined(bus);
+    const changing = session.setAppData({ hand: true });
+    bus.done(await bus.intent(), 1);
+    await changing;
+    bus.store("peer", "mafalda.event.peer-left.v1", { peer: "alice", generation: 1, reason: "timed-out" });
+    expect(await bus.intent()).toMatchObject({ type: "mafalda.intent.join.v1", data: { appData: { hand: true } } });
+    session.end();
+  });
+
   it("joins again as one of the audience when it was demoted", async () => {
     const bus = new FakeBus();
     const session = await joined(bus);
     bus.store("room", "mafalda.event.peer-demoted.v1", { peer: "alice", generation: 1 });
     bus.store("peer", "mafalda.event.peer-left.v1", { peer: "alice", generation: 1, reason: "timed-out" });
     expect(await bus.intent()).toMatchObject({ type: "mafalda.intent.join.v1", data: { audience: true } });
+    session.end();
+  });
+
+  it("names the place that an intent about its objects is meant for", async () => {
+    const bus = new FakeBus();
+    const session = await joined(bus);
+    for (const ask of [
+      () => session.requests.ask("close-producer", { producer: "mic" }, "mafalda.result.done.v1"),
+      () => session.requests.ask("set-app-data", { appData: {} }, "mafalda.result.done.v1"),
+    ]) {
+      const done = ask();
+      bus.done(await bus.intent(), 1);
+      await done;
+    }
+    expect(bus.generations).toEqual([undefined, 1, undefined]);
     session.end();
   });
 

@@ -24,9 +24,29 @@ from mafalda.contract.reading import check_message
 from mafalda.errors import AlreadyExists, BadInput, MafaldaError, NoCapacity, NotJoined, TooManyPeers, WorkerExited
 from mafalda.projection.state import UNPLACED
 
+#: Reasons of decisions not to answer an intent, since its peer has had too many refusals.
+FLOOD_BEGINS, FLOOD = "flood-begins", "flood"
+
 
 def decide_intent(view: View, intent: OpenIntent, now: float, rng: Rng) -> Decision:
-    """Decide for an intent. Its ``message`` is set if it can be decoded."""
+    """Decide for an intent. Its ``message`` is set if it can be decoded.
+
+    A refusal that is one too many for its peer is not appended: nobody else bounds what a peer without a place sends.
+    """
+    decision = _decide(view, intent, now, rng)
+    refused = any(isinstance(append.payload, results.Rejected) for append in decision.results)
+    if not refused or (intent.standing == "placed" and intent.address.action != intents.Join.action):
+        return decision
+    match view.refusals.take(intent.peer, now):
+        case "answer":
+            return decision
+        case "warn":
+            return Decision(FLOOD_BEGINS, settled=True)
+        case _:
+            return Decision(FLOOD, settled=True)
+
+
+def _decide(view: View, intent: OpenIntent, now: float, rng: Rng) -> Decision:
     try:
         for what, value in (("room", intent.peer[0]), ("peer", intent.peer[1])):
             check_id(what, value)

@@ -131,6 +131,11 @@ class Order:
         """How many workers of a part have a first number of at most ``first``."""
         return int(self._part(part).bisect_left((first + 1,)))
 
+    def count_first_equals(self, part: Hashable) -> int:
+        """How many workers of a part have the same two numbers as its first one."""
+        found = self._part(part)
+        return int(found.bisect_left((found[0][0], found[0][1] + 1))) if found else 0
+
     def at(self, part: Hashable, index: int) -> WorkerKey:
         """The worker at a position of a part."""
         key: WorkerKey = self._part(part)[index][2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.core.fleet import obstacles
@@ -14,11 +15,31 @@ from mafalda.contract.messages.payload import Place
 from mafalda.projection.state import ServerState
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What is reserved for a decision that is not in the log yet.
+
+    Args:
+        costs: What it adds to each worker, in millionths of a core; not empty.
+        since_s: When it was decided, in monotonic seconds.
+        room: Of the decision.
+        peer: Whom it places; ``None``: it opens relays.
+        is_audience: That peer is audience.
+    """
+
+    costs: tuple[tuple[Place, int], ...]
+    since_s: float
+    room: str
+    peer: str | None = None
+    is_audience: bool = False
+
+
 class FleetView:
     """All servers that the log knows, by id, and their living workers.
 
     ``obstacles`` counts, by reason, the workers on which no peer can be placed. ``newcomers`` and ``scale`` learn what
-    peers and objects cost. Every change of a worker ends in ``touch``, which moves it in each order.
+    peers and objects cost, ``holds`` has the decisions that are not in the log yet, by id. Every change of a worker
+    ends in ``touch``, which moves it in each order.
     """
 
     def __init__(self, config: AllocatorConfig) -> None:
@@ -29,7 +50,7 @@ class FleetView:
         self.newcomers = NewcomerCosts(config)
         self.scale = CostScale()
         self._orders: dict[Rule, Order] = {}
-        self._holds: dict[str, list[WorkerView]] = {}
+        self.holds: dict[str, Hold] = {}
         self._silent_peer = config.micro(config.costs.silent_peer)
         self._silent_audience = config.micro(config.costs.silent_audience)
 
@@ -149,21 +170,23 @@ class FleetView:
 
     # --- decisions that are not in the log yet ---------------------------------------------------
 
-    def hold(
-        self, key: str, costs: list[tuple[Place, int]], *, is_peer: bool = False, is_audience: bool = False
-    ) -> None:
-        """Reserve for a decision until it is in the log; as ``Reservations.hold``."""
-        workers = [(worker, cost) for place, cost in costs if (worker := self.at(place))]
-        self._holds[key] = [worker for worker, _ in workers]
-        for worker, cost in workers:
-            worker.reservations.hold(key, cost, is_peer=is_peer, is_audience=is_audience)
+    def hold(self, key: str, hold: Hold) -> None:
+        """Reserve for a decision until it is in the log."""
+        self.holds[key] = hold
+        for worker, cost in self._held(hold):
+            is_peer = hold.peer is not None
+            worker.reservations.hold(key, cost, is_peer=is_peer, is_audience=hold.is_audience)
             self.touch(worker)
 
     def release(self, key: str | None) -> None:
         """End the reservation of a decision: it is in the log, or was not appended."""
-        for worker in self._holds.pop(key or "", ()):
-            worker.reservations.release(key or "")
-            self.touch(worker)
+        if key and (hold := self.holds.pop(key, None)):
+            for worker, _ in self._held(hold):
+                worker.reservations.release(key)
+                self.touch(worker)
+
+    def _held(self, hold: Hold) -> list[tuple[WorkerView, int]]:
+        return [(worker, cost) for place, cost in hold.costs if (worker := self.at(place))]
 
     # --- orders ----------------------------------------------------------------------------------
 

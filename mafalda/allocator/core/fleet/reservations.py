@@ -25,7 +25,8 @@ OBSERVED_AFTER_S = 1.0
 class Reservation:
     """A cost that begins with log entry ``seq`` and ends after ``settle_s`` seconds of reports.
 
-    ``weight`` is the part of it that the reports do not show yet: 1 at first, then less with each report.
+    ``weight`` is the part of it that the reports do not show yet: 1 at first, then less with each report. ``seen_s`` is
+    when ``late_reservations`` first saw it, in monotonic seconds.
     """
 
     seq: int
@@ -33,6 +34,7 @@ class Reservation:
     cost: int
     age_s: float = 0.0
     weight: float = 1.0
+    seen_s: float | None = None
 
     @property
     def reserved(self) -> int:

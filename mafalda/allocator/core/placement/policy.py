@@ -73,15 +73,19 @@ def region(fleet: FleetView, request: PlacementRequest, _: Rng) -> Choice:
     return trace.choice("region", f"the busiest below the limit, those in {request.region} first")
 
 
-def spread(fleet: FleetView, request: PlacementRequest, _: Rng) -> Choice:
-    """Choose the least loaded (in steps of 5 % of a core), and of equals the one with the fewest peers."""
+def spread(fleet: FleetView, request: PlacementRequest, rng: Rng) -> Choice:
+    """Choose the least loaded (in steps of 5 % of a core), of equals the one with the fewest peers, of those any.
+
+    Which one is drawn at random, since several allocators that decide in the same moment would else choose the same.
+    """
     trace = PlacementTrace(fleet, request)
     order, exact = fleet.order(scores.spreading), fleet.order(scores.loads)
     for candidates in (order, exact):
-        first = next((fleet.workers[key] for key in candidates.up(scores.ALL, 0, 1)), None)
-        if first and trace.fits(first):
-            trace.choose(first)
-            break
+        if equals := candidates.count_first_equals(scores.ALL):
+            first = fleet.workers[candidates.at(scores.ALL, rng.randrange(equals))]
+            if trace.fits(first):
+                trace.choose(first)
+                break
     for key in order.up(scores.ALL, 0, trace.names_left):
         worker = fleet.workers[key]
         trace.pass_over(worker, _why_not(trace, worker, outcomes.BUSIER))

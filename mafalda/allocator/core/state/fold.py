@@ -17,8 +17,9 @@ from mafalda.allocator.core.state.open_intents import MAX_WAITING, OpenIntent, P
 from mafalda.allocator.core.state.relay_requests import RelayRequest
 from mafalda.allocator.core.state.unplaced import UnplacedPeer
 from mafalda.allocator.core.state.view import View
-from mafalda.contract.messages import commands, events
+from mafalda.contract.messages import commands, events, intents
 from mafalda.contract.messages.payload import Payload, Place
+from mafalda.contract.subjects import Address
 from mafalda.errors import NoCapacity
 from mafalda.projection.fold import apply
 from mafalda.projection.state import UNPLACED
@@ -30,6 +31,8 @@ _CAUSES: dict[type[events.Event], commands.PlacementCause] = {
     events.ServerStarted: "server-restarted",
     events.ServerStopped: "drain",
 }
+#: Of the results of these intents nothing is used but that they are answered.
+_ONLY_ANSWERS = (intents.Join.action, intents.Produce.action, intents.ProduceData.action)
 ServerEvent = (
     events.ServerStarted
     | events.ServerStopped
@@ -38,6 +41,17 @@ ServerEvent = (
     | events.WorkerStarted
     | events.WorkerDied
 )
+
+
+def changes_nothing(view: View, address: Address) -> bool:
+    """Whether an entry changes nothing in the view whatever it says, so that it need not be read.
+
+    Samples of load reports: an allocator receives the reports themselves. Some results, once no intent of the peer is
+    open: a placement has answered a join.
+    """
+    if address.kind == "result":
+        return address.action in _ONLY_ANSWERS and not view.open_intents.count((address.room or "", address.peer or ""))
+    return address.kind == "event" and address.action == events.LoadSampled.action
 
 
 def skip_entry(view: View, seq: int) -> None:

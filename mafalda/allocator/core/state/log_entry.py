@@ -7,13 +7,15 @@ consumer. An intent is kept undecoded: most intents are answered by an agent bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from mafalda.contract.messages.commands import Explanation, PlacePeer
 from mafalda.contract.messages.envelope import Message, peek_id
 from mafalda.contract.messages.load import ServerLoad
 from mafalda.contract.messages.payload import Payload
@@ -45,9 +47,14 @@ _USED: dict[str, tuple[type[Payload], dict[str, type]]] = {
     )
 }
 
+#: What allocators do not read, by action: the explanation is half of a command, and for people.
+_UNREAD: dict[str, Mapping[str, Any]] = {
+    PlacePeer.action: MappingProxyType({"explanation": Explanation(policy="", summary="")}),
+}
+_ALL_READ: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+
+class LogEntry(NamedTuple):
     """One log entry. ``error`` is why a command, an event or a result cannot be read.
 
     ``result`` has the fields of a result that the projection uses, and no others.
@@ -76,14 +83,17 @@ def read_entry(seq: int, subject: str, raw: bytes, reply_to: str | None = None) 
         reply_to: The private inbox that its header names.
     """
     address = parse(subject)
-    if address is None:
-        return None
+    return read_at(seq, address, raw, reply_to) if address else None
+
+
+def read_at(seq: int, address: Address, raw: bytes, reply_to: str | None = None) -> LogEntry:
+    """As ``read_entry``, for a subject that was parsed before."""
     if address.kind == "intent":
         return LogEntry(seq, address, raw, peek_id(raw), reply_to=reply_to)
     if address.kind == "result":
         return _read_result(seq, address, raw)
     try:
-        message = check_message(address, raw)
+        message = check_message(address, raw, _UNREAD.get(address.action, _ALL_READ))
     except BadInput as error:
         return LogEntry(seq, address, raw, peek_id(raw), error=error)
     return LogEntry(seq, address, raw, message.id, message.causationid, message=message)

@@ -7,7 +7,7 @@ given first, and keeps those that wait for a relay.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mafalda.contract.messages.envelope import Message
@@ -38,6 +38,10 @@ class RelayRequests:
     _by_seq: OrderedDict[int, RelayRequest] = field(default_factory=OrderedDict)
     _waiting: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # (room, producer): sequences
     _woken: dict[int, None] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[RelayRequest]:
+        """The requests of which producers are still to be decided, the oldest first."""
+        return iter(self._by_seq.values())
 
     def add(self, request: RelayRequest) -> None:
         """Add a request."""

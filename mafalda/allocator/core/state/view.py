@@ -15,7 +15,9 @@ from mafalda.allocator.core.fleet.fleet import FleetView
 from mafalda.allocator.core.fleet.liveness import ServerLiveness
 from mafalda.allocator.core.state.draining import Drains
 from mafalda.allocator.core.state.open_intents import OpenIntents, ParkedIntents, Peer
+from mafalda.allocator.core.state.refusals import Refusals
 from mafalda.allocator.core.state.relay_requests import RelayRequests
+from mafalda.allocator.core.state.room_owners import RoomOwners
 from mafalda.allocator.core.state.rooms import Rooms
 from mafalda.allocator.core.state.unplaced import UnplacedPeers
 from mafalda.contract.messages.load import ServerLoad
@@ -24,7 +26,7 @@ from mafalda.projection.state import UNPLACED, PeerState, State
 
 @dataclass(slots=True)
 class View:
-    """What an allocator knows, as of log sequence ``seq``.
+    """What an allocator knows, as of log sequence ``seq``. ``allocator`` is its own id.
 
     ``correlations`` has the correlation id of each peer's last placement, ``joining`` the log sequence of the join of
     each peer that was placed and has not joined at a place yet, ``changed_rooms`` the rooms that changed since their
@@ -32,11 +34,13 @@ class View:
     """
 
     config: AllocatorConfig
+    allocator: str = "allocator"
     counters: Counter[str] = field(default_factory=Counter)
     seq: int = 0
     state: State = field(default_factory=State)
     fleet: FleetView = field(init=False)
     liveness: ServerLiveness = field(init=False)
+    owners: RoomOwners = field(init=False)
     rooms: Rooms = field(default_factory=Rooms)
     open_intents: OpenIntents = field(default_factory=OpenIntents)
     parked: ParkedIntents = field(default_factory=ParkedIntents)
@@ -45,11 +49,13 @@ class View:
     drains: Drains = field(default_factory=Drains)
     correlations: dict[Peer, str] = field(default_factory=dict)
     joining: dict[Peer, int] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
     changed_rooms: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.fleet = FleetView(self.config)
         self.liveness = ServerLiveness(self.fleet)
+        self.owners = RoomOwners(self.allocator, self.config.allocator_timeout_s)
 
     def peer(self, peer: Peer) -> PeerState | None:
         """A peer by its room and id."""
@@ -84,8 +90,10 @@ class View:
         return counted
 
     def _make_all_due(self, now: float) -> None:
-        """Everything pending is decided at the next tick: it may have become possible."""
+        """Everything pending in own rooms is decided at the next tick: it may have become possible."""
         for intent in self.open_intents:
-            intent.since_s = now - self.config.overdue_s
+            if self.owners.is_own(intent.peer[0]):
+                intent.since_s = now - self.config.overdue_s
         for unplaced in self.unplaced:
-            unplaced.since_s = now - self.config.overdue_s
+            if self.owners.is_own(unplaced.room):
+                unplaced.since_s = now - self.config.overdue_s

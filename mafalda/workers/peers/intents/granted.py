@@ -10,6 +10,8 @@ from mafalda.errors import IllegalReplySubject, NotGranted
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.peers.session.session import PeerSession
 
+_SENDING = (intents.Produce, intents.ProduceData)
+
 
 async def check_granted(session: PeerSession, entry: Entry) -> None:
     """Check an intent against what its peer was granted last, if anything depends on it.
@@ -25,8 +27,11 @@ async def check_granted(session: PeerSession, entry: Entry) -> None:
     if not _depends_on_grants(intent) and not _is_foreign(reply, session.room, session.peer):
         return
     grants = await session.services.grants(session.room, session.peer)
-    if grants is not None:
-        refuse_unless_granted(grants, intent, reply)
+    if grants is None:
+        return
+    refuse_unless_granted(grants, intent, reply)
+    if isinstance(intent, _SENDING) and session.lacks_promotion(grants):
+        raise NotGranted("the token permits to be of the audience only", peer=session.peer)
 
 
 def refuse_unless_granted(grants: Grants, intent: Payload, reply: str | None) -> None:
@@ -40,7 +45,7 @@ def refuse_unless_granted(grants: Grants, intent: Payload, reply: str | None) ->
 
 
 def _depends_on_grants(intent: Payload) -> bool:
-    return isinstance(intent, intents.Produce | intents.RequestChannel) or getattr(intent, "channel", None) is not None
+    return isinstance(intent, (*_SENDING, intents.RequestChannel)) or getattr(intent, "channel", None) is not None
 
 
 def _is_foreign(reply: str | None, room: str, peer: str) -> bool:

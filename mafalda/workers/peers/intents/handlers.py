@@ -59,6 +59,7 @@ async def _set_audience(session: PeerSession, intent: intents.SetAudience, _: En
         outcome.events.append(PeerDemoted(peer=session.peer, generation=session.generation))
     session.responder.audience = intent.audience
     if not intent.audience:
+        session.promoted = True  # NATS lets nobody do that for itself whose token is for the audience only
         outcome.events.append(session.joined_event())
     return outcome
 

@@ -25,8 +25,9 @@ async def apply_grants(session: PeerSession, intent: intents.ApplyGrants, _: Ent
     if grants is None:
         return outcome
     error = NotGranted("the peer may not publish this any more", peer=session.peer)
-    withdrawn = [id for id, it in session.objects.producers.items() if it.kind not in grants.publish]
-    withdrawn += [] if grants.data else list(session.objects.data_producers)
+    listens = session.lacks_promotion(grants)
+    withdrawn = [id for id, it in session.objects.producers.items() if listens or it.kind not in grants.publish]
+    withdrawn += [] if grants.data and not listens else list(session.objects.data_producers)
     outcome.events += [await withdraw_producer(session, id, error) for id in withdrawn]
     if not grants.subscribe:
         await _end_receiving(session)

@@ -10,7 +10,7 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.contract.grants import Grants
 from mafalda.projection.state import RoomState
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.core.rate_limits import IntentRates, QueryRates
+from mafalda.workers.core.rate_limits import IntentRates, QueryRates, RoomRates
 from mafalda.workers.core.stimuli import Stimulus
 from mafalda.workers.log.publisher import Publisher
 from mafalda.workers.log.reader import LogReader
@@ -52,6 +52,7 @@ class PeerServices:
         grants: Reads what a peer was granted; ``None`` for one without a token.
         intent_rates: Of the peers of this server.
         query_rates: The same for queries.
+        room_rates: The intents of rooms.
         capabilities: What clients can receive.
         claimed: Producers that were opened here, by room and id; the fold has them a moment later.
     """
@@ -71,6 +72,7 @@ class PeerServices:
     grants: Callable[[str, str], Awaitable[Grants | None]]
     intent_rates: IntentRates
     query_rates: QueryRates
+    room_rates: RoomRates
     subscribers: Subscribers[Any] = field(default_factory=Subscribers)
     capabilities: KnownCapabilities = field(default_factory=KnownCapabilities)
     claimed: set[tuple[str, str]] = field(default_factory=set)

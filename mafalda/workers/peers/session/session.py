@@ -81,6 +81,8 @@ class PeerSession:
         self.jobs = JobQueue(self.peer, self._over_error)
         self.responder = PeerResponder(services.publisher, self.placement)
         self.app_data = command.app_data  # as it is now
+        #: Whether it was of the audience before; ``None``: that is not known.
+        self.promoted: bool | None = False if command.cause == "join" else None
         self.book = SubscriptionBook(self.peer, self.generation)
         self._wants_levels = False  # whether the wishes among the book's that need levels are counted
         self.is_reconciling = False  # whether a job for the subscriptions waits or runs
@@ -173,6 +175,10 @@ class PeerSession:
             audience=self.responder.audience,
         )
 
+    def lacks_promotion(self, grants: Grants) -> bool:
+        """Whether the peer is more than audience, though it was granted no more and nobody has promoted it."""
+        return grants.audience and not self.responder.audience and self.promoted is False
+
     def remove_peer(self) -> None:
         """End the session because the peer has left the room, and report that to the agent's machine."""
         self.stop()
@@ -204,7 +210,7 @@ class PeerSession:
             return
         try:
             if self._rate is not None and not self._is_exempt(entry.message.data):
-                self._rate.take(entry.size_bytes, now)
+                self._rate.take(entry.size_bytes, now, self.services.room_rates.of(self.room))
             self.jobs.check_room()
         except (RateLimited, NoCapacity) as error:
             self.reject(entry, error)
@@ -303,14 +309,15 @@ class PeerSession:
                 if isinstance(error, BaseException):
                     raise error
             self._router = router if isinstance(router, Router) else None
-            if self.command.cause == "join" and self._grants and self._grants.audience and not self.command.audience:
-                self._report_refused(NotGranted("the token permits to join as audience only", peer=self.peer))
-                return
             self._rate = services.intent_rates.of((self.room, self.peer), self.limits)
             room = services.rooms.room(self.room)
             if room and (known := room.peers.get(self.peer)):
                 # They may have changed since the command was decided.
                 self.responder.audience, self.app_data = known.audience, known.app_data
+                self.promoted = known.promoted
+            if self._grants and self.lacks_promotion(self._grants):
+                self._report_refused(NotGranted("the token permits to join as audience only", peer=self.peer))
+                return
             missed, wishes, _ = await asyncio.gather(
                 self._read_missed(), self._read_subscriptions(), self._report_placed()
             )

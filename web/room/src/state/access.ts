@@ -8,8 +8,11 @@ export interface Admission {
   /** What this page's link allows. */
   readonly moderate?: boolean;
   readonly killWorkers?: boolean;
-  /** For the links of those whom a host invites. */
+  /** Whether this page's link is one of the audience's. */
+  readonly audience?: boolean;
+  /** For the links of those whom a host invites, to take part or to watch. */
   readonly guestKey?: string;
+  readonly audienceKey?: string;
 }
 
 /** Asks `mafalda`, with the key; a new link in the same tab changes only the fragment. */

@@ -2,12 +2,14 @@
 
 import { computed, effect, signal } from "@preact/signals";
 import { joinRoom, MafaldaError, type LocalPublication, type PeerInfo, type RemoteSubscription, type Room, type SessionState, type Speaker } from "mafalda-client";
-import { access, type Admission } from "./access.js";
-import { HAND, startChat, stopChat } from "./chat.js";
-import { cameraOn, cameraTrack, microphoneOn, microphoneTrack } from "./devices.js";
+import type { Admission } from "./access.js";
+import { refreshAudience, watchAudience } from "./audience.js";
+import { changeChatStage, HAND, startChat, stopChat } from "./chat.js";
+import { cameraOn, cameraTrack, microphoneOn, microphoneTrack, startDevices } from "./devices.js";
+import { takeEntrance } from "./entrance.js";
 import { followQuality } from "./quality.js";
 import { pinned } from "./view.js";
-import { displayName, MAX_NAME_LENGTH, roomId, speakerId, videoSize } from "./settings.js";
+import { asAudience, displayName, MAX_NAME_LENGTH, roomId, speakerId, videoSize } from "./settings.js";
 
 export interface Person {
   readonly id: string;
@@ -35,7 +37,9 @@ export const sharing = signal(false);
 /** What just happened, for screen readers and as a short note on the screen. */
 export const notes = signal<readonly { id: number; text: string }[]>([]);
 /** What our link allows. */
-export const allowed = signal<Pick<Admission, "moderate" | "killWorkers" | "guestKey">>({});
+export const allowed = signal<Pick<Admission, "moderate" | "killWorkers" | "guestKey" | "audienceKey">>({});
+/** Whether we may send; else we are audience. */
+export const onStage = signal(true);
 export const sharer = computed(() => people.value.find((person) => person.screen));
 
 let room: Room | undefined;
@@ -55,19 +59,25 @@ export async function join(): Promise<void> {
   phase.value = "joining";
   problem.value = "";
   try {
-    const { websocketPort, moderate, killWorkers, guestKey, ...admission } = await access(roomId.value);
-    allowed.value = { moderate: moderate ?? false, killWorkers: killWorkers ?? false, ...(guestKey && { guestKey }) };
+    const { admission, options, connection: bus } = await takeEntrance(roomId.value);
+    const { peer, moderate, killWorkers, guestKey, audienceKey } = admission;
+    allowed.value = { moderate: moderate ?? false, killWorkers: killWorkers ?? false, ...(guestKey && { guestKey }), ...(audienceKey && { audienceKey }) };
+    const audience = asAudience || (admission.audience ?? false);
+    if (audience) cameraOn.value = microphoneOn.value = false;
     const name = displayName.value.trim() || "Guest";
     const joined = await joinRoom({
-      servers: `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:${websocketPort}`,
-      ...admission,
+      ...options,
+      peer,
+      connection: bus,
       room: roomId.value,
       appData: { name },
       reportStatistics: true,
+      audience,
+      transports: audience ? "receive" : "both",
     });
     room = joined;
     history.replaceState(null, "", addressOf(roomId.value));
-    follow(joined);
+    follow(joined, name);
     phase.value = "call";
   } catch (error) {
     problem.value = `Joining failed: ${error instanceof Error ? error.message : String(error)}`;
@@ -83,10 +93,12 @@ export function addressOf(id: string): string {
 }
 
 /** The address that others open to come here: it does not make them hosts. */
-export function invitation(): string {
+export function invitation(who: "guest" | "audience" = "guest"): string {
   const address = new URL(addressOf(roomId.value));
   for (const name of [...address.searchParams.keys()]) if (name !== "room") address.searchParams.delete(name);
-  if (allowed.value.guestKey) address.hash = `key=${allowed.value.guestKey}`;
+  if (who === "audience") address.searchParams.set("audience", "");
+  const key = who === "audience" ? allowed.value.audienceKey : allowed.value.guestKey;
+  if (key) address.hash = `key=${key}`;
   return address.href;
 }
 
@@ -104,6 +116,10 @@ export const lowerHand = (person: Person) =>
     if (hand) await joined.closeProducer(hand.id);
   });
 
+export const bringToStage = ({ id, name }: Pick<Person, "id" | "name">) => moderated(`${name} is on the stage`, (joined) => joined.setPeerAudience(id, false));
+
+export const moveToAudience = (person: Person) => moderated(`${person.name} is in the audience`, (joined) => joined.setPeerAudience(person.id, true));
+
 export const remove = (person: Person) => moderated(`${person.name} was removed`, (joined) => joined.removePeer(person.id));
 
 async function moderated(done: string, act: (joined: Room) => Promise<void>): Promise<void> {
@@ -111,6 +127,7 @@ async function moderated(done: string, act: (joined: Room) => Promise<void>): Pr
   try {
     await act(room);
     if (done) note(done);
+    refreshAudience();
   } catch (error) {
     note(`That failed: ${(error as Error).message}`);
   }
@@ -146,6 +163,7 @@ export async function toggleScreen(): Promise<void> {
   const [video] = stream.getVideoTracks();
   const [audio] = stream.getAudioTracks();
   if (!room || !video) return stream.getTracks().forEach((track) => track.stop());
+  video.contentHint = "detail"; // where there is too little of anything: fewer pictures, not blurred text
   screenTrack = video;
   sharing.value = true;
   video.addEventListener("ended", () => void stopScreen());
@@ -173,7 +191,7 @@ function publicationsOf(...sources: string[]): LocalPublication[] {
 
 // --- following the room -----------------------------------------------------------------------------
 
-function follow(joined: Room): void {
+function follow(joined: Room, name: string): void {
   connection.value = { state: joined.state, reason: "" };
   joined.on("stateChanged", (change) => (connection.value = change));
   joined.on("peerJoined", (peer) => peer.id !== joined.peerId && note(`${nameOf(peer)} joined`));
@@ -187,7 +205,9 @@ function follow(joined: Room): void {
     const moderator = it.moderator === undefined ? undefined : joined.peers.get(it.moderator);
     note(moderator ? `${nameOf(moderator)} has muted you` : "A host has muted you");
   });
-  startChat(joined, (id) => nameOf(joined.peers.get(id) ?? { id, appData: {} }));
+  onStage.value = !joined.isAudience;
+  startChat(joined, (id) => nameOf(joined.peers.get(id) ?? { id, appData: {} }), name);
+  stops.push(watchAudience(joined, { isHost: () => allowed.value.moderate ?? false, nameOf, note }));
   joined.on("playbackBlocked", () => (playbackBlocked.value = true));
   joined.on("ended", ({ error }) => {
     if (error?.code === "not-joined") problem.value = "You were removed from the room, or it was ended.";
@@ -219,8 +239,22 @@ function stop(): void {
   activeSpeaker.value = undefined;
 }
 
+/** A host has brought us to the stage, or back: what we send begins with a click of our own. */
+function changeStage(isOnStage: boolean): void {
+  cameraOn.value = microphoneOn.value = false;
+  if (!isOnStage) {
+    microphoneTrack.value?.stop();
+    microphoneTrack.value = undefined;
+    if (sharing.value) void stopScreen();
+  }
+  onStage.value = isOnStage;
+  note(isOnStage ? "You are on the stage: switch your microphone or camera on to be heard and seen" : "You are in the audience now");
+  if (isOnStage) void startDevices();
+  changeChatStage(isOnStage);
+}
+
 /** What a peer calls itself; its id if it does not, as a bot may. */
-function nameOf(peer: PeerInfo): string {
+function nameOf(peer: Pick<PeerInfo, "id" | "appData">): string {
   const { name } = peer.appData;
   return typeof name === "string" && name ? name.slice(0, MAX_NAME_LENGTH) : peer.id;
 }
@@ -235,6 +269,7 @@ function refresh(): void {
     isStale = false;
     if (!room) return;
     playSound(room);
+    if (onStage.value === room.isAudience) changeStage(!room.isAudience);
     people.value = [...room.peers.values()].map((peer) => person(room as Room, peer)).sort((a, b) => Number(b.isSelf) - Number(a.isSelf));
   });
 }
@@ -279,14 +314,17 @@ let microphoneJob: Promise<void> = Promise.resolve();
 
 function publishCamera(): void {
   const track = cameraTrack.value;
-  cameraJob = cameraJob.then(() => publishAs("camera", track)).then(refresh);
+  const maySend = onStage.value;
+  cameraJob = cameraJob.then(() => (maySend ? publishAs("camera", track) : undefined)).then(refresh);
 }
 
 function publishMicrophone(): void {
   const track = microphoneTrack.value;
   const isOn = microphoneOn.value;
+  const maySend = onStage.value;
   microphoneJob = microphoneJob
     .then(async () => {
+      if (!maySend) return;
       await publishAs("microphone", track);
       const [publication] = publicationsOf("microphone");
       if (publication && publication.muted === isOn) await (isOn ? publication.unmute() : publication.mute());

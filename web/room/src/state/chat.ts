@@ -18,6 +18,7 @@ export const REACTIONS = ["👍", "👏", "❤️", "😂", "😮", "🎉"];
 export const MAX_LENGTH = 2_000;
 const KEPT = 500;
 const REACTION_MS = 4_000;
+const READS_ONLY = "You can write when a host has brought you to the stage.";
 
 export const messages = signal<readonly ChatMessage[]>([]);
 const seen = signal(0);
@@ -31,16 +32,34 @@ export const chatProblem = signal("Connecting…");
 let room: Room | undefined;
 let channel: LocalDataPublication | undefined;
 let nameOf: (peer: string) => string = (peer) => peer;
+let ownName = "";
 let number = 0;
 
 /** Opens the channel. Messages that were sent before are not shown: nobody keeps them. */
-export function startChat(joined: Room, names: (peer: string) => string): void {
+export function startChat(joined: Room, names: (peer: string) => string, own: string): void {
   room = joined;
+  ownName = own;
   nameOf = names;
   joined.on("dataReceived", receive);
   joined.on("dataPublicationChanged", (it) => {
     if (it.label === HAND && room === joined) handRaised.value = it.state !== "closed";
   });
+  if (joined.isAudience) chatProblem.value = READS_ONLY;
+  else openChannel(joined);
+}
+
+/** We have come to the stage, where one can write, or have left it. */
+export function changeChatStage(isOnStage: boolean): void {
+  const wasRaised = handRaised.value;
+  channel = undefined;
+  handRaised.value = false;
+  chatProblem.value = isOnStage ? "Connecting…" : READS_ONLY;
+  if (!room || !isOnStage) return;
+  openChannel(room);
+  if (wasRaised) void raiseInAudience(room, false);
+}
+
+function openChannel(joined: Room): void {
   joined.publishData({ label: CHAT }).then(
     (opened) => {
       if (room !== joined) return; // we have left it meanwhile
@@ -71,10 +90,22 @@ export function react(emoji: string): void {
 }
 
 export async function toggleHand(): Promise<void> {
+  if (room?.isAudience) return await raiseInAudience(room, !handRaised.value);
   const raised = [...(room?.dataPublications.values() ?? [])].find(({ label }) => label === HAND);
   handRaised.value = !raised;
   if (raised) await raised.close();
   else await room?.publishData({ label: HAND }).catch((error: Error) => (chatProblem.value = `Your hand is not raised: ${error.message}`));
+}
+
+/** Nobody is told of the audience, so its hands are data of their own that a host asks for. */
+async function raiseInAudience(joined: Room, isRaised: boolean): Promise<void> {
+  handRaised.value = isRaised;
+  try {
+    await joined.setAppData({ name: ownName, ...(isRaised && { hand: true }) });
+  } catch (error) {
+    handRaised.value = false;
+    chatProblem.value = `Your hand is not raised: ${(error as Error).message}`;
+  }
 }
 
 export function markSeen(): void {

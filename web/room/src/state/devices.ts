@@ -54,8 +54,12 @@ export async function refreshDevices(): Promise<void> {
   devices.value = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
 }
 
-/** Opens what is switched on; follows the switches, the choices and the plugging of devices until the signal aborts. */
+let isStarted = false;
+
+/** Opens what is switched on; follows the switches, the choices and the plugging of devices from then on. */
 export async function startDevices(): Promise<void> {
+  if (isStarted) return;
+  isStarted = true;
   if (!navigator.mediaDevices) {
     cameraOn.value = microphoneOn.value = false;
     deviceProblem.value = "The browser gives camera and microphone to secure pages only: open this page by https or on localhost.";

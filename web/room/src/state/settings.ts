@@ -29,6 +29,9 @@ export const cameraId = remembered("camera", "");
 export const microphoneId = remembered("microphone", "");
 export const speakerId = remembered("speaker", "");
 
+/** `?audience`: join as one who watches and listens. Whether one may do more is up to the link's key. */
+export const asAudience = query.has("audience");
+
 /** `?video=320x180`: the camera's resolution, for slow machines. Such a small picture is sent in one resolution only. */
 export const videoSize = /^(\d+)x(\d+)$/.exec(query.get("video") ?? "")?.slice(1).map(Number) as [number, number] | undefined;
 

@@ -3,7 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Hand, LayoutGrid, MessageSquare, Mic, MicOff, MonitorUp, MonitorX, Network, PhoneOff, Settings, Smile, SquareUser, Users, Video, VideoOff } from "lucide-preact";
 import type { ComponentChildren } from "preact";
-import { connection, leave, notes, onlyReceives, people, playbackBlocked, sharer, sharing, startPlayback, toggleCamera, toggleMicrophone, toggleScreen } from "../state/call.js";
+import { connection, leave, notes, onlyReceives, onStage, people, playbackBlocked, sharer, sharing, startPlayback, toggleCamera, toggleMicrophone, toggleScreen } from "../state/call.js";
 import { handRaised, react, REACTIONS, toggleHand, unread } from "../state/chat.js";
 import { cameraOn, deviceProblem, microphoneOn } from "../state/devices.js";
 import { roomId } from "../state/settings.js";
@@ -16,10 +16,10 @@ import { Stage } from "./stage.js";
 
 const toggleLayout = () => void (layout.value = layout.value === "grid" ? "speaker" : "grid");
 
-const SHORTCUTS: Record<string, () => void> = {
-  m: toggleMicrophone,
-  v: toggleCamera,
-  s: () => void toggleScreen(),
+const SHORTCUTS: Record<string, () => unknown> = {
+  m: () => onStage.value && toggleMicrophone(),
+  v: () => onStage.value && toggleCamera(),
+  s: () => onStage.value && void toggleScreen(),
   g: toggleLayout,
   p: () => togglePanel("people"),
   c: () => togglePanel("chat"),
@@ -88,6 +88,7 @@ function Banner() {
     );
   }
   if (connection.value.state === "reconnecting") return <p class="banner">Reconnecting: {connection.value.reason}</p>;
+  if (!onStage.value) return <p class="banner quiet">You are in the audience: you watch and listen. Raise your hand to be brought to the stage.</p>;
   if (onlyReceives.value) return <p class="banner quiet">You can watch and listen. Your invitation does not let you send camera or microphone.</p>;
   if (deviceProblem.value) return <p class="banner quiet">{deviceProblem}</p>;
   return null;
@@ -124,13 +125,17 @@ function Controls() {
   return (
     <nav class="controls" aria-label="Call controls">
       <div class="controls-group">
-        <Control label={microphoneOn.value ? "Mute the microphone" : "Unmute the microphone"} shortcut="m" off={!microphoneOn.value} onClick={toggleMicrophone}>
-          {microphoneOn.value ? <Mic aria-hidden /> : <MicOff aria-hidden />}
-        </Control>
-        <Control label={cameraOn.value ? "Switch the camera off" : "Switch the camera on"} shortcut="v" off={!cameraOn.value} onClick={toggleCamera}>
-          {cameraOn.value ? <Video aria-hidden /> : <VideoOff aria-hidden />}
-        </Control>
-        {canShare && (
+        {onStage.value && (
+          <>
+            <Control label={microphoneOn.value ? "Mute the microphone" : "Unmute the microphone"} shortcut="m" off={!microphoneOn.value} onClick={toggleMicrophone}>
+              {microphoneOn.value ? <Mic aria-hidden /> : <MicOff aria-hidden />}
+            </Control>
+            <Control label={cameraOn.value ? "Switch the camera off" : "Switch the camera on"} shortcut="v" off={!cameraOn.value} onClick={toggleCamera}>
+              {cameraOn.value ? <Video aria-hidden /> : <VideoOff aria-hidden />}
+            </Control>
+          </>
+        )}
+        {onStage.value && canShare && (
           <Control label={sharing.value ? "Stop sharing the screen" : "Share the screen"} shortcut="s" pressed={sharing.value} onClick={() => void toggleScreen()}>
             {sharing.value ? <MonitorX aria-hidden /> : <MonitorUp aria-hidden />}
           </Control>
@@ -138,7 +143,7 @@ function Controls() {
         <Control label={handRaised.value ? "Lower your hand" : "Raise your hand"} shortcut="h" pressed={handRaised.value} onClick={() => void toggleHand()}>
           <Hand aria-hidden />
         </Control>
-        <Reactions />
+        {onStage.value && <Reactions />}
         <button class="leave" onClick={() => void leave()} aria-label="Leave the room" title="Leave the room">
           <PhoneOff aria-hidden />
           <span>Leave</span>

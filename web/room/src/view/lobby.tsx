@@ -5,19 +5,26 @@ import { useEffect } from "preact/hooks";
 import { Mic, MicOff, Video, VideoOff } from "lucide-preact";
 import { join, phase, problem, toggleCamera, toggleMicrophone } from "../state/call.js";
 import { cameraOn, cameraTrack, deviceProblem, microphoneOn, microphoneTrack, startDevices, watchLevel } from "../state/devices.js";
-import { displayName, MAX_NAME_LENGTH, roomFromAddress, roomId } from "../state/settings.js";
+import { prepare } from "../state/entrance.js";
+import { asAudience, displayName, MAX_NAME_LENGTH, roomFromAddress, roomId } from "../state/settings.js";
 import { DeviceChoice } from "./device-choice.js";
 import { Brand, ThemeSwitch } from "./brand.js";
 import { TrackVideo } from "./tile.js";
 
-let started = false;
+/** How long the room's name stays as it is before it counts as chosen. */
+const SETTLED_MS = 300;
 
 export function Lobby() {
   useEffect(() => {
-    if (!started) void startDevices();
-    started = true;
+    if (!asAudience) void startDevices();
   }, []);
   const isIdOk = useComputed(() => /^[A-Za-z0-9_-]{1,64}$/.test(roomId.value));
+  useSignalEffect(() => {
+    const room = roomId.value;
+    if (!isIdOk.value) return;
+    const timer = setTimeout(() => prepare(room), SETTLED_MS);
+    return () => clearTimeout(timer);
+  });
   const isJoining = phase.value === "joining";
   return (
     <div class="lobby">
@@ -25,8 +32,8 @@ export function Lobby() {
         <Brand />
         <ThemeSwitch />
       </header>
-      <main class="lobby-main">
-        <Preview />
+      <main class={`lobby-main ${asAudience ? "narrow" : ""}`}>
+        {!asAudience && <Preview />}
         <form
           class="card join"
           onSubmit={(event) => {
@@ -54,7 +61,7 @@ export function Lobby() {
               Letters, digits, - and _. Everybody who enters the same name meets in the same room.
             </small>
           </label>
-          <DeviceChoice />
+          {asAudience ? <p class="notice info">You join as audience: you watch and listen, and can raise your hand.</p> : <DeviceChoice />}
           <button class="button primary wide" type="submit" disabled={!isIdOk.value || isJoining}>
             {isJoining ? "Joining…" : "Join now"}
           </button>

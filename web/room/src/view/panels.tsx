@@ -3,8 +3,9 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
-import { Check, Hand, Link, Mic, MicOff, Pin, PinOff, UserX, Video, VideoOff, X } from "lucide-preact";
-import { allowed, invitation, lowerHand, mute, people, remove, speaking, type Person } from "../state/call.js";
+import { ArrowDownToLine, ArrowUpToLine, Check, Hand, Link, Mic, MicOff, Pin, PinOff, UserX, Video, VideoOff, X } from "lucide-preact";
+import { audienceCount, watchers } from "../state/audience.js";
+import { allowed, bringToStage, invitation, lowerHand, moveToAudience, mute, people, remove, speaking, type Person } from "../state/call.js";
 import { panel, pinned, togglePin } from "../state/view.js";
 import { DeviceChoice } from "./device-choice.js";
 import { Avatar } from "./tile.js";
@@ -32,7 +33,8 @@ export function PanelFrame({ title, children }: { title: string; children: Compo
 export function PeoplePanel() {
   return (
     <PanelFrame title="People">
-      <Invitation />
+      <Invitation who="guest" label="Copy the room's address" />
+      {allowed.value.audienceKey && <Invitation who="audience" label="Copy the audience's address" />}
       <ul class="people">
         {people.value.map((person) => (
           <li key={person.id} class={speaking.value.has(person.id) ? "speaking" : ""}>
@@ -47,7 +49,32 @@ export function PeoplePanel() {
           </li>
         ))}
       </ul>
+      <Audience />
     </PanelFrame>
+  );
+}
+
+/** How many watch and listen; for a host who, to bring them to the stage. */
+function Audience() {
+  const count = audienceCount.value;
+  if (count === 0) return null;
+  return (
+    <section class="audience" aria-labelledby="audience-title">
+      <h3 id="audience-title">Audience: {count}</h3>
+      <ul class="people">
+        {watchers.value.map((watcher) => (
+          <li key={watcher.id}>
+            <Avatar person={watcher} size="small" />
+            <span class="people-name">{watcher.name}</span>
+            {watcher.hasHandUp && <Hand size={17} class="hand" aria-label="hand raised" />}
+            <button class="plain" onClick={() => void bringToStage(watcher)} aria-label={`Bring ${watcher.name} to the stage`} title={`Bring ${watcher.name} to the stage`}>
+              <ArrowUpToLine size={17} aria-hidden />
+            </button>
+          </li>
+        ))}
+      </ul>
+      {watchers.value.length > 0 && count > watchers.value.length && <p class="dim">and {count - watchers.value.length} more</p>}
+    </section>
   );
 }
 
@@ -58,6 +85,7 @@ function Actions({ person }: { person: Person }) {
     { label: isPinned ? "Unpin" : "Pin", Icon: isPinned ? PinOff : Pin, act: () => togglePin(person.id), isOffered: true },
     { label: "Lower the hand of", Icon: Hand, act: () => void lowerHand(person), isOffered: person.hasHandUp && !person.isSelf && allowed.value.moderate },
     { label: "Mute", Icon: MicOff, act: () => void mute(person), isOffered: !person.isMuted && !person.isSelf && allowed.value.moderate },
+    { label: "Move to the audience:", Icon: ArrowDownToLine, act: () => void moveToAudience(person), isOffered: !person.isSelf && allowed.value.moderate },
     { label: "Remove", Icon: UserX, act: () => void remove(person), isOffered: !person.isSelf && allowed.value.moderate },
   ].filter(({ isOffered }) => isOffered);
   return (
@@ -71,17 +99,17 @@ function Actions({ person }: { person: Person }) {
   );
 }
 
-function Invitation() {
+function Invitation({ who, label }: { who: "guest" | "audience"; label: string }) {
   const isCopied = useSignal(false);
   const copy = async () => {
-    await navigator.clipboard.writeText(invitation());
+    await navigator.clipboard.writeText(invitation(who));
     isCopied.value = true;
     setTimeout(() => (isCopied.value = false), 2_000);
   };
   return (
     <button class="button wide" onClick={() => void copy()}>
       {isCopied.value ? <Check size={17} aria-hidden /> : <Link size={17} aria-hidden />}
-      <span aria-live="polite">{isCopied.value ? "Copied" : "Copy the room's address"}</span>
+      <span aria-live="polite">{isCopied.value ? "Copied" : label}</span>
     </button>
   );
 }

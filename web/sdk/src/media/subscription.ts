@@ -207,14 +207,16 @@ export class RemoteSubscription extends Received {
       while (this.#live === live) {
         const wish: Wish = { paused: this.#isPaused || this.#isHidden, spatialLayer: this.#spatialLayer };
         if (wish.paused === live.applied.paused && wish.spatialLayer === live.applied.spatialLayer) return;
+        const changes: Promise<unknown>[] = []; // in one flight, and done in order
         if (wish.spatialLayer !== undefined && wish.spatialLayer !== live.applied.spatialLayer) {
-          await ask("set-preferred-layers", { consumer: consumer.id, spatialLayer: wish.spatialLayer }, "mafalda.result.done.v1", gone);
+          changes.push(ask("set-preferred-layers", { consumer: consumer.id, spatialLayer: wish.spatialLayer }, "mafalda.result.done.v1", gone));
         }
         if (wish.paused !== live.applied.paused) {
-          await ask(wish.paused ? "pause-consumer" : "resume-consumer", { consumer: consumer.id }, "mafalda.result.done.v1", gone);
+          changes.push(ask(wish.paused ? "pause-consumer" : "resume-consumer", { consumer: consumer.id }, "mafalda.result.done.v1", gone));
           if (wish.paused) consumer.pause();
           else consumer.resume();
         }
+        await Promise.all(changes);
         live.applied = wish;
       }
     } catch (error) {

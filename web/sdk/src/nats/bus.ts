@@ -53,6 +53,11 @@ export class Bus {
     return this.#isUp;
   }
 
+  /** Whether it was closed for good. */
+  get isClosed(): boolean {
+    return this.#connection.isClosed();
+  }
+
   newInbox(prefix = "_INBOX"): string {
     return `${prefix}.${crypto.getRandomValues(new Uint32Array(4)).join("")}`;
   }
@@ -70,12 +75,16 @@ export class Bus {
     return () => void this.#closed.delete(listener);
   }
 
-  /** Stores a message in the log; repeats it under the same id while the outcome is unknown. Returns its sequence. */
-  async append(message: Message, replyTo: string): Promise<number> {
+  /**
+   * Stores a message in the log; repeats it under the same id while the outcome is unknown. Returns its sequence. `generation`: of the
+   * only place of the peer that it is meant for.
+   */
+  async append(message: Message, replyTo: string, generation?: number): Promise<number> {
     const header = headers();
     header.set("Nats-Msg-Id", message.id);
     header.set("Content-Type", "application/cloudevents+json");
     header.set("Mafalda-Reply-To", replyTo);
+    if (generation !== undefined) header.set("Mafalda-Generation", String(generation));
     const deadline = performance.now() + APPEND_TIMEOUT_MS;
     let reason = "timeout";
     for (let timeout = FIRST_ATTEMPT_MS; performance.now() < deadline; timeout = Math.min(2 * timeout, 4_000)) {
@@ -122,11 +131,6 @@ export class Bus {
   /** Receives what is sent to a subject of one's own. */
   subscribeInbox(subject: string, receive: (message: AnyMessage) => void): () => void {
     return this.#subscribe(subject, (_, message) => receive(message));
-  }
-
-  /** Returns when the server knows all subscriptions that were made before. */
-  async flush(): Promise<void> {
-    await this.#connection.flush();
   }
 
   async close(): Promise<void> {

@@ -3,8 +3,9 @@
 import { Device, type types } from "mediasoup-client";
 import { abortable } from "../abort.js";
 import { MafaldaError } from "../errors.js";
-import type { JoinResult } from "../protocol/messages.js";
+import type { JoinResult, TransportResult } from "../protocol/messages.js";
 import { newId } from "../protocol/subjects.js";
+import { transportIntent, type Direction, type TransportsAhead } from "./ahead.js";
 import type { Requests } from "./requests.js";
 
 /** How long a transport may be disconnected before its ICE is restarted. */
@@ -25,28 +26,33 @@ export interface ProduceOptions {
 /** Made for each placement, and again at the same one when its transports failed. */
 export class Endpoint {
   readonly #lost = new AbortController();
-  readonly #transports = new Map<"send" | "receive", Promise<types.Transport>>();
-  readonly #askedAt = new Map<"send" | "receive", number>();
+  readonly #transports = new Map<Direction, Promise<types.Transport>>();
+  readonly #askedAt = new Map<Direction, number>();
   readonly #ids = new Set<string>();
   readonly #isConnected = new Set<types.Transport>();
   #connectionChanged = Promise.withResolvers<void>();
   #isHandedOver = false;
+  /** Whether the transport that receives was requested before it was known what can be received on it. */
+  readonly #receivesAhead: boolean;
 
   private constructor(
     readonly placement: JoinResult,
     readonly device: Device,
     private readonly requests: Requests,
+    private readonly ahead: TransportsAhead,
     private readonly connectsFirst: boolean,
-  ) {}
+  ) {
+    this.#receivesAhead = ahead.has("receive");
+  }
 
   /**
-   * `connectsFirst`: producers are requested only when their transport is connected, because another endpoint sends the same until
-   * then.
+   * `ahead`: transports that may be there already. `connectsFirst`: producers are requested only when their transport is connected,
+   * because another endpoint sends the same until then.
    */
-  static async create(placement: JoinResult, requests: Requests, connectsFirst = false): Promise<Endpoint> {
+  static async create(placement: JoinResult, requests: Requests, ahead: TransportsAhead, connectsFirst = false): Promise<Endpoint> {
     const device = await Device.factory();
     await device.load({ routerRtpCapabilities: placement.routerRtpCapabilities as unknown as types.RtpCapabilities });
-    return new Endpoint(placement, device, requests, connectsFirst);
+    return new Endpoint(placement, device, requests, ahead, connectsFirst);
   }
 
   /** Aborted when this endpoint is of no more use; its reason says why. */
@@ -69,6 +75,14 @@ export class Endpoint {
 
   receiveTransport(): Promise<types.Transport> {
     return this.#transport("receive");
+  }
+
+  /** Makes the transport that receives; returns what a subscription must say that can be received on it, if the transport does not. */
+  async prepareToReceive(): Promise<types.RtpCapabilities | undefined> {
+    const transport = this.receiveTransport();
+    if (!this.#receivesAhead) return void (await transport);
+    transport.catch(() => undefined); // whoever receives on it is told
+    return this.device.recvRtpCapabilities;
   }
 
   /** Ids of the transports that were made here. */
@@ -99,7 +113,7 @@ export class Endpoint {
   }
 
   /** Waits until the transport of this direction is connected. */
-  async connected(direction: "send" | "receive", signal: AbortSignal): Promise<void> {
+  async connected(direction: Direction, signal: AbortSignal): Promise<void> {
     const transport = await abortable(this.#transport(direction), signal);
     while (!this.#isConnected.has(transport)) await abortable(this.#connectionChanged.promise, signal);
   }
@@ -128,7 +142,7 @@ export class Endpoint {
     );
   }
 
-  #transport(direction: "send" | "receive"): Promise<types.Transport> {
+  #transport(direction: Direction): Promise<types.Transport> {
     let transport = this.#transports.get(direction);
     if (!transport) {
       this.#askedAt.set(direction, performance.now());
@@ -139,21 +153,9 @@ export class Endpoint {
     return transport;
   }
 
-  async #open(direction: "send" | "receive"): Promise<types.Transport> {
-    const id = newId();
-    this.#ids.add(id);
-    const result = await this.requests.askTransport(
-      "create-transport",
-      {
-        transport: id,
-        direction,
-        enableTcp: true,
-        enableSctp: true,
-        numSctpStreams: { OS: 1024, MIS: 1024 },
-        ...(direction === "receive" && { rtpCapabilities: this.device.recvRtpCapabilities as never }),
-      },
-      this.lost,
-    );
+  async #open(direction: Direction): Promise<types.Transport> {
+    const result = (await this.ahead.take(direction, this.generation)) ?? (await this.#request(direction));
+    this.#ids.add(result.transport);
     if (!result.iceParameters) throw new MafaldaError("malformed-message", "the agent sent no ICE parameters");
     const options = {
       id: result.transport,
@@ -169,6 +171,14 @@ export class Endpoint {
       this.lost.throwIfAborted();
     }
     return transport;
+  }
+
+  async #request(direction: Direction): Promise<TransportResult> {
+    const intent = transportIntent(newId(), direction);
+    this.#ids.add(intent.transport);
+    if (direction === "send") return await this.requests.askTransport("create-transport", intent, this.lost);
+    const rtpCapabilities = this.device.recvRtpCapabilities as never;
+    return await this.requests.askTransport("create-transport", { ...intent, rtpCapabilities }, this.lost);
   }
 
   /** Answers what mediasoup-client asks of its signalling. */

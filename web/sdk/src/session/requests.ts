@@ -31,7 +31,19 @@ const IDEMPOTENT: ReadonlySet<IntentAction> = new Set([
   "resume-consumer",
   "set-preferred-layers",
   "set-audience",
+  "set-app-data",
   "leave",
+] as const);
+
+/** About the peer or its subscriptions, and not about objects of one place. */
+const OUTLASTS_A_PLACE: ReadonlySet<IntentAction> = new Set([
+  "join",
+  "leave",
+  "set-app-data",
+  "set-audience",
+  "subscribe",
+  "change-subscription",
+  "unsubscribe",
 ] as const);
 
 interface Pending {
@@ -54,6 +66,8 @@ export class Requests {
   readonly #pauses = new Set<string>();
   /** Producers of which the fleet may not know whether they are to be paused, because an outage outlasted the last request. */
   readonly untold = new Set<string>();
+  /** Of the peer's place, as it is known. What is about objects of that place is done nowhere else. */
+  generation: number | undefined;
 
   constructor(
     readonly bus: Bus,
@@ -133,11 +147,12 @@ export class Requests {
     const pending: Pending = { action, result: Promise.withResolvers(), private: Promise.withResolvers() };
     pending.result.promise.catch(() => undefined);
     this.#pending.set(message.id, pending);
+    const generation = OUTLASTS_A_PLACE.has(action) ? undefined : this.generation;
     if (action === "pause-producer" || action === "resume-producer") this.#notePause(message.id);
     try {
       const deadline = performance.now() + RESULT_TIMEOUT_MS;
       while (performance.now() < deadline) {
-        await abortable(Promise.race([this.bus.append(message, this.inbox), pending.result.promise]), signal);
+        await abortable(Promise.race([this.bus.append(message, this.inbox, generation), pending.result.promise]), signal);
         const answer = await first([pending.private.promise, pending.result.promise], REPEAT_MS, signal);
         if (!answer) continue; // the same id again: stored once, whatever happened to the answers
         if (isPrivate && answer.type === "mafalda.result.transport.v1" && !answer.data.iceParameters) {

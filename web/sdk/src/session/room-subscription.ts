@@ -1,5 +1,6 @@
 /** The one subscription by which a room's agent makes consumers for us: what it selects, and the consumers that it has told of. */
 
+import type { types } from "mediasoup-client";
 import { abortable } from "../abort.js";
 import { MafaldaError, Refused } from "../errors.js";
 import type { AnyMessage } from "../protocol/envelope.js";
@@ -118,10 +119,10 @@ export class RoomSubscription extends Resource {
   }
 
   protected override async open(endpoint: Endpoint, signal: AbortSignal): Promise<void> {
-    await endpoint.receiveTransport(); // which tells the agent what can be received
+    const rtpCapabilities = await endpoint.prepareToReceive();
     do {
       this.#sent = this.#version;
-      await this.#say(signal);
+      await this.#say(signal, rtpCapabilities);
     } while (this.#sent !== this.#version); // it was changed meanwhile
   }
 
@@ -192,7 +193,8 @@ export class RoomSubscription extends Resource {
     }
   }
 
-  async #say(signal: AbortSignal): Promise<void> {
-    await this.session.requests.ask("subscribe", { subscription: this.id, select: [...this.select], paused: true }, "mafalda.result.subscribe.v1", signal);
+  async #say(signal: AbortSignal, rtpCapabilities?: types.RtpCapabilities): Promise<void> {
+    const capable = rtpCapabilities && { rtpCapabilities: rtpCapabilities as never };
+    await this.session.requests.ask("subscribe", { subscription: this.id, select: [...this.select], paused: true, ...capable }, "mafalda.result.subscribe.v1", signal);
   }
 }

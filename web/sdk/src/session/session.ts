@@ -11,6 +11,7 @@ import type { Bus, Stored } from "../nats/bus.js";
 import type { AnyMessage } from "../protocol/envelope.js";
 import type { JoinResult, RoomSnapshotAnswer, Speaker } from "../protocol/messages.js";
 import { PeerSubjects } from "../protocol/subjects.js";
+import { TransportsAhead, type Direction } from "./ahead.js";
 import { Endpoint } from "./endpoint.js";
 import { PeerLog } from "./peer-log.js";
 import { Requests } from "./requests.js";
@@ -27,6 +28,8 @@ export interface SessionOptions {
   readonly region?: string;
   readonly audience?: boolean;
   readonly inboxPrefix?: string;
+  /** Requested in one flight with the join. */
+  readonly transports?: readonly Direction[];
 }
 
 export interface SessionListener {
@@ -56,6 +59,7 @@ export class Session {
   readonly requests: Requests;
   readonly resources = new Set<Resource>();
   readonly #log: PeerLog;
+  readonly #ahead: TransportsAhead;
   readonly #stop: (() => void)[] = [];
   readonly #ended = new AbortController();
   #state: SessionState = "joining";
@@ -71,6 +75,7 @@ export class Session {
   #leaving = false;
   /** Whether a join is as one of the audience: as the log has this peer, whoever has changed that. */
   #audience: boolean;
+  #appData: AppData;
   /** The last join that was asked for; it may be answered after it was given up. */
   #asked: Promise<JoinResult> | undefined;
   #changedPlace = Promise.withResolvers<void>();
@@ -81,8 +86,10 @@ export class Session {
     private readonly listener: SessionListener,
   ) {
     this.#audience = options.audience ?? false;
+    this.#appData = options.appData;
     const inbox = bus.newInbox(options.inboxPrefix);
     this.requests = new Requests(bus, new PeerSubjects(options.room, options.peer), inbox, `/client/${options.peer}`);
+    this.#ahead = new TransportsAhead(this.requests);
     this.#log = new PeerLog(
       (after) => this.requests.query("entries", { after }, "mafalda.answer.entries.v1"),
       (stored) => this.#take(stored),
@@ -124,9 +131,11 @@ export class Session {
       ),
     );
     this.#stop.push(this.bus.onClosed((error) => this.end(error)));
+    this.#run();
     try {
-      await abortable(this.bus.flush(), signal);
-      await this.#join(signal);
+      const joining = this.#join(signal);
+      for (const direction of this.options.transports ?? []) this.#ahead.request(direction);
+      await joining;
     } catch (error) {
       if (!(error instanceof MafaldaError && ["interrupted", "already-exists"].includes(error.code))) {
         await this.#withdraw();
@@ -135,6 +144,10 @@ export class Session {
       }
       void this.#rejoin(error.message);
     }
+  }
+
+  /** Runs until the end. */
+  #run(): void {
     this.#stop.push(every(HEARTBEAT_MS, () => void this.#heartbeat()));
     void this.#keepEndpoint().catch((error: unknown) => {
       if (!this.#ended.signal.aborted) this.end(new MafaldaError("webrtc-failed", error instanceof Error ? error.message : String(error)));
@@ -158,6 +171,17 @@ export class Session {
       if (generation >= Math.max(this.#wantedGeneration, this.#placement?.generation ?? 0)) return;
       // The former place has done it after the move was decided, so the present one does not know.
     }
+  }
+
+  /** Whether this peer is one of the audience now. */
+  get isAudience(): boolean {
+    return this.#audience;
+  }
+
+  /** Changes what the others see of the application's own data of this peer. */
+  async setAppData(appData: AppData): Promise<void> {
+    this.#appData = appData;
+    await this.requests.ask("set-app-data", { appData: { ...appData } }, "mafalda.result.done.v1", this.#ended.signal);
   }
 
   /** Leaves the room and tells the fleet. */
@@ -193,11 +217,12 @@ export class Session {
   // --- joining ------------------------------------------------------------------------------------
 
   async #join(signal?: AbortSignal): Promise<void> {
-    const { appData, region } = this.options;
-    const data = { appData: { ...appData }, ...(region === undefined ? {} : { region }), ...(this.#audience && { audience: true }) };
+    const { region } = this.options;
+    const data = { appData: { ...this.#appData }, ...(region === undefined ? {} : { region }), ...(this.#audience && { audience: true }) };
     this.#early = [];
     this.#asked = this.requests.ask("join", data, "mafalda.result.join.v1");
     const placement = await abortable(this.#asked, signal);
+    if (this.#state === "joining") this.#placed(placement); // nothing is to be opened at it that the roster must know first
     await abortable(this.#loadRoster(), signal);
     this.#placed(placement);
   }
@@ -230,6 +255,7 @@ export class Session {
     if (placement.generation < this.#wantedGeneration) return;
     if (this.#placement && placement.generation <= this.#placement.generation) return;
     this.#placement = placement;
+    this.requests.generation = placement.generation;
     this.#leavePlace(placement.generation, "the peer was placed again", placement.handover);
     this.#placeChanged();
   }
@@ -254,7 +280,7 @@ export class Session {
       while (!this.#placement || this.#placement.generation < this.#wantedGeneration) await abortable(this.#changedPlace.promise, ended);
       const openedAt = performance.now();
       const former = this.#endpoint?.isHandedOver ? this.#endpoint : undefined;
-      const endpoint = await Endpoint.create(this.#placement, this.requests, former !== undefined);
+      const endpoint = await Endpoint.create(this.#placement, this.requests, this.#ahead, former !== undefined);
       if (endpoint.generation !== this.#placement.generation) continue;
       if (ended.aborted || this.#leaving) return; // what is here is closed
       this.#endpoint = endpoint;
