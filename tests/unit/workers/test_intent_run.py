@@ -7,6 +7,7 @@ from mafalda.contract.ids import derived_id
 from mafalda.contract.messages.batches import BatchedIntent
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.intents import Consume, Intent, IntentBatch, Join, PauseConsumer
+from mafalda.media.rtp import RtpCapabilities
 from mafalda.testing.builders import example
 from mafalda.workers.core.instructions import Entry, HandleIntent
 from mafalda.workers.core.placed_peer import PlacedPeer
@@ -18,7 +19,7 @@ ROOM, PEER = "lobby", "alice"
 
 
 def consume(name: str) -> Consume:
-    return Consume(consumer=name, producer="mic", transport="t")
+    return Consume(consumer=name, producer="mic", transport="t", rtp_capabilities=RtpCapabilities())
 
 
 def batch(seq: int, *intents: Intent) -> Entry:
