@@ -25,6 +25,7 @@ from mafalda.cli.local_fleet import LocalFleetConfig, open_local_fleet
 from mafalda.client.config import ClientConfig
 from mafalda.client.requests import PeerRequests
 from mafalda.contract import subjects
+from mafalda.contract.batches import read_results
 from mafalda.contract.messages.envelope import decode
 from mafalda.contract.messages.events import ConsumersOpened
 from mafalda.contract.messages.intents import Consume, CreateTransport, Join, Leave, Produce, Subscribe
@@ -34,6 +35,7 @@ from mafalda.contract.messages.results import (
     JoinResult,
     ProduceResult,
     Result,
+    ResultBatch,
     SubscribeResult,
     TransportResult,
 )
@@ -156,6 +158,10 @@ class _Client:
                 member.receives(it.producer for it in opened.consumers)
             case ConsumeResult() as result:
                 member.receives([result.producer])
+                member.requests.take_stored(message)
+            case ResultBatch() if address is not None:
+                found = [it.data for _, it in read_results(address, message)]
+                member.receives(it.producer for it in found if isinstance(it, ConsumeResult))
                 member.requests.take_stored(message)
             case Result():
                 member.requests.take_stored(message)

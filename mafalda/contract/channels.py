@@ -180,7 +180,7 @@ REPLY_CHANNEL = MessageChannel(
     "full. Never stored.",
     ("agent", "allocator"),
     ("client", "agent", "operator"),
-    (*ANSWERS, ChannelNotices, results.TransportResult, results.ChannelAnswer, results.Rejected),
+    (*ANSWERS, ChannelNotices, results.TransportResult, results.ChannelAnswer, results.ResultBatch, results.Rejected),
     False,
 )
 

@@ -167,6 +167,7 @@ OUTCOMES: dict[type[Payload], Outcome] = {
     intents.ChangeSubscription: Outcome(results.SubscribeResult, peer_events=_SUBSCRIBED, errors=(NotFound, BadInput)),
     intents.Unsubscribe: Outcome(results.Done, errors=_OBJECT_ERRORS),
     intents.RequestChannel: Outcome(results.ChannelAnswer, private=True, errors=(InvalidParameters, *_OBJECT_ERRORS)),
+    intents.IntentBatch: Outcome(results.ResultBatch, private=True, errors=()),
     queries.QueryRoom: Outcome(queries.RoomSnapshot, private=True, errors=(RateLimited, BusUnavailable)),
     queries.QueryTransport: Outcome(results.TransportResult, private=True, errors=_QUERY_ERRORS),
     queries.QuerySubscription: Outcome(queries.SubscriptionSnapshot, private=True, errors=(RateLimited, NotFound)),

@@ -56,6 +56,7 @@ _ALWAYS = (
     intents.RestartIce,
     intents.CloseTransport,
     intents.SetAppData,
+    intents.IntentBatch,  # its agent checks each intent in it (``may_publish``)
 )
 _PUBLISH = (intents.Produce, intents.SetAudience)
 _DATA = (intents.ProduceData, intents.CloseDataProducer)
@@ -187,6 +188,16 @@ def _granted_intents(grants: Grants) -> list[str]:
     if grants.subscribe:
         granted += _SUBSCRIBE
     return [intent.action for intent in granted]
+
+
+def may_publish(grants: Grants, action: str) -> bool:
+    """Whether a participant may publish intents of an action for itself: what NATS checks by their subjects.
+
+    Args:
+        grants: What it is granted.
+        action: The intents'.
+    """
+    return action in _granted_intents(grants)
 
 
 _CONTRACT_ROLE: dict[FleetRole, Role] = {

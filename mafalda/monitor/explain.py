@@ -14,7 +14,7 @@ from typing import Any
 from mafalda.contract.messages.commands import Explanation, OpenRelay, OpenRelays, PlacePeer
 from mafalda.contract.messages.results import Rejected
 from mafalda.errors import NotFound
-from mafalda.monitor.records import Record
+from mafalda.monitor.records import Record, unbatched
 
 #: The commands that have reasons.
 Decision = PlacePeer | OpenRelay | OpenRelays
@@ -54,7 +54,11 @@ async def explain(entries: AsyncIterator[Record], wanted: str) -> History:
     Raises:
         NotFound: No entry does.
     """
-    found: list[Record] = [entry async for entry in entries if _mentions(entry, wanted)]
+    found: list[Record] = []
+    async for entry in entries:
+        is_batch = entry.message is not None and wanted in (entry.message.id, entry.message.causationid)
+        parts = (entry,) if is_batch else unbatched(entry)
+        found += (part for part in parts if _mentions(part, wanted))
     if not found:
         raise NotFound("the log does not mention this id", id=wanted)
     return History(wanted, found)

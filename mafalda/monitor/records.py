@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from mafalda.bus.protocol import Bus, Delivery
-from mafalda.contract.messages.envelope import Message, decode
+from mafalda.contract.batches import read_intents, read_results
+from mafalda.contract.messages.envelope import Message, decode, encode
+from mafalda.contract.messages.intents import IntentBatch
+from mafalda.contract.messages.results import ResultBatch
 from mafalda.contract.subjects import Address, parse
 from mafalda.errors import BadInput, MalformedMessage
 
@@ -50,6 +53,20 @@ def record(delivery: Delivery) -> Record:
         return Record(delivery.seq, delivery.subject, delivery.data, decode(delivery.data), None)
     except BadInput as error:
         return Record(delivery.seq, delivery.subject, delivery.data, None, error)
+
+
+def unbatched(found: Record) -> Iterator[Record]:
+    """The intents or results of a batch as records of their own, under the batch's sequence; else the record itself."""
+    address, message = found.address, found.message
+    if address is None or message is None or not isinstance(message.data, IntentBatch | ResultBatch):
+        yield found
+        return
+    for item, error in read_intents(message):
+        own = address if error else replace(address, action=item.data.action)
+        yield Record(found.seq, own.subject, encode(item), None if error else item, error)
+    if isinstance(message.data, ResultBatch):
+        for own, item in read_results(address, message):
+            yield Record(found.seq, own.subject, encode(item), item, None)
 
 
 async def read_log(bus: Bus, *patterns: str, after_seq: int = 0, up_to_seq: int | None = None) -> AsyncIterator[Record]:

@@ -11,12 +11,16 @@ use, a consumer whose producer is not there) or its own subject changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+from mafalda.contract.batches import read_result
 from mafalda.contract.channels import fits
 from mafalda.contract.messages import commands, events, results
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.subjects import Address
+from mafalda.errors import BadInput
 from mafalda.projection import endpoints, peers, relays, servers, subscriptions
 from mafalda.projection.state import State
 
@@ -51,6 +55,7 @@ _RULES: dict[type[Payload], Callable[[State, Address, Any], None]] = {
     results.SubscribeResult: subscriptions.subscribed,
     events.ConsumersOpened: subscriptions.consumers_opened,
     events.ConsumersClosed: subscriptions.consumers_closed,
+    results.ResultBatch: lambda state, address, batch: _apply_batch(state, address, batch),
     commands.OpenRelay: relays.open_relay,
     commands.OpenRelays: relays.open_relays,
     events.RelayOpened: relays.relay_opened,
@@ -81,3 +86,10 @@ def apply(state: State, seq: int, address: Address, payload: Payload | None) -> 
     rule = _RULES.get(type(payload))
     if rule and fits(address, payload):
         rule(state, address, payload)
+
+
+def _apply_batch(state: State, address: Address, batch: results.ResultBatch) -> None:
+    """Apply each result of a batch; one that cannot be read changes nothing."""
+    for item in batch.items:
+        with suppress(BadInput):
+            apply(state, state.seq, replace(address, action=item.intent), read_result(item))

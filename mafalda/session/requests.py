@@ -21,12 +21,22 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import GENERATION_HEADER, REPLY_HEADER, PeerBus
 from mafalda.contract import subjects
+from mafalda.contract.batches import read_result
 from mafalda.contract.messages.envelope import Message
-from mafalda.contract.messages.intents import Intent, Join
+from mafalda.contract.messages.intents import Intent, IntentBatch, Join
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.queries import Query
-from mafalda.contract.messages.results import JoinResult, Rejected
-from mafalda.errors import BusUnavailable, DeadlineExceeded, MafaldaError, MalformedMessage
+from mafalda.contract.messages.results import JoinResult, Rejected, ResultBatch
+from mafalda.errors import (
+    BadInput,
+    BusUnavailable,
+    DeadlineExceeded,
+    MafaldaError,
+    MalformedMessage,
+    UnknownType,
+    UnknownVersion,
+)
+from mafalda.session.flights import Flight, IntentFlights
 
 P = TypeVar("P", bound=Payload)
 T = TypeVar("T")
@@ -36,6 +46,8 @@ OnOutcome = Callable[[Outcome], None]
 
 #: Between two attempts while there is no bus, in seconds.
 _NO_BUS_PAUSE_S = 0.2
+#: Refusals of a batch by servers that know no batches.
+_BATCH_UNKNOWN = (UnknownType.code, UnknownVersion.code)
 
 _log = structlog.get_logger(__name__)
 
@@ -81,11 +93,17 @@ class _PendingRequest:
     headers: dict[str, str]
     stored: Payload | None = None  # an incomplete result
     is_recovering: bool = False
+    flight: Flight | None = None  # in which it was appended
     timer: ClockTimer | None = None
 
     @property
     def subject(self) -> str:
         return self.message.subject or ""
+
+    @property
+    def batch_id(self) -> str | None:
+        batch = self.flight.batch if self.flight else None
+        return batch.id if batch else None
 
 
 class RequestClient:
@@ -117,6 +135,7 @@ class RequestClient:
         self._answers = answers
         self._times = times
         self._pending: dict[str, _PendingRequest] = {}
+        self._flights = IntentFlights(bus, tasks, source)
 
     # --- requests -------------------------------------------------------------------------------------
 
@@ -125,7 +144,9 @@ class RequestClient:
     ) -> str:
         """Append an intent; return its id as soon as it is in the log.
 
-        While there is no result it is appended again with the same id, so that it is stored once.
+        What is requested for a peer before control returns to the event loop is appended as one message, in the order
+        of the calls (``mafalda.session.flights``). While there is no result it is appended again with the same id, so
+        that it is stored once.
 
         Args:
             room: The peer's room.
@@ -226,7 +247,46 @@ class RequestClient:
     # --- answers --------------------------------------------------------------------------------------
 
     def take_stored(self, message: Message) -> bool:
-        """Take a result from the log; ``False`` if it belongs to no pending request."""
+        """Take a result from the log, or several; ``False`` if none belongs to a pending request."""
+        if isinstance(message.data, ResultBatch):
+            found = self._of_pending(message)
+            for result in found:
+                self._take_stored(result)
+            return bool(found)
+        if isinstance(message.data, Rejected) and message.data.intent == IntentBatch.action:
+            return self._batch_rejected(message)
+        return self._take_stored(message)
+
+    def take_private(self, message: Message) -> bool:
+        """Take an answer from the private inbox, or several; ``False`` if none belongs to a pending request."""
+        if isinstance(message.data, ResultBatch):
+            found = self._of_pending(message)
+            for result in found:
+                self.take_private(result)
+            return bool(found)
+        pending = self._pending.get(message.causationid or "")
+        if pending is None:
+            return False
+        self._resolve(pending, message.data)
+        return True
+
+    def _of_pending(self, message: Message) -> list[Message]:
+        """The results of a batch that belong to pending requests; the others are not even read."""
+        if not isinstance(message.data, ResultBatch):
+            return []
+        found = []
+        for item in message.data.items:
+            if item.causationid not in self._pending:
+                continue
+            try:
+                own = {"causationid": item.causationid, "type": item.type, "data": read_result(item)}
+            except BadInput as error:
+                _log.warning("unreadable", action="result_unreadable", type=item.type, reason=str(error))
+            else:
+                found.append(message.model_copy(update=own))
+        return found
+
+    def _take_stored(self, message: Message) -> bool:
         pending = self._pending.get(message.causationid or "")
         if pending is None and _answers_join(message.data):
             # It is caused by the placement command, which correlates with the join.
@@ -241,13 +301,17 @@ class RequestClient:
             self._arm(pending, self._times.inbox_wait_s)
         return True
 
-    def take_private(self, message: Message) -> bool:
-        """Take an answer from the private inbox; ``False`` if it belongs to no pending request."""
-        pending = self._pending.get(message.causationid or "")
-        if pending is None:
-            return False
-        self._resolve(pending, message.data)
-        return True
+    def _batch_rejected(self, message: Message) -> bool:
+        """A batch was refused as a whole: so is each of its intents, unless the servers are older than batches."""
+        refused = [it for it in self._pending.values() if it.batch_id == message.causationid]
+        if isinstance(message.data, Rejected) and message.data.error.code in _BATCH_UNKNOWN:
+            self._flights.stop_batching()
+            for pending in refused:
+                self._tasks.spawn(self._append_again(pending), f"append again {pending.message.id}")
+            return bool(refused)
+        for pending in refused:
+            self._resolve(pending, message.data)
+        return bool(refused) or self._take_stored(message)
 
     # --- pending requests -----------------------------------------------------------------------------
 
@@ -273,7 +337,11 @@ class RequestClient:
         return pending
 
     async def _append(self, pending: _PendingRequest) -> None:
-        await self._bus.append(pending.subject, pending.message, headers=pending.headers)
+        if pending.flight is not None:
+            await self._flights.append_again(pending.flight, pending.message)
+            return
+        pending.flight = self._flights.add(pending.room, pending.peer, pending.message, pending.headers)
+        await pending.flight.stored(pending.message.id)
 
     def _arm(self, pending: _PendingRequest, after_s: float) -> None:
         """Look at the request after so many seconds, or at its deadline if that is earlier."""

@@ -13,6 +13,7 @@ from mafalda.contract.channels import CHANNEL_OF, RESULT_ACTIONS
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import commands, events, intents, load, notices, queries, results
 from mafalda.contract.messages.allocator_report import AllocatorReport, LateReservation
+from mafalda.contract.messages.batches import BatchedIntent, BatchedResult
 from mafalda.contract.messages.channel_calls import ChannelCall, ChannelNotice
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
@@ -163,6 +164,15 @@ _INTENTS: tuple[Payload, ...] = (
             method="TRANSPORT_SET_MAX_INCOMING_BITRATE", handler="alice-send", body={"maxIncomingBitrate": 1_500_000}
         )
     ),
+    intents.IntentBatch(
+        items=[
+            BatchedIntent(id=derived_id(it.action), type=it.type_name(), data=it.to_json_dict())
+            for it in (
+                intents.CreateTransport(transport="alice-receive", direction="receive"),
+                intents.ResumeConsumer(consumer="alice-hears-bob"),
+            )
+        ]
+    ),
 )
 _RESULTS: tuple[Payload, ...] = (
     results.Rejected(intent="consume", error=ErrorInfo.of(NotFound("no such producer", producer="bob-mic"))),
@@ -197,6 +207,16 @@ _RESULTS: tuple[Payload, ...] = (
     ),
     results.SubscribeResult(subscription="all", select=[ProducerSelector(kind="audio")], generation=1),
     results.ChannelAnswer(intent="channel", generation=1, accepted=True),
+    results.ResultBatch(
+        items=[
+            BatchedResult(
+                intent="resume-consumer",
+                causationid=derived_id("resume-consumer"),
+                type=results.Done.type_name(),
+                data=results.Done(intent="resume-consumer", target="alice-hears-bob", generation=1).to_json_dict(),
+            )
+        ]
+    ),
 )
 _COMMANDS: tuple[Payload, ...] = (
     commands.PlacePeer(

@@ -25,6 +25,8 @@ func (r *Messages) Marshal() ([]byte, error) {
 
 type Messages struct {
 	ApplyGrantsIntent            map[string]interface{}        `json:"applyGrantsIntent,omitempty"`
+	BatchedIntent                *BatchedIntent                `json:"batchedIntent,omitempty"`
+	BatchedResult                *BatchedResult                `json:"batchedResult,omitempty"`
 	ChangeSubscriptionIntent     *ChangeSubscriptionIntent     `json:"changeSubscriptionIntent,omitempty"`
 	CloseConsumerIntent          *CloseConsumerIntent          `json:"closeConsumerIntent,omitempty"`
 	CloseDataConsumerIntent      *CloseDataConsumerIntent      `json:"closeDataConsumerIntent,omitempty"`
@@ -57,6 +59,7 @@ type Messages struct {
 	ErrorInfo                    *ErrorInfo                    `json:"errorInfo,omitempty"`
 	IceCandidate                 *IceCandidate                 `json:"iceCandidate,omitempty"`
 	IceParameters                *IceParameters                `json:"iceParameters,omitempty"`
+	IntentBatchIntent            *IntentBatchIntent            `json:"intentBatchIntent,omitempty"`
 	JoinIntent                   *JoinIntent                   `json:"joinIntent,omitempty"`
 	JoinResult                   *JoinResult                   `json:"joinResult,omitempty"`
 	LeaveIntent                  *LeaveIntent                  `json:"leaveIntent,omitempty"`
@@ -99,6 +102,7 @@ type Messages struct {
 	ReportStatistics             *ReportStatistics             `json:"reportStatistics,omitempty"`
 	RequestKeyFrameIntent        *RequestKeyFrameIntent        `json:"requestKeyFrameIntent,omitempty"`
 	RestartIceIntent             *RestartIceIntent             `json:"restartIceIntent,omitempty"`
+	ResultBatchResult            *ResultBatchResult            `json:"resultBatchResult,omitempty"`
 	ResumeConsumerIntent         *ResumeConsumerIntent         `json:"resumeConsumerIntent,omitempty"`
 	ResumeProducerIntent         *ResumeProducerIntent         `json:"resumeProducerIntent,omitempty"`
 	RoomSnapshotAnswer           *RoomSnapshotAnswer           `json:"roomSnapshotAnswer,omitempty"`
@@ -134,6 +138,28 @@ type Messages struct {
 	TransportResult              *TransportResult              `json:"transportResult,omitempty"`
 	UnsubscribeIntent            *UnsubscribeIntent            `json:"unsubscribeIntent,omitempty"`
 	WayStatistics                *WayStatistics                `json:"wayStatistics,omitempty"`
+}
+
+// One intent of a batch.
+type BatchedIntent struct {
+	// As of a message of this type.                                                                        
+	Data                                                                             map[string]interface{} `json:"data"`
+	// As of a message: an intent that comes again has the same id, and is done once.                       
+	ID                                                                               string                 `json:"id"`
+	// mafalda.intent.{action}.v{version}.                                                                  
+	Type                                                                             string                 `json:"type"`
+}
+
+// One result of a batch.
+type BatchedResult struct {
+	// The id of the intent that it answers.                           
+	Causationid                                 string                 `json:"causationid"`
+	// As of a message of this type.                                   
+	Data                                        map[string]interface{} `json:"data"`
+	// The action of the intent that it answers.                       
+	Intent                                      string                 `json:"intent"`
+	// mafalda.result.{action}.v{version}.                             
+	Type                                        string                 `json:"type"`
 }
 
 // Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
@@ -621,6 +647,15 @@ type IceParameters struct {
 	UsernameFragment string `json:"usernameFragment"`
 }
 
+// Several intents in one message: done in order, each for itself, answered by ResultBatch.
+// join, leave, end-room and apply-grants are never in one. An intent that is answered later
+// than the others, such as a consume that waits for a relay, has a result message of its
+// own. A batch that is refused as a whole (rejected, whose causationid is the batch's id)
+// is refused for each intent that is in it.
+type IntentBatchIntent struct {
+	Items []BatchedIntent `json:"items"`
+}
+
 // Become a peer of the room. The only intent that needs no placement to exist already.
 type JoinIntent struct {
 	// The application's own data; carried, never read. At most 16384 bytes of JSON, 32 levels                         
@@ -1004,6 +1039,11 @@ type RequestKeyFrameIntent struct {
 // New ICE credentials for a transport; they come to the inbox, as at its creation.
 type RestartIceIntent struct {
 	Transport string `json:"transport"`
+}
+
+// The results of intents that came in one batch, in the order of the intents.
+type ResultBatchResult struct {
+	Items []BatchedResult `json:"items"`
 }
 
 // Receive a producer, at first or again. Answered by Done.

@@ -9,6 +9,12 @@ pub struct Messages {
     pub apply_grants_intent: Option<HashMap<String, Option<serde_json::Value>>>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub batched_intent: Option<BatchedIntent>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batched_result: Option<BatchedResult>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub change_subscription_intent: Option<ChangeSubscriptionIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +109,9 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ice_parameters: Option<IceParameters>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent_batch_intent: Option<IntentBatchIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join_intent: Option<JoinIntent>,
@@ -231,6 +240,9 @@ pub struct Messages {
     pub restart_ice_intent: Option<RestartIceIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_batch_result: Option<ResultBatchResult>,
+
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub resume_consumer_intent: Option<ResumeConsumerIntent>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -334,6 +346,37 @@ pub struct Messages {
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way_statistics: Option<WayStatistics>,
+}
+
+/// One intent of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchedIntent {
+    /// As of a message of this type.
+    pub data: HashMap<String, Option<serde_json::Value>>,
+
+    /// As of a message: an intent that comes again has the same id, and is done once.
+    pub id: String,
+
+    /// mafalda.intent.{action}.v{version}.
+    #[serde(rename = "type")]
+    pub batched_intent_type: String,
+}
+
+/// One result of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchedResult {
+    /// The id of the intent that it answers.
+    pub causationid: String,
+
+    /// As of a message of this type.
+    pub data: HashMap<String, Option<serde_json::Value>>,
+
+    /// The action of the intent that it answers.
+    pub intent: String,
+
+    /// mafalda.result.{action}.v{version}.
+    #[serde(rename = "type")]
+    pub batched_result_type: String,
 }
 
 /// Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
@@ -1355,6 +1398,16 @@ pub struct IceParameters {
     pub username_fragment: String,
 }
 
+/// Several intents in one message: done in order, each for itself, answered by ResultBatch.
+/// join, leave, end-room and apply-grants are never in one. An intent that is answered later
+/// than the others, such as a consume that waits for a relay, has a result message of its
+/// own. A batch that is refused as a whole (rejected, whose causationid is the batch's id)
+/// is refused for each intent that is in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IntentBatchIntent {
+    pub items: Vec<BatchedIntent>,
+}
+
 /// Become a peer of the room. The only intent that needs no placement to exist already.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -2074,6 +2127,12 @@ pub struct RequestKeyFrameIntent {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RestartIceIntent {
     pub transport: String,
+}
+
+/// The results of intents that came in one batch, in the order of the intents.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ResultBatchResult {
+    pub items: Vec<BatchedResult>,
 }
 
 /// Receive a producer, at first or again. Answered by Done.

@@ -130,6 +130,24 @@ def decode(raw: bytes, instead: Mapping[str, Any] = _NOTHING) -> Message:
         raise MalformedMessage(_explain(error), type=fields["type"]) from None
 
 
+def read_payload(type_name: str, data: Any) -> Payload:
+    """Read and validate the data of a message without an envelope of its own.
+
+    Raises:
+        MalformedMessage: It does not fit its type.
+        UnknownType: No message of Mafalda has this type.
+        UnknownVersion: The type exists, in another version.
+    """
+    payload_type = _payload_type(type_name)
+    if found := list(islice(null_fields(payload_type, data), 5)):
+        problem = "null; leave out a field that has no value"
+        raise MalformedMessage("; ".join(f"{_where(place)}: {problem}" for place in found), type=type_name)
+    try:
+        return payload_type.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise MalformedMessage(_explain(error), type=type_name) from None
+
+
 def peek_id(raw: bytes) -> str | None:
     """The id of a message that may be otherwise unreadable, so that its sender can be answered."""
     try:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_v
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mafalda.contract.ids import Id
+from mafalda.contract.messages.batches import MAX_BATCHED, BatchedIntent
 from mafalda.contract.messages.channel_calls import ChannelCall
 from mafalda.contract.messages.payload import AppData, Kind, LeaveCause, Payload, app_data
 from mafalda.contract.messages.subscriptions import MAX_SELECTORS, ProducerSelector, Subscription
@@ -367,6 +368,18 @@ class RequestChannel(Intent):
     call: ChannelCall
 
 
+class IntentBatch(Intent):
+    """Several intents in one message: done in order, each for itself, answered by ``ResultBatch``.
+
+    ``join``, ``leave``, ``end-room`` and ``apply-grants`` are never in one. An intent that is answered later than the
+    others, such as a consume that waits for a relay, has a result message of its own. A batch that is refused as a
+    whole (``rejected``, whose ``causationid`` is the batch's id) is refused for each intent that is in it.
+    """
+
+    action = "batch"
+    items: list[BatchedIntent] = Field(min_length=1, max_length=MAX_BATCHED)
+
+
 INTENTS: tuple[type[Intent], ...] = (
     Join,
     Leave,
@@ -397,6 +410,7 @@ INTENTS: tuple[type[Intent], ...] = (
     ChangeSubscription,
     Unsubscribe,
     RequestChannel,
+    IntentBatch,
 )
 
 #: Intents about the peer or its subscriptions, which outlast its places; the others are about objects of one place.

@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from mafalda.contract.ids import Id
+from mafalda.contract.messages.batches import MAX_BATCHED, BatchedResult
 from mafalda.contract.messages.channel_calls import Body
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.payload import Kind, Payload
@@ -160,6 +161,13 @@ class ChannelAnswer(Result):
         return self.model_copy(update={"body": None})
 
 
+class ResultBatch(Result):
+    """The results of intents that came in one batch, in the order of the intents."""
+
+    action = "batch"
+    items: list[BatchedResult] = Field(min_length=1, max_length=MAX_BATCHED)
+
+
 RESULTS: tuple[type[Result], ...] = (
     Rejected,
     Done,
@@ -171,4 +179,5 @@ RESULTS: tuple[type[Result], ...] = (
     ConsumeDataResult,
     SubscribeResult,
     ChannelAnswer,
+    ResultBatch,
 )

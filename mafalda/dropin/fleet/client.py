@@ -26,7 +26,7 @@ from mafalda.contract.messages.intents import Intent, Join
 from mafalda.contract.messages.notices import ChannelNotices
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.messages.queries import Ok, QueryChannel
-from mafalda.contract.messages.results import ChannelAnswer, JoinResult, Result
+from mafalda.contract.messages.results import ChannelAnswer, JoinResult, Result, ResultBatch
 from mafalda.contract.reading import read_message
 from mafalda.dropin.fleet.answers import OnAnswer, answer_of
 from mafalda.dropin.fleet.channel_answers import ChannelAnswers
@@ -224,7 +224,7 @@ class FleetClient:
     async def _take_private(self, delivery: Delivery) -> None:
         message = decode(delivery.data)
         match message.data:
-            case ChannelAnswer():
+            case ChannelAnswer() | ResultBatch():
                 self._requests.take_private(message)
             case ChannelNotices(items=items):
                 if delivery.reply:

@@ -90,6 +90,7 @@ class ObjectSession:
         self._is_closed = False
         self._is_join_given_up = False  # nobody has answered it: the fleet may place the peer after all
         self._batch: list[ChannelNotice] | None = None  # published together if nothing else is requested in between
+        self._requests: list[_Request] | None = None  # those of the job that was submitted last, if it has not begun
 
     def __str__(self) -> str:
         return self.peer
@@ -155,19 +156,30 @@ class ObjectSession:
 
     def submit_job(self, job: Job) -> None:
         """Run something after everything that was requested before."""
-        self._batch = None
+        self._batch = self._requests = None
         self._fleet.jobs.submit(self, job)
 
     def request(self, intent: Intent, on_answer: OnAnswer) -> None:
-        """Publish an intent after those before it; answers may come in any order."""
+        """Publish an intent after those before it; answers may come in any order.
+
+        It goes in one message with those that were requested since the last job began.
+        """
+        if self._requests is not None:
+            self._requests.append(_Request(intent, on_answer))
+            return
+        requests = [_Request(intent, on_answer)]
 
         async def request() -> None:
+            if self._requests is requests:
+                self._requests = None
             if self._is_join_given_up or (self.is_lost and not await self._is_back()):
-                on_answer(LibraryAnswer({}, failed(_GONE)))
+                for it in requests:
+                    it.on_answer(LibraryAnswer({}, failed(_GONE)))
                 return
-            await self._send(_Request(intent, on_answer), is_repeated=self.is_reopened)
+            await asyncio.gather(*(self._send(it, is_repeated=self.is_reopened) for it in requests))
 
         self.submit_job(request)
+        self._requests = requests
 
     async def request_now(self, intent: Intent) -> LibraryAnswer:
         """Publish an intent at the present place, before what waits; its answer, a refusal if the place is lost."""

@@ -12,7 +12,7 @@ from mafalda.contract.messages import commands, events
 from mafalda.contract.messages.envelope import peek_id
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.contract.subjects import Address
-from mafalda.monitor.records import Record
+from mafalda.monitor.records import Record, unbatched
 from mafalda.monitor.replay import apply_record
 from mafalda.projection.state import State
 from mafalda.snapshot.format import Snapshot
@@ -52,6 +52,7 @@ class AuditedLog:
     _open: dict[tuple[str, str, str], OpenIntent] = field(default_factory=dict)
     _answered_keys: set[tuple[str, str, str]] = field(default_factory=set)
     _joins: dict[str, str] = field(default_factory=dict)  # id of a command: of the join that its agent answers
+    _batches: dict[str, list[str]] = field(default_factory=dict)  # id of a batch: of its intents
     _peers: dict[Peer, int] = field(default_factory=dict)  # the entry that gave a peer its place or status
     _relays: dict[Relay, int] = field(default_factory=dict)  # the entry that commanded or opened a relay
     _commanded: dict[str, int] = field(default_factory=dict)  # server: the last command to it
@@ -62,7 +63,10 @@ class AuditedLog:
         """Begin with a snapshot; without one, before the log's first entry."""
         began = cls(state_of(snapshot), snapshot.seq if snapshot else 0)
         for seq, action, room, peer, _, id, *_ in snapshot.fleet.get("openIntents", ()) if snapshot else ():
-            began._add(OpenIntent(seq, room, peer, action, id or _substitute_id(seq)))
+            ids = snapshot.fleet.get("openItems", {}).get(str(seq), ()) if snapshot else ()
+            for item in ids or (id or _substitute_id(seq),):
+                began._add(OpenIntent(seq, room, peer, action, item))
+            began._batches[id or ""] = list(ids)
         return began
 
     @property
@@ -95,10 +99,15 @@ class AuditedLog:
             return
         data = entry.message.data if entry.message else None
         if address.kind == "intent":
-            id = peek_id(entry.raw) or _substitute_id(entry.seq)
-            self._add(OpenIntent(entry.seq, address.room or "", address.peer or "", address.action, id))
+            for part in unbatched(entry):
+                action = part.address.action if part.address else address.action
+                id = peek_id(part.raw) or _substitute_id(entry.seq)
+                self._add(OpenIntent(entry.seq, address.room or "", address.peer or "", action, id))
+                if part is not entry:
+                    self._batches.setdefault(peek_id(entry.raw) or "", []).append(id)
         elif address.kind == "result":
-            self._answered(address, entry.raw)
+            for part in unbatched(entry):
+                self._answered(address, part.raw)
         elif address.kind == "command":
             self._commanded[address.server or ""] = entry.seq
             if entry.message and isinstance(data, commands.PlacePeer):
@@ -120,7 +129,7 @@ class AuditedLog:
             cause, own = str(fields.get("causationid")), str(fields.get("id"))
         except (orjson.JSONDecodeError, AttributeError):
             return
-        for id in (cause, own, self._joins.pop(cause, "")):
+        for id in (cause, own, self._joins.pop(cause, ""), *self._batches.pop(cause, ())):
             key = (address.room or "", address.peer or "", id)
             if self._open.pop(key, None):
                 self._answered_keys.add(key)

@@ -122,7 +122,13 @@ class PeerSessions:
             look_at(session, *producers)
 
     def relay_changed(self, key: RelayKey) -> None:
-        """A relay has opened, or was requested in vain: subscriptions of peers on its worker may want its producer."""
+        """A relay has opened, or was requested in vain: subscriptions of peers on its worker may want its producer.
+
+        Consumes out of batches may too.
+        """
+        targets = self.services.relay_targets
+        if targets.usable(key) is None and targets.waiters.is_waiting(key):
+            self.services.relay_requests.need(key)
         for session in self.services.subscribers.of(key.room):
             if session.place.worker == key.worker:
                 look_at(session, key.producer)

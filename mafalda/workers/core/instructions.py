@@ -5,14 +5,17 @@ The shell executes them in order. What comes of one is reported to the machine a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
+from mafalda.contract.batches import read_intents
 from mafalda.contract.messages.commands import OpenRelay, PlacePeer
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.events import ClosedReason
+from mafalda.contract.messages.intents import IntentBatch
 from mafalda.contract.messages.payload import Place
 from mafalda.contract.subjects import Address
-from mafalda.errors import MafaldaError
+from mafalda.errors import BadInput, MafaldaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class Entry:
     """One entry of the log, decoded.
 
     ``reply`` is the inbox that an intent names for secrets, ``generation`` that of the place that it names, unchecked.
+    An intent out of a batch is an entry of its own, with the message of the ``batch``, and the ``error`` if it cannot
+    be read.
     """
 
     seq: int
@@ -28,6 +33,38 @@ class Entry:
     reply: str | None = None
     size_bytes: int = 0
     generation: str | None = None
+    batch: Message | None = None
+    error: BadInput | None = None
+
+    def without(self, answered: Collection[str | None]) -> Entry | None:
+        """The intent, or what of a batch has none of these ids; ``None`` if nothing is left."""
+        batch = self.message.data
+        if self.message.id in answered:
+            return None
+        if not isinstance(batch, IntentBatch) or not any(item.id in answered for item in batch.items):
+            return self
+        items = [item for item in batch.items if item.id not in answered]
+        if not items:
+            return None
+        left = batch.model_copy(update={"items": items})
+        return replace(self, message=self.message.model_copy(update={"data": left}))
+
+    def unbatched(self) -> list[Entry]:
+        """The intents of a batch, in order; the entry itself if it is none."""
+        if not isinstance(self.message.data, IntentBatch):
+            return [self]
+        size_bytes = self.size_bytes // len(self.message.data.items)
+        return [
+            replace(
+                self,
+                address=self.address if error else replace(self.address, action=item.data.action),
+                message=item,
+                size_bytes=size_bytes,
+                batch=self.message,
+                error=error,
+            )
+            for item, error in read_intents(self.message)
+        ]
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,7 +13,7 @@ from typing import Any
 from mafalda.contract.channels import fits
 from mafalda.contract.messages import commands, events
 from mafalda.contract.messages.events import ClosedReason
-from mafalda.contract.messages.intents import EndRoom, Intent, Join, Produce, ProduceData
+from mafalda.contract.messages.intents import EndRoom, Intent, IntentBatch, Join, Produce, ProduceData
 from mafalda.contract.messages.payload import Payload, Place
 from mafalda.errors import MafaldaError, NotFound, StaleGeneration, WorkerExited
 from mafalda.projection.codec import add_room, add_server
@@ -203,9 +203,10 @@ class Machine:
         if placement is None or not isinstance(data, Intent) or isinstance(data, Join | EndRoom):
             return []  # allocators place peers, end rooms, and reject the intents of those that are not placed
         ended: list[Instruction] = []
-        if isinstance(data, Produce | ProduceData):  # what is relayed to this worker still has the same id
-            producer = data.producer if isinstance(data, Produce) else data.data_producer
-            ended = self._end_kept(placement.room, producer=producer, worker=placement.worker)
+        for it in entry.unbatched() if isinstance(data, Produce | ProduceData | IntentBatch) else ():
+            if isinstance(wanted := it.message.data, Produce | ProduceData):  # the relay to this worker has the same id
+                producer = wanted.producer if isinstance(wanted, Produce) else wanted.data_producer
+                ended += self._end_kept(placement.room, producer=producer, worker=placement.worker)
         return [*ended, *placement.intent(entry)]
 
     def _placement(self, room: str, peer: str, generation: int | None = None) -> PlacedPeer | None:

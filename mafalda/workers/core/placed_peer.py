@@ -96,13 +96,16 @@ class PlacedPeer:
         return [EvictPeer(self.command, self.entry, error, reject_join)]
 
     def _handle(self, entry: Entry) -> list[Instruction]:
-        """Handle an intent of this placement that is new."""
+        """Handle an intent of this placement that is new, or each one of a batch."""
         if entry.seq <= self._seen_seq:
             return []
         self._seen_seq = entry.seq
-        if entry.message.id in self._handled or entry.message.id == self.command.join:
-            return []
-        self._handled[entry.message.id] = None
+        return [HandleIntent(self.room, self.peer, it) for it in entry.unbatched() if self._is_new(it.message.id)]
+
+    def _is_new(self, id: str) -> bool:
+        if id in self._handled or id == self.command.join:
+            return False
+        self._handled[id] = None
         if len(self._handled) > REMEMBERED:
             self._handled.popitem(last=False)
-        return [HandleIntent(self.room, self.peer, entry)]
+        return True

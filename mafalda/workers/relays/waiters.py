@@ -59,6 +59,10 @@ class RelayWaiters:
             waiters.waiting.discard(waiter)
             self._drop_if_empty(key)
 
+    def is_waiting(self, key: RelayKey) -> bool:
+        """Whether somebody waits for a relay target."""
+        return bool(self._take(key))
+
     def opened(self, key: RelayKey) -> None:
         """Let those go on who wait for a relay target."""
         for waiter in self._take(key):

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from mafalda.bus.compose import compose
 from mafalda.bus.protocol import REPLY_HEADER, Bus, Delivery
 from mafalda.contract import subjects
+from mafalda.contract.batches import read_intents
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import events, intents, queries, results
 from mafalda.contract.messages.commands import PlacementCause
@@ -136,13 +137,15 @@ class ScriptedFleet:
         async with self.bus.follow(subjects.ALL_INTENTS) as intents_log, self.bus.serve(*patterns, handler=self._query):
             ready.set()
             async for delivery in intents_log:
-                await self._answer(delivery)
+                message = decode(delivery.data)
+                batched = [item for item, _ in read_intents(message)]  # each answered by itself
+                for intent in batched or [message]:
+                    await self._answer(delivery, intent)
                 async with self._progress:
                     self._progress.notify_all()
 
-    async def _answer(self, delivery: Delivery) -> None:
-        address, message = subjects.parse(delivery.subject), decode(delivery.data)
-        intent = message.data
+    async def _answer(self, delivery: Delivery, message: Message) -> None:
+        address, intent = subjects.parse(delivery.subject), message.data
         assert address is not None
         assert address.room is not None
         assert address.peer is not None

@@ -7,8 +7,10 @@ from mafalda.allocator.core import work_queue
 from mafalda.allocator.core.state.open_intents import MAX_WAITING, OpenIntent
 from mafalda.contract import subjects
 from mafalda.contract.messages import commands, events, intents, results
+from mafalda.contract.messages.batches import BatchedIntent, BatchedResult
 from mafalda.contract.messages.payload import Place
 from tests.unit.allocator.allocator_world import World, placed, rejection, relay
+from tests.unit.allocator.test_allocator_snapshot import restored
 
 TRANSPORT = intents.CreateTransport(transport="send")
 PAUSE = intents.PauseProducer(producer="mic")
@@ -132,3 +134,55 @@ def test_a_peer_that_its_first_worker_refuses_has_all_its_intents_rejected() -> 
     world.append(subjects.result("lobby", "alice", "join"), rejected, cause="place")
     assert woken(world) == [behind]
     assert rejection(world.commit(world.decide(behind))).error.code == "worker-request-failed"
+
+
+def two_pauses() -> intents.IntentBatch:
+    return intents.IntentBatch(
+        items=[
+            BatchedIntent(id=id, type=PAUSE.type_name(), data={"producer": producer})
+            for id, producer in (("a", "mic"), ("b", "cam"))
+        ]
+    )
+
+
+def done(cause: str) -> BatchedResult:
+    data = results.Done(intent="pause-producer", generation=1).to_json_dict()
+    return BatchedResult(intent="pause-producer", causationid=cause, type=results.Done.type_name(), data=data)
+
+
+def test_a_batch_is_open_until_each_of_its_intents_has_a_result() -> None:
+    world = small_fleet()
+    world.joined("lobby", "alice")
+    batch = world.intent("lobby", "alice", two_pauses())
+    assert world.decide(batch).reason == "for-the-agent"
+
+    world.append(subjects.result("lobby", "alice", "batch"), results.ResultBatch(items=[done("a")]), cause=batch.id)
+    world.view = restored(world.view)
+    assert [it.items for it in world.view.open_intents] == [{"b"}]
+
+    last = results.Done(intent="pause-producer", generation=1)
+    world.append(subjects.result("lobby", "alice", "pause-producer"), last, cause="b")
+    assert len(world.view.open_intents) == 0
+
+
+def test_a_batch_without_a_place_is_refused_as_a_whole() -> None:
+    world = small_fleet()
+    batch = world.intent("lobby", "alice", two_pauses())
+    (append,) = world.commit(world.decide(batch)).results
+    assert isinstance(append.payload, results.Rejected)
+    assert (append.payload.intent, append.payload.error.code) == ("batch", "not-joined")
+    assert append.causation == batch.id
+    assert len(world.view.open_intents) == 0
+
+
+def test_what_a_batch_opens_is_in_the_state_and_reserved() -> None:
+    world = small_fleet()
+    world.joined("lobby", "alice")
+    opened = results.ChannelAnswer(intent="create-transport", target="t", generation=1, accepted=True)
+    item = BatchedResult(
+        intent="create-transport", causationid="x", type=opened.type_name(), data=opened.to_json_dict()
+    )
+    world.append(subjects.result("lobby", "alice", "batch"), results.ResultBatch(items=[item]))
+    peer = world.view.peer(("lobby", "alice"))
+    assert peer is not None
+    assert "t" in peer.transports

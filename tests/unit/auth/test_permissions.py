@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mafalda.contract import permissions
+from mafalda.contract.batches import NEVER_BATCHED
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages.intents import INTENTS
 from mafalda.contract.messages.queries import QUERIES
@@ -106,6 +108,18 @@ def test_what_is_not_granted_has_no_subject(denied: dict[str, Any], actions: lis
         subject = f"mafalda.room.r.peer.a.intent.{action}"
         assert may_publish(everything, subject)
         assert not may_publish(less, subject)
+
+
+@pytest.mark.parametrize(
+    "denied", [{"publish": []}, {"data": False}, {"subscribe": False}, {"audience": True}, {"moderate": True}]
+)
+def test_a_batch_permits_what_subjects_permit(denied: dict[str, Any]) -> None:
+    """NATS sees the subject of the batch alone; its agent asks this for each intent in it."""
+    grants = Grants.model_validate({"rooms": ["r"], "peer": "a", **denied})
+    for intent in set(INTENTS) - set(NEVER_BATCHED):
+        subject = f"mafalda.room.r.peer.a.intent.{intent.action}"
+        assert permissions.may_publish(grants, intent.action) <= may_publish(participant_permissions(grants), subject)
+    assert permissions.may_publish(grants, "channel") is False
 
 
 def test_every_intent_and_query_is_classified() -> None:

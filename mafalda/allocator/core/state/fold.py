@@ -80,7 +80,8 @@ def fold_entry(view: View, entry: LogEntry, now: float) -> None:
     if address.kind == "intent":
         _intent_stored(view, entry, now)
     elif address.kind == "result":
-        _result_stored(view, entry)
+        for result in entry.results or (entry,):
+            _result_stored(view, result)
     elif entry.message:
         payload = entry.message.data
         _RULES.get(type(payload), _apply)(view, entry, payload, now)
@@ -98,6 +99,7 @@ def _intent_stored(view: View, entry: LogEntry, now: float) -> None:
     who = _peer_of(entry)
     standing = _standing(view, who)
     intent = OpenIntent(entry.seq, entry.address, entry.raw, entry.id, now, standing, now, reply_to=entry.reply_to)
+    intent.items = set(entry.items)
     if standing == "joining" and view.open_intents.count(who) >= MAX_WAITING:
         intent.refused = NoCapacity("too much asked for at once", limit=MAX_WAITING)
     view.open_intents.add(intent)

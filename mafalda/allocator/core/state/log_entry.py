@@ -15,8 +15,11 @@ import orjson
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from mafalda.contract.ids import is_id
+from mafalda.contract.messages.batches import MAX_BATCHED
 from mafalda.contract.messages.commands import Explanation, PlacePeer
 from mafalda.contract.messages.envelope import Message, peek_id
+from mafalda.contract.messages.intents import IntentBatch
 from mafalda.contract.messages.load import ServerLoad
 from mafalda.contract.messages.payload import Payload
 from mafalda.contract.messages.results import (
@@ -25,6 +28,7 @@ from mafalda.contract.messages.results import (
     ConsumeResult,
     Done,
     Rejected,
+    ResultBatch,
     SubscribeResult,
     TransportResult,
 )
@@ -34,6 +38,7 @@ from mafalda.errors import BadInput, MafaldaError, MalformedMessage
 
 _REJECTED = Rejected.type_name()
 _SUBSCRIBED = SubscribeResult.type_name()
+_BATCH = ResultBatch.type_name()
 
 #: Of each kind of result the fields that the projection uses, with their types; on the wire in camel case.
 _USED: dict[str, tuple[type[Payload], dict[str, type]]] = {
@@ -57,7 +62,8 @@ _ALL_READ: Mapping[str, Any] = MappingProxyType({})
 class LogEntry(NamedTuple):
     """One log entry. ``error`` is why a command, an event or a result cannot be read.
 
-    ``result`` has the fields of a result that the projection uses, and no others.
+    ``result`` has the fields of a result that the projection uses, and no others. ``items`` are the ids of the intents
+    of a batch, ``results`` the results of one, each as an entry of its own.
     """
 
     seq: int
@@ -71,6 +77,8 @@ class LogEntry(NamedTuple):
     result: Payload | None = None
     error: BadInput | None = None
     reply_to: str | None = None
+    items: tuple[str, ...] = ()
+    results: tuple[LogEntry, ...] = ()
 
 
 def read_entry(seq: int, subject: str, raw: bytes, reply_to: str | None = None) -> LogEntry | None:
@@ -89,7 +97,8 @@ def read_entry(seq: int, subject: str, raw: bytes, reply_to: str | None = None) 
 def read_at(seq: int, address: Address, raw: bytes, reply_to: str | None = None) -> LogEntry:
     """As ``read_entry``, for a subject that was parsed before."""
     if address.kind == "intent":
-        return LogEntry(seq, address, raw, peek_id(raw), reply_to=reply_to)
+        items = _ids_of_items(raw) if address.action == IntentBatch.action else ()
+        return LogEntry(seq, address, raw, peek_id(raw), reply_to=reply_to, items=items)
     if address.kind == "result":
         return _read_result(seq, address, raw)
     try:
@@ -120,22 +129,43 @@ def rejection_error(entry: LogEntry) -> MafaldaError:
     return rejected.error.to_error() if isinstance(rejected, Rejected) else MafaldaError("the join was rejected")
 
 
+def _ids_of_items(raw: bytes) -> tuple[str, ...]:
+    """The ids of the intents of a batch that may be otherwise unreadable."""
+    try:
+        ids = [item["id"] for item in orjson.loads(raw)["data"]["items"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ()
+    return tuple(id for id in ids[:MAX_BATCHED] if isinstance(id, str) and is_id(id))
+
+
 def _read_result(seq: int, address: Address, raw: bytes) -> LogEntry:
     try:
         fields: Any = orjson.loads(raw)
-        data = fields["data"]
-        return LogEntry(
-            seq,
-            address,
-            raw,
-            _text(fields.get("id")),
-            _text(fields.get("causationid")),
-            rejected=fields["type"] == _REJECTED,
-            generation=data.get("generation") if isinstance(data.get("generation"), int) else 0,
-            result=_used_fields(fields["type"], data),
-        )
+        found = _result_entry(seq, address, raw, fields)
+        if fields["type"] != _BATCH:
+            return found
+        results = [
+            _result_entry(seq, address._replace(action=str(item["intent"])), raw, item)
+            for item in fields["data"]["items"]
+        ]
+        return found._replace(results=tuple(results))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return LogEntry(seq, address, raw, None, error=MalformedMessage("a result that cannot be read"))
+
+
+def _result_entry(seq: int, address: Address, raw: bytes, fields: dict[str, Any]) -> LogEntry:
+    data = fields["data"]
+    generation = data.get("generation")
+    return LogEntry(
+        seq,
+        address,
+        raw,
+        _text(fields.get("id")),
+        _text(fields.get("causationid")),
+        rejected=fields["type"] == _REJECTED,
+        generation=generation if isinstance(generation, int) else 0,
+        result=_used_fields(fields["type"], data),
+    )
 
 
 def _used_fields(type_name: str, data: dict[str, Any]) -> Payload | None:

@@ -27,7 +27,8 @@ class OpenIntent:
 
     ``message`` is set when the intent is first decoded. ``since_s`` is when it was last decided, ``first_s`` when it
     was folded, ``lost_s`` when the place that it was for ended. ``reply_to`` is the private inbox that it names.
-    ``refused`` is the error that it gets as soon as it is decided. ``standing`` is that of its peer:
+    ``refused`` is the error that it gets as soon as it is decided. ``items`` are the ids of a batch's intents that have
+    no result yet. ``standing`` is that of its peer:
 
     | standing | when the intent was stored, the peer | later |
     | --- | --- | --- |
@@ -49,6 +50,7 @@ class OpenIntent:
     reply_to: str | None = None
     refused: MafaldaError | None = None
     lost_s: float = float("-inf")
+    items: set[str] = field(default_factory=set)
 
     @property
     def peer(self) -> Peer:
@@ -88,6 +90,9 @@ class OpenIntents:
             return
         self._by_seq[intent.seq] = intent
         self._by_name[name] = intent.seq
+        intent.items = {item for item in intent.items if (room, peer, item) not in self._by_name}
+        for item in intent.items:
+            self._by_name[room, peer, item] = intent.seq
         self._by_room.setdefault(room, {}).setdefault(peer, set()).add(intent.seq)
 
     def get(self, seq: int) -> OpenIntent | None:
@@ -139,6 +144,8 @@ class OpenIntents:
             return
         room, peer = intent.peer
         del self._by_name[room, peer, intent.id or intent.rejection_id]
+        for item in intent.items:
+            del self._by_name[room, peer, item]
         peers = self._by_room[room]
         peers[peer].discard(seq)
         if not peers[peer]:
@@ -147,10 +154,17 @@ class OpenIntents:
             del self._by_room[room]
 
     def answered(self, peer: Peer, *names: str | None) -> None:
-        """Close the intents of these ids: a message that answers them is in the log."""
+        """Close the intents of these ids: a message that answers them is in the log. A batch, when all of it is."""
         for name in names:
             seq = self._by_name.get((*peer, name)) if name else None
-            if seq is not None:
+            if seq is None or name is None:
+                continue
+            items = self._by_seq[seq].items
+            is_one_of_many = name in items and len(items) > 1
+            if is_one_of_many:
+                items.discard(name)
+                del self._by_name[(*peer, name)]
+            else:
                 self.close(seq)
 
 

@@ -90,6 +90,7 @@ def capture_fleet(view: View) -> Json:
             ]
             for it in view.open_intents
         ],
+        "openItems": {str(it.seq): sorted(it.items) for it in view.open_intents if it.items},
         "unplaced": [
             [it.room, it.peer, it.seq, it.cause, it.unschedulable, encode(it.event).decode() if it.event else None]
             for it in view.unplaced
@@ -122,6 +123,7 @@ def restore(view: View, seq: int, fleet: Json, rooms: list[Json], now: float) ->
     for intent_seq, action, room, peer, raw, id, standing, reply_to in fleet["openIntents"]:
         address = Address("intent", action, room, peer)
         intent = OpenIntent(intent_seq, address, base64.b64decode(raw), id, now, standing, now, reply_to=reply_to)
+        intent.items = set(fleet.get("openItems", {}).get(str(intent_seq), ()))
         intent.lost_s = now
         view.open_intents.add(intent)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages import intents
 from mafalda.contract.messages.payload import Payload
-from mafalda.contract.permissions import MODERATE, inbox_prefix
+from mafalda.contract.permissions import MODERATE, inbox_prefix, may_publish
 from mafalda.errors import IllegalReplySubject, NotGranted
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.peers.session.session import PeerSession
@@ -23,12 +23,15 @@ async def check_granted(session: PeerSession, entry: Entry) -> None:
     """
     intent = entry.message.data
     # A moderator publishes some for others, and names its own inbox; nothing of their results is private.
-    reply = None if isinstance(intent, MODERATE) else entry.reply
-    if not _depends_on_grants(intent) and not _is_foreign(reply, session.room, session.peer):
+    reply = None if isinstance(intent, MODERATE) and entry.batch is None else entry.reply
+    is_batched = entry.batch is not None  # NATS has seen the subject of the batch alone
+    if not is_batched and not _depends_on_grants(intent) and not _is_foreign(reply, session.room, session.peer):
         return
-    grants = await session.services.grants(session.room, session.peer)
+    grants = await session.granted_now(entry.batch)
     if grants is None:
         return
+    if is_batched and not may_publish(grants, intent.action):
+        raise NotGranted("the token does not permit this intent", intent=intent.action)
     refuse_unless_granted(grants, intent, reply)
     if isinstance(intent, _SENDING) and session.lacks_promotion(grants):
         raise NotGranted("the token permits to be of the audience only", peer=session.peer)

@@ -71,7 +71,9 @@ class _RelayWait:
         self._deadline_s = deadline_s  # of the loop's clock
 
     def start(self) -> None:
-        """Wait in a task."""
+        """Wait in a task. Allocators look for consumes in no batch, so the relay for such a one is requested."""
+        if self._entry.batch is not None:
+            self._session.services.relay_requests.need(self._key)
         self._session.services.tasks.spawn(self._wait(), f"consume {self._consumer} waits for its relay")
 
     async def _wait(self) -> None:

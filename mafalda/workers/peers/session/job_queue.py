@@ -40,6 +40,8 @@ class JobQueue:
         self._closed_error = closed_error
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._is_closed = False
+        #: How many jobs have been added: unchanged if none was since.
+        self.added = 0
 
     @property
     def is_closed(self) -> bool:
@@ -71,13 +73,16 @@ class JobQueue:
         while not self._jobs.empty():
             self._jobs.get_nowait().skip()
 
-    def check_room(self) -> None:
+    def check_room(self, more: int = 0) -> None:
         """Refuse one more job when too many wait.
+
+        Args:
+            more: How many wait besides, as parts of a job.
 
         Raises:
             NoCapacity: Too many wait.
         """
-        if self._jobs.qsize() >= MAX_QUEUED:
+        if self._jobs.qsize() + more >= MAX_QUEUED:
             raise NoCapacity("too much asked for at once", limit=MAX_QUEUED)
 
     def add(self, work: Work, skipped: Callable[[], None] | None = None) -> None:
@@ -91,6 +96,7 @@ class JobQueue:
         if self._is_closed:
             skip()
             return
+        self.added += 1
         self._jobs.put_nowait(_Job(lambda: self._logged(work()), skip))
 
     async def _logged(self, work: Awaitable[None]) -> None:
@@ -129,6 +135,7 @@ class JobQueue:
             if not done.done():
                 done.set_exception(self._closed_error())
 
+        self.added += 1
         self._jobs.put_nowait(_Job(run, skip))
         return await done
 

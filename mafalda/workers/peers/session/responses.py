@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from mafalda.contract import subjects
+from mafalda.contract.batches import batched_result
 from mafalda.contract.channels import membership_subject
+from mafalda.contract.messages.batches import BatchedResult
 from mafalda.contract.messages.envelope import Message
 from mafalda.contract.messages.error_info import ErrorInfo
 from mafalda.contract.messages.events import MEMBERSHIP_EVENTS, Event
 from mafalda.contract.messages.intents import Intent
-from mafalda.contract.messages.results import Done, Rejected, Result
-from mafalda.errors import MafaldaError
+from mafalda.contract.messages.results import Done, Rejected, Result, ResultBatch
+from mafalda.errors import MafaldaError, MessageTooLarge
 from mafalda.telemetry.metrics import count_rejection
 from mafalda.workers.core.instructions import Entry
 from mafalda.workers.errors import as_contract_error
@@ -80,38 +83,100 @@ class PeerResponder:
         Returns:
             The error with which the intent was rejected, if it was.
         """
+        outcome = await self.outcome_of(entry, work)
+        if isinstance(outcome, MafaldaError):
+            await self.reject(entry, outcome)
+            return outcome
+        if outcome:
+            await self.publish(entry, outcome)
+        return None
+
+    async def outcome_of(
+        self, entry: Entry, work: Callable[[], Awaitable[Outcome | None]]
+    ) -> Outcome | MafaldaError | None:
+        """Run ``work`` for an intent: its outcome or its error, which is not published yet. Arguments as above."""
         try:
-            outcome = await work()
-            if outcome:
-                await self.publish(entry, outcome)
-            return None
+            return await work()
         except MafaldaError as error:
-            refusal = as_contract_error(error)
+            return as_contract_error(error)
         except Exception:
             log.exception("internal error", action="internal_error", **self._placement.log_fields, stream_seq=entry.seq)
-            refusal = MafaldaError("internal error", correlation_id=entry.message.correlation)
-        await self.reject(entry, refusal)
-        return refusal
+            return MafaldaError("internal error", correlation_id=entry.message.correlation)
 
     async def publish(self, entry: Entry, outcome: Outcome) -> None:
         """Append an outcome's result and events, and send its private result."""
         message = entry.message
         if not outcome.private_last:
             await self._send_private(entry, outcome)
-        appends = [self.append_room_event(event, message, number) for number, event in enumerate(outcome.events)]
-        await asyncio.gather(*appends, self.append_result(outcome.result, message.data.action, message))
+        await asyncio.gather(
+            *self._append_events(entry, outcome), self.append_result(outcome.result, message.data.action, message)
+        )
         if outcome.private_last:
             await self._send_private(entry, outcome)
 
+    def _append_events(self, entry: Entry, outcome: Outcome) -> list[Coroutine[Any, Any, None]]:
+        return [self.append_room_event(event, entry.message, number) for number, event in enumerate(outcome.events)]
+
     async def reject(self, entry: Entry, error: MafaldaError) -> None:
         """Append that an intent was not done, and why."""
-        action = entry.message.data.action
-        count_rejection("agent", action, error.code)
-        await self.append_result(Rejected(intent=action, error=ErrorInfo.of(error)), action, entry.message)
+        await self.append_result(self._result(entry, error), entry.message.data.action, entry.message)
 
     async def _send_private(self, entry: Entry, outcome: Outcome) -> None:
         if outcome.private is not None and entry.reply is not None:
             await self._publisher.send_private(outcome.private, entry.reply, cause=entry.message)
+
+    # --- batches --------------------------------------------------------------------------------------
+
+    async def append_events(self, answered: Sequence[tuple[Entry, Outcome | MafaldaError]]) -> None:
+        """Append the events of intents of a batch, in order."""
+        outcomes = ((entry, it) for entry, it in answered if isinstance(it, Outcome))
+        await asyncio.gather(*(append for entry, it in outcomes for append in self._append_events(entry, it)))
+
+    async def publish_batch(self, answered: Sequence[tuple[Entry, Outcome | MafaldaError]]) -> None:
+        """Append the results of intents of one batch as one, and send what is private of them as one.
+
+        Args:
+            answered: The intents and their outcomes, whose events are appended already; at least one.
+        """
+        first, _ = answered[0]
+        batch = first.batch or first.message
+        private = [
+            batched_result(entry.message, outcome.private)
+            for entry, outcome in answered
+            if isinstance(outcome, Outcome) and outcome.private is not None
+        ]
+        is_last = any(isinstance(outcome, Outcome) and outcome.private_last for _, outcome in answered)
+        if not is_last:
+            await self._send_private_batch(first, private)
+        results = [batched_result(entry.message, self._result(entry, it)) for entry, it in answered]
+        subject = subjects.result(self._placement.room, self._placement.peer, ResultBatch.action)
+        id = self._placement.derived_id(batch, "result", first.message.id)
+        try:
+            await self._publisher.append(ResultBatch.model_construct(items=results), subject, cause=batch, id=id)
+        except MessageTooLarge:  # then each for itself
+            messages = ((entry.message, self._result(entry, it)) for entry, it in answered)
+            await asyncio.gather(*(self.append_result(it, cause.data.action, cause) for cause, it in messages))
+        if is_last:
+            await self._send_private_batch(first, private)
+
+    async def _send_private_batch(self, first: Entry, items: list[BatchedResult]) -> None:
+        """Send results to the inbox that their batch names, in as few messages as can hold them."""
+        if not items or first.reply is None or first.batch is None:
+            return
+        try:
+            await self._publisher.send_private(ResultBatch.model_construct(items=items), first.reply, cause=first.batch)
+        except MessageTooLarge:
+            half = len(items) // 2
+            if half:
+                await self._send_private_batch(first, items[:half])
+                await self._send_private_batch(first, items[half:])
+
+    def _result(self, entry: Entry, outcome: Outcome | MafaldaError) -> Result:
+        if isinstance(outcome, Outcome):
+            return outcome.result
+        action = entry.message.data.action
+        count_rejection("agent", action, outcome.code)
+        return Rejected(intent=action, error=ErrorInfo.of(outcome))
 
     # --- appending ------------------------------------------------------------------------------------
 

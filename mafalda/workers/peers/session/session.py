@@ -15,6 +15,7 @@ import structlog
 from mafalda.aio.retry import retrying
 from mafalda.bus.protocol import Delivery
 from mafalda.contract import subjects
+from mafalda.contract.batches import read_results
 from mafalda.contract.grants import Grants
 from mafalda.contract.messages.commands import PlacePeer
 from mafalda.contract.messages.envelope import Message
@@ -37,6 +38,7 @@ from mafalda.workers.core.stimuli import HandoverEnded, PeerEnded, PeerReady, Pe
 from mafalda.workers.core.subscriptions import SubscriptionBook, carried_over
 from mafalda.workers.errors import as_contract_error, place_gone
 from mafalda.workers.peers.session.handover import producers_left, wait_until_moved
+from mafalda.workers.peers.session.intent_run import IntentRun
 from mafalda.workers.peers.session.job_queue import JobQueue
 from mafalda.workers.peers.session.objects import PeerObjects
 from mafalda.workers.peers.session.placement import PeerPlacement
@@ -97,6 +99,9 @@ class PeerSession:
         self.limits = services.config.peer_limits
         self._grants: Grants | None = None
         self._rate: IntentRate | None = None  # when the session has its place
+        self._waiting: list[Entry] = []  # intents whose job has not begun
+        self._waiting_job = 0  # its number
+        self._batch_grants: tuple[Message, asyncio.Future[Grants | None]] | None = None  # of the last batch
         self._placed_seq = 0  # the log sequence of its ``join`` result
 
     @property
@@ -211,13 +216,28 @@ class PeerSession:
         try:
             if self._rate is not None and not self._is_exempt(entry.message.data):
                 self._rate.take(entry.size_bytes, now, self.services.room_rates.of(self.room))
-            self.jobs.check_room()
+            waiting = self._waiting if self._is_last_job else []
+            self.jobs.check_room(len(waiting))
         except (RateLimited, NoCapacity) as error:
             self.reject(entry, error)
             if self._rate is not None and self._rate.is_flooding:
                 self._evict(error)
             return
-        self.jobs.add(lambda: self._handle_intent(entry), lambda: self.reject(entry))
+        waiting.append(entry)
+        if len(waiting) > 1:
+            return
+        self._waiting = waiting
+        self.jobs.add(lambda: self._handle_intents(waiting), lambda: self._reject_all(waiting))
+        self._waiting_job = self.jobs.added
+
+    @property
+    def _is_last_job(self) -> bool:
+        """Whether no job was added after that of the intents that wait."""
+        return bool(self._waiting) and self._waiting_job == self.jobs.added
+
+    def _reject_all(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self.reject(entry)
 
     def reject(self, entry: Entry, error: MafaldaError | None = None) -> None:
         """Reject an intent outside the queue; ``None`` as error: because the session is over."""
@@ -233,11 +253,24 @@ class PeerSession:
         self.stop(error)
         self.services.report(PeerRefused(self.room, self.peer, self.generation, error))
 
-    async def _handle_intent(self, entry: Entry) -> None:
+    async def _handle_intents(self, entries: list[Entry]) -> None:
+        if self._waiting is entries:
+            self._waiting = []
+        run = IntentRun(
+            self.responder, self._attempt, lambda: self.is_over, lambda entry: self.reject(entry), self._free_consumers
+        )
+        await run.do(entries)
+
+    def _free_consumers(self) -> int | None:
+        limit = self.limits.consumers
+        return None if limit is None else limit - len(self.objects.consumers.keys() | self.objects.reserved)
+
+    async def _attempt(self, entry: Entry) -> Outcome | MafaldaError | None:
+        """Do one intent; its outcome or error is not published yet."""
         started_s = _now()
         action = entry.message.data.action
         with handling(entry.message, f"agent.{action}", self.placement.trace_attributes):
-            error = await self.responder.attempt(entry, lambda: self._do(entry))
+            outcome = await self.responder.outcome_of(entry, lambda: self._do(entry))
             log.info(
                 "intent handled",
                 action="intent_handled",
@@ -245,12 +278,28 @@ class PeerSession:
                 **self.placement.log_fields,
                 stream_seq=entry.seq,
                 duration_s=round(_now() - started_s, 6),
-                outcome=error.code if error else "done",
+                outcome=outcome.code if isinstance(outcome, MafaldaError) else "done",
             )
+            return outcome
 
     async def _do(self, entry: Entry) -> Outcome | None:
+        if entry.error is not None:
+            raise entry.error
         check_place(entry, self.command, self._placed_seq)
         return await self._handle(self, entry)
+
+    async def granted_now(self, batch: Message | None) -> Grants | None:
+        """What the peer was granted last; read once for all intents of a batch.
+
+        Raises:
+            BusUnavailable: It cannot be read now.
+        """
+        if batch is None:
+            return await self.services.grants(self.room, self.peer)
+        if self._batch_grants is None or self._batch_grants[0] is not batch:
+            reading = asyncio.ensure_future(self.services.grants(self.room, self.peer))
+            self._batch_grants = (batch, reading)
+        return await self._batch_grants[1]
 
     async def _serve_query(self, delivery: Delivery) -> Message | None:
         self.liveness.note_activity(self.services.now())  # a peer that only watches the room is there too
@@ -355,8 +404,10 @@ class PeerSession:
             after_seq=command.join_seq,
             up_to_seq=await reader.last_seq(),
         )
-        answered = {entry.message.causationid for entry in results}
-        return [entry for entry in missed if entry.message.id not in answered]
+        answered = {
+            message.causationid for entry in results for _, message in read_results(entry.address, entry.message)
+        }
+        return [left for entry in missed if (left := entry.without(answered)) is not None]
 
     async def _read_subscriptions(self) -> list[Subscription]:
         """The peer's subscriptions at its former place, up to the command that ended it, if it may still subscribe."""
@@ -365,7 +416,13 @@ class PeerSession:
             later = await self.services.log_reader.past_of_peer(
                 subjects.result(self.room, self.peer, "*"), after_seq=command.subscriptions_seq
             )
-            found = carried_over(command, (entry.message.data for entry in later if entry.seq < self._entry.seq))
+            results = (
+                message.data
+                for entry in later
+                if entry.seq < self._entry.seq
+                for _, message in read_results(entry.address, entry.message)
+            )
+            found = carried_over(command, results)
         if not found:
             return []
         if self._grants is None or self._grants.subscribe:

@@ -6,6 +6,8 @@ import java.util.Map;
 
 public class Messages {
     private Map<String, Object> applyGrantsIntent;
+    private BatchedIntent batchedIntent;
+    private BatchedResult batchedResult;
     private ChangeSubscriptionIntent changeSubscriptionIntent;
     private CloseConsumerIntent closeConsumerIntent;
     private CloseDataConsumerIntent closeDataConsumerIntent;
@@ -38,6 +40,7 @@ public class Messages {
     private ErrorInfo errorInfo;
     private IceCandidate iceCandidate;
     private IceParameters iceParameters;
+    private IntentBatchIntent intentBatchIntent;
     private JoinIntent joinIntent;
     private JoinResult joinResult;
     private LeaveIntent leaveIntent;
@@ -80,6 +83,7 @@ public class Messages {
     private ReportStatistics reportStatistics;
     private RequestKeyFrameIntent requestKeyFrameIntent;
     private RestartIceIntent restartIceIntent;
+    private ResultBatchResult resultBatchResult;
     private ResumeConsumerIntent resumeConsumerIntent;
     private ResumeProducerIntent resumeProducerIntent;
     private RoomSnapshotAnswer roomSnapshotAnswer;
@@ -120,6 +124,16 @@ public class Messages {
     public Map<String, Object> getApplyGrantsIntent() { return applyGrantsIntent; }
     @JsonProperty("applyGrantsIntent")
     public void setApplyGrantsIntent(Map<String, Object> value) { this.applyGrantsIntent = value; }
+
+    @JsonProperty("batchedIntent")
+    public BatchedIntent getBatchedIntent() { return batchedIntent; }
+    @JsonProperty("batchedIntent")
+    public void setBatchedIntent(BatchedIntent value) { this.batchedIntent = value; }
+
+    @JsonProperty("batchedResult")
+    public BatchedResult getBatchedResult() { return batchedResult; }
+    @JsonProperty("batchedResult")
+    public void setBatchedResult(BatchedResult value) { this.batchedResult = value; }
 
     @JsonProperty("changeSubscriptionIntent")
     public ChangeSubscriptionIntent getChangeSubscriptionIntent() { return changeSubscriptionIntent; }
@@ -280,6 +294,11 @@ public class Messages {
     public IceParameters getIceParameters() { return iceParameters; }
     @JsonProperty("iceParameters")
     public void setIceParameters(IceParameters value) { this.iceParameters = value; }
+
+    @JsonProperty("intentBatchIntent")
+    public IntentBatchIntent getIntentBatchIntent() { return intentBatchIntent; }
+    @JsonProperty("intentBatchIntent")
+    public void setIntentBatchIntent(IntentBatchIntent value) { this.intentBatchIntent = value; }
 
     @JsonProperty("joinIntent")
     public JoinIntent getJoinIntent() { return joinIntent; }
@@ -490,6 +509,11 @@ public class Messages {
     public RestartIceIntent getRestartIceIntent() { return restartIceIntent; }
     @JsonProperty("restartIceIntent")
     public void setRestartIceIntent(RestartIceIntent value) { this.restartIceIntent = value; }
+
+    @JsonProperty("resultBatchResult")
+    public ResultBatchResult getResultBatchResult() { return resultBatchResult; }
+    @JsonProperty("resultBatchResult")
+    public void setResultBatchResult(ResultBatchResult value) { this.resultBatchResult = value; }
 
     @JsonProperty("resumeConsumerIntent")
     public ResumeConsumerIntent getResumeConsumerIntent() { return resumeConsumerIntent; }

@@ -49,6 +49,7 @@ export interface MessageData {
 "mafalda.event.statistics-reported.v1": StatisticsReported
 "mafalda.event.transport-closed.v1": TransportClosed
 "mafalda.intent.apply-grants.v1": ApplyGrantsIntent
+"mafalda.intent.batch.v1": IntentBatchIntent
 "mafalda.intent.change-subscription.v1": ChangeSubscriptionIntent
 "mafalda.intent.close-consumer.v1": CloseConsumerIntent
 "mafalda.intent.close-data-consumer.v1": CloseDataConsumerIntent
@@ -84,6 +85,7 @@ export interface MessageData {
 "mafalda.query.stats.v1": QueryStats
 "mafalda.query.subscription.v1": QuerySubscription
 "mafalda.query.transport.v1": QueryTransport
+"mafalda.result.batch.v1": ResultBatchResult
 "mafalda.result.consume-data.v1": ConsumeDataResult
 "mafalda.result.consume.v1": ConsumeResult
 "mafalda.result.done.v1": DoneResult
@@ -847,6 +849,35 @@ export interface ApplyGrantsIntent {
 
 }
 /**
+ * Several intents in one message: done in order, each for itself, answered by ResultBatch. join, leave, end-room and apply-grants are never in one. An intent that is answered later than the others, such as a consume that waits for a relay, has a result message of its own. A batch that is refused as a whole (rejected, whose causationid is the batch's id) is refused for each intent that is in it.
+ */
+export interface IntentBatchIntent {
+/**
+ * @minItems 1
+ * @maxItems 128
+ */
+items: [BatchedIntent, ...(BatchedIntent)[]]
+}
+/**
+ * One intent of a batch.
+ */
+export interface BatchedIntent {
+/**
+ * As of a message: an intent that comes again has the same id, and is done once.
+ */
+id: string
+/**
+ * mafalda.intent.{action}.v{version}.
+ */
+type: string
+/**
+ * As of a message of this type.
+ */
+data: {
+
+}
+}
+/**
  * Receive more of the room, or less, by a subscription that stands. Answered as subscribe.
  */
 export interface ChangeSubscriptionIntent {
@@ -1398,6 +1429,39 @@ subscription: string
  */
 export interface QueryTransport {
 transport: string
+}
+/**
+ * The results of intents that came in one batch, in the order of the intents.
+ */
+export interface ResultBatchResult {
+/**
+ * @minItems 1
+ * @maxItems 128
+ */
+items: [BatchedResult, ...(BatchedResult)[]]
+}
+/**
+ * One result of a batch.
+ */
+export interface BatchedResult {
+/**
+ * The action of the intent that it answers.
+ */
+intent: string
+/**
+ * The id of the intent that it answers.
+ */
+causationid: string
+/**
+ * mafalda.result.{action}.v{version}.
+ */
+type: string
+/**
+ * As of a message of this type.
+ */
+data: {
+
+}
 }
 /**
  * A data consumer is open; relayed if its data producer is on another worker.
