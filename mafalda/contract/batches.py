@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from mafalda.contract.channels import fits
 from mafalda.contract.messages import intents
@@ -71,7 +70,7 @@ def read_results(address: Address, message: Message, *causes: str) -> Iterator[t
     for item in message.data.items:
         if causes and item.causationid not in causes:
             continue
-        own = replace(address, action=item.intent)
+        own = address._replace(action=item.intent)
         try:
             data = read_result(item)
         except BadInput:

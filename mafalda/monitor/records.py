@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -62,7 +62,7 @@ def unbatched(found: Record) -> Iterator[Record]:
         yield found
         return
     for item, error in read_intents(message):
-        own = address if error else replace(address, action=item.data.action)
+        own = address if error else address._replace(action=item.data.action)
         yield Record(found.seq, own.subject, encode(item), None if error else item, error)
     if isinstance(message.data, ResultBatch):
         for own, item in read_results(address, message):

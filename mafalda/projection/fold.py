@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from mafalda.contract.batches import read_result
@@ -92,4 +91,4 @@ def _apply_batch(state: State, address: Address, batch: results.ResultBatch) -> 
     """Apply each result of a batch; one that cannot be read changes nothing."""
     for item in batch.items:
         with suppress(BadInput):
-            apply(state, state.seq, replace(address, action=item.intent), read_result(item))
+            apply(state, state.seq, address._replace(action=item.intent), read_result(item))

@@ -57,7 +57,7 @@ class Entry:
         return [
             replace(
                 self,
-                address=self.address if error else replace(self.address, action=item.data.action),
+                address=self.address if error else self.address._replace(action=item.data.action),
                 message=item,
                 size_bytes=size_bytes,
                 batch=self.message,
