@@ -111,6 +111,7 @@ class AllocatorReports:
     def _changed(self, what: str, *allocators: str) -> None:
         self._counters[what] += len(allocators)
         others = len(self._view.owners.others)
+        self._view.fleet.is_shared = others > 0
         _log.info(what, action=what.replace("-", "_"), allocators=list(allocators), others=others)
         self._on_change()
 

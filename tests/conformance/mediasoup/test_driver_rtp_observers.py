@@ -21,7 +21,7 @@ MAKERS: list[Maker] = [
 ]
 
 
-@pytest.fixture(params=["", "~room"], ids=["plain", "scoped"])
+@pytest.fixture(params=["", "-room"], ids=["plain", "scoped"])
 async def router(worker: Worker, request: pytest.FixtureRequest) -> Router:
     """Also one whose producers have other ids in the worker, as those of an agent."""
     return await worker.create_router(media_codecs=MEDIA_CODECS, scope=request.param)

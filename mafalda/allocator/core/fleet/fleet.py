@@ -51,6 +51,8 @@ class FleetView:
         self.scale = CostScale()
         self._orders: dict[Rule, Order] = {}
         self.holds: dict[str, Hold] = {}
+        #: Whether other allocators place peers in it at the same time.
+        self.is_shared = False
         self._silent_peer = config.micro(config.costs.silent_peer)
         self._silent_audience = config.micro(config.costs.silent_audience)
 

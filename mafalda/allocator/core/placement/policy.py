@@ -74,15 +74,16 @@ def region(fleet: FleetView, request: PlacementRequest, _: Rng) -> Choice:
 
 
 def spread(fleet: FleetView, request: PlacementRequest, rng: Rng) -> Choice:
-    """Choose the least loaded (in steps of 5 % of a core), of equals the one with the fewest peers, of those any.
+    """Choose the least loaded (in steps of 5 % of a core), of equals the one with the fewest peers, of those the first.
 
-    Which one is drawn at random, since several allocators that decide in the same moment would else choose the same.
+    While other allocators are at work it draws among those: in the same moment all would choose the same one.
     """
     trace = PlacementTrace(fleet, request)
     order, exact = fleet.order(scores.spreading), fleet.order(scores.loads)
     for candidates in (order, exact):
         if equals := candidates.count_first_equals(scores.ALL):
-            first = fleet.workers[candidates.at(scores.ALL, rng.randrange(equals))]
+            index = rng.randrange(equals) if fleet.is_shared else 0
+            first = fleet.workers[candidates.at(scores.ALL, index)]
             if trace.fits(first):
                 trace.choose(first)
                 break
