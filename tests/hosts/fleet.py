@@ -7,14 +7,14 @@ import json
 import select
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
-from mafalda.bus.nats.server import ServerConfig, run_server
+from mafalda.bus.nats.server import NatsServer, ServerConfig, run_server
 from tests.hosts.network import Network
 
 LOAD_TEST_TIMEOUT_S = 120
@@ -28,8 +28,12 @@ class HostFleet:
     """What runs."""
 
     network: Network
-    nats_url: str
+    nats: NatsServer
     agents: Mapping[str, subprocess.Popen[str]]
+
+    @property
+    def nats_url(self) -> str:
+        return self.nats.url
 
     @contextmanager
     def load_test(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -64,7 +68,13 @@ def report_of(load_test: subprocess.Popen[str]) -> Any:
 
 @asynccontextmanager
 async def open_fleet(
-    network: Network, *, workers: int, regions: Mapping[str, str] | None = None, allocator: Sequence[str] = ()
+    network: Network,
+    *,
+    workers: int,
+    regions: Mapping[str, str] | None = None,
+    allocator: Sequence[str] = (),
+    clients: Collection[str] = (),
+    websocket_origins: tuple[str, ...] | None = None,
 ) -> AsyncIterator[HostFleet]:
     """Start it; all of it ends with the block.
 
@@ -73,13 +83,18 @@ async def open_fleet(
         workers: Of each host.
         regions: By host.
         allocator: More arguments of the allocator.
+        clients: Hosts without an agent.
+        websocket_origins: Of pages that may connect to NATS; ``None``: it has no websocket.
     """
-    async with run_server(ServerConfig(host=network.own_address, port=0)) as nats:
+    config = ServerConfig(host=network.own_address, port=0, websocket_origins=websocket_origins)
+    async with run_server(config) as nats:
         with ExitStack() as stack:
             own = ["allocator", "--nats-url", nats.url, "--policy", "spread", *allocator]
             started = [_start(stack, [*MAFALDA, *own])]
             agents = {}
             for name, host in network.hosts.items():
+                if name in clients:
+                    continue
                 own = ["agent", "--nats-url", nats.url, "--server", name, "--workers", str(workers)]
                 own += ["--listen-ip", host.address, "--drain-grace", "0"]
                 own += ["--region", regions[name]] if regions else []
@@ -87,7 +102,7 @@ async def open_fleet(
             async with asyncio.timeout(START_TIMEOUT_S):
                 for process in (*started, *agents.values()):
                     await _ready(process)
-            yield HostFleet(network, nats.url, agents)
+            yield HostFleet(network, nats, agents)
 
 
 async def _ready(process: subprocess.Popen[str]) -> None:

@@ -14,7 +14,7 @@ from mafalda.contract import subjects
 from mafalda.contract.messages import commands, intents, results
 from mafalda.contract.messages.envelope import Message
 from mafalda.testing.memory_bus import MemoryBus
-from tests.component.allocator.allocator_fleet import DEADLINE_S, Fleet, open_fleet
+from tests.component.allocator.allocator_fleet import DEADLINE_S, Agent, Fleet, open_fleet
 
 pytestmark = pytest.mark.usefixtures("no_leaked_tasks")
 
@@ -70,15 +70,15 @@ async def answers(fleet: Fleet, peers: list[tuple[str, str]]) -> None:
 
 
 async def test_each_join_is_decided_by_one(fleet: Fleet) -> None:
-    """None of 300 joins in 100 rooms is decided by two, and each of three takes about a third."""
-    peers = [(f"room-{room}", f"peer-{number}") for number in range(3) for room in range(100)]
+    """None of 180 joins in 60 rooms is decided by two, and each of three takes about a third."""
+    peers = [(f"room-{room}", f"peer-{number}") for number in range(3) for room in range(60)]
     async with fleet.allocator("a0"), fleet.allocator("a1"), fleet.allocator("a2"):
         await fleet.acquainted("a0", "a1", "a2")
-        joined = await asyncio.gather(*(fleet.join(room, peer) for room, peer in peers))
-    assert all(isinstance(one, results.JoinResult) for one in joined)
-    assert placed(fleet) == dict.fromkeys(peers, 1)
+        for room, peer in peers:
+            await fleet.ask(room, peer, intents.Join())
+        await answers(fleet, peers)
     assert sum(decided(fleet).values()) == len(peers)
-    assert all(80 <= count <= 120 for count in decided(fleet).values()), decided(fleet)
+    assert all(45 <= count <= 75 for count in decided(fleet).values()), decided(fleet)
     assert sum(counted["conflict"] for counted in fleet.counters.values()) == 0
 
 
@@ -163,23 +163,23 @@ class TimedBus(MemoryBus):
 
 
 async def test_five_hundred_joins_in_a_second_are_spread_by_three() -> None:
-    """Over 50 servers, 500 joins in 500 rooms, one each 2 ms: no server is more than a tenth above the ideal of ten."""
+    """Over 50 servers, 500 joins in 500 rooms, one each 2 ms: no server is more than a tenth above the ideal of ten.
+
+    The servers are there and do nothing: what the joins lead to is not asked here.
+    """
     async with open_fleet() as fleet:
         for server in range(50):
-            await fleet.agent(f"s{server}", 1)
+            await Agent(fleet.bus, f"s{server}", [f"s{server}-0"]).start()
         names = ["a0", "a1", "a2"]
         async with AsyncExitStack() as stack:
             for name in names:
                 await stack.enter_async_context(fleet.allocator(name, bus=TimedBus(fleet), policy="spread"))
             await fleet.acquainted(*names)
-            peers = []
             for number in range(500):
-                peers.append((f"room-{number}", "alice"))
-                await fleet.ask(*peers[-1], intents.Join())
+                await fleet.ask(f"room-{number}", "alice", intents.Join())
                 await fleet.clock.advance(0.002)
             await fleet.clock.advance(0.1)
-            await answers(fleet, peers)
+        assert placed(fleet) == {(f"room-{number}", "alice"): 1 for number in range(500)}
         by_server = Counter(command.server for command in fleet.payloads(commands.PlacePeer))
-        assert sum(by_server.values()) == 500
         assert all(140 <= count <= 195 for count in decided(fleet).values()), decided(fleet)
         assert max(by_server.values()) <= 11, by_server

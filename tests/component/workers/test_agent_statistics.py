@@ -47,7 +47,7 @@ async def test_scores_of_what_is_sent_and_received(fleet: Fleet) -> None:
     (place,) = fleet.places("s1")
     alice, bob = await joined(fleet, "alice", place), await joined(fleet, "bob", place)
     await alice.produce("alice-mic", "send")
-    await bob.consume("c", "alice-mic", "receive")
+    await bob.consume("c", "alice-mic", "receive", paused=False)
     scores = await bob.query(QueryScores(), Scores)
     assert (scores.sent, scores.received) == ({}, {"alice-mic": 0})
     await alice.ask(intents.PauseProducer(producer="alice-mic"), results.Done)

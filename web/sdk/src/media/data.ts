@@ -1,6 +1,7 @@
 /** Data channels: what we send to the room, and what we receive of one who sends. */
 
 import type { types } from "mediasoup-client";
+import { delay } from "../abort.js";
 import { Closed, MafaldaError, Refused, Unavailable } from "../errors.js";
 import { newId } from "../protocol/subjects.js";
 import type { Endpoint } from "../session/endpoint.js";
@@ -138,6 +139,7 @@ export class RemoteDataSubscription extends Received {
 
   protected override async receive(made: MadeConsumer, endpoint: Endpoint, signal: AbortSignal): Promise<void> {
     const transport = await endpoint.receiveTransport();
+    await delay(0, signal); // mediasoup-client negotiates one thing after another: what is seen and heard comes first
     const { sctpStreamParameters, label = "", protocol = "" } = made.data ?? {};
     const consumer = await transport.consumeData({
       id: made.id,
