@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -72,9 +73,16 @@ def rust() -> list[str]:
     cargo = shutil.which("cargo")
     if cargo is None:
         pytest.skip("no Rust: cargo is not on the PATH, and Debian 12's is older than async-nats needs")
-    target = CACHE / "rust"
-    run([cargo, "build", "--locked", "--quiet"], EXAMPLES / "rust", CARGO_TARGET_DIR=str(target))
-    return [str(target / "debug" / "room")]
+    target, built = CACHE / "rust", CACHE / f"rust-{content(EXAMPLES / 'rust', ROOT / 'types' / 'rust')}"
+    if not built.exists():
+        target.mkdir(parents=True, exist_ok=True)
+        with (CACHE / "rust.lock").open("w") as lock:  # other clones build other sources in the same folder
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run([cargo, "build", "--locked", "--quiet"], EXAMPLES / "rust", CARGO_TARGET_DIR=str(target))
+            partial = built.with_suffix(f".{os.getpid()}")
+            shutil.copy(target / "debug" / "room", partial)
+            partial.rename(built)
+    return [str(built)]
 
 
 def java(program: str = "Room") -> list[str]:
@@ -99,6 +107,8 @@ def go() -> list[str]:
 
 #: Each watches and moderates, with the same arguments.
 LANGUAGES: dict[str, Callable[[], list[str]]] = {"go": go, "node": node, "rust": rust, "java": java}
+#: Each of these receives media too.
+RECEIVING = ("go", "node", "rust")
 
 
 @pytest.fixture(scope="session")

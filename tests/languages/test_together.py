@@ -75,10 +75,10 @@ async def webhook(service: Program, event: str) -> dict[str, object]:
 @pytest.mark.timeout(BUILD_TIMEOUT_S + 10 * DEADLINE_S)
 async def test_they_go_on_after_the_death_of_their_workers_and_of_nats(tmp_path: Path) -> None:
     commands = {"bob": go(), "tess": node()}
-    watching = {}
-    for language in (rust, java):
+    watching: dict[str, list[str]] = {}
+    for peer, language, does in (("rita", rust, commands), ("eve", java, watching)):
         try:
-            watching[language.__name__] = language()
+            does[peer] = language()
         except pytest.skip.Exception as reason:
             print(f"without {language.__name__}: {reason}")
     with closed_up(tmp_path, *FLEET) as fleet:

@@ -1,4 +1,4 @@
-"""Each language's example watches a room, mutes and removes another peer: from the documentation alone."""
+"""Each language's example watches a room, receives media, mutes and removes: from the documentation alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from tests.e2e.conftest import Up
-from tests.languages.conftest import BUILD_TIMEOUT_S, LANGUAGES, go
+from tests.languages.conftest import BUILD_TIMEOUT_S, LANGUAGES, RECEIVING, go
 from tests.languages.programs import DEADLINE_S, stage
 
 
@@ -22,15 +22,20 @@ async def test_the_example_watches_mutes_and_removes(fleet: Up, language: str) -
         seen = (await watcher.has("room"))["room"]
         assert {"ana", "watcher"} == {peer["peer"] for peer in seen["peers"]}
         assert [found["producer"] for found in seen["producers"]] == ["ana-mic"]
+        receivers = [await room.join(command, "bob", "receive", "peer-left")] if language in RECEIVING else []
+        for receiver in receivers:
+            assert await receiver.has("heard") == {"heard": "ana-mic", "packets": 50}
         muted = await room.moderate(command, "mute", "ana", "ana-mic")
         assert muted.lines == [{"mute": ["ana", "ana-mic"]}]
         assert await ana.event("producer-paused") == {"peer": "ana", "producer": "ana-mic"}
-        assert await watcher.event("producer-paused") == {"peer": "ana", "producer": "ana-mic"}
+        for program in (watcher, *receivers):
+            assert await program.event("producer-paused") == {"peer": "ana", "producer": "ana-mic"}
         removed = await room.moderate(command, "remove", "ana")
         assert removed.lines == [{"remove": ["ana"]}]
         assert await ana.has("removed")
-        assert (await watcher.event("peer-left"))["peer"] == "ana"
-        assert await watcher.has("left")
-        assert [await program.ended() for program in (ana, watcher)] == [0, 0]
+        for program in (watcher, *receivers):
+            assert (await program.event("peer-left"))["peer"] == "ana"
+            assert await program.has("left")
+        assert {await program.ended() for program in (ana, watcher, *receivers)} == {0}
     joined = next(line["joined"] for line in watcher.lines if "joined" in line)
     assert joined["generation"] == 1

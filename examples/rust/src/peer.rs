@@ -41,6 +41,10 @@ impl Message {
         }
     }
 
+    fn is_refusal(&self) -> bool {
+        self.kind == "mafalda.result.rejected.v1"
+    }
+
     /// The last token of the subject, such as `producer-opened`.
     pub fn name(&self) -> &str {
         self.subject.rsplit('.').next().unwrap_or_default()
@@ -50,6 +54,12 @@ impl Message {
 /// An intent that was answered by a rejection.
 #[derive(Debug)]
 pub struct Refused(RejectedResult);
+
+impl Refused {
+    pub fn code(&self) -> &str {
+        &self.0.error.code
+    }
+}
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,7 +72,7 @@ impl Error for Refused {}
 /// Whether the same may succeed later: there was no answer, or a refusal for a while.
 fn may_pass(failure: &Failure) -> bool {
     let passing = ["rate-limited", "bus-unavailable", "deadline-exceeded"];
-    failure.downcast_ref::<Refused>().is_none_or(|refused| passing.contains(&refused.0.error.code.as_str()))
+    failure.downcast_ref::<Refused>().is_none_or(|refused| passing.contains(&refused.code()))
 }
 
 /// What comes to a peer without being asked for, in the order in which it came.
@@ -86,7 +96,13 @@ pub struct Peer {
 
 impl Peer {
     /// Connects; `other` is one more subject to read. An empty token is for an open fleet.
-    pub async fn connect(url: &str, token: &str, room: &str, name: &str, other: Option<String>) -> Result<(Arc<Peer>, UnboundedReceiver<Received>), Failure> {
+    pub async fn connect(
+        url: &str,
+        token: &str,
+        room: &str,
+        name: &str,
+        other: Option<String>,
+    ) -> Result<(Arc<Peer>, UnboundedReceiver<Received>), Failure> {
         let (changed, changes) = unbounded_channel();
         let mut options = ConnectOptions::new()
             .custom_inbox_prefix(format!("_INBOX.{room}.{name}")) // a token permits no other
@@ -100,7 +116,12 @@ impl Peer {
         let nats = options.connect(url).await?;
         let inbox = nats.new_inbox();
         let own = format!("live.mafalda.room.{room}.peer.{name}");
-        let mut subjects = vec![format!("{own}.result.*"), format!("{own}.event.*"), format!("live.mafalda.room.{room}.event.*"), inbox.clone()];
+        let mut subjects = vec![
+            format!("{own}.result.*"),
+            format!("{own}.event.*"),
+            format!("live.mafalda.room.{room}.event.*"),
+            inbox.clone(),
+        ];
         subjects.extend(other);
         // Subscribe before publishing: an answer is never missed.
         let mut subscriptions = Vec::new();
@@ -108,7 +129,14 @@ impl Peer {
             subscriptions.push(nats.subscribe(subject).await?);
         }
         nats.flush().await?;
-        let peer = Arc::new(Peer { name: name.to_owned(), room: room.to_owned(), nats, inbox, sent: AtomicU32::new(0), waiting: Mutex::default() });
+        let peer = Arc::new(Peer {
+            name: name.to_owned(),
+            room: room.to_owned(),
+            nats,
+            inbox,
+            sent: AtomicU32::new(0),
+            waiting: Mutex::default(),
+        });
         let (output, received) = unbounded_channel();
         tokio::spawn(read(peer.clone(), subscriptions, changes, output));
         Ok((peer, received))
@@ -116,32 +144,73 @@ impl Peer {
 
     /// Publishes an intent of this peer, and waits for its result.
     pub async fn send<T: DeserializeOwned>(&self, action: &str, data: impl Serialize) -> Result<T, Failure> {
-        self.send_as(&self.name, action, data).await
+        self.answered(&self.name, action, data, false).await
     }
 
     /// The same for another peer: that needs a token with the grant `moderate`.
-    pub async fn send_as<T: DeserializeOwned>(&self, peer: &str, action: &str, data: impl Serialize) -> Result<T, Failure> {
+    pub async fn send_as<T: DeserializeOwned>(
+        &self,
+        peer: &str,
+        action: &str,
+        data: impl Serialize,
+    ) -> Result<T, Failure> {
+        self.answered(peer, action, data, false).await
+    }
+
+    /// The same for a result with secrets, which is complete in the inbox alone.
+    pub async fn send_private<T: DeserializeOwned>(&self, action: &str, data: impl Serialize) -> Result<T, Failure> {
+        self.answered(&self.name, action, data, true).await
+    }
+
+    async fn answered<T: DeserializeOwned>(
+        &self,
+        peer: &str,
+        action: &str,
+        data: impl Serialize,
+        private: bool,
+    ) -> Result<T, Failure> {
         let (id, subject, message) = self.compose(peer, "intent", action, data)?;
-        let (sender, mut answers) = unbounded_channel();
-        self.waiting.lock().unwrap().insert(id.clone(), sender);
-        let answer = self.repeat(&id, &subject, &message, answers.recv()).await;
-        self.waiting.lock().unwrap().remove(&id);
-        let answer = answer.flatten().ok_or_else(|| format!("{action}: no answer"))?;
-        if answer.kind == "mafalda.result.rejected.v1" {
+        let mut answers = self.wait(&id);
+        let answer = self.repeat(&id, &subject, &message, async {
+            loop {
+                let answer = answers.received.recv().await?;
+                if answer.is_refusal() || private == (answer.subject == self.inbox) {
+                    return Some(answer);
+                }
+            }
+        });
+        let answer = answer.await.flatten().ok_or_else(|| format!("{action}: no answer"))?;
+        if answer.is_refusal() {
             return Err(Refused(serde_json::from_value(answer.data)?).into());
         }
         Ok(serde_json::from_value(answer.data)?)
     }
 
+    /// What is answered to an intent from now on.
+    fn wait(&self, id: &str) -> Answers<'_> {
+        let (sender, received) = unbounded_channel();
+        self.waiting.lock().unwrap().insert(id.to_owned(), sender);
+        Answers { peer: self, id: id.to_owned(), received }
+    }
+
     /// Publishes a message, and the same one again while there is no answer.
-    async fn repeat<T>(&self, id: &str, subject: &str, message: &Value, answer: impl std::future::Future<Output = T>) -> Option<T> {
+    async fn repeat<T>(
+        &self,
+        id: &str,
+        subject: &str,
+        message: &Value,
+        answer: impl std::future::Future<Output = T>,
+    ) -> Option<T> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", id);
         headers.insert("Content-Type", "application/cloudevents+json");
         headers.insert("Mafalda-Reply-To", self.inbox.as_str());
         let mut answer = std::pin::pin!(answer);
         for _ in 0..ATTEMPTS {
-            self.nats.publish_with_headers(subject.to_owned(), headers.clone(), message.to_string().into()).await.ok()?;
+            self.nats
+                .publish_with_headers(subject.to_owned(), headers.clone(), message.to_string().into())
+                .await
+                .ok()?;
             if let Ok(found) = timeout(ANSWER_WITHIN, &mut answer).await {
                 return Some(found);
             }
@@ -152,12 +221,11 @@ impl Peer {
     /// Joins. Its result is not matched by its causationid: any place is the answer.
     pub async fn join(&self, data: Value, received: &mut UnboundedReceiver<Received>) -> Result<JoinResult, Failure> {
         let (id, subject, message) = self.compose(&self.name, "intent", "join", data)?;
-        let (sender, mut refusals) = unbounded_channel();
-        self.waiting.lock().unwrap().insert(id.clone(), sender);
+        let mut refusals = self.wait(&id);
         let place = self.repeat(&id, &subject, &message, async {
             loop {
                 tokio::select! {
-                    Some(refused) = refusals.recv() => return Err(Refused(serde_json::from_value(refused.data)?).into()),
+                    Some(refused) = refusals.received.recv() => return Err(Refused(serde_json::from_value(refused.data)?).into()),
                     found = received.recv() => match found {
                         Some(Received::Place(place)) => return Ok(place),
                         Some(Received::Event(_)) => {} // before its place is known, the answer to query.room has all
@@ -167,9 +235,7 @@ impl Peer {
                 }
             }
         });
-        let place = place.await;
-        self.waiting.lock().unwrap().remove(&id);
-        place.ok_or("join: no answer")?
+        place.await.ok_or("join: no answer")?
     }
 
     /// Sends a query, and reads its answer.
@@ -177,14 +243,20 @@ impl Peer {
         let (_, subject, message) = self.compose(&self.name, "query", query, data)?;
         let reply = self.nats.request(subject.clone(), message.to_string().into()).await?;
         let answer = Message::new(&subject, serde_json::from_slice(&reply.payload)?);
-        if answer.kind == "mafalda.result.rejected.v1" {
+        if answer.is_refusal() {
             return Err(Refused(serde_json::from_value(answer.data)?).into());
         }
         Ok(serde_json::from_value(answer.data)?)
     }
 
     /// A CloudEvent; its id is new for each message, and the same only when it is sent again.
-    fn compose(&self, peer: &str, kind: &str, action: &str, data: impl Serialize) -> Result<(String, String, Value), Failure> {
+    fn compose(
+        &self,
+        peer: &str,
+        kind: &str,
+        action: &str,
+        data: impl Serialize,
+    ) -> Result<(String, String, Value), Failure> {
         let now = OffsetDateTime::now_utc();
         let id = format!("{}-{}-{}", self.name, now.unix_timestamp_nanos(), self.sent.fetch_add(1, Ordering::Relaxed));
         let subject = format!("mafalda.room.{}.peer.{peer}.{kind}.{action}", self.room);
@@ -213,8 +285,26 @@ impl Peer {
     }
 }
 
+/// The answers to an intent, which are not waited for any more when this is dropped.
+struct Answers<'a> {
+    peer: &'a Peer,
+    id: String,
+    received: UnboundedReceiver<Message>,
+}
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        self.peer.waiting.lock().unwrap().remove(&self.id);
+    }
+}
+
 /// Reads all that comes. After NATS was away, it asks for the entries that were published meanwhile.
-async fn read(peer: Arc<Peer>, subscriptions: Vec<async_nats::Subscriber>, mut changes: UnboundedReceiver<Connection>, output: UnboundedSender<Received>) {
+async fn read(
+    peer: Arc<Peer>,
+    subscriptions: Vec<async_nats::Subscriber>,
+    mut changes: UnboundedReceiver<Connection>,
+    output: UnboundedSender<Received>,
+) {
     let mut messages = select_all(subscriptions);
     let (missed, mut entries) = unbounded_channel();
     let mut last = 0; // the greatest sequence that was received
@@ -250,7 +340,12 @@ async fn read(peer: Arc<Peer>, subscriptions: Vec<async_nats::Subscriber>, mut c
 }
 
 /// Sends each entry after a sequence, with its own sequence, and then None.
-async fn catch_up(peer: Arc<Peer>, mut after: i64, missed: UnboundedSender<Option<(i64, Message)>>, output: UnboundedSender<Received>) {
+async fn catch_up(
+    peer: Arc<Peer>,
+    mut after: i64,
+    missed: UnboundedSender<Option<(i64, Message)>>,
+    output: UnboundedSender<Received>,
+) {
     loop {
         let page = match peer.ask::<LogEntriesAnswer>("entries", QueryEntries { after }).await {
             Ok(page) => page,
