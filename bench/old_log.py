@@ -1,4 +1,4 @@
-"""A log of a month with many rooms, most of which have ended: it is published from templates, so that millions take minutes.
+"""A log of a month with many rooms, most of which have ended; from templates, so that millions take minutes.
 
 Each room has five peers who all hear each other. The rooms that live are the first of the log, so that every state of
 the past has them. What does not belong here: what is measured on it (``snapshots``).
