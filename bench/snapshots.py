@@ -16,11 +16,12 @@ from pathlib import Path
 
 import click
 import nats
+import orjson
 
 from bench import old_log
 from bench.children import child
 from bench.figures import Figure, latency, p50
-from mafalda.aio.tasks import background
+from mafalda.aio.tasks import background, cancel_and_wait
 from mafalda.allocator.config import AllocatorConfig
 from mafalda.allocator.runner.runner import run_allocator
 from mafalda.archive.store import open_archive
@@ -33,63 +34,87 @@ from mafalda.client import Client
 from mafalda.client import connect as connect_client
 from mafalda.contract import subjects
 from mafalda.contract.messages.load import ServerLoad, WorkerLoad
-from mafalda.snapshot.store import newest_manifest
+from mafalda.snapshot.store import newest_manifest, read_snapshot, write_snapshot
 
 REPLAYS = 7
 WARM_UP_JOINS = 5
+READY_RUNS = 5
 
 
 async def measure(quick: bool) -> list[Figure]:
-    """Ready with and without a snapshot; joins of old rooms and of new ones; replays at times of the whole month."""
-    past, living = (50_000, 200) if quick else (5_000_000, 2_000)
+    """Ready on an old log and on one without a past; joins of old rooms and of new ones; replays of the past."""
+    past, living, archived = (50_000, 200, 50_000) if quick else (5_000_000, 2_000, 500_000)
     with tempfile.TemporaryDirectory(prefix="mafalda-bench-") as folder:
         async with (
-            run_server(ServerConfig(port=0, store_dir=Path(folder) / "nats")) as server,
-            connect(BusConfig(servers=(server.url,))) as bus,
+            _log(Path(folder) / "young", 0, living) as (_, young),
+            _log(Path(folder) / "old", past, living) as (
+                url,
+                old,
+            ),
         ):
-            entries = await _fill(server.url, bus, past, living)
-            without = await _ready(bus, snapshot=True)
-            ready = p50([await _ready(bus, snapshot=False) for _ in range(5)])
-            _say("ready")
-            old, new = await _joins(server.url, bus, 20 if quick else 100, living)
+            entries = await old.last_seq()
+            ready = [(await _ready(old), await _ready(young)) for _ in range(READY_RUNS)]
+            _say(f"ready: {ready}")
+            joins = await _joins(url, old, 20 if quick else 100, living)
             _say("joined")
-            replays, start = await _replays(server.url, bus, Path(folder) / "archive")
-    what = f"{entries:,} entries, {living:,} living rooms"
+            replays, start = await _replays(url, old, Path(folder) / "archive", archived)
+    what = f"allocator ready: {entries:,} entries, {living:,} living rooms"
+    old_s, young_s = (p50(samples) for samples in zip(*ready, strict=True))
     return [
-        Figure("snapshots", f"allocator ready: {what}", ready, "s", without, "read the whole log"),
-        latency("snapshots", "first join of an old room on a fresh server", old, new, "a new room"),
-        Figure("snapshots", "mafalda replay --at, median", p50(replays), "s", start, "mafalda --help"),
-        Figure("snapshots", "mafalda replay --at, longest", max(replays), "s", start, "mafalda --help"),
+        Figure("snapshots", what, old_s, "s", young_s, "the living rooms alone"),
+        latency("snapshots", "first join of an old room on a fresh server", *joins, "a new room"),
+        Figure("snapshots", f"mafalda replay --at, {archived:,} archived", p50(replays), "s", start, "mafalda --help"),
+        Figure("snapshots", "the longest of them", max(replays), "s", start, "mafalda --help"),
     ]
 
 
 def _say(stage: str) -> None:
-    """Say how far it is, since all of it takes a quarter of an hour."""
+    """Say how far it is, since all of it takes minutes."""
     click.echo(f"snapshots: {stage}", err=True)
 
 
-async def _fill(url: str, bus: NatsBus, past: int, living: int) -> int:
-    client = await nats.connect(url)
-    try:
-        entries = await old_log.fill(client, past, living)
-    finally:
-        await client.close()
-    stored = await bus.last_seq()
-    if stored != entries:
-        raise RuntimeError(f"the log has {stored:,} of {entries:,} entries")
-    _say(f"{entries:,} entries")
-    return entries
+@asynccontextmanager
+async def _log(folder: Path, past: int, living: int) -> AsyncIterator[tuple[str, NatsBus]]:
+    """A nats-server with a log, and a snapshot as of its end."""
+    async with (
+        run_server(ServerConfig(port=0, store_dir=folder)) as server,
+        connect(BusConfig(servers=(server.url,))) as bus,
+    ):
+        client = await nats.connect(server.url)
+        try:
+            seq = await old_log.fill_living(client, living)
+            await _ready(bus, writes=True)
+            if past:
+                seq, ended = await old_log.fill_past(client, past, seq)
+                await _write_snapshot(bus, seq, ended)
+        finally:
+            await client.close()
+        if await bus.last_seq() != seq or (await bus.log_usage()).entries != seq:
+            raise RuntimeError("the log does not have what was published")
+        _say(f"{seq:,} entries")
+        yield server.url, bus
 
 
-async def _ready(bus: NatsBus, *, snapshot: bool) -> float:
-    """Seconds until an allocator is ready; with ``snapshot`` it then writes one."""
+async def _write_snapshot(bus: NatsBus, seq: int, ended: dict[str, list[int]]) -> None:
+    """Write what an allocator that has read the past writes: the same living rooms, and two numbers of each other one.
+
+    To read the past takes an allocator a minute for each million entries.
+    """
+    before = await read_snapshot(bus)
+    assert before is not None
+    rooms = {room["room"]: orjson.dumps(room) for room in before.rooms}
+    await write_snapshot(bus, seq, before.fleet | {"idleRooms": ended}, rooms)
+
+
+async def _ready(bus: NatsBus, *, writes: bool = False) -> float:
+    """Seconds until an allocator is ready; with ``writes`` it then writes a snapshot, if there is none."""
     ready = asyncio.Event()
-    config = AllocatorConfig(snapshot_interval_s=0.1 if snapshot else 3_600, log_keep_s=None, log_keep_bytes=None)
+    config = AllocatorConfig(snapshot_interval_s=0.1 if writes else 3_600, log_keep_s=None, log_keep_bytes=None)
     start = time.perf_counter()
     async with background(run_allocator(bus, config, ready=ready, counters=Counter()), "allocator"):
         await ready.wait()
         took = time.perf_counter() - start
-        while snapshot and await newest_manifest(bus) is None:  # noqa: ASYNC110 - in NATS
+        while writes and await newest_manifest(bus) is None:  # noqa: ASYNC110 - in NATS
             await asyncio.sleep(0.1)
     return took
 
@@ -144,13 +169,18 @@ async def _full_server(bus: NatsBus) -> AsyncIterator[None]:
 # --- replays ---------------------------------------------------------------------------------------
 
 
-async def _replays(url: str, bus: NatsBus, folder: Path) -> tuple[list[float], float]:
-    """Seconds of ``mafalda replay --at`` at times of the whole month, and of a command that reads nothing."""
+async def _replays(url: str, bus: NatsBus, folder: Path, archived: int) -> tuple[list[float], float]:
+    """Seconds of ``mafalda replay --at`` at times of the archived past, and of a command that reads nothing."""
     writer = ArchiveWriter(bus, open_archive(str(folder)), ArchiveConfig())
     await writer.open()
-    written = await writer.write_all()
-    _say(f"{len(written)} segments archived")
-    times = [old_log.BEGIN + old_log.LENGTH * (number + 0.9) / REPLAYS for number in range(REPLAYS)]
+    writing = asyncio.create_task(writer.write_complete())
+    while writer.archived < archived and not writing.done():  # noqa: ASYNC110 - its segments wake nobody
+        await asyncio.sleep(0.1)
+    await cancel_and_wait(writing)
+    entries = await bus.last_seq()
+    _say("archived")
+    covered = old_log.LENGTH * (writer.archived / entries)
+    times = [old_log.BEGIN + covered * (number + 0.5) / REPLAYS for number in range(REPLAYS)]
     options = ["--nats-url", url, "--archive", str(folder)]
     took = [await _command("replay", *options, "--at", at.isoformat()) for at in times]
     return took, await _command("--help")
