@@ -109,7 +109,12 @@ async def _write_snapshot(bus: NatsBus, seq: int, ended: dict[str, list[int]]) -
 async def _ready(bus: NatsBus, *, writes: bool = False) -> float:
     """Seconds until an allocator is ready; with ``writes`` it then writes a snapshot, if there is none."""
     ready = asyncio.Event()
-    config = AllocatorConfig(snapshot_interval_s=0.1 if writes else 3_600, log_keep_s=None, log_keep_bytes=None)
+    config = AllocatorConfig(
+        snapshot_interval_s=0.1 if writes else 3_600,
+        log_keep_s=None,
+        log_keep_bytes=None,
+        grace_s=3_600,  # the living rooms' server does not report
+    )
     start = time.perf_counter()
     async with background(run_allocator(bus, config, ready=ready, counters=Counter()), "allocator"):
         await ready.wait()
