@@ -18,7 +18,7 @@ import structlog
 
 from mafalda.client import Consumer, Room, connect
 from mafalda.client.media import ClipSpec, Probe, open_playback
-from mafalda.errors import NotFound
+from mafalda.errors import DeadlineExceeded, NotFound
 
 CLIP = ClipSpec(width=160, height=112, frame_rate=10, duration_s=4)
 
@@ -54,7 +54,7 @@ async def _watch(room: Room, other: str, probe: Probe) -> None:
 async def _consume(room: Room, other: str) -> Consumer:
     while True:
         await room.wait_for_producer(peer=other, kind="video")
-        with suppress(NotFound):  # its peer has just lost its place
+        with suppress(NotFound, DeadlineExceeded):  # its peer has just lost its place, or the machine is very busy
             return await room.consume(video_of(other))
 
 

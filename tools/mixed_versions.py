@@ -27,10 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mixed_participant import CLIP
+
 from mafalda.bus.nats.server import ServerConfig, run_server
 from mafalda.client.media import make_clip
 from mafalda.mediasoup.install.locate import find_worker_bin
-from tools.mixed_participant import CLIP
 
 HERE = Path(__file__).parent.parent
 ROOM = "mixed"
