@@ -67,4 +67,5 @@ async def _report(room: Room, probes: dict[str, Probe]) -> None:
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output has the reports
-    asyncio.run(participate(*sys.argv[1:5], sys.argv[5:]))
+    own_url, own_room, own_name, own_clip, *others = sys.argv[1:]
+    asyncio.run(participate(own_url, own_room, own_name, own_clip, others))

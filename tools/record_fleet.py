@@ -116,4 +116,5 @@ async def session(fleet: Fleet, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(record(*sys.argv[1:3], Path(tempfile.mkdtemp(prefix="mafalda-record-"))))
+    version, recording = sys.argv[1:]
+    asyncio.run(record(version, recording, Path(tempfile.mkdtemp(prefix="mafalda-record-"))))

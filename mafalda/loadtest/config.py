@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mafalda.contract.ids import Id
 from mafalda.loadtest.rtp import StreamShape
@@ -20,6 +20,12 @@ class LoadTestConfig(BaseModel):
     audio_publishers: int = Field(1, ge=0, le=10_000, description="Peers that send Opus.")
     video_publishers: int = Field(0, ge=0, le=10_000, description="Peers that send VP8.")
     viewers: int = Field(10, ge=0, le=100_000, description="Peers that receive all that is published in their room.")
+    participants: int = Field(
+        0, ge=0, le=10_000, description="Peers that send Opus and receive the loudest participants."
+    )
+    loudest: int = Field(3, ge=1, le=64, description="So many participants are received by each.")
+    speakers: int = Field(3, ge=1, le=64, description="So many participants are loud at a time.")
+    turn_s: float = Field(5.0, ge=1, description="Seconds until others speak.")
     audience: bool = Field(False, description="Whether the viewers join as audience.")
     region: Id | None = Field(None, description="Where all peers say that they are; None: nowhere.")
 
@@ -37,6 +43,12 @@ class LoadTestConfig(BaseModel):
     )
     silence_s: float = Field(3.0, gt=0, description="A stream that is silent so long at the end has failed.")
     receive_buffer_bytes: int = Field(4 * 1024 * 1024, ge=65536, description="Of each socket.")
+
+    @model_validator(mode="after")
+    def _check_speakers(self) -> LoadTestConfig:
+        if self.participants and not self.speakers <= min(self.loudest, self.participants):
+            raise ValueError("speakers must be at most loudest, and at most participants")
+        return self
 
     @property
     def audio(self) -> StreamShape:

@@ -27,6 +27,9 @@ P = TypeVar("P", bound=Payload)
 
 #: What happens to a peer that has its place no more.
 _LOST = (events.PeerMoved, events.PeerLeft, events.PeerStranded)
+#: Consumers of a subscription.
+ConsumersEvent = events.ConsumersOpened | events.ConsumersClosed
+_CONSUMERS = (events.ConsumersOpened, events.ConsumersClosed)
 
 _log = structlog.get_logger(__name__)
 
@@ -38,14 +41,20 @@ class FleetRequests:
         times = RequestTimes(timeout_s=timeout_s, retry_interval_s=5.0, query_timeout_s=timeout_s)
         self._client = RequestClient(bus, tasks, reply_subject, "/mafalda/load-test", self, times)
         self._on_loss: dict[tuple[str, str], Callable[[str], None]] = {}
+        self._on_consumers: dict[tuple[str, str], Callable[[ConsumersEvent], None]] = {}
 
     def watch(self, room: str, peer: str, on_loss: Callable[[str], None]) -> None:
         """Call ``on_loss`` with the reason when the fleet takes the peer's place away, until ``unwatch``."""
         self._on_loss[room, peer] = on_loss
 
+    def watch_consumers(self, room: str, peer: str, on_consumers: Callable[[ConsumersEvent], None]) -> None:
+        """Call ``on_consumers`` with what is said of the peer's subscriptions, until ``unwatch``."""
+        self._on_consumers[room, peer] = on_consumers
+
     def unwatch(self, room: str, peer: str) -> None:
-        """End ``watch``."""
+        """End ``watch`` and ``watch_consumers``."""
         self._on_loss.pop((room, peer), None)
+        self._on_consumers.pop((room, peer), None)
 
     async def send(self, room: str, peer: str, *intents: Intent) -> list[asyncio.Future[Outcome]]:
         """Append intents of one peer in this order without awaiting results; returns a future for each outcome.
@@ -83,6 +92,10 @@ class FleetRequests:
                 on_loss = self._on_loss.pop((address.room or "", message.data.peer), None)
                 if on_loss is not None:
                     on_loss(message.data.action)
+            elif isinstance(message.data, _CONSUMERS):
+                on_consumers = self._on_consumers.get((address.room or "", address.peer or ""))
+                if on_consumers is not None:
+                    on_consumers(message.data)
 
     async def read_inbox(self, inbox: Inbox) -> None:
         """Pass private answers on, until it is cancelled."""
@@ -137,6 +150,7 @@ async def open_requests(bus: Bus, rooms: Sequence[str], timeout_s: float) -> Asy
         patterns.append(subjects.result(room, "*", "*"))
         patterns.extend(subjects.room_event(room, each.action) for each in _LOST)
         patterns.extend(audience_events(room, *(each.action for each in _LOST)))
+        patterns.extend(f"mafalda.room.{room}.peer.*.event.{each.action}" for each in _CONSUMERS)
     async with bus.inbox() as inbox, bus.follow(*patterns) as follower, open_tasks() as tasks:
         requests = FleetRequests(bus, tasks, inbox.subject, timeout_s)
         tasks.spawn(requests.read_log(follower), "load-test results")

@@ -235,6 +235,14 @@ class MediaHub:
         endpoint.rows.append(row)
         return row
 
+    def forget(self, endpoint: MediaEndpoint, ssrc: int) -> None:
+        """A stream of an endpoint has ended; what came of it stays counted."""
+        key = endpoint.number << 32 | ssrc
+        row = self._rows.pop(key, None)
+        if row is not None:
+            endpoint.keys.remove(key)
+            endpoint.rows.remove(row)
+
     def _keep_consent(self, now: float) -> None:
         for endpoint in self._endpoints.values():
             if endpoint.sessions is not None and endpoint.consent_at <= now:

@@ -63,6 +63,21 @@ class MediaFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationFigures:
+    """Whether participants heard who spoke.
+
+    Attributes:
+        turns: Over all rooms.
+        unheard: Pairs of a listener and a speaker without any packet in a whole turn.
+        delay_ms: From the beginning of a turn until a listener received the first packet of a new speaker.
+    """
+
+    turns: int = 0
+    unheard: int = 0
+    delay_ms: Percentiles = field(default_factory=Percentiles)
+
+
+@dataclass(frozen=True, slots=True)
 class OwnCost:
     """What the load test itself used over the measured interval. ``cpu_ratio`` 1 is one core."""
 
@@ -80,9 +95,11 @@ class Report:
     measured_s: float
     publishers: PeerCounts
     viewers: PeerCounts
+    participants: PeerCounts
     join_ms: Percentiles
     first_packet_ms: Percentiles
     media: MediaFigures
+    conversation: ConversationFigures
     own: OwnCost
     viewers_by_server: dict[str, int]
     failures: dict[str, int]
@@ -90,8 +107,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every peer did what it should."""
-        return not self.failures and not self.media.decrypt_failures
+        """Whether every peer did what it should, and heard who spoke."""
+        return not self.failures and not self.media.decrypt_failures and not self.conversation.unheard
 
     def to_json_dict(self) -> dict[str, Any]:
         """The report as JSON data."""

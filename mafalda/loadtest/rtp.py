@@ -12,6 +12,10 @@ from typing import Literal
 
 from mafalda.media.rtp import RtpCapabilities, RtpParameters
 
+#: Levels of a participant that speaks and of one that does not, in -dBov (RFC 6464).
+SPEECH_LEVEL, SILENCE_LEVEL = 20, 127
+_AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+_AUDIO_LEVEL_ID = 10
 _MARK = b"MFLT"
 _NTP_EPOCH_S = 2_208_988_800
 _PAYLOAD_TYPES = {"audio": 111, "video": 96}
@@ -80,8 +84,15 @@ class StreamShape:
             "channels": capability.channels,
             "rtcpFeedback": _feedback(self.kind),
         }
+        extensions = [{"uri": _AUDIO_LEVEL_URI, "id": _AUDIO_LEVEL_ID}] if self.kind == "audio" else []
         return RtpParameters.model_validate(
-            {"mid": "0", "codecs": [codec], "encodings": [{"ssrc": ssrc}], "rtcp": {"cname": "load-test"}}
+            {
+                "mid": "0",
+                "codecs": [codec],
+                "headerExtensions": extensions,
+                "encodings": [{"ssrc": ssrc}],
+                "rtcp": {"cname": "load-test"},
+            }
         )
 
 
@@ -102,6 +113,8 @@ class Packetizer:
 
     def __init__(self, shape: StreamShape, ssrc: int, sequence: int = 0) -> None:
         self.packets = 0
+        #: Of audio, in -dBov; ``None``: the packets do not say.
+        self.level: int | None = None
         self._shape = shape
         self._ssrc = ssrc
         self._sequence = sequence
@@ -126,18 +139,27 @@ class Packetizer:
         for index, size in enumerate(self._sizes):
             head = self._payload_head(is_key, is_first=index == 0)
             marker = 0x80 if self._shape.kind == "video" and index == last else 0
-            header = struct.pack(
-                ">BBHII",
-                0x80,
-                _PAYLOAD_TYPES[self._shape.kind] | marker,
-                (self._sequence + self.packets) & 0xFFFF,
-                self._timestamp,
-                self._ssrc,
+            header = (
+                struct.pack(
+                    ">BBHII",
+                    0x80 if self.level is None else 0x90,
+                    _PAYLOAD_TYPES[self._shape.kind] | marker,
+                    (self._sequence + self.packets) & 0xFFFF,
+                    self._timestamp,
+                    self._ssrc,
+                )
+                + self._extension()
             )
             packets.append(header + head + bytes(max(0, size - len(head) - len(end))) + end)
             self.packets += 1
             self._bytes += size
         return packets
+
+    def _extension(self) -> bytes:
+        """The header extension with the level (RFC 8285, 4.2; RFC 6464)."""
+        if self.level is None:
+            return b""
+        return struct.pack(">HHBBH", 0xBEDE, 1, _AUDIO_LEVEL_ID << 4, self.level, 0)
 
     def _payload_head(self, is_key: bool, *, is_first: bool) -> bytes:
         if self._shape.kind == "audio":

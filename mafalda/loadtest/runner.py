@@ -1,4 +1,4 @@
-"""The load test: start publishers, then viewers, replace some, measure, and leave."""
+"""The load test: start publishers, participants, then viewers, replace some, measure, and leave."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from mafalda.errors import MafaldaError, NotJoined
 from mafalda.loadtest.config import LoadTestConfig
 from mafalda.loadtest.fleet import FleetRequests, open_requests
 from mafalda.loadtest.hub import MediaHub
+from mafalda.loadtest.participants import Conversation, LoadParticipant
 from mafalda.loadtest.peers import LoadPeer, LoadPublisher, LoadViewer, describe
 from mafalda.loadtest.report import (
+    ConversationFigures,
     MediaFigures,
     OwnCost,
     PeerCounts,
@@ -72,6 +74,7 @@ class LoadTest:
         self._numbers = 0
         self._publishers: dict[str, list[LoadPublisher]] = {room: [] for room in room_ids(config)}
         self._viewers: list[LoadViewer] = []
+        self._conversations: list[Conversation] = []
         self._replaced = 0
         self._began = time.monotonic()
         self._joining_took_s: float | None = None
@@ -88,8 +91,11 @@ class LoadTest:
                 publishers.append(publisher)
                 opens.append(partial(self._open_publisher, publisher))
         await self._paced(opens)
-        self._phase = "viewers join"
         began = time.monotonic()
+        if config.participants:
+            self._phase = "participants join"
+            await self._paced(self._participants())
+        self._phase = "viewers join"
         # Room by room in turn, so that rooms grow together.
         rooms = [room for _ in range(config.viewers) for room in self._publishers]
         await self._paced([partial(self._open_viewer, room) for room in rooms])
@@ -104,9 +110,24 @@ class LoadTest:
                 viewer.check_silence()
         self._phase = "done"
 
+    def _participants(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """Make the participants of each room; what opens them, room by room in turn."""
+        config = self._config
+        for room in self._publishers:
+            made = [
+                LoadParticipant(self._fleet, self._hub, config, room, self._id("part"))
+                for _ in range(config.participants)
+            ]
+            self._conversations.append(Conversation(made, config))
+        return [
+            partial(self._open_publisher, participant)
+            for of_rooms in zip(*(it.participants for it in self._conversations), strict=True)
+            for participant in of_rooms
+        ]
+
     async def leave(self) -> None:
         """Leave all rooms, a few peers at a time."""
-        waiting: deque[LoadPeer] = deque((*self._viewers, *self._all_publishers()))
+        waiting: deque[LoadPeer] = deque((*self._viewers, *self._all_participants(), *self._all_publishers()))
 
         async def leave_some() -> None:
             while waiting:
@@ -116,9 +137,11 @@ class LoadTest:
 
     def report(self) -> Report:
         """The figures as of now."""
-        peers: Sequence[LoadPeer] = [*self._all_publishers(), *self._viewers]
+        participants = self._all_participants()
+        receivers: Sequence[LoadViewer | LoadParticipant] = [*self._viewers, *participants]
+        peers: Sequence[LoadPeer] = [*self._all_publishers(), *receivers]
         joins = [(each.joined_ns - each.started_ns) / 1e9 for each in peers if each.joined_ns]
-        firsts = [(it.first_packet_ns - it.started_ns) / 1e9 for it in self._viewers if it.first_packet_ns]
+        firsts = [(it.first_packet_ns - it.started_ns) / 1e9 for it in receivers if it.first_packet_ns]
         totals = self._hub.table.totals()
         end = self._end_mark or _Mark.now(totals)
         begin = self._mark or end
@@ -128,11 +151,17 @@ class LoadTest:
             measured_s=round(end.at_s - begin.at_s, 1),
             publishers=_counts(self._all_publishers(), 0),
             viewers=_counts(self._viewers, self._replaced),
+            participants=_counts(participants, 0),
             join_ms=percentiles_ms(joins),
             first_packet_ms=percentiles_ms(firsts),
             media=self._media(totals, begin, end),
+            conversation=ConversationFigures(
+                turns=sum(it.turns for it in self._conversations),
+                unheard=sum(it.unheard for it in self._conversations),
+                delay_ms=percentiles_ms([delay_s for it in self._conversations for delay_s in it.delays_s]),
+            ),
             own=_own(begin, end),
-            viewers_by_server=dict(Counter(it.server for it in self._viewers if it.is_present)),
+            viewers_by_server=dict(Counter(it.server for it in receivers if it.is_present)),
             failures=count_failures([each.error for each in peers]),
             joining_took_s=round(self._joining_took_s, 2) if self._joining_took_s is not None else None,
         )
@@ -168,6 +197,8 @@ class LoadTest:
         """Wait for the end; meanwhile replace viewers."""
         end = time.monotonic() + self._config.duration_s
         async with asyncio.TaskGroup() as group:
+            for conversation in self._conversations:
+                group.create_task(conversation.run(end), name="conversation")
             if self._config.churn:
                 interval_s = 1 / self._config.churn
                 while time.monotonic() + interval_s < end:
@@ -198,13 +229,16 @@ class LoadTest:
     def _all_publishers(self) -> list[LoadPublisher]:
         return [each for publishers in self._publishers.values() for each in publishers]
 
+    def _all_participants(self) -> list[LoadParticipant]:
+        return [each for it in self._conversations for each in it.participants]
+
     def _media(self, totals: Totals, begin: _Mark, end: _Mark) -> MediaFigures:
         hub, measured_s = self._hub, max(end.at_s - begin.at_s, 1e-9)
         if len(hub.latencies_s) > _MAX_LATENCY_SAMPLES:
             hub.latencies_s[:] = hub.latencies_s[::2]
         return MediaFigures(
             streams=totals.streams,
-            packets_sent=sum(each.sent for each in self._all_publishers()),
+            packets_sent=sum(each.sent for each in (*self._all_publishers(), *self._all_participants())),
             packets_received=totals.received,
             packets_lost=totals.lost,
             loss_ratio=round(totals.lost / totals.expected, 6) if totals.expected else 0.0,
@@ -287,7 +321,7 @@ async def open_load_test(bus: Bus, config: LoadTestConfig, run_id: str) -> Async
 
 def _allow_sockets(config: LoadTestConfig) -> None:
     """Raise the soft limit of open files to what one socket a peer needs."""
-    wanted = config.rooms * (len(config.publishers) + 2 * config.viewers) + _SPARE_DESCRIPTORS
+    wanted = config.rooms * (len(config.publishers) + 2 * config.viewers + 2 * config.participants) + _SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

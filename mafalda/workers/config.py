@@ -101,7 +101,7 @@ class AgentConfig(BaseModel):
         ge=250,
         le=5000,
         description="How often loudness is measured for subscriptions to the loudest producers, in milliseconds. "
-        "A worker counts a producer only if ten packets came in that time.",
+        "Where less than ten packets come in that time, at least each 750 ms.",
     )
     relay_unused_s: float = Field(10.0, ge=0, description="A relay without consumers lives this long, in seconds.")
     relay_pause_after_s: float = Field(

@@ -32,3 +32,18 @@ def test_every_viewer_hears_and_sees_everything(fleet: Up) -> None:
     assert media["latency_ms"]["p50"] > 0
     peers = {peer["peer"] for room in fleet.json("ls")["rooms"] for peer in room["peers"]}
     assert not [peer for peer in peers if peer.startswith(("view-", "pub-"))], "all have left"
+
+
+def test_participants_hear_who_speaks(fleet: Up) -> None:
+    """Of a room in which everybody sends, the loudest are received, over both workers."""
+    ended = fleet.mafalda(
+        *("load-test", "--audio-publishers", "0", "--viewers", "0", "--participants", "4", "--speakers", "1"),
+        *("--loudest", "1", "--turn", "4", "--duration", "4", "--audio-frame-ms", "60", "--join-rate", "0", "--json"),
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    report = json.loads(ended.stdout)
+    assert report["participants"] == {"started": 4, "joined": 4, "failed": 0, "replaced": 0}
+    assert report["conversation"]["turns"] >= 1
+    assert report["conversation"]["unheard"] == 0
+    assert report["media"]["packets_lost"] == 0

@@ -41,6 +41,10 @@ def _option(flag: str, name: str, kind: Any, text: str, metavar: str | None = No
 @_option("--audio-publishers", "audio_publishers", click.IntRange(0), "Peers that send Opus.")
 @_option("--video-publishers", "video_publishers", click.IntRange(0), "Peers that send VP8.")
 @_option("--viewers", "viewers", click.IntRange(0), "Peers that receive all that is published in their room.")
+@_option("--participants", "participants", click.IntRange(0), "Peers that send Opus and receive the loudest of them.")
+@_option("--loudest", "loudest", click.IntRange(1, 64), "So many participants are received by each.")
+@_option("--speakers", "speakers", click.IntRange(1, 64), "So many participants are loud at a time.")
+@_option("--turn", "turn_s", click.FloatRange(1), "Seconds until other participants speak.", "S")
 @click.option("--audience", is_flag=True, help="The viewers join as audience: not announced one by one.")
 @_option("--duration", "duration_s", click.FloatRange(0, min_open=True), "Seconds to measure, once all joined.", "S")
 @_option("--join-rate", "join_rate", click.FloatRange(0), "Peers that begin to join each second; 0: all at once.", "N")
@@ -102,10 +106,11 @@ async def _run_shown(test: LoadTest, console: Console | None) -> None:
 
 def picture(report: Report) -> Group:
     """The report, for a terminal."""
-    media, own = report.media, report.own
+    media, own, talk = report.media, report.own, report.conversation
     rows = [
         ("publishers", _peers(asdict(report.publishers))),
         ("viewers", _peers(asdict(report.viewers))),
+        ("participants", _peers(asdict(report.participants))),
         ("on servers", ", ".join(f"{server} {count}" for server, count in sorted(report.viewers_by_server.items()))),
         ("join", _spread(report.join_ms)),
         ("first packet", _spread(report.first_packet_ms)),
@@ -117,6 +122,10 @@ def picture(report: Report) -> Group:
         ),
         ("jitter", _spread(media.jitter_ms)),
         ("latency", _spread(media.latency_ms)),
+        (
+            "speakers",
+            f"{talk.turns} turns, {talk.unheard:,} unheard, heard after {_spread(talk.delay_ms)}" if talk.turns else "",
+        ),
         ("decrypted", f"{media.decrypted:,} samples, {media.decrypt_failures:,} failed"),
         ("load test", _own(own.cpu_ratio, own.cpu_us_per_packet, own.memory_bytes)),
     ]

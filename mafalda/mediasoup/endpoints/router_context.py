@@ -74,3 +74,7 @@ class RouterContext:
     def scoped(self, id: str) -> str:
         """The worker's id of a producer of this router: a worker has one namespace for all of its routers."""
         return id + self.scope
+
+    def producer_in_worker(self, id: str) -> Producer | None:
+        """The producer that has this id inside the worker, if it is open."""
+        return self.producers.get(id.removesuffix(self.scope))

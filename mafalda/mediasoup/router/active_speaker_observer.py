@@ -19,6 +19,6 @@ class ActiveSpeakerObserver(RtpObserver):
 
     def _on_notification(self, event: str, body: JsonObject) -> None:
         if event == "ACTIVESPEAKEROBSERVER_DOMINANT_SPEAKER":
-            producer = self._router_context.producers.get(body["producerId"])
+            producer = self._router_context.producer_in_worker(body["producerId"])
             if producer is not None:  # None: it closed meanwhile
                 self._emit(self.DOMINANT_SPEAKER, producer)

@@ -28,8 +28,8 @@ class AudioLevelObserver(RtpObserver):
     def _on_notification(self, event: str, body: JsonObject) -> None:
         match event:
             case "AUDIOLEVELOBSERVER_VOLUMES":
-                producers = self._router_context.producers
-                found = [(producers.get(item["producerId"]), item["volume"]) for item in body["volumes"]]
+                producer_of = self._router_context.producer_in_worker
+                found = [(producer_of(item["producerId"]), item["volume"]) for item in body["volumes"]]
                 volumes = tuple(Volume(producer, volume) for producer, volume in found if producer is not None)
                 if volumes:  # empty: they closed meanwhile
                     self._emit(self.VOLUMES, volumes)

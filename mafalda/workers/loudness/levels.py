@@ -12,11 +12,11 @@ from mafalda.aio.tasks import TaskScope
 from mafalda.contract import subjects
 from mafalda.contract.messages.notices import AudioLevels, AudioLevelsWanted
 from mafalda.errors import MafaldaError
-from mafalda.mediasoup import AudioLevelObserver
 from mafalda.projection.state import RoomState
 from mafalda.workers.config import AgentConfig
-from mafalda.workers.core.loudness import NOTHING_DBOV, SILENT_DBOV, RoomLoudness
+from mafalda.workers.core.loudness import RoomLoudness
 from mafalda.workers.log.publisher import Publisher
+from mafalda.workers.loudness.meter import LevelMeter
 from mafalda.workers.supervision.routers import Routers
 
 #: How often a server asks for the levels of a room, and for how long it is sent them without asking again, in seconds.
@@ -55,8 +55,7 @@ class AudioLevelExchange:
         self._rankings: dict[str, RoomLoudness] = {}  # of rooms whose peers here want the loudest
         self._counts: dict[str, dict[int, int]] = {}  # of each such room: how many want so many
         self._leases: dict[str, dict[str, float]] = {}  # of each room that is measured: until when, by server
-        self._observers: dict[tuple[str, str], AudioLevelObserver] = {}  # by room and worker
-        self._observed: dict[tuple[str, str], set[str]] = {}
+        self._meters: dict[tuple[str, str], LevelMeter] = {}  # by room and worker
         self._setups: SerialExecutor[str] = SerialExecutor(tasks, "audio levels")
 
     # --- who wants the loudest ------------------------------------------------------------------------
@@ -87,9 +86,9 @@ class AudioLevelExchange:
 
     def producer_opened(self, room: str, producer: str) -> None:
         """A room has one more producer, perhaps with the id of one that has closed: observers have removed that one."""
-        for key, observed in self._observed.items():
+        for key, meter in self._meters.items():
             if key[0] == room:
-                observed.discard(producer)
+                meter.forget(producer)
         if room in self._rankings:
             self._ask(room)
         if room in self._leases:
@@ -150,27 +149,22 @@ class AudioLevelExchange:
         if router is None:
             return
         try:
-            observer = self._observers.get(key)
-            if observer is None or observer.closed:
+            meter = self._meters.get(key)
+            if meter is None or meter.closed:
                 interval_ms = self._config.audio_level_interval_ms
-                observer = await router.create_audio_level_observer(
-                    max_entries=64, threshold=SILENT_DBOV, interval=interval_ms
-                )
-                self._observers[key], self._observed[key] = observer, set()
-                self._listen(room, key, observer)
-            if producer not in self._observed[key]:
-                await observer.add_producer(producer_id=producer)
-                self._observed[key].add(producer)
+                meter = self._meters[key] = await LevelMeter.open(router, interval_ms, self._teller(room, key))
+            await meter.add(producer)
         except MafaldaError as error:  # the producer or the router is closing; the next round sees what is left
             log.info("not measured", action="audio_not_measured", room_id=room, producer_id=producer, reason=str(error))
 
-    def _listen(self, room: str, key: tuple[str, str], observer: AudioLevelObserver) -> None:
-        def heard(levels: dict[str, int]) -> None:
-            self._observed[key] &= set(state.producers) if (state := self._room(room)) else set()
-            self._tell(room, {**dict.fromkeys(self._observed[key], NOTHING_DBOV), **levels})
+    def _teller(self, room: str, key: tuple[str, str]) -> Callable[[dict[str, int]], None]:
+        def tell(levels: dict[str, int]) -> None:
+            state, meter = self._room(room), self._meters.get(key)
+            if meter is not None:
+                meter.retain(state.producers if state else ())
+            self._tell(room, levels)
 
-        observer.on(observer.VOLUMES, lambda volumes: heard({it.producer.id: it.volume for it in volumes}))
-        observer.on(observer.SILENCE, lambda _: heard({}))
+        return tell
 
     def _tell(self, room: str, levels: dict[str, int]) -> None:
         for server in self._leases.get(room, ()):
@@ -180,13 +174,11 @@ class AudioLevelExchange:
                 self._send(server, AudioLevels(room=room, levels=levels))
 
     async def _stop(self, room: str) -> None:
-        for key in [key for key in self._observers if key[0] == room]:
-            observer = self._observers.pop(key)
-            self._observed.pop(key, None)
+        for key in [key for key in self._meters if key[0] == room]:
             try:
-                await observer.close()
+                await self._meters.pop(key).close()
             except MafaldaError as error:
-                log.info("observer not closed", action="observer_not_closed", room_id=room, reason=str(error))
+                log.info("not closed", action="meter_not_closed", room_id=room, reason=str(error))
 
     def _send(self, server: str, notice: AudioLevelsWanted | AudioLevels) -> None:
         work = self._publisher.publish(notice, subjects.agent_notice(server, notice.action))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import pytest
+
 from mafalda.aio.tasks import open_tasks
 from mafalda.bus.compose import compose
 from mafalda.contract import subjects
@@ -97,11 +99,12 @@ class Routers:
         return self.router
 
 
-async def test_workers_measure_what_they_receive() -> None:
+@pytest.mark.parametrize("packet_s", [0.02, 0.06])
+async def test_workers_measure_what_they_receive(packet_s: float) -> None:
     changes: list[frozenset[str]] = []
     state = RoomState("lobby")
     async with create_worker() as worker, open_tasks() as tasks:
-        router = await worker.create_router(media_codecs=list(default_media_codecs()))
+        router = await worker.create_router(media_codecs=list(default_media_codecs()), scope="~room")
         transport = await router.create_direct_transport()
         producers = {name: await _produce(transport, name, ssrc) for name, ssrc in (("loud", 1111), ("quiet", 2222))}
         for name in producers:
@@ -122,13 +125,13 @@ async def test_workers_measure_what_they_receive() -> None:
                 sequence += 1
                 producers["loud"].send(_packet(1111, sequence, 20))
                 producers["quiet"].send(_packet(2222, sequence, 55))
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(packet_s)
             assert changes
             while levels.loudest("lobby", 1) != {"quiet"}:
                 sequence += 1
                 producers["loud"].send(_packet(1111, sequence, 127))
                 producers["quiet"].send(_packet(2222, sequence, 25))
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(packet_s)
         levels.unwant("lobby", 1)
         assert levels.loudest("lobby", 1) == frozenset()
 
@@ -139,7 +142,7 @@ async def test_a_producer_that_is_opened_again_is_measured_again() -> None:
     place = Place(server="s1", worker="w1")
     state.producers["mic"] = ProducerState("mic", "ana", "send", place, 1, False, "audio")
     async with create_worker() as worker, open_tasks() as tasks:
-        router = await worker.create_router(media_codecs=list(default_media_codecs()))
+        router = await worker.create_router(media_codecs=list(default_media_codecs()), scope="~room")
         transport = await router.create_direct_transport()
         levels = AudioLevelExchange(
             AgentConfig(server="s1"),

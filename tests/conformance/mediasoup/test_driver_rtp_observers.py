@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mafalda.errors import InvalidParameters, NotFound
-from mafalda.mediasoup import AudioLevelObserver, DirectTransport, Producer, Router, RtpObserver
+from mafalda.mediasoup import AudioLevelObserver, DirectTransport, Producer, Router, RtpObserver, Worker
 from mafalda.mediasoup.errors import ObjectClosed
-from tests.conformance.mediasoup.driver_samples import audio, opus_packet, until
+from tests.conformance.mediasoup.driver_samples import MEDIA_CODECS, audio, opus_packet, until
 
 Recorder = Callable[..., list[tuple[str, Any]]]
 Maker = Callable[[Router], Any]
@@ -19,6 +19,12 @@ MAKERS: list[Maker] = [
     lambda router: router.create_active_speaker_observer(),
     lambda router: router.create_audio_level_observer(),
 ]
+
+
+@pytest.fixture(params=["", "~room"], ids=["plain", "scoped"])
+async def router(worker: Worker, request: pytest.FixtureRequest) -> Router:
+    """Also one whose producers have other ids in the worker, as those of an agent."""
+    return await worker.create_router(media_codecs=MEDIA_CODECS, scope=request.param)
 
 
 @pytest.fixture

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 from aiortc.codecs.vpx import VpxPayloadDescriptor
-from aiortc.rtp import RTCP_PSFB_PLI, RtcpPacket, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, RtpPacket
+from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters, RTCRtpParameters
+from aiortc.rtp import (
+    RTCP_PSFB_PLI,
+    HeaderExtensionsMap,
+    RtcpPacket,
+    RtcpPsfbPacket,
+    RtcpRrPacket,
+    RtcpSrPacket,
+    RtpPacket,
+)
 
 from mafalda.loadtest.rtp import Packetizer, StreamShape, requests_key_frame, sent_at_ns
 
@@ -44,6 +53,19 @@ def test_the_first_frame_and_each_requested_one_is_a_key_frame() -> None:
     assert [is_key(), is_key()] == [True, False]
     packetizer.request_key_frame()
     assert [is_key(), is_key()] == [True, False]
+
+
+def test_a_level_is_in_the_header_as_the_parameters_say() -> None:
+    packetizer = Packetizer(AUDIO, ssrc=7)
+    packetizer.level = 35
+    declared = AUDIO.parameters(7).header_extensions
+    extensions = HeaderExtensionsMap()
+    extensions.configure(
+        RTCRtpParameters(headerExtensions=[RTCRtpHeaderExtensionParameters(id=it.id, uri=it.uri) for it in declared])
+    )
+    packet = RtpPacket.parse(packetizer.frame(NOW_NS)[0], extensions)
+    assert packet.extensions.audio_level == (False, 35)
+    assert sent_at_ns(packet.payload) == NOW_NS
 
 
 def test_a_sender_report_says_what_was_sent() -> None:
