@@ -11,8 +11,8 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from bench.children import child
 from bench.figures import Figure, p50, p99
 from mafalda.aio.tasks import background
 from mafalda.bus.compose import compose
@@ -38,7 +39,6 @@ from mafalda.media.rtp import RtpCapabilities
 
 SERVERS, WORKERS = 50, 8
 JOINS_A_ROOM, QUIET_JOINS = 20, 200
-_START_TIMEOUT_S = 120
 _IDLE_S = 2.0
 _OWN_ROOMS = 16
 #: The parts of a join, by the times at which NATS stored its messages.
@@ -108,10 +108,10 @@ async def _measured(joins: int, allocators: int) -> Run:
         server = await stack.enter_async_context(run_server(ServerConfig(port=0)))
         async with connect(BusConfig(servers=(server.url,))):
             pass  # it makes the streams
-        await stack.enter_async_context(_child("-m", "bench.fairness", "servers", server.url))
+        await stack.enter_async_context(child("-m", "bench.fairness", "servers", server.url))
         pids = [
             await stack.enter_async_context(
-                _child("-m", "mafalda", "allocator", "--nats-url", server.url, "--name", f"a{number}",
+                child("-m", "mafalda", "allocator", "--nats-url", server.url, "--name", f"a{number}",
                        "--policy", "two-choices", "--stop-with-stdin")
             )
             for number in range(allocators)
@@ -128,7 +128,7 @@ async def _measured(joins: int, allocators: int) -> Run:
         before = joiner.decided.copy()
         cpu_before = [_cpu_s(pid) for pid in pids]
         start = time.perf_counter()
-        async with _child("-m", "bench.fairness", "burst", server.url, str(joins)):  # until all are published
+        async with child("-m", "bench.fairness", "burst", server.url, str(joins)):  # until all are published
             behind = asyncio.create_task(_join_until(joiner, lambda: joiner.burst_answers >= joins, run.behind_s))
             published = time.perf_counter()
             await client.request(subjects.server_event("nobody", "bench"), b"{}", timeout=60)
@@ -219,28 +219,6 @@ async def _publish(client: Client, subject: str, payload: Payload, *, cause: str
 
 
 # --- child processes -----------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _child(*arguments: str) -> AsyncIterator[int]:
-    """A process, from its first line of output until the end of the block; its standard input ends then."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdin
-    assert process.stdout
-    try:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            if not await process.stdout.readline():
-                raise RuntimeError(f"{' '.join(arguments)} did not start")
-        yield process.pid
-    finally:
-        process.stdin.close()
-        await process.wait()
 
 
 async def _simulate_servers(client: Client) -> None:

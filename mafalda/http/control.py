@@ -15,7 +15,6 @@ from mafalda.contract import subjects
 from mafalda.contract.ids import derived_id
 from mafalda.contract.messages import results
 from mafalda.contract.messages.intents import Intent
-from mafalda.contract.messages.payload import Payload
 from mafalda.contract.reading import read_message
 from mafalda.errors import BadInput
 from mafalda.http.models import Ended
@@ -23,19 +22,9 @@ from mafalda.media.model import Model
 from mafalda.monitor.live import LiveState, live_state
 from mafalda.monitor.records import Record
 from mafalda.projection.state import State
-from mafalda.session.requests import RequestClient, RequestTimes, as_expected
+from mafalda.session.requests import NothingPrivate, RequestClient, RequestTimes, as_expected
 
 _FOLD_TIMEOUT_S = 10.0
-
-
-class _NothingPrivate:
-    """The intents of this API have no private answers."""
-
-    def is_complete(self, intent: Payload, stored: Payload) -> bool:
-        return True
-
-    async def recover(self, room: str, peer: str, intent: Payload, stored: Payload) -> Payload:
-        raise AssertionError("every stored result is complete")
 
 
 class Control:
@@ -50,7 +39,7 @@ class Control:
         self.bus = bus
         self._live: LiveState | None = None
         self._tasks = tasks
-        self._client = RequestClient(bus, tasks, None, "/mafalda/http", _NothingPrivate(), RequestTimes())
+        self._client = RequestClient(bus, tasks, None, "/mafalda/http", NothingPrivate(), RequestTimes())
         self._requested: dict[str, asyncio.Task[None]] = {}  # by the id of the intent, while it has no result
 
     @property

@@ -55,6 +55,20 @@ SHOWS_NEW_FRAMES = """([selector, wanted]) => {
     return total >= wanted;
 }"""
 
+# From now on window.longestGapMs is the longest time without a new picture, whichever stream the element has.
+MEASURES_GAPS = """(selector) => {
+    const video = document.querySelector(selector);
+    let last = performance.now();
+    window.longestGapMs = 0;
+    const shown = (now) => {
+        window.longestGapMs = Math.max(window.longestGapMs, now - last);
+        last = now;
+        video.requestVideoFrameCallback(shown);
+    };
+    video.requestVideoFrameCallback(shown);
+}"""
+TAKES_GAP = "() => { const gap = window.longestGapMs; window.longestGapMs = 0; return Math.round(gap); }"
+
 
 # Whether the page sends its camera: all of its encodings are active, or none is. Bytes would not tell: a busy machine
 # encodes nothing for a while.
@@ -121,10 +135,13 @@ class Person:
 
     def sees(self, other: Person, frames: int = 20) -> None:
         """Wait until this page has shown so many new frames of another one's camera."""
+        arg = [self.picture_of(other), frames]
+        self.page.wait_for_function(SHOWS_NEW_FRAMES, arg=arg, polling=100, timeout=TIMEOUT_MS)
+
+    def picture_of(self, other: Person) -> str:
+        """The selector of the element that shows another one's camera."""
         tile = self.page.locator(".tile.camera").filter(has_text=other.name)
-        peer = tile.get_attribute("data-peer", timeout=TIMEOUT_MS)
-        selector = f'.tile.camera[data-peer="{peer}"] video'
-        self.page.wait_for_function(SHOWS_NEW_FRAMES, arg=[selector, frames], polling=100, timeout=TIMEOUT_MS)
+        return f'.tile.camera[data-peer="{tile.get_attribute("data-peer", timeout=TIMEOUT_MS)}"] video'
 
     def hears_everybody(self) -> None:
         """Wait until a level above silence was decoded of each microphone that is received."""
@@ -399,6 +416,9 @@ def test_a_drained_viewer_is_handed_over_before_its_transport_is_closed(
     ana, bruno = pair
     before = room(page_fleet)["peers"][bruno.peer_id]
     bruno.page.evaluate("() => { window.closedConnections = []; window.shownStates = []; }")
+    bruno.page.evaluate(MEASURES_GAPS, bruno.picture_of(ana))
+    bruno.sees(ana)
+    quiet_ms = bruno.page.evaluate(TAKES_GAP)
     drain(page_fleet, before["server"], DrainServer())
     bruno.page.wait_for_function(
         "() => window.closedConnections.some((it) => it.decoded > 0)", polling=100, timeout=TIMEOUT_MS
@@ -406,6 +426,9 @@ def test_a_drained_viewer_is_handed_over_before_its_transport_is_closed(
     (closed,) = [it for it in bruno.page.evaluate("() => window.closedConnections") if it["decoded"]]
     assert max(closed["others"]) > 0, "the next transport had carried pictures"
     bruno.sees(ana)
+    gap_ms = bruno.page.evaluate(TAKES_GAP)
+    assert gap_ms > 0, "it was measured"
+    print(f"a drained viewer's longest time without a picture: {gap_ms} ms; before it: {quiet_ms} ms")
     ana.sees(bruno)
     bruno.hears_everybody()
     ana.hears_everybody()

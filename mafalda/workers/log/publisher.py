@@ -15,6 +15,9 @@ from mafalda.errors import BusUnavailable, LogFull, MalformedMessage
 
 R = TypeVar("R", bound=Payload)
 
+#: Between two appends of which each was tried for `append_timeout_s`. What happened during an outage waits no longer.
+_LONGEST_WAIT_S = 0.5
+
 
 class Publisher:
     """Composes and publishes messages whose source is one server's agent.
@@ -39,7 +42,9 @@ class Publisher:
         message = compose(payload, subject=subject, source=self._source, cause=cause, id=id)
         with suppress(BusUnavailable, LogFull):  # as a rule once is enough, and the means to repeat cost more
             return await self._append(subject, message)
-        async for attempt in retrying(BusUnavailable, LogFull, action="append_retried", subject=subject):
+        async for attempt in retrying(
+            BusUnavailable, LogFull, action="append_retried", longest_s=_LONGEST_WAIT_S, subject=subject
+        ):
             with attempt:
                 return await self._append(subject, message)
         raise AssertionError("retried until it succeeds")

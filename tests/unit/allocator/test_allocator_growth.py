@@ -45,3 +45,19 @@ def test_a_failed_relay_does_not_scan_the_intents_of_other_rooms() -> None:
         return operations
 
     assert 0 < cost(FEW) == cost(MANY)
+
+
+def test_a_peer_that_leaves_does_not_scan_the_reservations_of_its_worker() -> None:
+    """While the log's past is read, no report ends them: a log of 50,000 entries took minutes."""
+
+    def cost(others: int) -> int:
+        world = World(AllocatorConfig(costs=Costs(peer=0, silent_peer=0)))
+        world.server("s1")
+        place = world.joined("lobby", "alice")
+        for index in range(others):
+            assert world.joined(f"room-{index}", "x") == place
+        operations = count_operations(lambda: world.leave("lobby", "alice"))
+        assert world.view.peer(("lobby", "alice")) is None
+        return operations
+
+    assert 0 < cost(FEW) == cost(MANY)

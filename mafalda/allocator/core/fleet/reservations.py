@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from mafalda.allocator.core.fleet.newcomers import NewcomerCosts, PeerKind
 
@@ -80,7 +81,7 @@ class Reservations:
     """
 
     total: int = 0
-    _entries: list[Reservation] = field(default_factory=list)
+    _entries: dict[Owner, list[Reservation]] = field(default_factory=dict)
     _advances: dict[Owner, Advance] = field(default_factory=dict)
     _holds: dict[str, int] = field(default_factory=dict)
     _held_peers: set[str] = field(default_factory=set)
@@ -88,7 +89,7 @@ class Reservations:
 
     def __iter__(self) -> Iterator[Reservation]:
         """All reservations but those of decisions that are not in the log yet."""
-        return iter(self._entries)
+        return chain.from_iterable(self._entries.values())
 
     @property
     def held_peers(self) -> int:
@@ -103,7 +104,7 @@ class Reservations:
     @property
     def opened(self) -> int:
         """The cost of the objects among the reservations: what is neither an advance nor held."""
-        return sum(entry.reserved for entry in self._entries if not isinstance(entry, Advance))
+        return sum(entry.reserved for entry in self if not isinstance(entry, Advance))
 
     def hold(self, key: str, cost: int, *, is_peer: bool = False, is_audience: bool = False) -> None:
         """Reserve for a decision that is not in the log yet.
@@ -133,9 +134,8 @@ class Reservations:
     def advance(self, seq: int, owner: Owner, cost: int, kind: PeerKind = "peer", *, is_leased: bool = False) -> None:
         """Reserve for everything that a new peer is expected to open."""
         entry = Advance(seq, owner, cost, kind=kind, expected=cost, is_leased=is_leased)
-        self._entries.append(entry)
+        self._add(entry)
         self._advances[owner] = entry
-        self.total += cost
 
     def reserve(self, seq: int, owner: Owner, cost: int) -> None:
         """Reserve for an object that was opened; the cost is taken out of its owner's advance, if there is one."""
@@ -145,13 +145,16 @@ class Reservations:
             advance.opened += cost
             advance.price()
             self.total += advance.reserved
-        self._entries.append(Reservation(seq, owner, cost))
-        self.total += cost
+        self._add(Reservation(seq, owner, cost))
+
+    def _add(self, entry: Reservation) -> None:
+        self._entries.setdefault(entry.owner, []).append(entry)
+        self.total += entry.reserved
 
     def forget(self, owner: Owner) -> None:
-        """End all reservations of an owner that left the worker."""
+        """End all reservations of an owner that left the worker. Those of others are not touched."""
         self._advances.pop(owner, None)
-        self._keep([entry for entry in self._entries if entry.owner != owner])
+        self.total -= sum(entry.reserved for entry in self._entries.pop(owner, ()))
 
     def report(self, as_of_seq: int, interval_s: float, settle_s: float, newcomers: NewcomerCosts) -> None:
         """Age the reservations by a report, end those that the reports show by now, and price the advances again.
@@ -164,7 +167,7 @@ class Reservations:
         """
         if not self._entries:
             return
-        for entry in self._entries:
+        for entry in self:
             entry.grow_older(interval_s if entry.seq <= as_of_seq else interval_s * UNSEEN_WEIGHT)
         for (room, _), advance in self._advances.items():
             if advance.age_s >= (OBSERVED_AFTER_S if advance.opened else settle_s):
@@ -173,8 +176,13 @@ class Reservations:
             advance.expected = newcomers.expected(room, advance.kind)
             advance.price()
         self._advances = {owner: entry for owner, entry in self._advances.items() if entry.age_s < settle_s}
-        self._keep([entry for entry in self._entries if entry.age_s < settle_s])
+        self._end_older(settle_s)
 
-    def _keep(self, entries: list[Reservation]) -> None:
-        self._entries = entries
-        self.total = sum(entry.reserved for entry in entries) + sum(self._holds.values())
+    def _end_older(self, age_s: float) -> None:
+        """End the reservations of this age, and compute the sum of the others again."""
+        kept: dict[Owner, list[Reservation]] = {}
+        for entry in self:
+            if entry.age_s < age_s:
+                kept.setdefault(entry.owner, []).append(entry)
+        self._entries = kept
+        self.total = sum(entry.reserved for entry in self) + sum(self._holds.values())
