@@ -1,4 +1,4 @@
-"""Read the intents and results of a batch, each for itself (docs/decisions/0015-batches.md). Pure."""
+"""Read the intents and results of a batch, each for itself (docs/decisions/0017-batches.md). Pure."""
 
 from __future__ import annotations
 
