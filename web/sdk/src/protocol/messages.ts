@@ -856,7 +856,7 @@ export interface IntentBatchIntent {
  * @minItems 1
  * @maxItems 128
  */
-items: [BatchedIntent, ...(BatchedIntent)[]]
+items: BatchedIntent[]
 }
 /**
  * One intent of a batch.
@@ -1438,7 +1438,7 @@ export interface ResultBatchResult {
  * @minItems 1
  * @maxItems 128
  */
-items: [BatchedResult, ...(BatchedResult)[]]
+items: BatchedResult[]
 }
 /**
  * One result of a batch.
