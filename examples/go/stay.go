@@ -81,7 +81,7 @@ func begin(peer *Peer, what string, place messages.JoinResult, failed chan<- err
 		case "receive":
 			err = session.receive(ctx)
 		default:
-			_, err = session.room()
+			err = session.watch(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
 			failed <- err
@@ -98,6 +98,23 @@ func (s *Session) room() (messages.RoomSnapshotAnswer, error) {
 		print(map[string]any{"room": room})
 	}
 	return room, err
+}
+
+// watch asks something now and then: a peer without a transport that asks for nothing has left after a minute.
+func (s *Session) watch(ctx context.Context) error {
+	if _, err := s.room(); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(20 * time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C: // without a worker there is no answer, and another place comes
+			_ = s.peer.Ask("scores", map[string]any{}, &map[string]any{})
+		}
+	}
 }
 
 func (s *Session) open(ctx context.Context, direction messages.CreateTransportIntentDirection) (*Transport, error) {

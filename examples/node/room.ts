@@ -10,6 +10,7 @@ import { Moved, Peer, Refused, type Place } from "./peer.ts";
 import { Receiver } from "./transport.ts";
 
 const SILENCE_MS = 1000;
+const ASK_EVERY_MS = 20_000;
 const print = (line: object) => console.log(JSON.stringify(line));
 
 /** Moderates: needs no place in the room, publishes another peer's intent, and reads its result. */
@@ -57,6 +58,7 @@ async function stay(url: string, token: string, room: string, name: string, rece
 /** What the peer has at one place. After the death of its worker all of it is opened again, at another place. */
 class Session {
   private receiver: Receiver | undefined;
+  private asking: NodeJS.Timeout | undefined;
   private closed = false;
   private readonly meters: Meter[] = [];
   private readonly peer: Peer;
@@ -74,6 +76,9 @@ class Session {
       const receiver = await Receiver.open(this.peer, this.place);
       if (this.closed) return receiver.close();
       this.receiver = receiver;
+    } else {
+      // A peer without a transport that asks for nothing has left after a minute. Without a worker there is no answer.
+      this.asking = setInterval(() => this.peer.ask("scores", {}).catch(() => {}), ASK_EVERY_MS);
     }
     // Events were subscribed to before: what comes later than this answer is in them.
     const room = await this.peer.ask<"mafalda.answer.room.v1">("room", {});
@@ -87,6 +92,7 @@ class Session {
 
   close(): void {
     this.closed = true;
+    clearInterval(this.asking);
     for (const meter of this.meters) meter.stop();
     this.receiver?.close().catch(() => {}); // the other side is gone
   }

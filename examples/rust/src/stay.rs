@@ -4,15 +4,18 @@ use std::convert::Infallible;
 use std::future::{pending, Future};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{json, Value};
 use str0m::rtp::RtpPacket;
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
+use tokio::time::sleep;
 
 use crate::messages::{JoinResult, MediaKindEnum, PeerLeft, ProducerOpened, RoomSnapshotAnswer};
 use crate::peer::{Failure, Message, Peer, Received, Refused};
 use crate::transport::Transport;
 
+const ASK_EVERY: Duration = Duration::from_secs(20);
 const SECOND_OF_AUDIO: u32 = 50; // packets
 
 /// Stays until an event of the given name, its removal, or Ctrl-C.
@@ -96,13 +99,21 @@ async fn work(
     opened: UnboundedReceiver<String>,
 ) -> Result<Infallible, Failure> {
     if !receives {
-        room(&peer).await?;
-        return pending().await;
+        return watch(&peer).await;
     }
     let (transport, drive) = Transport::open(&peer, &place.router_rtp_capabilities).await?;
     tokio::select! {
         ended = drive => ended,
         ended = receive(&peer, &transport, opened) => ended,
+    }
+}
+
+/// Asks something now and then: a peer without a transport that asks for nothing has left after a minute.
+async fn watch(peer: &Peer) -> Result<Infallible, Failure> {
+    room(peer).await?;
+    loop {
+        sleep(ASK_EVERY).await;
+        let _ = peer.ask::<Value>("scores", json!({})).await; // without a worker there is no answer, and another place comes
     }
 }
 

@@ -18,6 +18,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.Executors;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import mafalda.messages.ErrorInfo;
@@ -131,6 +132,7 @@ public final class Room {
 
   private void watch(String until) throws Exception {
     send(peer, "join", Map.of("appData", Map.of("language", "Java")));
+    Executors.newSingleThreadScheduledExecutor().scheduleWithFixedDelay(this::askAgain, 20, 20, TimeUnit.SECONDS);
     while (true) {
       Received next = next(Duration.ofDays(1));
       if (next == null || !next.subject.contains(".event.")) {
@@ -147,6 +149,15 @@ public final class Room {
         print(Map.of("left", true));
         return;
       }
+    }
+  }
+
+  /** A peer without a transport that asks for nothing has left after a minute. */
+  private void askAgain() {
+    try {
+      ask("scores", Map.of(), JsonNode.class);
+    } catch (Exception unanswered) {
+      // Its worker has died: another place comes.
     }
   }
 
