@@ -42,6 +42,7 @@ class Pictures:
     """
 
     def __init__(self, folder: Path, encoder: Page) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._encoder = encoder
         self.findings: list[str] = []
